@@ -1,0 +1,234 @@
+"""The way of one request to the API: session, credentials, limiter and retry around one exchange.
+
+A call goes down four floors, each with one job::
+
+    trial              the deadline, the stop, and what an error says about the whole call
+     └► send              a fresh token, once, after a 401
+         └► persist          what is tried again, and when (tenacity)
+             └► _attempt        admission by the limiter, then one exchange over aiohttp
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from attrs import field, frozen
+
+from bandwidth_async import wire
+from bandwidth_async.credentials import Authorizer, Credentials
+from bandwidth_async.errors import (
+    APIError,
+    AuthenticationError,
+    BandwidthError,
+    ClientStateError,
+    ConfigurationError,
+    DeadlineExceededError,
+)
+from bandwidth_async.hints import parse_hint
+from bandwidth_async.limiter import Limiter
+from bandwidth_async.retry import RetryPolicy, Trial, persist
+from bandwidth_async.transport import Answer, Timeouts, exchange, open_session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from random import Random
+
+    import aiohttp
+    from attrs import Attribute
+    from yarl import URL
+
+    from bandwidth_async.hints import Headers
+    from bandwidth_async.pacing import RateLimit
+    from bandwidth_async.teardown import Stop
+
+T = TypeVar("T")
+
+
+def _above_zero(_: object, attribute: Attribute[float], value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(
+            f"{attribute.name} is a number of seconds above 0, or math.inf for none, not {value}"
+        )
+
+
+@frozen(kw_only=True)
+class CallOptions:
+    """How one call is made; ``deadline`` is in seconds from its start, ``math.inf`` for none."""
+
+    deadline: float = field(default=60.0, validator=_above_zero)
+    retry: RetryPolicy = field(factory=RetryPolicy)
+    timeouts: Timeouts = field(factory=Timeouts)
+
+
+class Channel:
+    """Everything that the requests of one account share. Belongs to the event loop of its first use."""
+
+    def __init__(
+        self,
+        *,
+        credentials: Credentials,
+        voice_url: URL,
+        api_url: URL,
+        rate_limit: RateLimit | None,
+        token_options: CallOptions,
+        session: aiohttp.ClientSession | None,
+        proxy: str | URL | None,
+        trust_env: bool,
+        random: Random,
+    ) -> None:
+        self.limiter = Limiter(rate_limit, random)
+        self.voice_url = voice_url
+        self._api_url = api_url
+        self._credentials = credentials
+        self._authorizer = Authorizer(credentials, self._fetch_token)
+        self._token_options = token_options
+        self._given_session = session
+        self._proxy = proxy
+        self._trust_env = trust_env
+        self._random = random
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._session else "not used yet"
+        return f"<Channel to {self.voice_url}, {state}, {self.limiter!r}>"
+
+    async def aclose(self) -> None:
+        """Close the channel and its own session; a session that was passed in stays open."""
+        self._closed = True
+        await self._authorizer.aclose()
+        if self._session is not None and self._given_session is None:
+            await self._session.close()
+
+    def bind(self) -> aiohttp.ClientSession:
+        """Return the session, bound to the running loop at the first use.
+
+        Raises `ClientStateError` when it is closed or another loop runs.
+        """
+        if self._closed:
+            raise ClientStateError("this VoiceClient is closed; make a new one")
+        loop = asyncio.get_running_loop()
+        if self._session is None:
+            self._loop = loop
+            self._session = self._given_session or open_session(trust_env=self._trust_env)
+        elif self._loop is not loop:
+            raise ClientStateError(
+                "this VoiceClient belongs to another event loop; make one client for each loop "
+                "(asyncio.run starts a new one every time)"
+            )
+        if self._session.closed:
+            raise ClientStateError("the aiohttp session of this VoiceClient has been closed")
+        return self._session
+
+    @asynccontextmanager
+    async def trial(self, options: CallOptions, stop: Stop | None = None) -> AsyncIterator[Trial]:
+        """Bound one call by its deadline and its run's stop, and complete the error it ends with."""
+        self.bind()
+        trial = Trial(deadline=asyncio.get_running_loop().time() + options.deadline)
+        try:
+            async with asyncio.timeout_at(
+                None if trial.deadline == math.inf else trial.deadline
+            ) as trial.limit:
+                with stop.listening(trial.stop) if stop else nullcontext():
+                    yield trial
+        except BandwidthError as error:
+            error.attempts, error.ambiguous = trial.attempts, trial.ambiguous
+            raise
+        except TimeoutError:
+            raise _out_of_time(trial, options) from trial.last_error
+
+    async def send(
+        self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]
+    ) -> T:
+        """Send ``request`` until it is answered, and return what ``read`` makes of the answer."""
+        attempt = partial(self._attempt, request, trial, options, read)
+        fresh = False
+        while True:
+            await self._authorizer.ready()
+            try:
+                return await persist(
+                    attempt, trial, options.retry, self._random, idempotent=request.idempotent
+                )
+            except AuthenticationError as error:
+                if fresh or not self._authorizer.is_worth_another(trial.authorization):
+                    self._authorizer.refuse(error)
+                    raise
+            fresh = True
+
+    async def _attempt(
+        self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]
+    ) -> T:
+        admission = await self.limiter.admit(
+            returning=trial.refusals > 0, deadline=trial.deadline, patience=options.retry.longest_hint
+        )
+        session = self.bind()
+        if trial.stopping:
+            raise DeadlineExceededError("the run was stopped", last_error=trial.last_error)
+
+        def answered(status: int, headers: Headers) -> None:
+            if status == 429:
+                admission.refused(parse_hint(headers, time.time()))
+            else:
+                admission.accepted()
+
+        trial.authorization = self._authorizer.header()
+        with admission, trial.sending(safe=request.safe):
+            answer = await exchange(
+                session,
+                self.voice_url,
+                request,
+                trial.authorization,
+                options.timeouts,
+                proxy=self._proxy,
+                on_status=answered,
+            )
+        return read(answer)
+
+    async def _fetch_token(self) -> wire.Token:
+        options = self._token_options
+
+        async def attempt() -> wire.Token:
+            try:
+                answer = await exchange(
+                    self.bind(),
+                    self._api_url,
+                    wire.token(),
+                    self._credentials.basic(),
+                    options.timeouts,
+                    proxy=self._proxy,
+                )
+            except APIError as error:
+                if error.transient:
+                    raise
+                raise _no_token(error) from error
+            return wire.parse_token(answer.body)
+
+        return await persist(attempt, Trial(paced=False), options.retry, self._random, idempotent=True)
+
+
+def _out_of_time(trial: Trial, options: CallOptions) -> DeadlineExceededError:
+    what = "the run was stopped" if trial.stopping else f"the deadline of {options.deadline:g} s came"
+    last = f"; the last attempt met: {trial.last_error.message}" if trial.last_error else ""
+    return DeadlineExceededError(
+        f"{what} before an answer{last}",
+        last_error=trial.last_error,
+        retry_after=trial.last_error.retry_after if trial.last_error else None,
+        attempts=trial.attempts,
+        ambiguous=trial.ambiguous,
+    )
+
+
+def _no_token(error: APIError) -> AuthenticationError:
+    return AuthenticationError(
+        f"Bandwidth gave no access token: {error.message}; check the client id and secret",
+        status=error.status,
+        type=error.type,
+        description=error.description,
+        request=error.request,
+    )

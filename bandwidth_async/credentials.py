@@ -1,0 +1,161 @@
+"""Who we are to Bandwidth, and the ``Authorization`` header that says so.
+
+Many requests share one token. It is fetched once for all who wait, renewed while the old one still
+holds, and never fetched under a lock that a request holds. Credentials that were refused stay refused for
+a while, so that a thousand waiting requests do not each ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import math
+from copy import copy
+from typing import TYPE_CHECKING
+
+from attrs import Attribute, field, frozen
+
+from bandwidth_async.errors import AuthenticationError, BandwidthError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from bandwidth_async.wire import Token
+
+_log = logging.getLogger("bandwidth_async.credentials")
+_RENEW_AHEAD = 60.0  # seconds before a token's end, or a fifth of its life where that is shorter
+_REFUSED_FOR = 30.0  # seconds in which refused credentials are not shown again
+_RENEW_PAUSE = 5.0  # seconds after a failed renewal, while the old token still holds
+
+
+def _credential(_: object, attribute: Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(f"{attribute.name} is empty; it comes from your Bandwidth account")
+    if not value.isprintable() or value != value.strip():
+        raise ConfigurationError(f"{attribute.name} has blanks or control characters around or in it")
+
+
+def _no_colon(instance: object, attribute: Attribute[str], value: str) -> None:
+    _credential(instance, attribute, value)
+    if ":" in value:
+        raise ConfigurationError(f"{attribute.name} cannot contain a colon (RFC 7617)")
+
+
+@frozen
+class ClientCredentials:
+    """OAuth2 client credentials, Bandwidth's way in."""
+
+    client_id: str = field(validator=_no_colon)
+    client_secret: str = field(validator=_credential, repr=False)
+
+    def basic(self) -> str:
+        """Return them as the token endpoint wants to see them."""
+        return _basic(self.client_id, self.client_secret)
+
+
+@frozen
+class BasicCredentials:
+    """Legacy: an API user's name and password. Bandwidth removes API users on 2 December 2026."""
+
+    username: str = field(validator=_no_colon)
+    password: str = field(validator=_credential, repr=False)
+
+    def basic(self) -> str:
+        """Return them as every request shows them."""
+        return _basic(self.username, self.password)
+
+
+Credentials = ClientCredentials | BasicCredentials
+
+
+class Authorizer:
+    """Supplies the ``Authorization`` header. Belongs to one event loop.
+
+    ``fetch_token`` gets a token with `ClientCredentials`, with retries of its own; it raises
+    `AuthenticationError` when they are refused.
+    """
+
+    def __init__(self, credentials: Credentials, fetch_token: Callable[[], Awaitable[Token]]) -> None:
+        self._fetch_token = fetch_token
+        self._uses_tokens = isinstance(credentials, ClientCredentials)
+        self._header = "" if self._uses_tokens else credentials.basic()
+        self._renew_at = -math.inf if self._uses_tokens else math.inf  # loop time
+        self._expires_at = self._renew_at
+        self._renewal: asyncio.Task[None] | None = None
+        self._refusal: AuthenticationError | None = None
+        self._refused_until = -math.inf
+
+    async def ready(self) -> None:
+        """Return once there is a header to show.
+
+        Raises `AuthenticationError` when the credentials are refused, and what the token endpoint's
+        failure was when it gave no token.
+        """
+        self._raise_refusal()
+        now = _now()
+        if now < self._renew_at:
+            return
+        if self._renewal is None:
+            # A task of its own: the first who waits may be cancelled without failing the others.
+            self._renewal = asyncio.get_running_loop().create_task(self._renew())
+            self._renewal.add_done_callback(self._renewed)
+        if now >= self._expires_at:
+            try:
+                await asyncio.shield(self._renewal)
+            except BandwidthError as error:
+                raise copy(error) from error  # each who waits marks its own
+
+    def header(self) -> str:
+        """Return the newest header. Raises `AuthenticationError` while the credentials are refused."""
+        self._raise_refusal()
+        return self._header
+
+    def is_worth_another(self, header: str) -> bool:
+        """Say, after ``header`` was answered with 401, whether a newer token may be accepted."""
+        if not self._uses_tokens:
+            return False
+        if header == self._header:
+            self._renew_at = self._expires_at = -math.inf
+        return True
+
+    def refuse(self, error: AuthenticationError) -> None:
+        """Remember that the credentials themselves are refused; knowing it already prolongs nothing."""
+        if self._refusal is None:
+            self._refusal = error
+            self._refused_until = _now() + _REFUSED_FOR
+
+    async def aclose(self) -> None:
+        """Leave no renewal behind."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
+
+    async def _renew(self) -> None:
+        asked_at = _now()
+        token = await self._fetch_token()
+        self._header = f"Bearer {token.value}"
+        self._expires_at = asked_at + token.lifetime
+        self._renew_at = self._expires_at - min(_RENEW_AHEAD, token.lifetime / 5)
+
+    def _renewed(self, task: asyncio.Task[None]) -> None:
+        self._renewal = None
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, AuthenticationError):
+            self.refuse(error)
+        elif isinstance(error, BandwidthError):
+            _log.warning("no new access token: %s", error)
+            self._renew_at = _now() + _RENEW_PAUSE
+
+    def _raise_refusal(self) -> None:
+        if self._refusal is not None and _now() < self._refused_until:
+            raise copy(self._refusal)
+        self._refusal = None
+
+
+def _basic(name: str, secret: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

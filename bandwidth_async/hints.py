@@ -1,0 +1,84 @@
+"""How long a refusing server asks us to wait, in every form servers are known to use.
+
+Bandwidth's description gives ``Retry-After`` as a string without a unit, and its other products answer
+with whole seconds or with ``X-RateLimit-Reset`` as epoch seconds or epoch milliseconds, so all of them
+are read. The parser is total: whatever the headers hold, it returns seconds or None and never raises.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy, MultiMapping
+
+    Headers = CIMultiDictProxy[str] | MultiMapping[str]
+
+_NUMBER = re.compile(r"\d{1,13}(?:\.\d+)?")
+_LONGEST_DELAY = 999_999_999  # seconds; above it a Retry-After is not a delay but something else
+_LONGEST_DELTA = 86_400  # seconds; an X-RateLimit-Reset up to here counts from now
+_EPOCH_SECONDS = 1e9
+_EPOCH_MILLISECONDS = 1e11
+_CLOCK_TOLERANCE = 2.0  # seconds; ``Date`` is cut to whole seconds, so ours is the finer clock up to here
+
+
+def parse_hint(headers: Headers, wall_clock: float) -> float | None:
+    """Return the seconds to wait that ``Retry-After`` and ``X-RateLimit-Reset`` ask for.
+
+    The longest valid hint wins. 0.0 means "open now" (also a moment that has passed), None that there is
+    no usable hint. Moments are measured against the response's own ``Date``, so a wrong local clock
+    (``wall_clock``, epoch seconds) does no harm.
+    """
+    if "Retry-After" not in headers and "X-RateLimit-Reset" not in headers:
+        return None
+    now = _server_time(headers, wall_clock)
+    delays = [_retry_after(value, now) for value in headers.getall("Retry-After", ())]
+    delays += [_rate_limit_reset(value, now) for value in headers.getall("X-RateLimit-Reset", ())]
+    return max((delay for delay in delays if delay is not None), default=None)
+
+
+def _server_time(headers: Headers, wall_clock: float) -> float:
+    """Return the server's epoch seconds: its ``Date`` plus the ``Age`` a cache adds, else our own clock."""
+    sent = _date(headers.get("Date", ""))
+    if sent is None:
+        return wall_clock
+    sent += _number(headers.get("Age", "")) or 0.0
+    return wall_clock if abs(wall_clock - sent) <= _CLOCK_TOLERANCE else sent
+
+
+def _retry_after(value: str, now: float) -> float | None:
+    moment = _date(value)
+    if moment is not None:
+        return max(0.0, moment - now)
+    # Two headers may have been folded into one line, as RFC 9110 lets proxies do.
+    delays = [_number(part) for part in value.split(",")]
+    return max((delay for delay in delays if delay is not None and delay <= _LONGEST_DELAY), default=None)
+
+
+def _rate_limit_reset(value: str, now: float) -> float | None:
+    number = _number(value)
+    if number is None:
+        return None
+    if number > _EPOCH_MILLISECONDS:
+        return max(0.0, number / 1000 - now)
+    if number > _EPOCH_SECONDS:
+        return max(0.0, number - now)
+    return number if number <= _LONGEST_DELTA else None
+
+
+def _number(value: str) -> float | None:
+    """Return a plain decimal number; signs, exponents, ``inf`` and ``nan`` are not one."""
+    text = value.strip()
+    return float(text) if _NUMBER.fullmatch(text) and text.isascii() else None
+
+
+def _date(value: str) -> float | None:
+    """Return an HTTP date (RFC 9110, all three forms) as epoch seconds."""
+    try:
+        moment = parsedate_to_datetime(value)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

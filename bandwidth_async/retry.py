@@ -1,0 +1,251 @@
+"""What is tried again, when, and for how long: the rules as plain functions, tenacity as their engine.
+
+Three questions are kept apart. *May it be repeated?* depends on the error and on the operation: ending a
+conference twice is harmless, redirecting it twice is heard twice. *When?* A refused request (429) has no
+pause of its own, it waits at the limiter like everybody else; a connection that was found dead is used
+again at once, once; everything else backs off with full jitter. *How often?* Refusals and failures have
+counts of their own, since a quota that is used up says nothing about the server's health.
+
+A retrying object of tenacity belongs to one call: shared between tasks it mixes up their results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from attrs import define, field, frozen
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity.stop import stop_base
+from tenacity.wait import wait_base
+
+from bandwidth_async.errors import (
+    APIError,
+    BandwidthError,
+    CertificateError,
+    ConfigurationError,
+    DeadlineExceededError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from random import Random
+
+T = TypeVar("T")
+
+_log = logging.getLogger("bandwidth_async.retry")
+
+
+def _at_least(least: float) -> Callable[[object, object, float], None]:
+    def check(_: object, attribute: object, value: float) -> None:
+        if not value >= least:
+            name = getattr(attribute, "name", "value")
+            raise ConfigurationError(f"{name} must be at least {least:g}, not {value}")
+
+    return check
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How stubborn a call is.
+
+    ``attempts``
+        Requests sent for a call that meets transient failures (5xx, 408, no answer), the first included.
+    ``refusals``
+        Answers 429 that a call puts up with. They are not counted as attempts.
+    ``backoff_base``, ``backoff_cap``
+        The n-th pause is a random time up to ``base * 2**(n - 1)`` seconds, and never above the cap.
+    ``longest_hint``
+        Seconds; a server that asks for a longer wait makes the call fail at once, with the time on the error.
+    ``repeat_ambiguous``
+        Also repeat what must not happen twice (a redirect) when it may have happened already.
+    """
+
+    attempts: int = field(default=5, validator=_at_least(1))
+    refusals: int = field(default=50, validator=_at_least(1))
+    backoff_base: float = field(default=0.1, validator=_at_least(0))
+    backoff_cap: float = field(default=5.0, validator=_at_least(0))
+    longest_hint: float = field(default=900.0, validator=_at_least(0))
+    repeat_ambiguous: bool = False
+
+
+@define(kw_only=True)
+class Trial:
+    """What one call has been through so far. Changed only by the call's own task and by `stop`."""
+
+    deadline: float = math.inf  # loop time
+    limit: asyncio.Timeout | None = None  # runs out at the deadline, or when the run stops
+    attempts: int = 0
+    failures: int = 0
+    refusals: int = 0
+    paced: bool = True  # a refusal is waited for at the limiter
+    resent: bool = False  # after a connection that was found dead
+    free: bool = False  # the last failure calls for no pause of its own
+    ambiguous: bool = False
+    in_flight: bool = False
+    stopping: bool = False
+    last_error: BandwidthError | None = None
+    authorization: str = field(default="", repr=False)  # as the last attempt showed it
+
+    @contextmanager
+    def sending(self, *, safe: bool) -> Iterator[None]:
+        """Be in flight; a cancellation then leaves open whether the request took effect."""
+        self.attempts += 1
+        self.in_flight = True
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.ambiguous |= not safe
+            raise
+        finally:
+            self.in_flight = False
+
+    def note(self, error: BandwidthError) -> None:
+        """Count a failed attempt."""
+        self.last_error = error
+        self.ambiguous |= error.ambiguous
+        self.free = False
+        if self.paced and isinstance(error, RateLimitError):
+            self.refusals += 1
+            self.free = True
+        elif isinstance(error, TransportError) and error.dropped and not self.resent:
+            self.resent = self.free = True
+        else:
+            self.failures += 1
+
+    def stop(self, grace: float) -> None:
+        """Send nothing more; what is in flight has ``grace`` seconds, what waits has none."""
+        self.stopping = True
+        if self.limit is not None and not self.limit.expired():
+            now = asyncio.get_running_loop().time()
+            at = now + (grace if self.in_flight else 0.0)
+            self.limit.reschedule(min(at, self.limit.when() or math.inf))
+
+
+def may_repeat(error: BaseException, policy: RetryPolicy, *, idempotent: bool) -> bool:
+    """Say whether the same request may be sent again after ``error``."""
+    repeats = idempotent or policy.repeat_ambiguous
+    match error:
+        case BandwidthError(retry_after=float(hint)) if hint > policy.longest_hint:
+            return False
+        case TransportError():
+            return not isinstance(error, CertificateError) and (repeats or not error.ambiguous)
+        case ServerError():
+            told_when = error.status == 503 and error.retry_after is not None
+            return error.transient and (repeats or told_when)
+        case APIError():
+            return error.transient
+        case _:
+            return False
+
+
+def pause_before_next(error: BaseException, trial: Trial, policy: RetryPolicy, random: Random) -> float:
+    """Return the seconds to wait after ``error``, the trial's last, before the next attempt."""
+    if trial.free:
+        return 0.0
+    backoff = random.uniform(0, min(policy.backoff_cap, policy.backoff_base * 2 ** (trial.failures - 1)))
+    hint = error.retry_after if isinstance(error, BandwidthError) else None
+    return backoff + (hint or 0.0)
+
+
+def is_spent(trial: Trial, policy: RetryPolicy) -> bool:
+    """Say whether the call has had all its tries."""
+    return trial.stopping or trial.failures >= policy.attempts or trial.refusals >= policy.refusals
+
+
+class _Pause(wait_base):
+    def __init__(self, trial: Trial, policy: RetryPolicy, random: Random) -> None:
+        self._known = trial, policy, random
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        return pause_before_next(_error_of(retry_state), *self._known)
+
+
+class _Spent(stop_base):
+    def __init__(self, trial: Trial, policy: RetryPolicy) -> None:
+        self._known = trial, policy
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        return is_spent(*self._known)
+
+
+class _PastDeadline(stop_base):
+    """Stops before a pause that would end after the deadline; tenacity's own rule reads another clock."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+
+    def __call__(self, retry_state: RetryCallState) -> bool:
+        now = asyncio.get_running_loop().time()
+        return now + retry_state.upcoming_sleep >= self._trial.deadline
+
+
+async def persist(
+    attempt: Callable[[], Awaitable[T]],
+    trial: Trial,
+    policy: RetryPolicy,
+    random: Random,
+    *,
+    idempotent: bool,
+) -> T:
+    """Call ``attempt`` until it succeeds or the rules say to give up; then its last error is raised.
+
+    Raises `DeadlineExceededError` where another attempt was due but the deadline is nearer.
+    """
+
+    async def noted() -> T:
+        try:
+            return await attempt()
+        except BandwidthError as error:
+            trial.note(error)
+            raise
+
+    try:
+        return await noted()
+    except BandwidthError as error:
+        if not may_repeat(error, policy, idempotent=idempotent):
+            raise
+        first = [error]
+
+    async def again() -> T:
+        if first:
+            raise first.pop()
+        return await noted()
+
+    def give_up(retry_state: RetryCallState) -> T:
+        error = _error_of(retry_state)
+        if is_spent(trial, policy) or not isinstance(error, BandwidthError):
+            raise error
+        raise DeadlineExceededError(
+            f"the deadline is nearer than the next attempt; the last one met: {error.message}",
+            last_error=error,
+            retry_after=error.retry_after,
+        ) from error
+
+    # tenacity costs some 30 µs a call, so it is entered only by calls that need it: with their first failure.
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(lambda error: may_repeat(error, policy, idempotent=idempotent)),
+        stop=_Spent(trial, policy) | _PastDeadline(trial),
+        wait=_Pause(trial, policy, random),
+        sleep=asyncio.sleep,
+        before_sleep=_log_retry,
+        retry_error_callback=give_up,
+        reraise=True,
+    )
+    result: T = await retrying(again)
+    return result
+
+
+def _error_of(retry_state: RetryCallState) -> BaseException:
+    error = retry_state.outcome.exception() if retry_state.outcome else None
+    return error or RuntimeError("tenacity asked about an attempt that did not fail")
+
+
+def _log_retry(retry_state: RetryCallState) -> None:
+    _log.debug("again in %.3f s after: %s", retry_state.upcoming_sleep, _error_of(retry_state))

@@ -1,0 +1,115 @@
+"""What became of one conference id, and the sum over a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+
+from attrs import define, field, frozen
+
+from bandwidth_async.errors import (
+    APIError,
+    AuthenticationError,
+    BandwidthError,
+    ClientStateError,
+    ConfigurationError,
+    DeadlineExceededError,
+    NotFoundError,
+    RateLimitError,
+)
+
+
+class OutcomeKind(StrEnum):
+    """The seven things that can become of an id. Each id gets exactly one."""
+
+    ENDED = "ended"
+    ALREADY_ENDED = "already_ended"
+    NOT_FOUND = "not_found"
+    REFUSED = "refused"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    NOT_ATTEMPTED = "not_attempted"
+
+    @property
+    def settled(self) -> bool:
+        """Whether trying again would change nothing."""
+        return self in _SETTLED
+
+
+_SETTLED = frozenset(
+    {OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_FOUND, OutcomeKind.REFUSED}
+)
+
+
+@frozen
+class Outcome:
+    """What became of one id.
+
+    ``attempts`` counts the requests that were sent for it, ``error`` is one sentence or None,
+    ``elapsed`` is seconds from when it was taken up.
+    """
+
+    conference_id: str
+    kind: OutcomeKind
+    attempts: int = 0
+    error: str | None = None
+    elapsed: float = 0.0
+
+
+def kind_of(error: BandwidthError) -> OutcomeKind:
+    """Return what an error means for the conference.
+
+    What may have been ended by an attempt without a certain answer is ``unknown``, never ``failed``.
+    """
+    if error.ambiguous:
+        return OutcomeKind.UNKNOWN
+    match error:
+        case NotFoundError():
+            return OutcomeKind.NOT_FOUND
+        case DeadlineExceededError() | AuthenticationError() | RateLimitError() | ClientStateError():
+            return OutcomeKind.FAILED if error.attempts else OutcomeKind.NOT_ATTEMPTED
+        case APIError(transient=False) | ConfigurationError():
+            return OutcomeKind.REFUSED
+        case _:
+            return OutcomeKind.FAILED
+
+
+@define(kw_only=True)
+class Report:
+    """The sum of a run. Filled while it goes on, final when it has ended.
+
+    ``counts`` maps outcome kinds (``report.counts["ended"]``) to numbers, 0 for those that did not occur.
+    ``stopped`` is the reason when the run ended before its input did: an `AuthenticationError`, a
+    `RateLimitError` whose wait is longer than allowed, or a `DeadlineExceededError`.
+    """
+
+    counts: Counter[OutcomeKind] = field(factory=Counter)
+    attempts: int = 0
+    elapsed: float = 0.0
+    stopped: BandwidthError | None = None
+
+    @property
+    def total(self) -> int:
+        """How many ids have an outcome."""
+        return self.counts.total()
+
+    @property
+    def ok(self) -> bool:
+        """Whether, as far as the server says, no conference of the input is left active."""
+        fine = (OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_FOUND)
+        return self.stopped is None and self.total == sum(self.counts[kind] for kind in fine)
+
+    @property
+    def nothing_found(self) -> bool:
+        """Whether there were ids and not one was found: the account id may be the wrong one."""
+        return 0 < self.total == self.counts[OutcomeKind.NOT_FOUND]
+
+    @property
+    def rate(self) -> float:
+        """Ids per second over the whole run."""
+        return self.total / self.elapsed if self.elapsed else 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one outcome."""
+        self.counts[outcome.kind] += 1
+        self.attempts += outcome.attempts

@@ -1,0 +1,223 @@
+"""The run: bounded workers pull ids from one source, and every id pulled gets exactly one outcome.
+
+What always holds
+    Memory is the number of workers, not the number of ids. An id is never in flight twice at once. The
+    outcome of an id is delivered before its worker pulls the next one. After a stop the ids that a plain
+    iterable still holds are delivered as ``not_attempted``, so the outcomes add up to the ids; a source
+    that has to be awaited is left alone, as asking it for more may be work.
+
+The first id goes ahead of the others, by at most a second: wrong credentials or a dead host then cost one
+request, and not one for each worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+from bandwidth_async.errors import BandwidthError, ConfigurationError, DeadlineExceededError
+from bandwidth_async.models import Conference
+from bandwidth_async.teardown.outcome import Outcome, OutcomeKind, Report, kind_of
+
+if TYPE_CHECKING:
+    from bandwidth_async.teardown.stop import Stop
+
+Item = str | Conference
+Source = Iterable[Item] | AsyncIterable[Item]
+Deliver = Callable[[Outcome], Awaitable[None]]
+
+_PILOT_TIME = 1.0  # seconds the first id has for itself
+
+
+class End(Protocol):
+    """Ends one conference: returns its outcome, or raises what went wrong.
+
+    When it meets what every further id would meet too (refused credentials), it requests the stop.
+    """
+
+    def __call__(self, item: Item, stop: Stop) -> Awaitable[Outcome]: ...
+
+
+class _Ids:
+    """One way to pull from either kind of source."""
+
+    def __init__(self, source: Source, stop: Stop) -> None:
+        self._stop = stop
+        self._plain: Iterator[Item] = iter(())
+        self._awaited: AsyncIterator[Item] | None = None
+        if isinstance(source, AsyncIterable):
+            self._awaited = aiter(source)
+        else:
+            self._plain = iter(source)
+        self._turn = asyncio.Lock()  # an async generator cannot be asked twice at once
+
+    async def pull(self) -> Item | None:
+        """Return the next id, or None when there is none or the run is to stop."""
+        if self._stop.requested:
+            return None
+        if self._awaited is None:
+            return next(self.rest(), None)
+        async with self._turn:
+            return await self._next_awaited(self._awaited)
+
+    async def _next_awaited(self, source: AsyncIterator[Item]) -> Item | None:
+        if self._stop.requested:
+            return None
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                with self._stop.listening(lambda _: limit.reschedule(loop.time())):
+                    return await anext(source, None)
+        except TimeoutError:
+            if limit.expired():
+                return None
+            raise
+
+    def rest(self) -> Iterator[Item]:
+        """Return what a plain source still holds."""
+        return self._plain
+
+
+class _Run:
+    """The workers' common state; changed by them alone, on one event loop."""
+
+    def __init__(self, source: Source, end: End, deliver: Deliver, report: Report, stop: Stop) -> None:
+        self._ids = _Ids(source, stop)
+        self._end = end
+        self._deliver = deliver
+        self._report = report
+        self._stop = stop
+        self._busy: dict[str, asyncio.Event] = {}  # ids in flight
+        self._piloted = asyncio.Event()
+
+    async def go(self, concurrency: int) -> None:
+        try:
+            async with asyncio.TaskGroup() as workers:
+                workers.create_task(self._work())
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._piloted.wait(), _PILOT_TIME)
+                for _ in range(concurrency - 1):
+                    workers.create_task(self._work())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        if self._stop.requested:
+            await self._drain()
+
+    async def _work(self) -> None:
+        try:
+            while (item := await self._ids.pull()) is not None:
+                await self._settle(await self._outcome(item))
+                self._piloted.set()
+        finally:
+            self._piloted.set()
+
+    async def _drain(self) -> None:
+        reason = self._stop.reason.message if self._stop.reason else None
+        for item in self._ids.rest():
+            await self._settle(Outcome(_id_of(item), OutcomeKind.NOT_ATTEMPTED, error=reason))
+        self._report.stopped = self._stop.reason
+
+    async def _settle(self, outcome: Outcome) -> None:
+        self._report.add(outcome)
+        await self._deliver(outcome)
+
+    async def _outcome(self, item: Item) -> Outcome:
+        conference_id = _id_of(item)
+        while conference_id in self._busy:
+            await self._busy[conference_id].wait()
+        self._busy[conference_id] = asyncio.Event()
+        started = asyncio.get_running_loop().time()
+        try:
+            return await self._end(item, self._stop)
+        except BandwidthError as error:
+            elapsed = asyncio.get_running_loop().time() - started
+            return Outcome(conference_id, kind_of(error), error.attempts, str(error), elapsed)
+        finally:
+            self._busy.pop(conference_id).set()
+
+
+class Outcomes:
+    """The outcomes of a run as they come, to be iterated over once. ``report`` is their sum so far."""
+
+    def __init__(self, report: Report, queue: asyncio.Queue[Outcome | BaseException | None]) -> None:
+        self.report = report
+        self._queue = queue
+
+    def __repr__(self) -> str:
+        return f"<Outcomes {dict(self.report.counts)}>"
+
+    def __aiter__(self) -> AsyncIterator[Outcome]:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        outcome = await self._queue.get()
+        if isinstance(outcome, Outcome):
+            return outcome
+        self._queue.put_nowait(None)
+        raise outcome or StopAsyncIteration
+
+
+async def run(
+    source: Source,
+    end: End,
+    deliver: Deliver,
+    *,
+    concurrency: int,
+    stop: Stop,
+    deadline: float | None = None,
+    report: Report | None = None,
+) -> Report:
+    """End every id of ``source`` with ``end``, hand each outcome to ``deliver``, and return the sum.
+
+    ``deadline`` (seconds) stops the run as ``stop`` does. Whatever ``source`` or ``deliver`` raise ends
+    the run and is raised here; no task is left behind then, nor after a cancellation.
+    """
+    if concurrency < 1:
+        raise ConfigurationError(
+            f"concurrency is how many ids are in work at once, at least 1, not {concurrency}"
+        )
+    report = report or Report()
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    late = DeadlineExceededError(f"the run's deadline of {deadline or 0:g} s came")
+    timer = loop.call_later(deadline, stop.request, late) if deadline is not None else None
+    try:
+        await _Run(source, end, deliver, report, stop).go(concurrency)
+    finally:
+        report.elapsed = loop.time() - started
+        if timer is not None:
+            timer.cancel()
+    return report
+
+
+@asynccontextmanager
+async def iterate(
+    source: Source, end: End, *, concurrency: int, stop: Stop, deadline: float | None = None
+) -> AsyncIterator[Outcomes]:
+    """Give the outcomes of a run as an iterator; leaving the context ends the run at once."""
+    queue: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue(maxsize=concurrency)
+    report = Report()
+
+    async def drive() -> None:
+        last: BaseException | None = None
+        try:
+            await run(
+                source, end, queue.put, concurrency=concurrency, stop=stop, deadline=deadline, report=report
+            )
+        except Exception as error:  # it belongs to whoever iterates
+            last = error
+        await queue.put(last)
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(drive())
+        try:
+            yield Outcomes(report, queue)
+        finally:
+            task.cancel()
+
+
+def _id_of(item: Item) -> str:
+    return item.id if isinstance(item, Conference) else str(item)

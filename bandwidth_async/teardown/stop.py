@@ -1,0 +1,51 @@
+"""Bringing a run to its end before its input ends."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bandwidth_async.errors import BandwidthError, DeadlineExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DEFAULT_GRACE = 10.0  # seconds
+
+
+class Stop:
+    """A request to stop a run: nothing more is sent, what is in flight may finish.
+
+    Give one to `VoiceClient.end_conferences` and call `request` from a signal handler or another task of
+    the same event loop.
+    """
+
+    def __init__(self) -> None:
+        self.reason: BandwidthError | None = None
+        self._listeners: set[Callable[[float], None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Stop {self.reason or 'not requested'}, {len(self._listeners)} listening>"
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run is to end."""
+        return self.reason is not None
+
+    def request(self, reason: BandwidthError | None = None, *, grace: float = DEFAULT_GRACE) -> None:
+        """Ask for the end; what is in flight has ``grace`` seconds. The first reason stays."""
+        if self.reason is None:
+            self.reason = reason or DeadlineExceededError("the run was stopped")
+        for tell in tuple(self._listeners):
+            tell(grace)
+
+    @contextmanager
+    def listening(self, tell: Callable[[float], None]) -> Iterator[None]:
+        """Have ``tell(grace)`` called when the end is requested; at once when it has been already."""
+        if self.requested:
+            tell(0.0)
+        self._listeners.add(tell)
+        try:
+            yield
+        finally:
+            self._listeners.discard(tell)

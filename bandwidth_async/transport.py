@@ -1,0 +1,203 @@
+"""One request over aiohttp: sent, answered or translated into our errors. aiohttp's exceptions end here."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import platform
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from attrs import field, frozen
+from yarl import URL
+
+from bandwidth_async import wire
+from bandwidth_async._version import __version__
+from bandwidth_async.errors import BandwidthError, CertificateError, ConfigurationError, TransportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bandwidth_async.hints import Headers
+
+_log = logging.getLogger("bandwidth_async.transport")
+
+USER_AGENT = (
+    f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
+)
+_CONNECTIONS = 512  # at once; more requests than that wait for one, so that file descriptors last
+_ANSWER_LIMIT = 16 * 1024 * 1024  # bytes; a page of 1,000 conferences is about half of one
+_ERROR_LIMIT = 64 * 1024  # bytes of an error's body that are read
+_GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
+_ERROR_TIMEOUT = 2.0  # seconds for an error's body: its status is what counts
+
+
+def _positive(_: object, attribute: Any, value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"the {attribute.name} timeout is a number of seconds above 0, not {value}")
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """Limits of one attempt, in seconds.
+
+    ``connect`` is for the TCP connection, ``attempt`` for everything from there to the end of the answer.
+    """
+
+    connect: float = field(default=3.0, validator=_positive)
+    attempt: float = field(default=15.0, validator=_positive)
+
+
+@frozen(kw_only=True)
+class Answer:
+    """A success as it came: status, headers, body, and the next page where one was named."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    next_page: URL | None = None
+
+
+def origin(url: str, name: str, *, allow_http: bool) -> URL:
+    """Return ``url`` as scheme, host and port.
+
+    Raises `ConfigurationError` for anything more, and for plain http to other machines than this one.
+    """
+    try:
+        parsed = URL(url)
+        host = parsed.host
+    except ValueError:
+        host = None
+    if host is None or parsed.scheme not in {"http", "https"}:
+        raise ConfigurationError(f"{name} must look like https://host or https://host:port, not {url!r}")
+    if parsed.path not in {"", "/"} or parsed.raw_query_string or parsed.raw_fragment or parsed.user:
+        raise ConfigurationError(
+            f"{name} is scheme and host only, as in {parsed.origin()}; leave out the rest"
+        )
+    if parsed.scheme == "http" and not allow_http and not _is_loopback(host):
+        raise ConfigurationError(
+            f"{name} is plain http, which would show the credentials on the way; use https"
+        )
+    return parsed.origin()
+
+
+def open_session(*, trust_env: bool) -> aiohttp.ClientSession:
+    """Return a session as this client wants it: no cookies, connections bounded. Needs a running loop."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=trust_env,
+    )
+
+
+async def exchange(
+    session: aiohttp.ClientSession,
+    base: URL,
+    request: wire.Request,
+    authorization: str,
+    timeouts: Timeouts,
+    *,
+    proxy: str | URL | None = None,
+    on_status: Callable[[int, Headers], None] | None = None,
+) -> Answer:
+    """Send ``request`` once and return the success it is answered with.
+
+    ``on_status`` hears of the answer before its body is read. Raises `APIError` for any other answer,
+    `TransportError` when there is none; both say whether the request may have taken effect.
+    """
+    headers = {"Authorization": authorization, "User-Agent": USER_AGENT, "Accept": "application/json"}
+    if request.content_type:
+        headers["Content-Type"] = request.content_type
+    try:
+        async with session.request(
+            request.method,
+            base.join(URL(request.path, encoded=True)),
+            data=request.body,
+            headers=headers,
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=aiohttp.ClientTimeout(total=timeouts.attempt, sock_connect=timeouts.connect),
+            proxy=proxy,
+        ) as response:
+            if on_status:
+                on_status(response.status, response.headers)
+            _log.debug("%s: %s", request.name, response.status)
+            return await _receive(request, response)
+    except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        raise translate(error, request) from error
+
+
+def translate(error: Exception, request: wire.Request) -> BandwidthError:
+    """Return our error for one of aiohttp's, with what it means for the request."""
+    reason = wire.printable(str(error)) or type(error).__name__
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
+            return CertificateError(f"the server's certificate does not hold ({reason}) at: {request.name}")
+        case aiohttp.ConnectionTimeoutError():
+            return TransportError(f"no connection within the timeout at: {request.name}")
+        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
+            return TransportError(f"no connection ({reason}) at: {request.name}")
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
+            message, dropped = "the connection was closed before an answer", True
+        case aiohttp.ClientOSError(errno=int(number)) if number in _GONE:
+            message, dropped = "the connection was closed before an answer", True
+        case TimeoutError():
+            message, dropped = "no answer within the timeout", False
+        case _:
+            message, dropped = f"no usable answer ({reason})", False
+    return TransportError(f"{message} at: {request.name}", dropped=dropped, ambiguous=not request.safe)
+
+
+async def _receive(request: wire.Request, response: aiohttp.ClientResponse) -> Answer:
+    if not 200 <= response.status < 300:
+        body = await _read_error(response)
+        raise wire.error_from(request, response.status, response.headers, body, time.time())
+    if not request.reads:
+        return Answer(status=response.status, headers=response.headers)
+    return Answer(
+        status=response.status,
+        headers=response.headers,
+        body=await _read_all(response),
+        next_page=_next_page(response) if "Link" in response.headers else None,
+    )
+
+
+async def _read_all(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _ANSWER_LIMIT:
+            raise TransportError(f"the answer is longer than {_ANSWER_LIMIT} bytes")
+    return bytes(body)
+
+
+async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+    """Return what can be had of an error's body; it may be long, slow, cut or missing."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_ERROR_TIMEOUT):
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > _ERROR_LIMIT:
+                    break
+    except (aiohttp.ClientError, OSError):
+        pass
+    return bytes(body[:_ERROR_LIMIT])
+
+
+def _next_page(response: aiohttp.ClientResponse) -> URL | None:
+    try:
+        link = response.links.get("next")
+    except ValueError as error:
+        raise TransportError("the answer's link to the next page is not a URL") from error
+    return URL(link["url"]) if link else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
