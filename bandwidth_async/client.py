@@ -145,6 +145,11 @@ class VoiceClient:
         await self._channel.aclose()
 
     @property
+    def account_id(self) -> str:
+        """The account whose conferences these are."""
+        return self._account_id
+
+    @property
     def rate(self) -> float:
         """Requests per second that are let through at present."""
         return self._channel.limiter.rate

@@ -135,11 +135,11 @@ def translate(error: Exception, request: wire.Request) -> BandwidthError:
     reason = wire.printable(str(error)) or type(error).__name__
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
-            return CertificateError(f"the server's certificate does not hold ({reason}) at: {request.name}")
+            return CertificateError(f"{request.name}: the server's certificate does not hold ({reason})")
         case aiohttp.ConnectionTimeoutError():
-            return TransportError(f"no connection within the timeout at: {request.name}")
+            return TransportError(f"{request.name}: no connection within the timeout")
         case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
-            return TransportError(f"no connection ({reason}) at: {request.name}")
+            return TransportError(f"{request.name}: no connection ({reason})")
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
             message, dropped = "the connection was closed before an answer", True
         case aiohttp.ClientOSError(errno=int(number)) if number in _GONE:
@@ -148,7 +148,7 @@ def translate(error: Exception, request: wire.Request) -> BandwidthError:
             message, dropped = "no answer within the timeout", False
         case _:
             message, dropped = f"no usable answer ({reason})", False
-    return TransportError(f"{message} at: {request.name}", dropped=dropped, ambiguous=not request.safe)
+    return TransportError(f"{request.name}: {message}", dropped=dropped, ambiguous=not request.safe)
 
 
 async def _receive(request: wire.Request, response: aiohttp.ClientResponse) -> Answer:

@@ -187,7 +187,7 @@ def error_from(request: Request, status: int, headers: Headers, body: bytes, wal
     if 300 <= status < 400:
         words = "redirects are not followed, as they could carry the credentials elsewhere; check the host"
     return kind(
-        f"{status} to: {request.name}" + (f" ({words[:300]})" if words else ""),
+        f"{request.name}: answered {status}" + (f" ({words[:300]})" if words else ""),
         status=status,
         type=said["type"],
         description=said["description"],

@@ -106,8 +106,9 @@ class Report:
 
     @property
     def rate(self) -> float:
-        """Ids per second over the whole run."""
-        return self.total / self.elapsed if self.elapsed else 0.0
+        """Ids per second, those not attempted left out."""
+        tried = self.total - self.counts[OutcomeKind.NOT_ATTEMPTED]
+        return tried / self.elapsed if self.elapsed else 0.0
 
     def add(self, outcome: Outcome) -> None:
         """Count one outcome."""

@@ -15,29 +15,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Protocol
 
 from bandwidth_async.errors import BandwidthError, ConfigurationError, DeadlineExceededError
 from bandwidth_async.models import Conference
 from bandwidth_async.teardown.outcome import Outcome, OutcomeKind, Report, kind_of
-
-if TYPE_CHECKING:
-    from bandwidth_async.teardown.stop import Stop
+from bandwidth_async.teardown.stop import Stop
 
 Item = str | Conference
 Source = Iterable[Item] | AsyncIterable[Item]
 Deliver = Callable[[Outcome], Awaitable[None]]
 
+# Ends one conference: returns its outcome, or raises what went wrong. When it meets what every further id
+# would meet too (refused credentials), it requests the stop.
+End = Callable[[Item, Stop], Awaitable[Outcome]]
+
 _PILOT_TIME = 1.0  # seconds the first id has for itself
-
-
-class End(Protocol):
-    """Ends one conference: returns its outcome, or raises what went wrong.
-
-    When it meets what every further id would meet too (refused credentials), it requests the stop.
-    """
-
-    def __call__(self, item: Item, stop: Stop) -> Awaitable[Outcome]: ...
 
 
 class _Ids:
@@ -47,6 +39,8 @@ class _Ids:
         self._stop = stop
         self._plain: Iterator[Item] = iter(())
         self._awaited: AsyncIterator[Item] | None = None
+        if isinstance(source, str | bytes | Conference):
+            raise ConfigurationError("a run takes a list of ids, or any other iterable; for one use end_conference")
         if isinstance(source, AsyncIterable):
             self._awaited = aiter(source)
         else:
@@ -182,7 +176,7 @@ async def run(
     report = report or Report()
     loop = asyncio.get_running_loop()
     started = loop.time()
-    late = DeadlineExceededError(f"the run's deadline of {deadline or 0:g} s came")
+    late = DeadlineExceededError("the run's deadline came")
     timer = loop.call_later(deadline, stop.request, late) if deadline is not None else None
     try:
         await _Run(source, end, deliver, report, stop).go(concurrency)

@@ -1,0 +1,36 @@
+# Every target sets up all it needs in .venv, from nothing but make and Python 3.11 or newer.
+# PYTHON=python3.13 make test   uses that one.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint proofs bench-memory clean
+
+demo: .venv/ready-cli
+	$(BIN)/bandwidth-async demo
+
+test: .venv/ready-test
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: .venv/ready-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The long forms of the proofs that `make test` runs in short form.
+proofs: .venv/ready-test
+	$(BIN)/python -m pytest tests/test_proofs.py --full -s
+
+# Peak memory of a run over a million ids.
+bench-memory: .venv/ready-cli
+	$(BIN)/python benchmarks/run_memory.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist
+
+.venv/ready-%: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, but $(PYTHON) is %d.%d: name another with PYTHON=python3.13 make …" % (v[0], v[1]))'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,18 @@
+"""``python -m bandwidth_async``, and the ``bandwidth-async`` command."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; without its extra, say how to get it."""
+    try:
+        from bandwidth_async.cli import main as run  # noqa: PLC0415 - its libraries are an extra
+    except ModuleNotFoundError as error:
+        if error.name not in {"click", "rich"}:
+            raise
+        sys.exit(f"the command line needs {error.name}: pip install 'bandwidth-async[cli]'")
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Reading conference ids as people have them: plain lines, CSV, or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING, BinaryIO
+
+from attrs import define, field
+
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.wire import path_segment, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+COLUMN = "conference_id"
+_SHOWN = 100  # bad lines that are spelled out
+_STRUCTURE = frozenset(',;"[]{}<>')  # in a plain line these come from another format
+
+
+@define
+class Ids:
+    """Ids in the order of their first appearance, and what was wrong with the rest of the input."""
+
+    unique: dict[str, None] = field(factory=dict)
+    duplicates: int = 0
+    faults: list[str] = field(factory=list)
+
+    def add(self, place: str, value: object) -> None:
+        """Take one id, or note what is wrong with it."""
+        try:
+            path_segment(value)
+        except ConfigurationError as error:
+            self.faults.append(f"{place}: {error}")
+            return
+        known = len(self.unique)
+        self.unique[str(value)] = None
+        self.duplicates += len(self.unique) == known
+
+    def read(self, stream: BinaryIO, name: str) -> None:
+        """Take the ids of a file in any of the three formats; its first line tells which it is."""
+        lines = self._text(stream, name)
+        first = next(((number, line) for number, line in lines if line and not line.startswith("#")), None)
+        if first is None:
+            return
+        rest = _chain(first, lines)
+        if first[1].startswith("{"):
+            self._read_json(rest, name)
+        elif COLUMN in next(csv.reader([first[1]])):
+            self._read_csv(rest, name)
+        else:
+            self._read_plain(rest, name)
+
+    def complaint(self) -> str | None:
+        """Return everything that is wrong, a line each, or None."""
+        if not self.faults:
+            return None
+        lines = self.faults[:_SHOWN]
+        if len(self.faults) > _SHOWN:
+            lines.append(f"and {len(self.faults) - _SHOWN:,} more")
+        count = "1 line" if len(self.faults) == 1 else f"{len(self.faults):,} lines"
+        return "\n".join([*lines, f"{count} of the input cannot be used; nothing was sent"])
+
+    def _text(self, stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+        for number, raw in enumerate(stream, 1):
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError:
+                self.faults.append(f"{name}:{number}: not UTF-8 text")
+
+    def _read_plain(self, lines: Iterable[tuple[int, str]], name: str) -> None:
+        for number, line in lines:
+            if not line or line.startswith("#"):
+                continue
+            place = f"{name}:{number}"
+            if _STRUCTURE.isdisjoint(line):
+                self.add(place, line)
+            else:
+                self.faults.append(
+                    f"{place}: {printable(line)[:60]!r} is neither one id, nor JSON lines, "
+                    f"nor CSV with a {COLUMN} column in its first line"
+                )
+
+    def _read_json(self, lines: Iterable[tuple[int, str]], name: str) -> None:
+        for number, line in lines:
+            if not line or line.startswith("#"):
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                self.faults.append(f"{name}:{number}: not a JSON object on one line")
+                continue
+            if isinstance(record, dict) and COLUMN in record:
+                self.add(f"{name}:{number}", record[COLUMN])
+            else:
+                self.faults.append(f"{name}:{number}: a JSON object needs the key {COLUMN!r}")
+
+    def _read_csv(self, lines: Iterable[tuple[int, str]], name: str) -> None:
+        numbers: list[int] = []
+
+        def counted() -> Iterator[str]:
+            for number, line in lines:
+                numbers.append(number)
+                yield line
+
+        rows = csv.DictReader(counted(), skipinitialspace=True)
+        for row in rows:
+            value = row[COLUMN]
+            self.add(f"{name}:{numbers[-1]}", value.strip() if value else value or "")
+
+
+def _chain(first: tuple[int, str], rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    yield first
+    yield from rest

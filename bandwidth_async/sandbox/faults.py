@@ -1,0 +1,131 @@
+"""What goes wrong on purpose: which request meets which fault, decided by a seeded draw.
+
+A fault before the work leaves the conference as it was; a fault after the work has changed it although
+no answer says so. Both happen in practice and a client cannot tell them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from enum import Enum
+from random import Random
+
+from attrs import field, frozen
+
+from bandwidth_async.errors import ConfigurationError
+
+_FORMS = (
+    "an HTTP status from 400 to 599, reset or hang, each also with -before or -after, slow or garbage, "
+    "with shares like 2% or 0.02: 503=2%,reset=1%,hang-after=0.1%"
+)
+_NAME = re.compile(r"([45]\d\d|reset|hang)(-before|-after)?|slow|garbage")
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
+
+
+class Effect(Enum):
+    """What the client meets."""
+
+    STATUS = "status"
+    RESET = "reset"
+    HANG = "hang"
+    SLOW = "slow"
+    GARBAGE = "garbage"
+
+
+@frozen(kw_only=True)
+class Fault:
+    """One thing that goes wrong; ``after`` means once the work is done, ``status`` belongs to STATUS."""
+
+    effect: Effect
+    after: bool
+    status: int = 0
+
+
+def faults_named(name: str) -> tuple[Fault, ...]:
+    """Return the faults that ``name`` stands for: ``reset`` and ``hang`` alone mean before and after evenly.
+
+    Raises `ConfigurationError` naming the accepted forms.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ConfigurationError(f"{name!r} is not a fault: write {_FORMS}")
+    thing, when = match.groups()
+    if thing is None:
+        return (Fault(effect=Effect(name), after=True),)
+    if thing.isdigit():
+        return (Fault(effect=Effect.STATUS, after=when == "-after", status=int(thing)),)
+    moments = (False, True) if when is None else (when == "-after",)
+    return tuple(Fault(effect=Effect(thing), after=after) for after in moments)
+
+
+def _at_most_all(_instance: object, _setting: object, shares: tuple[tuple[Fault, float], ...]) -> None:
+    total = sum(share for _, share in shares)
+    if total > 1 + 1e-9:
+        raise ConfigurationError(f"the faults add up to {total:.4g} of all requests: 100 % is the most")
+
+
+@frozen(kw_only=True)
+class FaultMix:
+    """Faults with the share of requests that each meets; the rest, and all by default, meet none."""
+
+    shares: tuple[tuple[Fault, float], ...] = field(default=(), validator=_at_most_all)
+
+    @classmethod
+    def parse(cls, text: str) -> FaultMix:
+        """Return the mix that ``text`` describes; raises `ConfigurationError` naming the accepted forms."""
+        shares: list[tuple[Fault, float]] = []
+        for part in filter(None, map(str.strip, text.split(","))):
+            name, _, written = part.partition("=")
+            faults = faults_named(name.strip())
+            share = _share(written.strip(), part)
+            shares += [(fault, share / len(faults)) for fault in faults]
+        return cls(shares=tuple(shares))
+
+    def at(self, point: float) -> Fault | None:
+        """Return the fault that covers ``point`` when all shares are laid end to end from 0."""
+        for fault, share in self.shares:
+            if point < share:
+                return fault
+            point -= share
+        return None
+
+
+def _share(written: str, part: str) -> float:
+    match = _SHARE.fullmatch(written)
+    if match is None:
+        raise ConfigurationError(f"{part!r} gives no share of the requests: write {_FORMS}")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
+def mix_from(given: str | FaultMix | None) -> FaultMix:
+    """Return a mix as it is, a description parsed, and no faults for None."""
+    if isinstance(given, FaultMix):
+        return given
+    return FaultMix() if given is None else FaultMix.parse(given)
+
+
+class FaultSource:
+    """Deals the faults: one draw a request, planned faults before random ones.
+
+    A planned request draws as well, so that planning does not change what later requests meet.
+    """
+
+    def __init__(self, *, mix: FaultMix, random: Random) -> None:
+        self._mix = mix
+        self._random = random
+        self._planned: deque[tuple[Fault, ...]] = deque()  # changed in plan() and, one at a time, in draw()
+
+    def plan(self, name: str, times: int) -> None:
+        """Give the next ``times`` requests the fault of that name; plans are served in order."""
+        if times < 1:
+            raise ConfigurationError(f"a fault planned {times} times never happens: plan at least 1")
+        self._planned.extend([faults_named(name)] * times)
+
+    def draw(self) -> Fault | None:
+        """Return what the next request meets, None for nothing."""
+        point = self._random.random()
+        if not self._planned:
+            return self._mix.at(point)
+        choices = self._planned.popleft()
+        return choices[int(point * len(choices))]

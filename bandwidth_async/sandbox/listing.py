@@ -1,0 +1,82 @@
+"""What a listing may ask for, and the link to its next page."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from urllib.parse import urlencode
+
+from attrs import frozen
+
+from bandwidth_async.sandbox.world import Conference
+
+_LARGEST_PAGE = 1000
+_SIZE = re.compile(r"[0-9]{1,4}")
+
+
+@frozen(kw_only=True)
+class Listing:
+    """One page of conferences: those named ``name`` and created between the two times, both included."""
+
+    name: str | None = None
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    size: int = _LARGEST_PAGE
+    start: int = 0
+
+    @classmethod
+    def read(cls, query: Mapping[str, str]) -> Listing:
+        """Return what the query asks for; a time without a zone is UTC (a guess).
+
+        Raises `ValueError`, whose message is the description for a 400.
+        """
+        return cls(
+            name=query.get("name"),
+            earliest=_time(query, "minCreatedTime"),
+            latest=_time(query, "maxCreatedTime"),
+            size=_size(query.get("pageSize", str(_LARGEST_PAGE))),
+            start=_start(query["pageToken"]) if "pageToken" in query else 0,
+        )
+
+    def wants(self, conference: Conference) -> bool:
+        """Return whether the conference passes the filters."""
+        return (
+            (self.name is None or conference.name == self.name)
+            and (self.earliest is None or conference.created_at >= self.earliest)
+            and (self.latest is None or conference.created_at <= self.latest)
+        )
+
+
+def next_link(url: str, query: Mapping[str, str], start: int) -> str:
+    """Return the ``Link`` header to the page from ``start``: the same query with another page token."""
+    token = base64.urlsafe_b64encode(json.dumps({"start": start}).encode()).decode()
+    return f'<{url}?{urlencode({**query, "pageToken": token})}>; rel="next"'
+
+
+def _start(token: str) -> int:
+    try:
+        start = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))["start"]
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise ValueError("Invalid pageToken: follow the Link header") from exc
+    if not isinstance(start, int) or start < 0:
+        raise ValueError("Invalid pageToken: follow the Link header")
+    return start
+
+
+def _size(text: str) -> int:
+    if not _SIZE.fullmatch(text) or not 1 <= int(text) <= _LARGEST_PAGE:
+        raise ValueError(f"pageSize must be within the range [1, {_LARGEST_PAGE}], but was {text}")
+    return int(text)
+
+
+def _time(query: Mapping[str, str], name: str) -> datetime | None:
+    if name not in query:
+        return None
+    try:
+        moment = datetime.fromisoformat(query[name])
+    except ValueError as exc:
+        raise ValueError(f"Invalid {name}: must be an ISO-8601 time") from exc
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

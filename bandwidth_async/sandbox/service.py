@@ -1,0 +1,127 @@
+"""The sandbox without its sockets: a request goes in, what the client gets comes out.
+
+A visit has three steps, because time passes between them. `Service.arrive` decides at once who is turned
+away: unknown path 404, credentials 401, account 403, quota 429. `Service.finish`, after the latency, does
+the rest: faults, method 405, media type 415, size 413, content 400, conference 404, state 409.
+`Service.leave` gives back the visit's place in the quota. Every counted visit gets exactly one answer in
+the truth: a status, the name of a lost answer, or ``abandoned`` for a client gone before its turn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from attrs import evolve, frozen
+
+from bandwidth_async.sandbox.access import Access
+from bandwidth_async.sandbox.delivery import Delivery, deliver, whole
+from bandwidth_async.sandbox.faults import Fault, FaultSource
+from bandwidth_async.sandbox.hints import Hint
+from bandwidth_async.sandbox.messages import Answer, Moment, Request, json_answer, problem
+from bandwidth_async.sandbox.quota import Quota
+from bandwidth_async.sandbox.routes import Call, Door, Operation, Route, find
+from bandwidth_async.sandbox.world import World
+
+KINDS = ("token", "list", "get", "end", "redirect", "other")
+
+
+@frozen(kw_only=True)
+class Visit:
+    """A request on its way through: to an unknown path, turned away with ``refusal``, or let in."""
+
+    call: Call
+    kind: str
+    door: Door
+    route: Route | None = None
+    refusal: Answer | None = None
+    fault: Fault | None = None
+    admitted: bool = False
+
+
+class Service:
+    """The decisions, and all state that they rest on: world, access, quota, faults and the counts."""
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        access: Access,
+        quota: Quota,
+        hint: Hint,
+        faults: FaultSource,
+        routes: Iterable[Route],
+    ) -> None:
+        self._world = world
+        self._access = access
+        self._quota = quota
+        self._hint = hint
+        self._faults = faults
+        self._routes = (*routes, self._token_route(), self._truth_route())
+        self._counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}  # changed in _count()
+
+    def _token_route(self) -> Route:
+        grant = Operation(kind=lambda _: "token", work=self._access.grant)
+        return Route(path="/api/v1/oauth2/token", operations={"POST": grant}, door=Door.TOKEN)
+
+    def _truth_route(self) -> Route:
+        tell = Operation(kind=lambda _: "truth", work=lambda _: json_answer(200, self.truth()))
+        return Route(path="/_sandbox/truth", operations={"GET": tell}, door=Door.BACKSTAGE)
+
+    def arrive(self, request: Request, at: Moment) -> Visit:
+        """Let a request in, or turn it away; an admitted one must `leave`."""
+        found = find(self._routes, request.segments)
+        if found is None:
+            return Visit(call=Call(request=request, params={}, at=at), kind="other", door=Door.TOKEN)
+        route, params = found
+        call = Call(request=request, params=params, at=at)
+        visit = Visit(call=call, kind=route.kind(request), door=route.door, route=route)
+        return self._admit(visit) if route.door is Door.VOICE else visit
+
+    def _admit(self, visit: Visit) -> Visit:
+        request, at = visit.call.request, visit.call.at
+        stranger = self._access.refusal(request.authorization, visit.call.params["accountId"], at.now)
+        if stranger is not None:
+            return evolve(visit, refusal=stranger)
+        excess = self._quota.admit(at.now)
+        if excess is not None:
+            return evolve(visit, refusal=self._too_many(excess.seconds, at))
+        return evolve(visit, fault=self._faults.draw(), admitted=True)
+
+    def finish(self, visit: Visit, at: Moment) -> Delivery:
+        """Do the visit's work and return what the client gets."""
+        delivery = self._deliver(visit, at)
+        if visit.door is not Door.BACKSTAGE:
+            self._count(visit.kind, delivery.name)
+        return delivery
+
+    def _deliver(self, visit: Visit, at: Moment) -> Delivery:
+        route, call = visit.route, evolve(visit.call, at=at)
+        if route is None:
+            return whole(problem(404, "The path is not found"))
+        if visit.refusal is not None:
+            return whole(visit.refusal)
+        return deliver(visit.fault, lambda: route.perform(call), lambda status: self._failure(status, at))
+
+    def abandon(self, visit: Visit) -> None:
+        """Note that the client left before its request was worked on; nothing was done."""
+        self._count(visit.kind, "abandoned")
+
+    def leave(self, visit: Visit) -> None:
+        """Give back the place that the visit took."""
+        if visit.admitted:
+            self._quota.release()
+
+    def truth(self) -> dict[str, object]:
+        """Return what really happened: to every conference, and to every kind of request."""
+        counts = {kind: dict(answers) for kind, answers in self._counts.items()}
+        return {"conferences": self._world.truth(), "requests": counts}
+
+    def _count(self, kind: str, answer: str) -> None:
+        self._counts[kind][answer] += 1
+
+    def _too_many(self, seconds: float | None, at: Moment) -> Answer:
+        return problem(429, "Too many requests", self._hint.headers(seconds, at.wall.timestamp()))
+
+    def _failure(self, status: int, at: Moment) -> Answer:
+        return self._too_many(None, at) if status == 429 else problem(status, "A fault of the sandbox")
