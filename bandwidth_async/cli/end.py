@@ -60,7 +60,12 @@ _FINE = (OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED)
 @click.option("--max", "maximum", type=click.IntRange(min=0), metavar="N", help="Refuse to end more than N.")
 @click.option("--strict", is_flag=True, help="Count conferences that are not found as failures.")
 @click.option(
-    "--format", "form", type=click.Choice(["table", "jsonl"]), default="table", help="Of the outcomes."
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="Outcomes in columns for people, or as JSON lines for programs.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")

@@ -47,7 +47,7 @@ class Ids:
         rest = _chain(first, lines)
         if first[1].startswith("{"):
             self._read_json(rest, name)
-        elif COLUMN in next(csv.reader([first[1]])):
+        elif _is_header(first[1]):
             self._read_csv(rest, name)
         else:
             self._read_plain(rest, name)
@@ -104,10 +104,18 @@ class Ids:
                 numbers.append(number)
                 yield line
 
-        rows = csv.DictReader(counted(), skipinitialspace=True)
-        for row in rows:
-            value = row[COLUMN]
-            self.add(f"{name}:{numbers[-1]}", value.strip() if value else value or "")
+        try:
+            for row in csv.DictReader(counted(), skipinitialspace=True):
+                self.add(f"{name}:{numbers[-1]}", (row[COLUMN] or "").strip())
+        except csv.Error as error:
+            self.faults.append(f"{name}:{numbers[-1]}: not CSV ({error}); the lines after it were not read")
+
+
+def _is_header(line: str) -> bool:
+    try:
+        return COLUMN in next(csv.reader([line], skipinitialspace=True))
+    except csv.Error:
+        return False
 
 
 def _chain(first: tuple[int, str], rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:

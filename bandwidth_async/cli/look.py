@@ -21,7 +21,14 @@ from bandwidth_async.wire import printable
 @click.option("--active", is_flag=True, help="Only those that have not ended.")
 @selection
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
-@click.option("--format", "form", type=click.Choice(["table", "jsonl"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="Columns for people, or JSON lines for programs.",
+)
 def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
     """List conferences, oldest first."""
     asyncio.run(_list(active, limit, form, chosen))
@@ -48,7 +55,14 @@ async def _list(active: bool, limit: int | None, form: str, chosen: dict[str, An
 
 @click.command(epilog=exits.HELP)
 @click.argument("conference_id", metavar="ID")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Lines for people, or JSON for programs.",
+)
 def get(conference_id: str, form: str) -> int:
     """Show one conference with its members."""
     conference = asyncio.run(_get(conference_id))

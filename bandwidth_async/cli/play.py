@@ -75,7 +75,9 @@ async def _serve(stand_in: Sandbox) -> None:
 
 
 @click.command(epilog=exits.HELP)
-@click.option("--conferences", type=click.IntRange(min=1), default=2000, show_default=True)
+@click.option(
+    "--conferences", type=click.IntRange(min=1), default=2000, show_default=True, help="How many to end."
+)
 @click.option("--seed", type=int, default=7, show_default=True, help="Of the faults.")
 def demo(conferences: int, seed: int) -> int:
     """Watch conferences being ended on a sandbox, and compare the outcomes with the truth.

@@ -1,7 +1,12 @@
 """A stand-in for Bandwidth's Voice API and its OAuth2 token endpoint, for tests and rehearsals.
 
 It is stateful, serves on this machine only unless told otherwise, and can be as slow, strict and
-faulty as wanted. ``GET /_sandbox/truth`` tells what really happened.
+faulty as wanted.
+
+``GET /_sandbox/truth`` tells what really happened: ``conferences`` has for each id when it ended and how
+many valid end requests reached it; ``requests`` counts the answers of each kind (token, list, get, end,
+redirect, other) by status as sent, by the name of the fault when no answer was given (reset-before,
+reset-after, hang-before, hang-after), or as ``abandoned`` when the client left before the work began.
 
 Faithful to what Bandwidth publishes (OpenAPI description, errors page): paths and methods, the fields of
 a conference, the validation of an update, 204 for an accepted one, ending ejects the members while their
@@ -20,6 +25,7 @@ Guesses, where nothing is published:
 - the error types of 409, 413, 415 (``validation``), 429 (``too-many-requests``) and 500 (``internal-error``);
   all descriptions; the limit of 1 MiB on a request
 - a time without a zone in a listing is UTC; unknown query parameters are ignored
+- ``application/json`` comes without a charset (the errors page shows one, the description does not)
 - a token lives an hour (setting ``token_lifetime``); client credentials are taken from Basic alone
 - no webhooks are sent, and redirecting changes nothing that can be seen
 """
@@ -34,6 +40,7 @@ from bandwidth_async.sandbox.quota import (
     TokenBucket,
     Unlimited,
 )
+from bandwidth_async.sandbox.service import Truth
 from bandwidth_async.sandbox.stand_in import Sandbox
 
 __all__ = [
@@ -45,5 +52,6 @@ __all__ = [
     "Sandbox",
     "SlidingWindow",
     "TokenBucket",
+    "Truth",
     "Unlimited",
 ]

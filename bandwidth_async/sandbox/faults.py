@@ -62,7 +62,9 @@ def faults_named(name: str) -> tuple[Fault, ...]:
 def _at_most_all(_instance: object, _setting: object, shares: tuple[tuple[Fault, float], ...]) -> None:
     total = sum(share for _, share in shares)
     if total > 1 + 1e-9:
-        raise ConfigurationError(f"the faults add up to {total:.4g} of all requests: 100 % is the most")
+        raise ConfigurationError(
+            f"the faults add up to {100 * total:.4g} % of all requests; 100 % is the most"
+        )
 
 
 @frozen(kw_only=True)

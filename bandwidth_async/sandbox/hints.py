@@ -34,7 +34,7 @@ class Hint(Enum):
                 return {"X-RateLimit-Reset": str(math.ceil(wall + wait))}
             case Hint.DATE:
                 return {"Retry-After": formatdate(math.ceil(wall + wait), usegmt=True)}
-            case Hint.NONE:
+            case _:
                 return {}
 
 

@@ -124,9 +124,9 @@ async def _send(raw: web.BaseRequest, delivery: Delivery) -> web.StreamResponse:
 
 def _reset(raw: web.BaseRequest) -> None:
     """Close the connection with a TCP reset: without lingering, else the kernel sends a polite FIN."""
-    if raw.transport is not None:
-        raw.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-        raw.transport.abort()
+    transport = cast("asyncio.Transport", raw.transport)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    transport.abort()
 
 
 async def _for_ever() -> NoReturn:

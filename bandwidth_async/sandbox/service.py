@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TypedDict
 
 from attrs import evolve, frozen
 
@@ -21,9 +22,16 @@ from bandwidth_async.sandbox.hints import Hint
 from bandwidth_async.sandbox.messages import Answer, Moment, Request, json_answer, problem
 from bandwidth_async.sandbox.quota import Quota
 from bandwidth_async.sandbox.routes import Call, Door, Operation, Route, find
-from bandwidth_async.sandbox.world import World
+from bandwidth_async.sandbox.world import Fate, World
 
 KINDS = ("token", "list", "get", "end", "redirect", "other")
+
+
+class Truth(TypedDict):
+    """What really happened: to each conference, and to the requests by kind and answer."""
+
+    conferences: dict[str, Fate]
+    requests: dict[str, dict[str, int]]
 
 
 @frozen(kw_only=True)
@@ -112,7 +120,7 @@ class Service:
         if visit.admitted:
             self._quota.release()
 
-    def truth(self) -> dict[str, object]:
+    def truth(self) -> Truth:
         """Return what really happened: to every conference, and to every kind of request."""
         counts = {kind: dict(answers) for kind, answers in self._counts.items()}
         return {"conferences": self._world.truth(), "requests": counts}

@@ -23,7 +23,7 @@ from bandwidth_async.sandbox.options import (
 )
 from bandwidth_async.sandbox.quota import Quota, quota_from
 from bandwidth_async.sandbox.server import Server
-from bandwidth_async.sandbox.service import Service
+from bandwidth_async.sandbox.service import Service, Truth
 from bandwidth_async.sandbox.world import World
 
 
@@ -160,7 +160,7 @@ class Sandbox:
         """The ids of all conferences, oldest first, ended or not."""
         return self._world.ids
 
-    def truth(self) -> dict[str, object]:
+    def truth(self) -> Truth:
         """Return what ``GET /_sandbox/truth`` serves: what became of each conference and request."""
         return self._service.truth()
 

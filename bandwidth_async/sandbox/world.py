@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from random import Random
+from typing import TypedDict
 from uuid import UUID
 
 from attrs import frozen
@@ -56,6 +57,13 @@ def _to_milliseconds(moment: datetime) -> datetime:
 def _made_up_id(prefix: str, random: Random) -> str:
     number = UUID(int=random.getrandbits(128), version=4)
     return f"{prefix}-{random.getrandbits(32):08x}-{number}"
+
+
+class Fate(TypedDict):
+    """What became of a conference: when it ended, if it did, and the end requests that reached it."""
+
+    ended_at: str | None
+    end_requests: int
 
 
 class World:
@@ -141,7 +149,7 @@ class World:
                 found.append(conference)
         return (found, None)
 
-    def truth(self) -> dict[str, dict[str, str | int | None]]:
+    def truth(self) -> dict[str, Fate]:
         """Return what became of every conference, by id."""
         return {
             known: {

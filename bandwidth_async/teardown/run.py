@@ -40,7 +40,9 @@ class _Ids:
         self._plain: Iterator[Item] = iter(())
         self._awaited: AsyncIterator[Item] | None = None
         if isinstance(source, str | bytes | Conference):
-            raise ConfigurationError("a run takes a list of ids, or any other iterable; for one use end_conference")
+            raise ConfigurationError(
+                "a run takes a list of ids, or any other iterable; for one use end_conference"
+            )
         if isinstance(source, AsyncIterable):
             self._awaited = aiter(source)
         else:

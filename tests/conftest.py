@@ -1,0 +1,72 @@
+"""What every test may use: faked HTTP at aiohttp's door, and one way to run Hypothesis."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+from aioresponses import core as aioresponses_core
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Examples do file access and imports at first use, so a deadline for each would fail at random. In CI the
+# same examples run every time: a red build there is the fault of the commit.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+# looptime asks the policy for a loop around every synchronous test; Python 3.11 would make one and nobody
+# would close it.
+asyncio.set_event_loop(None)
+
+
+class _NothingSent:
+    """What a response asks its request's writer: how many bytes went out."""
+
+    output_size = 0
+
+
+class _ClientResponse(aiohttp.ClientResponse):
+    """A response that can be made without the writer of its request."""
+
+    def __init__(self, *args: Any, stream_writer: Any = _NothingSent, **kwargs: Any) -> None:
+        super().__init__(*args, stream_writer=stream_writer, **kwargs)
+
+
+# aiohttp 3.14 made `stream_writer` a required argument of ClientResponse, aioresponses 0.7.9 does not pass
+# it and so fails at every request. 3.14.0 is a security release: help aioresponses, do not hold aiohttp back.
+if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).parameters:
+    aioresponses_core.ClientResponse = _ClientResponse  # type: ignore[attr-defined]  # imported there
+
+
+@pytest.fixture
+def mocked() -> Iterator[aioresponses]:
+    """Answer every aiohttp request in this process; one that no answer was given for is refused."""
+    with aioresponses() as answers:
+        yield answers
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--full``, for proofs that run in short form otherwise."""
+    parser.addoption("--full", action="store_true", help="run the proofs at full length")
+
+
+@pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether proofs run at full length."""
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture
+def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a figure that a proof saw; ``pytest -s`` shows it."""
+    name = request.node.name
+    return lambda figure: print(f"\n{name}: {figure}")

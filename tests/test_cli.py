@@ -1,0 +1,534 @@
+"""The command line against the sandbox: what is sent, printed and told to the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bandwidth_async.cli import main
+from bandwidth_async.cli.app import cli
+from bandwidth_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def served(**settings: Any) -> Iterator[Sandbox]:
+    """Run a sandbox in a thread, as the commands bring event loops of their own."""
+    ready, done = threading.Event(), threading.Event()
+    stand_in = Sandbox(**settings)
+
+    async def serve() -> None:
+        async with stand_in:
+            ready.set()
+            await asyncio.to_thread(done.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield stand_in
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """Serve ten conferences, with the environment that leads to them."""
+    with served(conferences=10) as stand_in:
+        use(stand_in, monkeypatch)
+        yield stand_in
+
+
+def use(stand_in: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BW_USERNAME", "BW_PASSWORD", "BW_ENVIRONMENT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in stand_in.environ.items():
+        monkeypatch.setenv(name, value)
+
+
+def feed(monkeypatch: pytest.MonkeyPatch, text: str, *, terminal: bool = False) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO(text.encode()))
+    monkeypatch.setattr(stdin, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+def rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def requests(stand_in: Sandbox) -> dict[str, dict[str, int]]:
+    return {kind: counts for kind, counts in stand_in.truth()["requests"].items() if counts}
+
+
+def ended(stand_in: Sandbox) -> set[str]:
+    return {id_ for id_, facts in stand_in.truth()["conferences"].items() if facts["ended_at"]}
+
+
+def test_ends_the_ids_of_its_arguments(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row for each on standard output, the summary on standard error, exit 0."""
+    ids = sandbox.conference_ids[:2]
+    assert main(["end", *ids, "--format", "jsonl"]) == 0
+    out, err = capsys.readouterr()
+    assert [(row["conference_id"], row["outcome"], row["attempts"], row["error"]) for row in rows(out)] == [
+        (id_, "ended", 1, None) for id_ in ids
+    ]
+    assert err.startswith("ended 2 of 2 conferences in ")
+    assert ended(sandbox) == set(ids)
+
+
+def test_a_table_has_a_header_and_cuts_nothing(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns for people, whole ids and sentences."""
+    long = "conf-" + "x" * 80
+    assert main(["end", long]) == 3
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["conference_id", "outcome", "attempts", "error"]
+    assert row.split(maxsplit=3)[:3] == [long, "not_found", "1"]
+    assert row.endswith("not found)")
+
+
+def test_what_list_prints_is_what_end_reads(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``list --active --format jsonl | end --from - --yes`` ends the account's conferences."""
+    assert main(["list", "--active", "--format", "jsonl"]) == 0
+    listing = capsys.readouterr().out
+    assert [set(row) for row in rows(listing)] == [
+        {"conference_id", "name", "created_time", "completed_time", "tag"}
+    ] * 10
+    feed(monkeypatch, listing)
+    assert main(["end", "--from", "-", "--yes"]) == 0
+    assert ended(sandbox) == set(sandbox.conference_ids)
+    assert main(["list", "--active", "--format", "jsonl"]) == 0
+    assert capsys.readouterr().out.count('conference_id":') == 0
+
+
+def test_duplicates_are_dropped_and_told(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """An id given twice is sent once, and the number of the dropped is on standard error."""
+    first = sandbox.conference_ids[0]
+    (tmp_path / "ids.txt").write_text(f"{first}\n# again\n{first}\n")
+    assert main(["end", first, "--from", str(tmp_path / "ids.txt")]) == 0
+    assert "2 duplicate ids dropped" in capsys.readouterr().err
+    assert requests(sandbox)["end"] == {"204": 1}
+
+
+def test_bad_lines_are_all_told_and_nothing_is_sent(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of all bad lines, exit 6, not one request."""
+    feed(monkeypatch, f"{sandbox.conference_ids[0]}\na/b\n\n..\n")
+    assert main(["end", "--from", "-", "--yes"]) == 6
+    err = capsys.readouterr().err
+    assert "standard input:2:" in err
+    assert "standard input:4:" in err
+    assert "2 lines of the input cannot be used; nothing was sent" in err
+    assert requests(sandbox) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["end"], "Give ids, --from FILE or --all-active"),
+        (["end", "a/b"], "argument 1: 'a/b' is no conference id"),
+        (["end", "conf-1", "--all-active"], "leave out ids and --from"),
+        (["end", "conf-1", "--name", "x"], "go with --all-active"),
+        (["end", "--from", "/nowhere/ids"], "cannot read /nowhere/ids: No such file"),
+        (["end", "conf-1", "--output", "/nowhere/out"], "cannot write to /nowhere/out: No such file"),
+        (["end", "conf-1", "--max", "0"], "more than --max 0"),
+        (["end", "conf-1", "--rate", "0"], "requests per second above 0"),
+        (["end", "conf-1", "--deadline", "soon"], "'soon' is not a duration"),
+        (["end", "conf-1", "--deadline", "0s"], "is no time at all"),
+        (["end", "--all-active", "--created-before", "yesterday"], "'yesterday' is not a time"),
+        (["end", "conf-1", "--concurrency", "0"], "0 is not in the range"),
+        (["end", "--bogus"], "No such option"),
+        (["list", "--limit", "0"], "0 is not in the range"),
+        (["get", "../x"], "is no conference id"),
+        (["sandbox", "--quota", "lots"], "lots"),
+        (["sandbox", "--faults", "503=200%"], "the faults add up to 200 %"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exit_6(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    """It says what to change, and nothing was sent."""
+    assert main(arguments) == 6
+    out, err = capsys.readouterr()
+    assert (out, sentence in err, "Traceback" in err) == ("", True, False)
+    assert requests(sandbox) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "sentence"),
+    [
+        ({"BW_ACCOUNT_ID": ""}, 2, "BW_ACCOUNT_ID is not set"),
+        ({"BW_CLIENT_SECRET": ""}, 2, "BW_CLIENT_SECRET is not set"),
+        ({"BW_CLIENT_ID": "", "BW_CLIENT_SECRET": ""}, 2, "no credentials are set"),
+        ({"BW_CLIENT_SECRET": "wrong"}, 2, "check the client id and secret"),
+        ({"BW_ACCOUNT_ID": "1"}, 2, "answered 403"),
+        ({"BW_ENVIRONMENT": "moon"}, 6, "it can be 'prod' or 'test'"),
+        ({"BW_VOICE_URL": "http://192.0.2.1"}, 6, "use https"),
+        ({"BW_VOICE_URL": "https://host/api/v2"}, 6, "scheme and host only"),
+    ],
+)
+def test_a_wrong_environment_is_one_sentence(
+    sandbox: Sandbox,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    code: int,
+    sentence: str,
+) -> None:
+    """Missing or refused credentials exit 2, wrong settings 6."""
+    for name, value in changes.items():
+        monkeypatch.setenv(name, value)
+    assert main(["list"]) == code
+    assert sentence in capsys.readouterr().err
+
+
+def test_oauth2_goes_before_basic(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both kinds of credentials set, the legacy ones are not used."""
+    monkeypatch.setenv("BW_USERNAME", "nobody")
+    monkeypatch.setenv("BW_PASSWORD", "wrong")
+    assert main(["list"]) == 0
+    assert requests(sandbox)["token"] == {"200": 1}
+
+
+def test_basic_credentials_work(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The legacy way, without a token."""
+    monkeypatch.delenv("BW_CLIENT_ID")
+    monkeypatch.setenv("BW_USERNAME", sandbox.username)
+    monkeypatch.setenv("BW_PASSWORD", sandbox.password)
+    assert main(["end", sandbox.conference_ids[0]]) == 0
+    assert requests(sandbox) == {"end": {"204": 1}}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_refused_credentials_cost_one_request_and_give_every_id_a_row(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, legacy: bool
+) -> None:
+    """However many ids: exit 2, one sentence."""
+    monkeypatch.setenv("BW_CLIENT_SECRET", "" if legacy else "wrong")
+    if legacy:
+        monkeypatch.setenv("BW_USERNAME", "nobody")
+        monkeypatch.setenv("BW_PASSWORD", "wrong")
+    feed(monkeypatch, "".join(f"conf-{number}\n" for number in range(500)))
+    assert main(["end", "--from", "-", "--yes", "--rate", "5000", "--format", "jsonl"]) == 2
+    out, err = capsys.readouterr()
+    assert len(rows(out)) == 500
+    assert err.count("stopped early:") == 1
+    assert sum(sum(counts.values()) for counts in requests(sandbox).values()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--all-active"], ["--from", "{file}"]])
+def test_many_are_not_ended_without_a_yes(
+    sandbox: Sandbox,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+) -> None:
+    """Without a terminal, --all-active and over 100 ids refuse and name --yes."""
+    file = tmp_path / "ids"
+    file.write_text("".join(f"conf-{number}\n" for number in range(101)))
+    feed(monkeypatch, "y\n")
+    assert main(["end", *(word.format(file=file) for word in arguments)]) == 6
+    assert "confirm with --yes (nothing was ended)" in capsys.readouterr().err
+    assert "end" not in requests(sandbox)
+
+
+@pytest.mark.parametrize(("answer", "code", "count"), [("y\n", 0, 10), ("n\n", 130, 0), ("", 130, 0)])
+def test_on_a_terminal_it_asks(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, count: int
+) -> None:
+    """Only yes ends anything."""
+    feed(monkeypatch, answer, terminal=True)
+    assert main(["end", "--all-active"]) == code
+    assert len(ended(sandbox)) == count
+
+
+def test_all_active_takes_the_selection(sandbox: Sandbox) -> None:
+    """--name and the times choose among the listed; a conference that has ended is left alone."""
+    assert main(["end", "--all-active", "--name", "conference-000003", "--yes"]) == 0
+    assert ended(sandbox) == {sandbox.conference_ids[2]}
+    assert main(["end", "--all-active", "--created-after", "2100-01-01", "--yes"]) == 0
+    assert main(["end", "--all-active", "--created-before", "2000-01-01T00:00Z", "--yes"]) == 0
+    assert requests(sandbox)["end"] == {"204": 1}
+
+
+def test_a_listed_conference_that_is_gone_has_already_ended(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 404 on a conference that a listing showed is no failure, not even with --strict."""
+
+    def somebody_else_ends_them(*_: object, **__: object) -> bool:
+        return main(["end", *sandbox.conference_ids]) == 0
+
+    feed(monkeypatch, "", terminal=True)
+    monkeypatch.setattr("click.confirm", somebody_else_ends_them)
+    assert main(["end", "--all-active", "--strict", "--format", "jsonl"]) == 0
+    out = capsys.readouterr().out
+    assert Counter(row["outcome"] for row in rows(out[out.index("{") :])) == {"already_ended": 10}
+
+
+def test_a_dry_run_sends_no_end(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """It prints what would be ended, in a form that end reads, and asks nothing."""
+    assert main(["end", "--all-active", "--dry-run", "--format", "jsonl"]) == 0
+    out, err = capsys.readouterr()
+    assert rows(out) == [{"conference_id": id_} for id_ in sandbox.conference_ids]
+    assert err == "dry run: 10 conferences would be ended; none was\n"
+    assert "end" not in requests(sandbox)
+
+
+def test_a_dry_run_of_ids_needs_no_credentials(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to sign in for."""
+    monkeypatch.delenv("BW_ACCOUNT_ID", raising=False)
+    assert main(["end", "conf-1", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "conference_id\nconf-1\n"
+
+
+def test_outcomes_go_to_a_new_file_only(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """An existing --output is refused before anything is sent; --force replaces it."""
+    output = tmp_path / "out.jsonl"
+    first, second = sandbox.conference_ids[:2]
+    assert main(["end", first, "--output", str(output), "--format", "jsonl"]) == 0
+    assert [row["conference_id"] for row in rows(output.read_text())] == [first]
+    assert capsys.readouterr().out.startswith("ended 1 of 1 conferences")
+    assert main(["end", second, "--output", str(output), "--format", "jsonl"]) == 6
+    assert f"{output} exists" in capsys.readouterr().err
+    assert ended(sandbox) == {first}
+    assert main(["end", second, "--output", str(output), "--format", "jsonl", "--force"]) == 0
+    assert [row["conference_id"] for row in rows(output.read_text())] == [second]
+
+
+def test_an_empty_input_is_done_at_once(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing to end is not an error, so that pipelines go on."""
+    assert main(["end", "--from", "/dev/null"]) == 0
+    assert capsys.readouterr().err == "there are no conferences to end\n"
+    assert requests(sandbox) == {}
+
+
+def test_not_one_found_points_to_the_account(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 3 and a question; one found among them, and it is exit 0, or 1 with --strict."""
+    assert main(["end", "conf-x", "conf-y"]) == 3
+    assert "is 9900000 the right account id" in capsys.readouterr().err
+    assert main(["end", "conf-x", sandbox.conference_ids[0]]) == 0
+    assert main(["end", "conf-x", sandbox.conference_ids[1], "--strict"]) == 1
+
+
+@pytest.mark.parametrize("status", ["404", "409", "204"])
+def test_ending_twice_leaves_nothing_active(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    """Whatever the server says to a second end, the conference is not left active."""
+    with served(conferences=2, already_ended=status) as stand_in:
+        use(stand_in, monkeypatch)
+        assert main(["end", *stand_in.conference_ids]) == 0
+        assert main(["end", *stand_in.conference_ids]) == (3 if status == "404" else 0)
+
+
+def test_a_deadline_stops_the_run_with_a_row_for_each(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 5; what was not tried is not_attempted, and the rows are the input."""
+    with served(conferences=200) as stand_in:
+        use(stand_in, monkeypatch)
+        arguments = ["--all-active", "--yes", "--rate", "20", "--deadline", "500ms", "--format", "jsonl"]
+        assert main(["end", *arguments]) == 5
+        out, err = capsys.readouterr()
+        said = {row["conference_id"]: row["outcome"] for row in rows(out)}
+        assert said.keys() == set(stand_in.conference_ids)
+        assert {id_ for id_, outcome in said.items() if outcome == "ended"} == ended(stand_in)
+        assert Counter(said.values()).keys() == {"ended", "not_attempted"}
+        assert "stopped early: the run's deadline came" in err
+
+
+def test_a_wait_beyond_the_allowed_stops_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A hint of an hour is not slept through: exit 7 with the time, and few requests."""
+    with served(conferences=200, quota="fixed-window:limit=5,window=1000d") as stand_in:
+        use(stand_in, monkeypatch)
+        feed(monkeypatch, "".join(f"{id_}\n" for id_ in stand_in.conference_ids))
+        assert main(["end", "--from", "-", "--yes", "--format", "jsonl"]) == 7
+        out, err = capsys.readouterr()
+        assert Counter(row["outcome"] for row in rows(out))["ended"] == 5
+        assert len(rows(out)) == 200
+        assert "try again in" in err
+        assert requests(stand_in)["end"]["429"] < 20
+
+
+def test_get_shows_a_conference_with_its_members(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As JSON for programs, as lines for people; 404 is exit 3."""
+    first = sandbox.conference_ids[0]
+    assert main(["get", first, "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["conference_id"], record["completed_time"]) == (first, None)
+    assert [set(member) for member in record["active_members"]] == [
+        {"call_id", "conference_id", "member_url", "mute", "hold", "call_ids_to_coach"}
+    ] * len(record["active_members"])
+    assert main(["get", first]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["conference_id", first]
+    assert main(["get", "conf-none"]) == 3
+    assert "answered 404" in capsys.readouterr().err
+
+
+def test_list_stops_at_its_limit(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """--limit counts what is printed, after --active."""
+    assert main(["end", sandbox.conference_ids[0]]) == 0
+    capsys.readouterr()
+    assert main(["list", "--active", "--limit", "2", "--format", "jsonl"]) == 0
+    assert [row["conference_id"] for row in rows(capsys.readouterr().out)] == sandbox.conference_ids[1:3]
+
+
+def test_a_dead_host_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No traceback, exit 1."""
+    monkeypatch.setenv("BW_VOICE_URL", "http://127.0.0.1:1")
+    assert main(["list"]) == 1
+    err = capsys.readouterr().err
+    assert "no connection" in err
+    assert "after 5 attempts" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.commands)])
+def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """--help is enough to use it: every option explained, the exit codes named."""
+    assert main([*command, "--help"]) == 0
+    assert "Exit codes: 0 ok" in capsys.readouterr().out
+
+
+def test_every_option_is_explained() -> None:
+    """No option without a help text."""
+    unexplained = [
+        f"{name} {option.opts[0]}"
+        for name, command in cli.commands.items()
+        for option in command.params
+        if option.param_type_name == "option" and not getattr(option, "help", None)
+    ]
+    assert unexplained == []
+
+
+def test_an_unforeseen_error_is_a_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug of ours is no traceback in the user's face."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("bandwidth_async.cli.look.asyncio.run", broken)
+    monkeypatch.setattr("bandwidth_async.cli.look._get", lambda _: None)
+    assert main(["get", "conf-1"]) == 1
+    assert "unexpected RuntimeError: boom" in capsys.readouterr().err
+
+
+def start(stand_in: Sandbox, *arguments: str, **streams: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bandwidth_async", *arguments],
+        env={**os.environ, **stand_in.environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **streams,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_what_is_in_flight_finish(number: signal.Signals, code: int) -> None:
+    """Admit no more, print the summary, and a row for each id that agrees with the truth."""
+    with served(conferences=300, latency="50ms") as stand_in:
+        process = start(stand_in, "end", "--all-active", "--yes", "--rate", "50", "--format", "jsonl")
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        said = {row["conference_id"]: row["outcome"] for row in rows(first + out)}
+        assert process.returncode == code
+        assert said.keys() == set(stand_in.conference_ids)
+        assert {id_ for id_, outcome in said.items() if outcome == "ended"} == ended(stand_in)
+        assert f"stopped early: stopped by {number.name}" in err
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    """What hangs becomes unknown; nothing waits for it."""
+    with served(conferences=20) as stand_in:
+        stand_in.plan("hang-before", times=20)
+        ids = stand_in.conference_ids
+        process = start(stand_in, "end", *ids, "--rate", "1000", "--format", "jsonl")
+        while requests(stand_in).get("end", {}).get("hang-before", 0) < len(ids):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        assert "again stops at once" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=5)
+        assert process.returncode == 130
+        assert Counter(row["outcome"] for row in rows(out)) == {"unknown": 20}
+
+
+def test_a_reader_that_goes_away_stops_the_run() -> None:
+    """``end … | head -1``: the run stops, in one sentence, instead of ending what nobody is told of."""
+    with served(conferences=300) as stand_in:
+        process = start(stand_in, "end", "--all-active", "--yes", "--rate", "100", "--format", "jsonl")
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        assert process.wait(timeout=30) == 1
+        process.stderr.close()
+        assert err.splitlines()[-1] == "bandwidth-async: the outcomes could not all be written: Broken pipe"
+        assert len(ended(stand_in)) < 300
+
+
+def test_the_sandbox_command_prints_what_to_export() -> None:
+    """Its URL and the BW_… lines, and it stops at a signal with exit 0."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "bandwidth_async", "sandbox", "--port", "0", "--conferences", "5"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip() for _ in range(6)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    assert lines[0].startswith("# sandbox with 5 active conferences at http://127.0.0.1:")
+    assert [line.split("=")[0] for line in lines[1:]] == [
+        "export BW_ACCOUNT_ID",
+        "export BW_CLIENT_ID",
+        "export BW_CLIENT_SECRET",
+        "export BW_VOICE_URL",
+        "export BW_API_URL",
+    ]
+
+
+def test_the_demo_agrees_with_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its verdict, in short."""
+    assert main(["demo", "--conferences", "60"]) == 0
+    out = capsys.readouterr().out
+    assert "the client says:  60 of 60 ended" in out
+    assert "they agree, id by id" in out

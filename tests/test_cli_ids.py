@@ -1,0 +1,98 @@
+"""Reading ids: three formats, every fault with its line, duplicates counted."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandwidth_async.cli.ids import Ids
+
+
+def read(text: str | bytes) -> Ids:
+    found = Ids()
+    found.read(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "in")
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conf-1\nconf-2\n",
+        "conf-1\nconf-2",
+        "\n# a comment\n  conf-1  \n\nconf-2\n#conf-3\n",
+        "conf-1\r\nconf-2\r\n",
+        "\ufeffconf-1\nconf-2\n",
+        "conference_id\nconf-1\nconf-2\n",
+        '# exported\nname,conference_id,tag\nfoo,conf-1,\n"a, b","conf-2",x\n',
+        "conference_id, name\nconf-1 , foo\nconf-2, bar\n",
+        '{"conference_id": "conf-1"}\n\n# more\n{"name": null, "conference_id": "conf-2"}\n',
+    ],
+)
+def test_every_format_gives_the_same_ids(text: str) -> None:
+    """One id a line, CSV with a conference_id column, or JSON lines; comments and blank lines anywhere."""
+    assert read(text) == Ids(unique={"conf-1": None, "conf-2": None})
+
+
+def test_duplicates_are_dropped_and_counted() -> None:
+    """The first appearance stays, in order."""
+    found = read("b\na\nb\nb\n")
+    assert (list(found.unique), found.duplicates) == (["b", "a"], 2)
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "conference_id\n"])
+def test_an_empty_input_has_no_ids_and_no_faults(text: str) -> None:
+    """No ids is not an error of the input."""
+    assert read(text) == Ids()
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("conf-1\na/b\nconf-2\n..\n%2f\nx y\n", [2, 4, 5, 6]),
+        ("id,name\nconf-1,foo\n", [1, 2]),
+        ('["conf-1", "conf-2"]\n', [1]),
+        ("name,conference_id\nfoo,conf-1\nbar,\nbaz\n", [3, 4]),
+        ('{"conference_id": "conf-1"}\n{"id": 1}\nnope\n{"conference_id": null}\n["x"]\n', [2, 3, 4, 5]),
+        ("x" * 200_000 + ",y\n", [1]),
+        ("conference_id\n" + "x" * 200_000 + "\nconf-1\n", [2]),
+        (b"conf-1\nconf-\xff\nconf-2\n", [2]),
+        ("conf-1\nconf-\u200b2\nconf-\x1b[31m\n", [2, 3]),
+    ],
+)
+def test_every_bad_line_is_told_with_its_number(text: str | bytes, places: list[int]) -> None:
+    """All of them at once, so that one look at the file mends it."""
+    assert [int(fault.split(":")[1]) for fault in read(text).faults] == places
+
+
+def test_a_complaint_shows_a_hundred_lines_and_counts_the_rest() -> None:
+    """A wrong file of a million lines does not flood the terminal."""
+    complaint = read("a b\n" * 250).complaint()
+    assert complaint is not None
+    lines = complaint.splitlines()
+    assert len(lines) == 102
+    assert lines[-2:] == ["and 150 more", "250 lines of the input cannot be used; nothing was sent"]
+
+
+def test_a_complaint_never_carries_control_characters() -> None:
+    """What a file holds must not reach the terminal as commands."""
+    complaint = read("conf-\x1b]0;evil\x07\nfoo,\x1b[2J\n").complaint()
+    assert complaint is not None
+    assert all(character.isprintable() or character == "\n" for character in complaint)
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_read_without_an_exception(data: bytes) -> None:
+    """Whatever the file is, the answer is ids or faults."""
+    found = read(data)
+    assert all(id_ and id_.isprintable() for id_ in found.unique)
+
+
+@given(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True), max_size=30))
+def test_no_id_is_lost(ids: list[str]) -> None:
+    """Unique ids and duplicates together are the lines."""
+    found = read("".join(f"{id_}\n" for id_ in ["first", *ids]))
+    assert list(found.unique) == list(dict.fromkeys(["first", *ids]))
+    assert len(found.unique) + found.duplicates == len(ids) + 1

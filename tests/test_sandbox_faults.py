@@ -1,0 +1,176 @@
+"""Which request meets which fault, and what the client gets then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.sandbox.delivery import Delivery, Manner, deliver
+from bandwidth_async.sandbox.faults import Effect, Fault, FaultMix, FaultSource, faults_named, mix_from
+from bandwidth_async.sandbox.messages import Answer, problem
+
+BEFORE = Fault(effect=Effect.RESET, after=False)
+AFTER = Fault(effect=Effect.RESET, after=True)
+JSON = {"Content-Type": "application/json"}
+
+
+def trace(text: str, seed: int, length: int) -> list[Fault | None]:
+    """Return what ``length`` requests meet."""
+    source = FaultSource(mix=FaultMix.parse(text), random=Random(seed))
+    return [source.draw() for _ in range(length)]
+
+
+def test_a_mix_is_read_from_text() -> None:
+    """Shares are per cent or fractions; a bare reset or hang is half before and half after the work."""
+    mix = FaultMix.parse("503=2%, reset=0.01,hang-after=0.5%,429-after=1%,slow=3%,garbage=4%,")
+    assert mix == FaultMix(
+        shares=(
+            (Fault(effect=Effect.STATUS, after=False, status=503), 0.02),
+            (BEFORE, 0.005),
+            (AFTER, 0.005),
+            (Fault(effect=Effect.HANG, after=True), 0.005),
+            (Fault(effect=Effect.STATUS, after=True, status=429), 0.01),
+            (Fault(effect=Effect.SLOW, after=True), 0.03),
+            (Fault(effect=Effect.GARBAGE, after=True), 0.04),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["", "204", "600", "5xx", "slow-before", "garbage-after", "reset-during", "Reset"]
+)
+def test_a_name_that_is_no_fault_is_refused(name: str) -> None:
+    """The error repeats the name and shows what there is."""
+    with pytest.raises(ConfigurationError, match="is not a fault: write an HTTP status from 400 to 599"):
+        faults_named(name)
+
+
+@pytest.mark.parametrize("text", ["503", "503=", "503=many", "503=-1%", "503=2 percent"])
+def test_a_fault_needs_a_share(text: str) -> None:
+    """A fault without a readable share is an error, not a fault that never comes."""
+    with pytest.raises(ConfigurationError, match="gives no share of the requests"):
+        FaultMix.parse(text)
+
+
+def test_all_faults_together_are_at_most_every_request() -> None:
+    """100 % is allowed, in however many parts; more is an error that says how much it was."""
+    assert FaultMix.parse("503=70%,500=20%,reset=10%").at(0.999_999) == AFTER
+    with pytest.raises(ConfigurationError, match="add up to 110 % of all requests"):
+        FaultMix.parse("503=100%,reset=10%")
+
+
+def test_a_mix_may_be_given_as_value_text_or_nothing() -> None:
+    """Nothing means that nothing goes wrong."""
+    mix = FaultMix.parse("503=2%")
+    assert [mix_from(mix), mix_from("503=2%"), mix_from(None)] == [mix, mix, FaultMix()]
+
+
+@given(seed=st.integers())
+def test_the_same_seed_gives_the_same_trace(seed: int) -> None:
+    """Faults depend on the seed and the order of requests, on nothing else."""
+    text = "503=20%,reset=20%,slow=20%"
+    assert trace(text, seed, 50) == trace(text, seed, 50)
+
+
+def test_shares_are_respected() -> None:
+    """Over many requests every fault comes about as often as its share says."""
+    met = Counter(trace("503=20%,reset=10%", seed=1, length=20_000))
+    assert {fault: round(count / 20_000, 2) for fault, count in met.items()} == {
+        None: 0.7,
+        Fault(effect=Effect.STATUS, after=False, status=503): 0.2,
+        BEFORE: 0.05,
+        AFTER: 0.05,
+    }
+
+
+def test_planned_faults_come_first_and_leave_the_rest_as_it_was() -> None:
+    """Plans are served in order; the requests after them meet what they would have met anyway."""
+    text = "500=50%"
+    source = FaultSource(mix=FaultMix.parse(text), random=Random(7))
+    source.plan("503", 2)
+    source.plan("hang-after", 1)
+    unavailable = Fault(effect=Effect.STATUS, after=False, status=503)
+    planned = [unavailable, unavailable, Fault(effect=Effect.HANG, after=True)]
+    assert [source.draw() for _ in range(30)] == planned + trace(text, 7, 30)[3:]
+
+
+def test_a_planned_bare_reset_is_drawn_before_or_after() -> None:
+    """Also a planned reset is half before, half after, by the seed."""
+    source = FaultSource(mix=FaultMix(), random=Random(1))
+    source.plan("reset", 1000)
+    met = Counter(source.draw() for _ in range(1000))
+    assert set(met) == {BEFORE, AFTER}
+    assert 400 < met[BEFORE] < 600
+
+
+def test_a_plan_for_no_request_is_refused() -> None:
+    """Planning a fault zero times is a mistake."""
+    with pytest.raises(ConfigurationError, match="plan at least 1"):
+        FaultSource(mix=FaultMix(), random=Random(1)).plan("503", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "done", "delivery"),
+    [
+        ("503", 0, Delivery(manner=Manner.WHOLE, name="503", answer=problem(503, "no"))),
+        ("503-after", 1, Delivery(manner=Manner.WHOLE, name="503", answer=problem(503, "no"))),
+        ("reset-before", 0, Delivery(manner=Manner.RESET, name="reset-before")),
+        ("reset-after", 1, Delivery(manner=Manner.RESET, name="reset-after")),
+        ("hang-before", 0, Delivery(manner=Manner.HANG, name="hang-before")),
+        ("hang-after", 1, Delivery(manner=Manner.HANG, name="hang-after")),
+        (
+            "slow",
+            1,
+            Delivery(
+                manner=Manner.SLOW,
+                name="200",
+                answer=Answer(status=200, headers=JSON, body=b"{}" + b" " * 88),
+            ),
+        ),
+        (
+            "garbage",
+            1,
+            Delivery(
+                manner=Manner.WHOLE,
+                name="200",
+                answer=Answer(status=200, headers=JSON, body=b'{"garbage": \xff'),
+            ),
+        ),
+    ],
+)
+def test_a_fault_decides_whether_the_work_is_done_and_what_is_heard_of_it(
+    name: str, done: int, delivery: Delivery
+) -> None:
+    """Before: nothing is done. After: it is done, and the answer is replaced or lost."""
+    worked: list[bool] = []
+
+    def work() -> Answer:
+        worked.append(True)
+        return Answer(status=204)
+
+    (fault,) = faults_named(name)
+    assert deliver(fault, work, lambda status: problem(status, "no")) == delivery
+    assert len(worked) == done
+
+
+def test_without_a_fault_the_answer_goes_out_as_it_is() -> None:
+    """No fault, no change."""
+    answer = problem(404, "gone")
+    assert deliver(None, lambda: answer, lambda status: problem(status, "no")) == Delivery(
+        manner=Manner.WHOLE, name="404", answer=answer
+    )
+
+
+@given(body=st.binary(max_size=200))
+def test_a_slow_answer_takes_over_a_minute_at_a_byte_a_second(body: bytes) -> None:
+    """The body is padded with blanks, which JSON ignores, and keeps status and content."""
+    (slow,) = faults_named("slow")
+    answer = deliver(slow, lambda: Answer(status=400, body=body), lambda status: Answer(status=status)).answer
+    assert answer is not None
+    assert (answer.status, len(answer.body) > 60) == (400, True)
+    assert answer.body.startswith(body)

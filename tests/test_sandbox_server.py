@@ -1,0 +1,585 @@
+"""The sandbox over real sockets: what a client sees, and what the truth says of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from io import BytesIO
+from typing import Any
+
+import aiohttp
+import pytest
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.sandbox import Concurrency, Sandbox, TokenBucket, server
+from bandwidth_async.sandbox.service import KINDS
+
+ACCOUNT = "/api/v2/accounts/9900000"
+LIST = f"{ACCOUNT}/conferences"
+TOKEN = "/api/v1/oauth2/token"
+END = {"status": "completed"}
+REDIRECT = {"redirectUrl": "https://example.com/bxml"}
+COUNTED: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+
+
+class Reply:
+    """One whole answer."""
+
+    def __init__(self, status: int, headers: CIMultiDictProxy[str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+class Caller:
+    """A client of one sandbox, with Basic authentication unless told otherwise."""
+
+    def __init__(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
+        self.sandbox = sandbox
+        self._session = session
+
+    @property
+    def basic(self) -> str:
+        """The header of the API user."""
+        return aiohttp.encode_basic_auth(self.sandbox.username, self.sandbox.password)
+
+    async def ask(self, method: str, path: str, *, authorization: str | None = None, **options: Any) -> Reply:
+        """Send one request and read its answer to the end."""
+        credentials = {"Authorization": self.basic if authorization is None else authorization}
+        headers = {**credentials, **options.pop("headers", {})}
+        url = URL(self.sandbox.url + path if path.startswith("/") else path, encoded=True)
+        async with self._session.request(method, url, headers=headers, **options) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    async def token(self, **changes: Any) -> Reply:
+        """Ask for a token."""
+        client = aiohttp.encode_basic_auth(self.sandbox.client_id, self.sandbox.client_secret)
+        options = {"data": {"grant_type": "client_credentials"}, "authorization": client, **changes}
+        return await self.ask("POST", TOKEN, **options)
+
+    async def bearer(self) -> str:
+        """Return the header with a fresh token."""
+        return f"Bearer {(await self.token()).json['access_token']}"
+
+    def requests(self) -> dict[str, dict[str, int]]:
+        """Return the truth about the requests."""
+        counts = self.sandbox.truth()["requests"]
+        assert isinstance(counts, dict)
+        return counts
+
+
+@asynccontextmanager
+async def calling(**settings: Any) -> AsyncIterator[Caller]:
+    """Run a sandbox of these settings and a client of it."""
+    async with Sandbox(**settings) as sandbox, aiohttp.ClientSession() as session:
+        yield Caller(sandbox, session)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for the server's side to have happened."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    pytest.fail("it never happened")
+
+
+def error(kind: str, description: str) -> dict[str, str | None]:
+    """Return an error body."""
+    return {"type": kind, "description": description, "id": None}
+
+
+async def test_a_conference_is_ended_once() -> None:
+    """Ending answers 204 with no body; then it has a completed time, no members, and the truth knows."""
+    async with calling(conferences=2, members=2) as caller:
+        first, second = caller.sandbox.conference_ids
+        reply = await caller.ask("POST", f"{LIST}/{first}", json=END)
+        assert (reply.status, reply.body) == (204, b"")
+        ended = (await caller.ask("GET", f"{LIST}/{first}")).json
+        assert ended["activeMembers"] == []
+        assert caller.sandbox.truth() == {
+            "conferences": {
+                first: {"ended_at": ended["completedTime"], "end_requests": 1},
+                second: {"ended_at": None, "end_requests": 0},
+            },
+            "requests": {**COUNTED, "get": {"200": 1}, "end": {"204": 1}},
+        }
+
+
+async def test_a_conference_is_told_in_full() -> None:
+    """Members carry their URL at the address that was asked; times have milliseconds and Z."""
+    async with calling() as caller:
+        added = caller.sandbox.add_conference(name="my-conference", members=1)
+        reply = await caller.ask("GET", f"{LIST}/{added}", headers={"Host": "voice.example:1"})
+        (member,) = reply.json["activeMembers"]
+        assert reply.headers["Content-Type"] == "application/json"
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", reply.json["createdTime"])
+        assert reply.json == {
+            "id": added,
+            "name": "my-conference",
+            "createdTime": reply.json["createdTime"],
+            "activeMembers": [
+                {
+                    "callId": member["callId"],
+                    "conferenceId": added,
+                    "memberUrl": f"http://voice.example:1{LIST}/{added}/members/{member['callId']}",
+                    "mute": False,
+                    "hold": False,
+                    "callIdsToCoach": [],
+                }
+            ],
+        }
+
+
+async def test_a_redirect_leaves_the_conference_active() -> None:
+    """A redirect answers 204 and is not an end request."""
+    async with calling(conferences=1) as caller:
+        (only,) = caller.sandbox.conference_ids
+        assert (await caller.ask("POST", f"{LIST}/{only}", json=REDIRECT)).status == 204
+        assert caller.sandbox.truth() == {
+            "conferences": {only: {"ended_at": None, "end_requests": 0}},
+            "requests": {**COUNTED, "redirect": {"204": 1}},
+        }
+
+
+@pytest.mark.parametrize(
+    ("already_ended", "again", "redirect"), [(404, 404, 404), (409, 409, 409), (204, 204, 404)]
+)
+async def test_an_ended_conference_answers_as_set(already_ended: int, again: int, redirect: int) -> None:
+    """What Bandwidth does here is not known, so it is a setting; every valid end request is counted."""
+    async with calling(conferences=1, already_ended=already_ended) as caller:
+        (only,) = caller.sandbox.conference_ids
+        bodies = (END, END, REDIRECT, {"status": "completed", **REDIRECT})
+        statuses = [(await caller.ask("POST", f"{LIST}/{only}", json=body)).status for body in bodies]
+        assert statuses == [204, again, redirect, 400]
+        conferences: Any = caller.sandbox.truth()["conferences"]
+        assert conferences[only]["end_requests"] == 2
+
+
+async def test_ended_conferences_can_be_forgotten() -> None:
+    """With forget_ended they are gone from get and list at once."""
+    async with calling(conferences=2, forget_ended=True) as caller:
+        first, second = caller.sandbox.conference_ids
+        await caller.ask("POST", f"{LIST}/{first}", json=END)
+        assert (await caller.ask("GET", f"{LIST}/{first}")).status == 404
+        assert [it["id"] for it in (await caller.ask("GET", LIST)).json] == [second]
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+async def test_the_next_link_leads_through_all_conferences(size: int) -> None:
+    """Oldest first, no members, no repeats, whatever the page size and although each page is ended."""
+    async with calling(conferences=6) as caller:
+        seen: list[str] = []
+        url = f"{LIST}?pageSize={size}"
+        while url:
+            reply = await caller.ask("GET", url)
+            assert not any("activeMembers" in it for it in reply.json)
+            for it in reply.json:
+                seen.append(it["id"])
+                await caller.ask("POST", f"{LIST}/{it['id']}", json=END)
+            link = re.fullmatch(r'<(http://[^>]+)>; rel="next"', reply.headers.get("Link", ""))
+            url = link[1] if link else ""
+        assert seen == caller.sandbox.conference_ids
+        assert caller.requests()["list"] == {"200": -(-6 // size)}
+
+
+async def test_a_listing_is_filtered() -> None:
+    """By name, and by times that are both included; the filter stays in the next link."""
+    async with calling(conferences=4) as caller:
+        times = [it["createdTime"] for it in (await caller.ask("GET", LIST)).json]
+        span = {"minCreatedTime": times[1], "maxCreatedTime": times[2]}
+        assert [it["createdTime"] for it in (await caller.ask("GET", LIST, params=span)).json] == times[1:3]
+        first = await caller.ask("GET", LIST, params={**span, "pageSize": "1"})
+        second = await caller.ask("GET", first.headers["Link"][1:].partition(">")[0])
+        assert [it["createdTime"] for it in second.json] == times[2:3]
+        assert "Link" not in second.headers
+        named = await caller.ask("GET", LIST, params={"name": "conference-000003"})
+        assert [it["createdTime"] for it in named.json] == times[2:3]
+
+
+async def test_a_listing_that_cannot_be_read_is_a_400() -> None:
+    """The description names the parameter."""
+    async with calling() as caller:
+        reply = await caller.ask("GET", LIST, params={"pageSize": "1001"})
+        assert (reply.status, reply.json) == (
+            400,
+            error("validation", "pageSize must be within the range [1, 1000], but was 1001"),
+        )
+
+
+NOT_FOUND = error("validation", "The path is not found")
+INVALID = error("authentication-error", "The credentials provided were invalid")
+UPDATE: dict[str, Any] = {"method": "POST", "path": f"{LIST}/conf-unknown"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "body", "headers"),
+    [
+        ({"method": "GET", "path": "/", "authorization": ""}, 404, NOT_FOUND, {}),
+        ({"method": "GET", "path": "/api/v2/accounts/1/calls", "authorization": ""}, 404, NOT_FOUND, {}),
+        ({"method": "GET", "path": f"{LIST}/", "authorization": ""}, 404, NOT_FOUND, {}),
+        (
+            {"method": "PUT", "path": "/api/v2/accounts/1/conferences", "authorization": ""},
+            401,
+            INVALID,
+            {"WWW-Authenticate": 'Bearer realm="sandbox", Basic realm="sandbox"'},
+        ),
+        ({"method": "GET", "path": LIST, "authorization": "Bearer made-up"}, 401, INVALID, {}),
+        ({"method": "GET", "path": LIST, "authorization": "Basic !"}, 401, INVALID, {}),
+        ({"method": "GET", "path": LIST, "authorization": "Basic dTpw"}, 401, INVALID, {}),
+        ({"method": "GET", "path": LIST, "authorization": "Digest dTpw"}, 401, INVALID, {}),
+        (
+            {"method": "PUT", "path": "/api/v2/accounts/1/conferences"},
+            403,
+            error("authorization-error", "Access is denied"),
+            {},
+        ),
+        (
+            {"method": "POST", "path": LIST, "data": b"x"},
+            405,
+            error("validation", "Method Not Allowed"),
+            {"Allow": "GET"},
+        ),
+        (
+            {"method": "OPTIONS", "path": f"{LIST}/x"},
+            405,
+            error("validation", "Method Not Allowed"),
+            {"Allow": "GET, POST"},
+        ),
+        (
+            {**UPDATE, "data": "{", "headers": {"Content-Type": "text/json"}},
+            415,
+            error("validation", "Content-Type must be application/json"),
+            {},
+        ),
+        (
+            {
+                **UPDATE,
+                "data": BytesIO(b" " * (1024**2 + 1)),
+                "headers": {"Content-Type": "application/json"},
+            },
+            413,
+            error("validation", "The request body is too large"),
+            {},
+        ),
+        (
+            {**UPDATE, "data": "{", "headers": {"Content-Type": "Application/JSON; charset=utf-8"}},
+            400,
+            error("validation", "The body must be a JSON object"),
+            {},
+        ),
+        (
+            {**UPDATE, "json": {"status": "done"}},
+            400,
+            error("validation", "Invalid status: only active and completed are allowed"),
+            {},
+        ),
+        (
+            {**UPDATE, "json": END},
+            404,
+            error("validation", "Conference [conf-unknown] not found"),
+            {},
+        ),
+        (
+            {"method": "GET", "path": f"{LIST}/a%2Fb%2520c"},
+            404,
+            error("validation", "Conference [a/b%20c] not found"),
+            {},
+        ),
+    ],
+)
+async def test_the_first_thing_wrong_is_answered(
+    request_: dict[str, Any], status: int, body: dict[str, str | None], headers: dict[str, str]
+) -> None:
+    """Path, credentials, account, method, media type, size, content, conference: in this order."""
+    async with calling() as caller:
+        reply = await caller.ask(**request_)
+        assert (reply.status, reply.json) == (status, body)
+        assert reply.headers["Content-Type"] == "application/json"
+        assert {name: reply.headers.get(name) for name in headers} == headers
+
+
+async def test_an_answer_to_head_has_no_body() -> None:
+    """HEAD is no method of the API: 405 without the body that others get, slow or not."""
+    async with calling(faults="slow=50%", seed=1) as caller:
+        for _ in range(4):
+            reply = await asyncio.wait_for(caller.ask("HEAD", LIST), 1)
+            assert (reply.status, reply.body, reply.headers["Allow"]) == (405, b"", "GET")
+
+
+async def test_a_token_opens_the_api_until_it_is_revoked() -> None:
+    """Bearer works; revoking ends all tokens given out, new ones are good."""
+    async with calling(token_lifetime="90.9s") as caller:
+        token = await caller.token()
+        assert token.json == {
+            "access_token": token.json["access_token"],
+            "expires_in": 90,
+            "token_type": "Bearer",
+        }
+        bearer = f"Bearer {token.json['access_token']}"
+        assert (await caller.ask("GET", LIST, authorization=bearer)).status == 200
+        caller.sandbox.revoke_tokens()
+        assert (await caller.ask("GET", LIST, authorization=bearer)).status == 401
+        assert (await caller.ask("GET", LIST, authorization=await caller.bearer())).status == 200
+        assert caller.requests() == {**COUNTED, "token": {"200": 2}, "list": {"200": 2, "401": 1}}
+
+
+async def test_a_token_expires() -> None:
+    """After its lifetime a token is refused."""
+    async with calling(token_lifetime=0.25) as caller:
+        bearer = await caller.bearer()
+        assert (await caller.ask("GET", LIST, authorization=bearer)).status == 200
+        await asyncio.sleep(0.26)
+        assert (await caller.ask("GET", LIST, authorization=bearer)).status == 401
+        assert await caller.bearer() != bearer
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "name"),
+    [
+        ({"authorization": ""}, 401, "invalid_client"),
+        ({"authorization": "Basic dTpw"}, 401, "invalid_client"),
+        ({"data": {"grant_type": "password"}}, 400, "unsupported_grant_type"),
+        (
+            {"data": {}, "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
+            400,
+            "unsupported_grant_type",
+        ),
+        ({"data": None, "json": {"grant_type": "client_credentials"}}, 400, "invalid_request"),
+    ],
+)
+async def test_a_wrong_token_request_is_refused(changes: dict[str, Any], status: int, name: str) -> None:
+    """Errors of the token endpoint have OAuth2's own form."""
+    async with calling() as caller:
+        reply = await caller.token(**changes)
+        assert (reply.status, reply.json["error"], "WWW-Authenticate" in reply.headers) == (
+            status,
+            name,
+            status == 401,
+        )
+
+
+async def test_all_credentials_can_be_refused() -> None:
+    """The switch refuses also good tokens, while the token endpoint goes on."""
+    async with calling() as caller:
+        caller.sandbox.refuse_all()
+        bearer = await caller.bearer()
+        assert (await caller.ask("GET", LIST, authorization=bearer)).status == 401
+        caller.sandbox.refuse_all(False)
+        assert (await caller.ask("GET", LIST, authorization=bearer)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("hint", "name", "form"),
+    [
+        ("retry-after", "Retry-After", r"10"),
+        ("reset-ms", "X-RateLimit-Reset", r"\d{13}"),
+        ("reset-s", "X-RateLimit-Reset", r"\d{10}"),
+        ("date", "Retry-After", r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"),
+        ("none", "Retry-After", r"None"),
+    ],
+)
+async def test_the_quota_covers_all_paths_and_hints(hint: str, name: str, form: str) -> None:
+    """Beyond the quota everything of the account gets 429, also what is wrong otherwise; tokens do not."""
+    async with calling(quota=TokenBucket(rate=0.1, burst=1), hint=hint) as caller:
+        assert (await caller.ask("GET", LIST)).status == 200
+        reply = await caller.ask("POST", f"{LIST}/conf-unknown", json=END)
+        assert (reply.status, reply.json) == (429, error("too-many-requests", "Too many requests"))
+        assert re.fullmatch(form, str(reply.headers.get(name)))
+        assert (await caller.ask("PUT", LIST)).status == 429
+        assert (await caller.ask("GET", "/nowhere")).status == 404
+        assert (await caller.ask("GET", LIST, authorization="")).status == 401
+        assert (await caller.token()).status == 200
+        assert caller.requests() == {
+            **COUNTED,
+            "token": {"200": 1},
+            "list": {"200": 1, "401": 1},
+            "end": {"429": 1},
+            "other": {"404": 1, "429": 1},
+        }
+
+
+async def test_a_client_that_leaves_gives_its_place_back() -> None:
+    """Concurrency counts requests under way; a hanging one counts until its client goes."""
+    async with calling(quota="concurrency:limit=1") as caller:
+        caller.sandbox.plan("hang-before")
+        async with asyncio.TaskGroup() as group:
+            hanging = group.create_task(caller.ask("GET", LIST))
+            await until(lambda: bool(caller.requests()["list"]))
+            assert (await caller.ask("GET", LIST)).status == 429
+            hanging.cancel()
+        await until(lambda: caller.sandbox.quota == Concurrency(limit=1))
+        assert (await caller.ask("GET", LIST)).status == 200
+
+
+async def test_latency_delays_every_answer_but_the_truth() -> None:
+    """Tokens and refusals wait as well; who leaves meanwhile has changed nothing."""
+    async with calling(conferences=1, latency="200-210ms") as caller:
+        (only,) = caller.sandbox.conference_ids
+        start = time.monotonic()
+        await asyncio.gather(
+            caller.token(), caller.ask("GET", LIST, authorization=""), caller.ask("GET", "/x")
+        )
+        assert time.monotonic() - start >= 0.2
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(caller.ask("POST", f"{LIST}/{only}", json=END), 0.05)
+        await until(lambda: bool(caller.requests()["end"]))
+        start = time.monotonic()
+        truth = (await caller.ask("GET", "/_sandbox/truth", authorization="")).json
+        assert time.monotonic() - start < 0.2
+        assert truth == {
+            "conferences": {only: {"ended_at": None, "end_requests": 0}},
+            "requests": {
+                **COUNTED,
+                "token": {"200": 1},
+                "list": {"401": 1},
+                "end": {"abandoned": 1},
+                "other": {"404": 1},
+            },
+        }
+
+
+async def test_the_truth_is_read_only() -> None:
+    """The truth has one method, and nobody counts who asks for it."""
+    async with calling() as caller:
+        assert (await caller.ask("POST", "/_sandbox/truth")).status == 405
+        assert caller.sandbox.truth() == {"conferences": {}, "requests": COUNTED}
+
+
+@pytest.mark.parametrize(("name", "ended"), [("reset-before", False), ("reset-after", True)])
+async def test_a_reset_connection_gives_no_answer(name: str, ended: bool) -> None:
+    """The client meets a cut connection and cannot know whether the conference was ended."""
+    async with calling(conferences=1) as caller:
+        (only,) = caller.sandbox.conference_ids
+        caller.sandbox.plan(name)
+        with pytest.raises(aiohttp.ClientOSError):
+            await caller.ask("POST", f"{LIST}/{only}", json=END)
+        conferences: Any = caller.sandbox.truth()["conferences"]
+        assert (bool(conferences[only]["ended_at"]), conferences[only]["end_requests"]) == (ended, int(ended))
+        assert caller.requests()["end"] == {name: 1}
+        assert (await caller.ask("GET", f"{LIST}/{only}")).status == 200
+
+
+@pytest.mark.parametrize(("name", "ended"), [("hang-before", False), ("hang-after", True)])
+async def test_a_hanging_request_gives_no_answer(name: str, ended: bool) -> None:
+    """Nothing comes until the client gives up."""
+    async with calling(conferences=1) as caller:
+        (only,) = caller.sandbox.conference_ids
+        caller.sandbox.plan(name)
+        with pytest.raises(TimeoutError):
+            await caller.ask("POST", f"{LIST}/{only}", json=END, timeout=aiohttp.ClientTimeout(total=0.05))
+        conferences: Any = caller.sandbox.truth()["conferences"]
+        assert bool(conferences[only]["ended_at"]) is ended
+        assert caller.requests()["end"] == {name: 1}
+
+
+async def test_a_slow_answer_trickles() -> None:
+    """Status and headers are there at once, the body comes a byte a second."""
+    async with calling(conferences=1) as caller, aiohttp.ClientSession() as session:
+        (only,) = caller.sandbox.conference_ids
+        caller.sandbox.plan("slow")
+        async with session.post(
+            f"{caller.sandbox.url}{LIST}/{only}", json=END, headers={"Authorization": caller.basic}
+        ) as response:
+            assert (response.status, response.headers["Content-Length"]) == (200, "90")
+            assert await response.content.read(100) == b"{"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(response.read(), 0.05)
+        assert caller.requests()["end"] == {"200": 1}
+
+
+async def test_a_slow_answer_is_whole_for_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the end of its patience the client gets the right answer, padded with blanks."""
+    monkeypatch.setattr(server, "_TRICKLE", 0)
+    async with calling() as caller:
+        caller.sandbox.plan("slow", times=2)
+        bodies = [(await caller.ask("GET", path)).json for path in (LIST, f"{LIST}/conf-unknown")]
+        assert bodies == [[], error("validation", "Conference [conf-unknown] not found")]
+
+
+async def test_garbage_is_no_json() -> None:
+    """The status and the media type are right, the body is not."""
+    async with calling(conferences=1) as caller:
+        caller.sandbox.plan("garbage", times=2)
+        for reply in (
+            await caller.ask("GET", LIST),
+            await caller.ask("POST", f"{LIST}/{caller.sandbox.conference_ids[0]}", json=END),
+        ):
+            assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
+            with pytest.raises(ValueError, match=r"."):
+                json.loads(reply.body)
+
+
+async def test_planned_statuses_come_before_anything_else_is_checked() -> None:
+    """A status fault answers instead of the work; a 429 carries the hint."""
+    async with calling() as caller:
+        caller.sandbox.plan("503", times=2)
+        caller.sandbox.plan("429")
+        replies = [await caller.ask("PUT", LIST) for _ in range(4)]
+        assert [reply.status for reply in replies] == [503, 503, 429, 405]
+        assert replies[0].json == error("system-overloaded", "A fault of the sandbox")
+        assert replies[2].headers["Retry-After"] == "1"
+
+
+async def test_faults_spare_tokens_and_those_turned_away() -> None:
+    """Only requests that pass credentials and quota meet faults."""
+    async with calling(faults="500=100%") as caller:
+        assert (await caller.token()).status == 200
+        assert (await caller.ask("GET", LIST, authorization="")).status == 401
+        assert (await caller.ask("GET", "/nowhere")).status == 404
+        assert (await caller.ask("GET", LIST)).json == error("internal-error", "A fault of the sandbox")
+
+
+async def test_the_same_seed_gives_the_same_day() -> None:
+    """Ids and faults are the same for the same requests in the same order."""
+
+    async def day() -> tuple[list[str], list[int]]:
+        async with calling(conferences=3, faults="503=30%,500=30%", seed=7) as caller:
+            return caller.sandbox.conference_ids, [(await caller.ask("GET", LIST)).status for _ in range(20)]
+
+    assert await day() == await day()
+
+
+async def test_stopping_does_not_wait_for_hanging_requests() -> None:
+    """Requests that would never end are cut off within a second, and no task is left."""
+    tasks = asyncio.all_tasks()
+    async with aiohttp.ClientSession() as session:
+        async with Sandbox(faults="hang=50%,slow=50%", latency=0.01) as sandbox:
+            caller = Caller(sandbox, session)
+            asking = [asyncio.create_task(caller.ask("GET", LIST)) for _ in range(20)]
+            await until(lambda: sum(caller.requests()["list"].values()) == 20)
+            start = time.monotonic()
+        assert time.monotonic() - start < 1
+        replies = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(reply, aiohttp.ClientError) for reply in replies)
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_a_sandbox_can_be_started_again_where_it_was() -> None:
+    """Stopping keeps the state and the address; stopping twice is harmless."""
+    sandbox = Sandbox(conferences=1)
+    await sandbox.start()
+    url = sandbox.url
+    await sandbox.stop()
+    await sandbox.stop()
+    async with sandbox, aiohttp.ClientSession() as session:
+        assert sandbox.url == url
+        assert len((await Caller(sandbox, session).ask("GET", LIST)).json) == 1
+
+
+async def test_a_port_in_use_is_a_configuration_error() -> None:
+    """The error names the port and what to do."""
+    async with Sandbox() as sandbox:
+        with pytest.raises(ConfigurationError, match=rf"port {sandbox.port} .*: choose another, or port 0"):
+            await Sandbox(port=sandbox.port).start()
