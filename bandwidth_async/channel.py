@@ -139,6 +139,8 @@ class Channel:
                     yield trial
         except BandwidthError as error:
             error.attempts, error.ambiguous = trial.attempts, trial.ambiguous
+            if isinstance(error, DeadlineExceededError):
+                error.last_error = error.last_error or trial.last_error
             raise
         except TimeoutError:
             raise _out_of_time(trial, options) from trial.last_error

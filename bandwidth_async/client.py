@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import os
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+
+from attrs import evolve
 
 from bandwidth_async import wire
 from bandwidth_async.channel import CallOptions, Channel
+from bandwidth_async.ending import Ender, conference_in, nothing_in
 from bandwidth_async.environment import HOSTS, read_environment
 from bandwidth_async.errors import (
-    AuthenticationError,
-    BandwidthError,
-    ClientStateError,
     ConfigurationError,
-    ConflictError,
-    NotFoundError,
-    RateLimitError,
     TransportError,
 )
-from bandwidth_async.models import Conference, ConferenceStatus, UpdateConference
+from bandwidth_async.models import Conference, UpdateConference
 from bandwidth_async.retry import RetryPolicy
-from bandwidth_async.teardown import Outcome, OutcomeKind, Outcomes, Report, Source, Stop, iterate, run
-from bandwidth_async.transport import Answer, Timeouts, origin
+from bandwidth_async.teardown import Outcome, Outcomes, Report, Source, Stop, iterate, run
+from bandwidth_async.transport import Answer, Timeouts, origin, same_origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,11 +34,22 @@ if TYPE_CHECKING:
 
     from bandwidth_async.credentials import Credentials
     from bandwidth_async.pacing import RateLimit
-    from bandwidth_async.retry import Trial
+
+
+class RunSettings(TypedDict, total=False):
+    """Settings of each call of a run, where they differ from the client's."""
+
+    retry: RetryPolicy
+    timeouts: Timeouts
+
+
+class CallSettings(RunSettings, total=False):
+    """Settings of one call, where they differ from the client's."""
+
+    deadline: float
+
 
 DEFAULT_CONCURRENCY = 100
-_END = UpdateConference(status=ConferenceStatus.COMPLETED)
-_CONFLICT_PAUSES = ((0.5, 1.0), (0.5, 1.0))  # seconds, shortest and longest, after a first and a second 409
 
 
 class VoiceClient:
@@ -93,7 +100,7 @@ class VoiceClient:
         if session is not None and session.auth is not None:
             raise ConfigurationError("the session has an auth of its own; pass one that has none")
         self._account_id = wire.path_segment(account_id, "account id")
-        self._random = random or Random()
+        random = random or Random()
         self._options = CallOptions(
             deadline=deadline, retry=retry or RetryPolicy(), timeouts=timeouts or Timeouts()
         )
@@ -106,8 +113,9 @@ class VoiceClient:
             session=session,
             proxy=proxy,
             trust_env=trust_env,
-            random=self._random,
+            random=random,
         )
+        self._ender = Ender(self._channel, self._account_id, random)
 
     @classmethod
     def from_env(cls, **settings: Any) -> Self:
@@ -158,10 +166,7 @@ class VoiceClient:
         self,
         conference_id: str,
         update: UpdateConference,
-        *,
-        deadline: float | None = None,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
+        **settings: Unpack[CallSettings],
     ) -> None:
         """Change a conference: ``UpdateConference(status="active", redirect_url=…)`` redirects it.
 
@@ -169,17 +174,14 @@ class VoiceClient:
         is then ``ambiguous``. To end a conference use `end_conference`, which also explains a 404.
         """
         request = wire.update_conference(self._account_id, conference_id, update)
-        options = self._for_call(deadline, retry, timeouts)
+        options = evolve(self._options, **settings)
         async with self._channel.trial(options) as trial:
-            await self._channel.send(request, trial, options, _ignore)
+            await self._channel.send(request, trial, options, nothing_in)
 
     async def end_conference(
         self,
         conference: str | Conference,
-        *,
-        deadline: float | None = None,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
+        **settings: Unpack[CallSettings],
     ) -> Outcome:
         """End a conference; its members are ejected, their calls go on.
 
@@ -187,7 +189,7 @@ class VoiceClient:
         an attempt without an answer, or for a `Conference` object, which did exist; a 409 is settled by
         reading the conference. Raises `NotFoundError` for any other 404.
         """
-        return await self._end(conference, self._for_call(deadline, retry, timeouts))
+        return await self._ender.end(conference, evolve(self._options, **settings))
 
     async def end_conferences(
         self,
@@ -197,8 +199,7 @@ class VoiceClient:
         on_outcome: Callable[[Outcome], Awaitable[None] | None] | None = None,
         deadline: float | None = None,
         stop: Stop | None = None,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
+        **settings: Unpack[RunSettings],
     ) -> Report:
         """End many conferences, each with exactly one outcome, and return the sum.
 
@@ -220,7 +221,7 @@ class VoiceClient:
         self._channel.bind()
         return await run(
             conferences,
-            partial(self._end_in_run, self._for_call(math.inf, retry, timeouts)),
+            partial(self._ender.end_in_run, evolve(self._options, deadline=math.inf, **settings)),
             deliver,
             concurrency=concurrency,
             stop=stop or Stop(),
@@ -234,8 +235,7 @@ class VoiceClient:
         concurrency: int = DEFAULT_CONCURRENCY,
         deadline: float | None = None,
         stop: Stop | None = None,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
+        **settings: Unpack[RunSettings],
     ) -> AbstractAsyncContextManager[Outcomes]:
         """`end_conferences` as a stream of outcomes.
 
@@ -250,7 +250,7 @@ class VoiceClient:
         self._channel.bind()
         return iterate(
             conferences,
-            partial(self._end_in_run, self._for_call(math.inf, retry, timeouts)),
+            partial(self._ender.end_in_run, evolve(self._options, deadline=math.inf, **settings)),
             concurrency=concurrency,
             stop=stop or Stop(),
             deadline=deadline,
@@ -259,15 +259,13 @@ class VoiceClient:
     async def get_conference(
         self,
         conference_id: str,
-        *,
-        deadline: float | None = None,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
+        **settings: Unpack[CallSettings],
     ) -> Conference:
         """Return a conference with its active members."""
-        options = self._for_call(deadline, retry, timeouts)
+        options = evolve(self._options, **settings)
         async with self._channel.trial(options) as trial:
-            return await self._get(conference_id, trial, options)
+            request = wire.get_conference(self._account_id, conference_id)
+            return await self._channel.send(request, trial, options, conference_in)
 
     async def list_conferences(
         self,
@@ -276,9 +274,7 @@ class VoiceClient:
         min_created_time: datetime | None = None,
         max_created_time: datetime | None = None,
         page_size: int = 1000,
-        deadline: float | None = None,
-        retry: RetryPolicy | None = None,
-        timeouts: Timeouts | None = None,
+        **settings: Unpack[CallSettings],
     ) -> AsyncIterator[Conference]:
         """Iterate over all conferences, oldest first, page by page, without their members.
 
@@ -296,7 +292,7 @@ class VoiceClient:
             page_size=page_size,
         )
         seen = set()
-        options = self._for_call(deadline, retry, timeouts)
+        options = evolve(self._options, **settings)
         while request is not None:
             seen.add(request.path)
             async with self._channel.trial(options) as trial:
@@ -305,94 +301,18 @@ class VoiceClient:
                 yield conference
             request = self._next_page(link, seen)
 
-    async def _end(self, item: str | Conference, options: CallOptions, stop: Stop | None = None) -> Outcome:
-        known = isinstance(item, Conference)
-        conference_id = item.id if isinstance(item, Conference) else item
-        request = wire.update_conference(self._account_id, conference_id, _END)
-        now = asyncio.get_running_loop().time
-        started = now()
-        async with self._channel.trial(options, stop) as trial:
-            try:
-                ended = await self._end_or_explain(request, conference_id, trial, options)
-            except NotFoundError:
-                if not (known or trial.ambiguous):
-                    raise
-                ended = False
-            kind = OutcomeKind.ENDED if ended else OutcomeKind.ALREADY_ENDED
-            return Outcome(conference_id, kind, trial.attempts, None, now() - started)
-
-    async def _end_or_explain(
-        self, request: wire.Request, conference_id: str, trial: Trial, options: CallOptions
-    ) -> bool:
-        """Return True when the server ended it for us, False when a 409 means that it has ended."""
-        for pause in (*_CONFLICT_PAUSES, None):
-            try:
-                await self._channel.send(request, trial, options, _ignore)
-            except ConflictError:
-                if await self._has_ended(conference_id, trial, options):
-                    return False
-                if pause is None:
-                    raise
-                await asyncio.sleep(self._random.uniform(*pause))
-            else:
-                return True
-        raise AssertionError("the last pause is None")  # pragma: no cover
-
-    async def _has_ended(self, conference_id: str, trial: Trial, options: CallOptions) -> bool:
-        try:
-            return not (await self._get(conference_id, trial, options)).active
-        except NotFoundError:
-            return True
-
-    async def _end_in_run(self, options: CallOptions, item: str | Conference, stop: Stop) -> Outcome:
-        try:
-            return await self._end(item, options, stop)
-        except BandwidthError as error:
-            if _concerns_every_id(error, options.retry):
-                stop.request(error)
-            raise
-
-    async def _get(self, conference_id: str, trial: Trial, options: CallOptions) -> Conference:
-        request = wire.get_conference(self._account_id, conference_id)
-        return await self._channel.send(request, trial, options, _conference)
-
     def _next_page(self, link: URL | None, seen: set[str]) -> wire.Request | None:
         if link is None:
             return None
-        if link.origin() != self._channel.voice_url:
+        if not same_origin(link, self._channel.voice_url):
             raise TransportError(
-                f"the next page is said to be at {link.origin()}, where the credentials are not sent"
+                f"the next page is said to be at {link.scheme}://{link.authority}, "
+                "where the credentials are not sent"
             )
         if link.raw_path_qs in seen:
             raise TransportError("the links to the next page go in a circle")
         return wire.next_page(link.raw_path_qs)
 
-    def _for_call(
-        self, deadline: float | None, retry: RetryPolicy | None, timeouts: Timeouts | None
-    ) -> CallOptions:
-        if deadline is None and retry is None and timeouts is None:
-            return self._options
-        return CallOptions(
-            deadline=self._options.deadline if deadline is None else deadline,
-            retry=retry or self._options.retry,
-            timeouts=timeouts or self._options.timeouts,
-        )
-
-
-def _ignore(_: Answer) -> None:
-    """Read nothing: the status has said it."""
-
-
-def _conference(answer: Answer) -> Conference:
-    return wire.parse_conference(answer.body)
-
 
 def _page(answer: Answer) -> tuple[list[Conference], URL | None]:
     return wire.parse_conferences(answer.body), answer.next_page
-
-
-def _concerns_every_id(error: BandwidthError, policy: RetryPolicy) -> bool:
-    """Say whether each further id would meet the same."""
-    if isinstance(error, RateLimitError):
-        return (error.retry_after or 0.0) > policy.longest_hint
-    return isinstance(error, AuthenticationError | ClientStateError)

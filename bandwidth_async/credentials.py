@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from attrs import Attribute, field, frozen
 
-from bandwidth_async.errors import AuthenticationError, BandwidthError, ConfigurationError
+from bandwidth_async.errors import AuthenticationError, BandwidthError, ClientStateError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -94,17 +94,24 @@ class Authorizer:
         """
         self._raise_refusal()
         now = _now()
-        if now < self._renew_at:
+        if now < min(self._renew_at, self._expires_at):
             return
         if self._renewal is None:
             # A task of its own: the first who waits may be cancelled without failing the others.
             self._renewal = asyncio.get_running_loop().create_task(self._renew())
             self._renewal.add_done_callback(self._renewed)
         if now >= self._expires_at:
-            try:
-                await asyncio.shield(self._renewal)
-            except BandwidthError as error:
-                raise copy(error) from error  # each who waits marks its own
+            await self._wait_for(self._renewal)
+
+    async def _wait_for(self, renewal: asyncio.Task[None]) -> None:
+        await asyncio.wait([renewal])  # neither cancelled with us nor cancelling us
+        if renewal.cancelled():
+            raise ClientStateError("this VoiceClient was closed while a request waited for its token")
+        error = renewal.exception()
+        if isinstance(error, BandwidthError):
+            raise copy(error) from error  # each who waits marks its own
+        if error is not None:
+            raise error
 
     def header(self) -> str:
         """Return the newest header. Raises `AuthenticationError` while the credentials are refused."""
@@ -143,7 +150,7 @@ class Authorizer:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, AuthenticationError):
             self.refuse(error)
-        elif isinstance(error, BandwidthError):
+        elif error is not None:
             _log.warning("no new access token: %s", error)
             self._renew_at = _now() + _RENEW_PAUSE
 

@@ -60,7 +60,8 @@ class BandwidthError(Exception):
         if self.attempts > 1:
             notes.append(f"after {self.attempts} attempts")
         if self.retry_after is not None:
-            notes.append(f"try again in {self.retry_after:.3g} s")
+            shown = f"{self.retry_after:.2f}".rstrip("0").rstrip(".")
+            notes.append(f"try again in {shown} s")
         return f"{self.message} ({', '.join(notes)})" if notes else self.message
 
 

@@ -60,6 +60,8 @@ def _http_url(_: UpdateConference, attribute: Attribute[Any], value: object) -> 
         parts = urlsplit(value) if isinstance(value, str) else None
     except ValueError:
         parts = None
+    if "@" in str(value):
+        raise ConfigurationError(f"{attribute.name} holds credentials: give them as username and password")
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigurationError(
             f"{attribute.name} must be a URL that starts with http:// or https://, not {value!r}"

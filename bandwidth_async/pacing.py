@@ -29,6 +29,7 @@ _FIRST_GROWTH = 4.0  # of the rate, a second, until the first refusal: doubles e
 _LATER_GROWTH = 1.04
 _CUT = 0.75
 _FLOOR = 0.5  # requests/s
+_CEILING = 1e5
 _SHORTEST_PAUSE = 0.1  # seconds, without a hint; doubles with each refusal in a row
 _LONGEST_PAUSE = 15.0
 _LATENESS = 0.004  # seconds of timer overshoot that are paid back; else an even pacer runs 20 % slow
@@ -90,7 +91,8 @@ class Pacer:
             self._grown_at = now
             return
         elapsed = min(max(0.0, now - self._grown_at), 0.5)
-        self.rate *= (_FIRST_GROWTH if self._shut_at == -math.inf else _LATER_GROWTH) ** elapsed
+        growth = _FIRST_GROWTH if self._shut_at == -math.inf else _LATER_GROWTH
+        self.rate = min(self.rate * growth**elapsed, _CEILING)
         self._grown_at = now
 
     def on_refused(self, sent_at: float, now: float, hint: float | None) -> None:
@@ -100,7 +102,7 @@ class Pacer:
             self._refusals += 1
             if self._seeks:
                 self.rate = max(_FLOOR, self.rate * _CUT)
-            pause = min(_SHORTEST_PAUSE * 2 ** (self._refusals - 1), _LONGEST_PAUSE)
+            pause = min(_SHORTEST_PAUSE * 2 ** min(self._refusals - 1, 16), _LONGEST_PAUSE)
             self.paused_until = max(self.paused_until, now + (hint or pause))
         elif hint:
             self.paused_until = max(self.paused_until, now + hint)

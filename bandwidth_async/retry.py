@@ -116,7 +116,7 @@ class Trial:
             self.free = True
         elif isinstance(error, TransportError) and error.dropped and not self.resent:
             self.resent = self.free = True
-        else:
+        elif isinstance(error, TransportError) or (isinstance(error, APIError) and error.transient):
             self.failures += 1
 
     def stop(self, grace: float) -> None:
@@ -149,7 +149,8 @@ def pause_before_next(error: BaseException, trial: Trial, policy: RetryPolicy, r
     """Return the seconds to wait after ``error``, the trial's last, before the next attempt."""
     if trial.free:
         return 0.0
-    backoff = random.uniform(0, min(policy.backoff_cap, policy.backoff_base * 2 ** (trial.failures - 1)))
+    doublings = min(trial.failures - 1, 64)  # more would only overflow
+    backoff = random.uniform(0, min(policy.backoff_cap, policy.backoff_base * 2**doublings))
     hint = error.retry_after if isinstance(error, BandwidthError) else None
     return backoff + (hint or 0.0)
 
@@ -202,6 +203,8 @@ async def persist(
     async def noted() -> T:
         try:
             return await attempt()
+        except DeadlineExceededError:
+            raise
         except BandwidthError as error:
             trial.note(error)
             raise

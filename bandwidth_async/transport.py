@@ -114,7 +114,7 @@ async def exchange(
     try:
         async with session.request(
             request.method,
-            base.join(URL(request.path, encoded=True)),
+            URL(f"{base}{request.path}", encoded=True),
             data=request.body,
             headers=headers,
             allow_redirects=False,
@@ -132,7 +132,10 @@ async def exchange(
 
 def translate(error: Exception, request: wire.Request) -> BandwidthError:
     """Return our error for one of aiohttp's, with what it means for the request."""
-    reason = wire.printable(str(error)) or type(error).__name__
+    if isinstance(error, aiohttp.ClientResponseError):
+        reason = wire.printable(f"{error.status} {error.message}")  # its own text has the proxy's password
+    else:
+        reason = wire.printable(str(error)) or type(error).__name__
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
             return CertificateError(f"{request.name}: the server's certificate does not hold ({reason})")
@@ -194,6 +197,11 @@ def _next_page(response: aiohttp.ClientResponse) -> URL | None:
     except ValueError as error:
         raise TransportError("the answer's link to the next page is not a URL") from error
     return URL(link["url"]) if link else None
+
+
+def same_origin(one: URL, other: URL) -> bool:
+    """Say whether scheme, host and port are the same; a usual port counts whether spelt out or not."""
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
 def _is_loopback(host: str) -> bool:

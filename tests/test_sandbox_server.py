@@ -17,7 +17,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.sandbox import Concurrency, Sandbox, TokenBucket, server
+from bandwidth_async.sandbox import Concurrency, Sandbox, TokenBucket, Truth, server
 from bandwidth_async.sandbox.service import KINDS
 
 ACCOUNT = "/api/v2/accounts/9900000"
@@ -454,7 +454,7 @@ async def test_the_truth_is_read_only() -> None:
     """The truth has one method, and nobody counts who asks for it."""
     async with calling() as caller:
         assert (await caller.ask("POST", "/_sandbox/truth")).status == 405
-        assert caller.sandbox.truth() == {"conferences": {}, "requests": COUNTED}
+        assert caller.sandbox.truth() == Truth(conferences={}, requests=COUNTED)
 
 
 @pytest.mark.parametrize(("name", "ended"), [("reset-before", False), ("reset-after", True)])

@@ -37,7 +37,7 @@ class _Ids:
 
     def __init__(self, source: Source, stop: Stop) -> None:
         self._stop = stop
-        self._plain: Iterator[Item] = iter(())
+        self.rest: Iterator[Item] = iter(())  # what a plain source still holds
         self._awaited: AsyncIterator[Item] | None = None
         if isinstance(source, str | bytes | Conference):
             raise ConfigurationError(
@@ -46,35 +46,39 @@ class _Ids:
         if isinstance(source, AsyncIterable):
             self._awaited = aiter(source)
         else:
-            self._plain = iter(source)
+            self.rest = iter(source)
         self._turn = asyncio.Lock()  # an async generator cannot be asked twice at once
 
-    async def pull(self) -> Item | None:
-        """Return the next id, or None when there is none or the run is to stop."""
-        if self._stop.requested:
-            return None
-        if self._awaited is None:
-            return next(self.rest(), None)
-        async with self._turn:
-            return await self._next_awaited(self._awaited)
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self
 
-    async def _next_awaited(self, source: AsyncIterator[Item]) -> Item | None:
-        if self._stop.requested:
-            return None
-        loop = asyncio.get_running_loop()
+    async def __anext__(self) -> Item:
+        """Return the next id, unless there is none or the run is to stop."""
+        if self._awaited is not None:
+            async with self._turn:
+                return await self._next_awaited(self._awaited)
+        if not self._stop.requested:
+            for item in self.rest:
+                return item
+        raise StopAsyncIteration
+
+    async def _next_awaited(self, source: AsyncIterator[Item]) -> Item:
         limit = asyncio.timeout(None)
+
+        def interrupt(_: float) -> None:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
+
+        if self._stop.requested:
+            raise StopAsyncIteration
         try:
             async with limit:
-                with self._stop.listening(lambda _: limit.reschedule(loop.time())):
-                    return await anext(source, None)
+                with self._stop.listening(interrupt):
+                    return await anext(source)
         except TimeoutError:
             if limit.expired():
-                return None
+                raise StopAsyncIteration from None
             raise
-
-    def rest(self) -> Iterator[Item]:
-        """Return what a plain source still holds."""
-        return self._plain
 
 
 class _Run:
@@ -94,7 +98,8 @@ class _Run:
             async with asyncio.TaskGroup() as workers:
                 workers.create_task(self._work())
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._piloted.wait(), _PILOT_TIME)
+                    async with asyncio.timeout(_PILOT_TIME):  # wait_for may swallow a cancellation here
+                        await self._piloted.wait()
                 for _ in range(concurrency - 1):
                     workers.create_task(self._work())
         except BaseExceptionGroup as group:
@@ -104,7 +109,7 @@ class _Run:
 
     async def _work(self) -> None:
         try:
-            while (item := await self._ids.pull()) is not None:
+            async for item in self._ids:
                 await self._settle(await self._outcome(item))
                 self._piloted.set()
         finally:
@@ -112,7 +117,7 @@ class _Run:
 
     async def _drain(self) -> None:
         reason = self._stop.reason.message if self._stop.reason else None
-        for item in self._ids.rest():
+        for item in self._ids.rest:
             await self._settle(Outcome(_id_of(item), OutcomeKind.NOT_ATTEMPTED, error=reason))
         self._report.stopped = self._stop.reason
 
@@ -207,12 +212,15 @@ async def iterate(
             last = error
         await queue.put(last)
 
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(drive())
-        try:
-            yield Outcomes(report, queue)
-        finally:
-            task.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(drive())
+            try:
+                yield Outcomes(report, queue)
+            finally:
+                task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # the body's own: drive() hands on what it meets
 
 
 def _id_of(item: Item) -> str:

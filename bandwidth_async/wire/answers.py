@@ -1,22 +1,20 @@
-"""The API's wire format, without any I/O: requests as plain values, answers into our values and errors."""
+"""What came back: answers read into our values and errors. The status decides, the body only explains."""
 
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from attrs import fields, frozen, has
 from cattrs import Converter, transform_error
+from cattrs.cols import homogenous_tuple_structure_factory, list_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
 from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
     BadRequestError,
-    ConfigurationError,
     ConflictError,
     NotFoundError,
     PermissionDeniedError,
@@ -25,16 +23,18 @@ from bandwidth_async.errors import (
     TransportError,
 )
 from bandwidth_async.hints import parse_hint
-from bandwidth_async.models import CallbackMethod, Conference, ConferenceStatus, UpdateConference, camel_case
+from bandwidth_async.models import CallbackMethod, Conference, camel_case
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bandwidth_async.hints import Headers
+    from bandwidth_async.wire.requests import Request
 
 T = TypeVar("T")
 
 DESCRIPTION_LIMIT = 2048  # characters of server text that an error keeps
+LONGEST_TOKEN_LIFETIME = 1e9  # seconds; above it a lifetime is a mistake
 DEFAULT_TOKEN_LIFETIME = 3600.0  # seconds; Bandwidth does not document one
 _ERRORS: dict[int, type[APIError]] = {
     400: BadRequestError,
@@ -45,26 +45,6 @@ _ERRORS: dict[int, type[APIError]] = {
     429: RateLimitError,
 }
 _NOT_EXECUTED = frozenset({501, 503, 505})  # the 5xx that say the work was not begun
-_PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
-_UNSAFE = frozenset("/\\%?#")
-
-
-@frozen(kw_only=True)
-class Request:
-    """One request, ready to be sent any number of times.
-
-    ``idempotent`` says that sending it twice does no more than sending it once, ``safe`` that it changes
-    nothing at all, ``reads`` that the body of a success matters.
-    """
-
-    name: str
-    method: str
-    path: str
-    idempotent: bool
-    safe: bool = False
-    reads: bool = False
-    content_type: str | None = None
-    body: bytes | None = None
 
 
 @frozen(kw_only=True)
@@ -76,83 +56,6 @@ class Token:
 
     def __repr__(self) -> str:
         return f"Token(lifetime={self.lifetime})"
-
-
-def path_segment(value: object, what: str = "conference id") -> str:
-    """Return ``value`` as one segment of a path.
-
-    Raises `ConfigurationError` for whatever could leave its segment or hide there: empty text, dots
-    only, slashes, percent signs, ``?``, ``#``, white space and everything that does not print.
-    """
-    if isinstance(value, str):
-        if _PLAIN_ID.fullmatch(value):
-            return value
-        if (
-            value.strip(".")
-            and value.isprintable()
-            and not any(c.isspace() for c in value)
-            and _UNSAFE.isdisjoint(value)
-        ):
-            return quote(value, safe="!$&'()*+,;=:@~")
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    raise ConfigurationError(f"{shown} is no {what}: it has to be one word without blanks and / \\ % ? #")
-
-
-def update_conference(account: str, conference_id: str, update: UpdateConference) -> Request:
-    """Build the conference update. Ending may be repeated; a redirect would be heard twice."""
-    ends = update.status is ConferenceStatus.COMPLETED
-    return Request(
-        name=f"{'end' if ends else 'redirect'} conference {conference_id}",
-        method="POST",
-        path=f"{_conferences(account)}/{path_segment(conference_id)}",
-        idempotent=ends,
-        content_type="application/json",
-        body=_END_BODY if ends else update.to_json().encode(),
-    )
-
-
-def get_conference(account: str, conference_id: str) -> Request:
-    """Build the request for one conference with its members."""
-    return _read(f"get conference {conference_id}", f"{_conferences(account)}/{path_segment(conference_id)}")
-
-
-def list_conferences(
-    account: str,
-    *,
-    name: str | None,
-    min_created_time: datetime | None,
-    max_created_time: datetime | None,
-    page_size: int,
-) -> Request:
-    """Build the request for the first page of conferences; the others are named by the answers."""
-    query = {
-        "name": name,
-        "minCreatedTime": _iso_time(min_created_time),
-        "maxCreatedTime": _iso_time(max_created_time),
-        "pageSize": page_size,
-    }
-    given = urlencode({key: value for key, value in query.items() if value is not None})
-    return _read("list conferences", f"{_conferences(account)}?{given}")
-
-
-def next_page(path: str) -> Request:
-    """Build the request for a further page of conferences."""
-    return _read("list conferences", path)
-
-
-def token() -> Request:
-    """Build the request for an access token (OAuth2, client credentials)."""
-    return Request(
-        name="get an access token",
-        method="POST",
-        path="/api/v1/oauth2/token",
-        idempotent=True,
-        safe=True,
-        reads=True,
-        content_type="application/x-www-form-urlencoded",
-        body=b"grant_type=client_credentials",
-    )
 
 
 def parse_conference(body: bytes) -> Conference:
@@ -175,7 +78,7 @@ def parse_token(body: bytes) -> Token:
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
         raise TransportError("the token endpoint's answer holds no access token")
     lifetime = answer.get("expires_in")
-    usable = isinstance(lifetime, int | float) and 0 < lifetime < float("inf")
+    usable = isinstance(lifetime, int | float) and 0 < lifetime <= LONGEST_TOKEN_LIFETIME
     return Token(value=value, lifetime=float(lifetime) if usable else DEFAULT_TOKEN_LIFETIME)
 
 
@@ -201,22 +104,6 @@ def error_from(request: Request, status: int, headers: Headers, body: bytes, wal
 def printable(text: str) -> str:
     """Return server text on one line and without anything a terminal would obey."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _conferences(account: str) -> str:
-    return f"/api/v2/accounts/{account}/conferences"
-
-
-def _read(name: str, path: str) -> Request:
-    return Request(name=name, method="GET", path=path, idempotent=True, safe=True, reads=True)
-
-
-def _iso_time(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise ConfigurationError(f"{moment} has no time zone: give an aware datetime")
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _bandwidth_error(body: bytes) -> dict[str, str | None]:
@@ -259,6 +146,12 @@ def _structure_text(value: object, _: type) -> str:
     return str(value)
 
 
+def _structure_flag(value: object, _: type) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("neither true nor false")
+    return value
+
+
 def _structure_time(value: object, _: type) -> datetime:
     moment = datetime.fromisoformat(str(value))
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -271,6 +164,10 @@ def _structure_method(value: object, _: object) -> CallbackMethod | str | None:
         return str(value)
 
 
+def _is_array(kind: object) -> bool:
+    return get_origin(kind) in {list, tuple}
+
+
 def _make_converter() -> Converter:
     converter = Converter()
 
@@ -278,8 +175,22 @@ def _make_converter() -> Converter:
         names: Mapping[str, Any] = {a.name: override(rename=camel_case(a.name)) for a in fields(kind)}
         return make_dict_structure_fn(kind, converter, **names)
 
+    def from_array(kind: Any) -> Any:
+        """Take only an array: cattrs would take the letters of a text and the keys of an object too."""
+        make = list_structure_factory if get_origin(kind) is list else homogenous_tuple_structure_factory
+        structure = make(kind, converter)
+
+        def checked(value: object, kind: Any) -> Any:
+            if not isinstance(value, list):
+                raise TypeError("not an array")
+            return structure(value, kind)
+
+        return checked
+
     converter.register_structure_hook_factory(has, camel_cased)
     converter.register_structure_hook(str, _structure_text)
+    converter.register_structure_hook(bool, _structure_flag)
+    converter.register_structure_hook_factory(_is_array, from_array)
     converter.register_structure_hook(datetime, _structure_time)
     converter.register_structure_hook_func(
         lambda kind: kind == CallbackMethod | str | None, _structure_method
@@ -287,5 +198,4 @@ def _make_converter() -> Converter:
     return converter
 
 
-_END_BODY = UpdateConference(status=ConferenceStatus.COMPLETED).to_json().encode()
 _converter = _make_converter()

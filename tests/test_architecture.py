@@ -1,0 +1,262 @@
+"""The plan of the house: imports point down only, and third parties enter where they should."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from attrs import frozen
+
+import bandwidth_async
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = "bandwidth_async"
+
+# A package is on one floor with everything in it. A new module has to be given its floor here.
+FLOORS = {
+    "errors": 0,
+    "_version": 0,
+    "models": 1,
+    "hints": 1,
+    "durations": 1,
+    "wire": 2,
+    "credentials": 2,
+    "pacing": 2,
+    "retry": 2,
+    "teardown": 2,
+    "environment": 3,
+    "transport": 3,
+    "limiter": 3,
+    "channel": 4,
+    "ending": 5,
+    "client": 6,
+    "sandbox": 7,
+    "cli": 8,
+    "__main__": 9,
+    "": 9,  # the facade
+}
+
+# Where each third party may be imported. One that is not named here has no business in this package.
+DOORS = {
+    "aiohttp": {"transport", "sandbox"},
+    "yarl": {"transport"},
+    "tenacity": {"retry"},
+    "cattrs": {"wire"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "attrs": set(FLOORS),
+}
+
+# For type checkers only; nothing of it is imported when the program runs.
+TYPE_ONLY_DOORS = {
+    **DOORS,
+    "aiohttp": {*DOORS["aiohttp"], "channel", "client"},
+    "yarl": {*DOORS["yarl"], "channel", "client"},
+    "multidict": {"hints"},
+}
+
+SHAPELESS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "config", "misc", "tools"}
+
+# Teardown is small enough to have an order of its own.
+TEARDOWN = {"outcome": 0, "stop": 0, "run": 1, "__init__": 2}
+
+
+@frozen
+class Import:
+    """One imported module; ``eager`` says that it happens when the importing module is loaded."""
+
+    importer: str
+    imported: str
+    line: int
+    type_only: bool
+    eager: bool
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.imported}"
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Return every module of the package by its dotted name; a package is named without ``__init__``."""
+    folder = Path(bandwidth_async.__file__).parent
+    names = {path: path.relative_to(folder.parent).with_suffix("").parts for path in folder.rglob("*.py")}
+    return {".".join(name).removesuffix(".__init__"): path for path, name in sorted(names.items())}
+
+
+def home(module: str) -> str:
+    """Return the part of a dotted name that has a floor: ``sandbox`` of ``bandwidth_async.sandbox.quota``."""
+    return module.removeprefix(ROOT).removeprefix(".").partition(".")[0]
+
+
+def is_ours(module: str) -> bool:
+    """Say whether a dotted name is of this package."""
+    return module.partition(".")[0] == ROOT
+
+
+def statements(node: ast.AST, *, type_only: bool, eager: bool) -> Iterator[tuple[ast.stmt, bool, bool]]:
+    """Walk to every import below ``node``, noting ``if TYPE_CHECKING`` and functions on the way."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child, type_only, eager
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            yield from statements(child, type_only=True, eager=eager)
+        else:
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from statements(child, type_only=type_only, eager=eager and not is_function)
+
+
+def targets(statement: ast.stmt) -> Iterator[str]:
+    """Return the modules that an import names, also ``b`` of ``from a import b`` where it is one."""
+    if isinstance(statement, ast.Import):
+        yield from (name.name for name in statement.names)
+    elif isinstance(statement, ast.ImportFrom):
+        assert statement.level == 0, "relative imports hide the floor: write the whole name"
+        for name in statement.names:
+            whole = f"{statement.module}.{name.name}"
+            yield whole if whole in modules() else str(statement.module)
+
+
+@cache
+def imports() -> list[Import]:
+    """Return every import of every module."""
+    return [
+        Import(module, imported, statement.lineno, type_only, eager)
+        for module, path in modules().items()
+        for statement, type_only, eager in statements(
+            ast.parse(path.read_text()), type_only=False, eager=True
+        )
+        for imported in sorted(set(targets(statement)))
+    ]
+
+
+def third_party_imports() -> Iterator[Import]:
+    """Return what is neither ours nor Python's."""
+    for one in imports():
+        if not is_ours(one.imported) and one.imported.partition(".")[0] not in sys.stdlib_module_names:
+            yield one
+
+
+def loaded_by(module: str) -> set[str]:
+    """Return every module that importing ``module`` loads, third parties included."""
+    loaded: set[str] = set()
+    new = {module}
+    while new:
+        loaded |= new
+        new = {
+            one.imported for one in imports() if one.importer in new and one.eager and not one.type_only
+        } - loaded
+    return loaded
+
+
+def test_every_module_has_a_floor() -> None:
+    """Whoever adds a module says where it stands; a floor without a module is a leftover."""
+    assert {home(module) for module in modules()} == set(FLOORS)
+
+
+def test_imports_of_every_kind_are_seen() -> None:
+    """The rules below hold only if nothing escapes them: one known import of each kind."""
+    seen = {(one.importer, one.imported, one.type_only, one.eager) for one in imports()}
+    assert {
+        (f"{ROOT}.transport", "aiohttp", False, True),
+        (f"{ROOT}.transport", f"{ROOT}.wire", False, True),  # from bandwidth_async import wire
+        (f"{ROOT}.channel", "aiohttp", True, True),  # for types
+        (f"{ROOT}.__main__", f"{ROOT}.cli", False, False),  # in a function
+        (ROOT, f"{ROOT}.teardown", False, True),
+    } <= seen
+
+
+def test_imports_point_down() -> None:
+    """A module knows only what is below it, or beside it in its own package."""
+    upward = [
+        str(one)
+        for one in imports()
+        if is_ours(one.imported)
+        and not one.type_only
+        and home(one.imported) != home(one.importer)
+        and FLOORS[home(one.imported)] >= FLOORS[home(one.importer)]
+    ]
+    assert upward == []
+
+
+def test_imports_for_types_do_not_point_up() -> None:
+    """A type of the same floor may be named, one of a higher floor not even for its type."""
+    upward = [
+        str(one)
+        for one in imports()
+        if is_ours(one.imported) and one.type_only and FLOORS[home(one.imported)] > FLOORS[home(one.importer)]
+    ]
+    assert upward == []
+
+
+def test_teardown_has_an_order_of_its_own() -> None:
+    """The run knows its outcomes and its stop; they do not know it, nor each other."""
+    package = f"{ROOT}.teardown"
+
+    def step(module: str) -> int:
+        return TEARDOWN[module.removeprefix(package).removeprefix(".") or "__init__"]
+
+    inside = [one for one in imports() if home(one.importer) == home(one.imported) == "teardown"]
+    assert inside
+    assert [str(one) for one in inside if step(one.imported) >= step(one.importer)] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Also within a package: a circle means that something lives in the wrong place."""
+    graph: dict[str, set[str]] = {}
+    for one in imports():
+        if is_ours(one.imported) and one.eager and not one.type_only:
+            graph.setdefault(one.importer, set()).add(one.imported)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
+def test_third_parties_enter_at_their_door() -> None:
+    """Each foreign package has one place that knows it, so that it can be replaced there."""
+    strays = [
+        str(one)
+        for one in third_party_imports()
+        if home(one.importer)
+        not in (TYPE_ONLY_DOORS if one.type_only else DOORS).get(one.imported.partition(".")[0], set())
+    ]
+    assert strays == []
+
+
+def test_the_library_does_not_load_its_extras() -> None:
+    """``import bandwidth_async`` works without click and rich, and does not pay for the sandbox."""
+    loaded = loaded_by(ROOT)
+    assert f"{ROOT}.client" in loaded
+    assert {
+        module for module in loaded if home(module) in {"sandbox", "cli", "__main__"} and is_ours(module)
+    } == set()
+    assert {module.partition(".")[0] for module in loaded} & {"click", "rich"} == set()
+
+
+def test_no_module_is_a_drawer_for_everything() -> None:
+    """A setting lives beside what it sets, a function beside who needs it."""
+    parts = {part for module in modules() for part in module.split(".")}
+    assert parts & SHAPELESS == set()
+
+
+@pytest.mark.parametrize("module", sorted(set(modules()) - {f"{ROOT}._version"}))
+def test_a_module_says_what_it_is_for(module: str) -> None:
+    """A module has one reason to exist, said in one sentence in the first line of its docstring."""
+    docstring = ast.get_docstring(ast.parse(modules()[module].read_text()))
+    assert docstring
+    assert docstring.splitlines()[0].rstrip().endswith((".", ":"))
+
+
+def test_the_facade_is_imports_and_names_only() -> None:
+    """No logic in ``__init__``: a docstring, imports, a list of names."""
+    body = ast.parse(modules()[ROOT].read_text()).body
+    assert {type(statement) for statement in body} <= {ast.Expr, ast.ImportFrom, ast.Assign}
+    assigned = [ast.unparse(statement.targets[0]) for statement in body if isinstance(statement, ast.Assign)]
+    assert assigned == ["__all__"]

@@ -1,0 +1,612 @@
+"""What all requests of one account share: tokens, the door, deadlines, and the session."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+from aioresponses import CallbackResult, aioresponses
+from attrs import define, field
+from yarl import URL
+
+from bandwidth_async import wire
+from bandwidth_async.channel import CallOptions, Channel
+from bandwidth_async.credentials import BasicCredentials, ClientCredentials, Credentials
+from bandwidth_async.errors import (
+    AuthenticationError,
+    BandwidthError,
+    ClientStateError,
+    ConfigurationError,
+    DeadlineExceededError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+)
+from bandwidth_async.models import ConferenceStatus, UpdateConference
+from bandwidth_async.pacing import RateLimit
+from bandwidth_async.retry import RetryPolicy, Trial
+from bandwidth_async.teardown import Stop
+
+VOICE, API = "https://voice.bandwidth.com", "https://api.bandwidth.com"
+CONFERENCE = f"{VOICE}/api/v2/accounts/9900000/conferences/conf-1"
+TOKEN = f"{API}/api/v1/oauth2/token"
+END = wire.update_conference("9900000", "conf-1", UpdateConference(status=ConferenceStatus.COMPLETED))
+OPTIONS = CallOptions()
+SECRET = "s3cr3t-never-shown"
+TICK = 1e-3
+
+virtual_time = pytest.mark.looptime(noop_cycles=5)
+
+
+def about(moment: float, abs: float = TICK) -> Any:  # noqa: A002  # pytest's own word
+    """Return what equals any number near ``moment``."""
+    return pytest.approx(moment, abs=abs)
+
+
+def now() -> float:
+    """Return the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+Answer = CallbackResult | Exception
+
+
+@define
+class Bandwidth:
+    """Answers both endpoints: as scripted first, and then as the real one would."""
+
+    valid: set[str] = field(factory=set)
+    lifetime: float | None = 3600
+    latency: float = 0.0
+    tokens: list[Answer] = field(factory=list)
+    answers: list[Answer] = field(factory=list)
+    asked_tokens: list[tuple[float, str]] = field(factory=list)
+    asked: list[tuple[float, str]] = field(factory=list)
+    given: int = 0
+
+    async def token(self, _: URL, **request: Any) -> CallbackResult:
+        """Give a new token."""
+        self.asked_tokens.append((now(), request["headers"]["Authorization"]))
+        assert request["data"] == b"grant_type=client_credentials"
+        if self.tokens:
+            return await self._scripted(self.tokens)
+        await asyncio.sleep(self.latency)
+        self.given += 1
+        value = f"token-{self.given}-{SECRET}"
+        self.valid.add(f"Bearer {value}")
+        return CallbackResult(
+            status=200, payload={"access_token": value, "token_type": "bearer", "expires_in": self.lifetime}
+        )
+
+    async def conference(self, _: URL, **request: Any) -> CallbackResult:
+        """Answer an update."""
+        self.asked.append((now(), request["headers"]["Authorization"]))
+        if self.answers:
+            return await self._scripted(self.answers)
+        await asyncio.sleep(self.latency)
+        return CallbackResult(status=204 if request["headers"]["Authorization"] in self.valid else 401)
+
+    async def _scripted(self, script: list[Answer]) -> CallbackResult:
+        answer = script.pop(0)
+        await asyncio.sleep(self.latency)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def bandwidth(mocked: aioresponses) -> Bandwidth:
+    """Answer at Bandwidth's own addresses."""
+    fake = Bandwidth()
+    mocked.post(TOKEN, callback=fake.token, repeat=True)
+    mocked.post(CONFERENCE, callback=fake.conference, repeat=True)
+    return fake
+
+
+@asynccontextmanager
+async def channel_of(**settings: Any) -> AsyncIterator[Channel]:
+    """Open a channel, close it, and see that no task is left."""
+    before = asyncio.all_tasks()
+    defaults: dict[str, Any] = {
+        "credentials": ClientCredentials("me", SECRET),
+        "voice_url": URL(VOICE),
+        "api_url": URL(API),
+        "rate_limit": RateLimit(1000, 1000),
+        "token_options": OPTIONS,
+        "session": None,
+        "proxy": None,
+        "trust_env": False,
+        "random": Random(5),
+    }
+    channel = Channel(**{**defaults, **settings})
+    try:
+        yield channel
+    finally:
+        await channel.aclose()
+    assert asyncio.all_tasks() == before
+
+
+async def end(channel: Channel, options: CallOptions = OPTIONS, stop: Stop | None = None) -> Trial:
+    """End the conference and return what the call went through."""
+    async with channel.trial(options, stop) as trial:
+        assert await channel.send(END, trial, options, lambda answer: answer.status) == 204
+    return trial
+
+
+async def end_many(
+    channel: Channel, count: int, options: CallOptions = OPTIONS
+) -> list[Trial | BaseException]:
+    """End it in many tasks at once."""
+    return await asyncio.gather(*(end(channel, options) for _ in range(count)), return_exceptions=True)
+
+
+def status(code: int, **headers: str) -> CallbackResult:
+    """Return an answer with this status; ``_`` in a header's name is ``-``."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return CallbackResult(status=code, headers=named)
+
+
+# Tokens
+
+
+@virtual_time
+async def test_a_hundred_calls_share_one_token(bandwidth: Bandwidth) -> None:
+    """It is fetched once, and no call waits for another's request."""
+    bandwidth.latency = 1.0
+    async with channel_of() as channel:
+        results = await end_many(channel, 100)
+        assert [result.attempts for result in results if isinstance(result, Trial)] == [1] * 100
+        assert now() == about(2.0, abs=0.01)
+        await end(channel)
+    basic = "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode()
+    assert bandwidth.asked_tokens == [(0.0, basic)]
+    assert {shown for _, shown in bandwidth.asked} == {f"Bearer token-1-{SECRET}"}
+
+
+@virtual_time
+async def test_a_revoked_token_is_replaced_once_for_all(bandwidth: Bandwidth) -> None:
+    """A 401 in the middle buys one fresh token, however many calls met it."""
+    async with channel_of() as channel:
+        await end(channel)
+        bandwidth.valid.clear()
+        bandwidth.latency = 0.2
+        results = await end_many(channel, 100)
+        assert [result.attempts for result in results if isinstance(result, Trial)] == [2] * 100
+    assert len(bandwidth.asked_tokens) == 2
+
+
+@virtual_time
+async def test_a_401_with_a_fresh_token_stands(bandwidth: Bandwidth) -> None:
+    """It is raised after the second try, and the credentials count as refused for a while."""
+    bandwidth.answers = [status(401)] * 1000
+    async with channel_of() as channel:
+        with pytest.raises(AuthenticationError) as caught:
+            await end(channel)
+        assert (caught.value.status, caught.value.attempts, len(bandwidth.asked)) == (401, 2, 2)
+        results = await end_many(channel, 50)
+        assert {type(result) for result in results} == {AuthenticationError}
+        assert [result.attempts for result in results if isinstance(result, BandwidthError)] == [0] * 50
+        assert (len(bandwidth.asked), len(bandwidth.asked_tokens)) == (2, 2)
+
+
+@virtual_time
+async def test_a_hundred_calls_with_401_only(bandwidth: Bandwidth) -> None:
+    """What is out may be refused, but refused credentials do not start a storm."""
+    bandwidth.answers = [status(401)] * 1000
+    bandwidth.latency = 0.1
+    async with channel_of() as channel:
+        results = await end_many(channel, 100)
+    assert {type(result) for result in results} == {AuthenticationError}
+    assert len(bandwidth.asked) <= 200
+    assert len(bandwidth.asked_tokens) == 2
+
+
+@virtual_time
+async def test_basic_credentials_have_nothing_fresh(bandwidth: Bandwidth) -> None:
+    """Their 401 stands at once, and no token is asked for."""
+    async with channel_of(credentials=BasicCredentials("user", SECRET)) as channel:
+        with pytest.raises(AuthenticationError) as caught:
+            await end(channel)
+    basic = "Basic " + base64.b64encode(f"user:{SECRET}".encode()).decode()
+    assert (caught.value.attempts, bandwidth.asked, bandwidth.asked_tokens) == (1, [(0.0, basic)], [])
+
+
+@pytest.mark.parametrize("code", [400, 401, 403])
+@virtual_time
+async def test_wrong_credentials_cost_one_request(bandwidth: Bandwidth, code: int) -> None:
+    """A hundred calls ask for a token once, and each says what to check."""
+    refusal = CallbackResult(
+        status=code, payload={"error": "invalid_client", "error_description": "Bad secret"}
+    )
+    bandwidth.tokens = [refusal] * 2
+    bandwidth.latency = 0.5
+    async with channel_of() as channel:
+        results = await end_many(channel, 100)
+        assert {type(result) for result in results} == {AuthenticationError}
+        assert len({id(result) for result in results}) == 100
+        sentence = str(results[0])
+        for words in ("no access token", str(code), "invalid_client: Bad secret", "check the client id"):
+            assert words in sentence
+        assert SECRET not in sentence
+        await asyncio.sleep(20)
+        with pytest.raises(AuthenticationError):
+            await end(channel)
+        assert (len(bandwidth.asked_tokens), bandwidth.asked) == (1, [])
+        await asyncio.sleep(20)
+        with pytest.raises(AuthenticationError):
+            await end(channel)
+        assert len(bandwidth.asked_tokens) == 2
+        await asyncio.sleep(31)
+        await end(channel)
+
+
+@virtual_time
+async def test_a_token_endpoint_that_is_not_there(bandwidth: Bandwidth) -> None:
+    """Its 404 says nothing about a conference: it is an AuthenticationError."""
+    bandwidth.tokens = [status(404)]
+    async with channel_of() as channel:
+        with pytest.raises(AuthenticationError) as caught:
+            await end(channel)
+    assert not isinstance(caught.value, NotFoundError)
+    assert (caught.value.status, caught.value.attempts, caught.value.ambiguous) == (404, 0, False)
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [status(503), status(500), status(429), aiohttp.ServerDisconnectedError(), CallbackResult(body="<html>")],
+    ids=["503", "500", "429", "dropped", "not json"],
+)
+@virtual_time
+async def test_a_token_endpoint_in_trouble_is_asked_again(bandwidth: Bandwidth, trouble: Answer) -> None:
+    """Passing trouble is waited out for all."""
+    bandwidth.tokens = [trouble] * 2
+    async with channel_of() as channel:
+        results = await end_many(channel, 20)
+    assert {type(result) for result in results} == {Trial}
+    assert len(bandwidth.asked_tokens) == 3
+
+
+@virtual_time
+async def test_a_token_endpoint_s_hint_is_obeyed(bandwidth: Bandwidth) -> None:
+    """It has no door of its own to wait at, so the pause is waited out before the next request."""
+    bandwidth.tokens = [status(429, Retry_After="7")]
+    async with channel_of() as channel:
+        await end(channel)
+    assert [moment >= 7.0 for moment, _ in bandwidth.asked_tokens] == [False, True]
+
+
+@virtual_time
+async def test_a_token_endpoint_that_stays_down(bandwidth: Bandwidth) -> None:
+    """After its attempts the calls that wait fail with what it met, and a later call tries anew."""
+    bandwidth.tokens = [status(503)] * 5
+    async with channel_of() as channel:
+        results = await end_many(channel, 10)
+        assert {type(result) for result in results} == {ServerError}
+        assert [result.attempts for result in results if isinstance(result, BandwidthError)] == [0] * 10
+        assert len(bandwidth.asked_tokens) == 5
+        await end(channel)
+
+
+@virtual_time
+async def test_a_token_endpoint_that_is_closed_for_an_hour(bandwidth: Bandwidth) -> None:
+    """The time is on the error, and nobody sleeps it."""
+    bandwidth.tokens = [status(429, Retry_After="3600")]
+    async with channel_of() as channel:
+        with pytest.raises(RateLimitError) as caught:
+            await end(channel)
+    assert (caught.value.retry_after, now()) == (3600.0, about(0.0))
+
+
+@virtual_time
+async def test_a_token_is_renewed_before_it_ends(bandwidth: Bandwidth) -> None:
+    """The renewal is under way while the old token still holds; no call waits for it."""
+    bandwidth.lifetime = 600
+    async with channel_of() as channel:
+        await end(channel)
+        await asyncio.sleep(545)
+        bandwidth.latency = 1.0
+        before = now()
+        await end(channel)
+        assert now() - before == about(1.0, abs=0.01)
+        assert bandwidth.asked[-1][1] == f"Bearer token-1-{SECRET}"
+        await asyncio.sleep(0.1)
+        await end(channel)
+        assert bandwidth.asked[-1][1] == f"Bearer token-2-{SECRET}"
+    assert len(bandwidth.asked_tokens) == 2
+
+
+@virtual_time
+async def test_an_expired_token_is_not_shown(bandwidth: Bandwidth) -> None:
+    """After its end a call waits for the next one."""
+    bandwidth.lifetime = 100
+    async with channel_of() as channel:
+        for _ in range(3):
+            await end(channel)
+            bandwidth.valid.clear()
+            await asyncio.sleep(101)
+    assert len(bandwidth.asked) == len(bandwidth.asked_tokens) == 3
+
+
+@virtual_time
+async def test_a_renewal_that_fails_does_no_harm_while_the_token_holds(
+    bandwidth: Bandwidth, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried again after a few seconds, not by every call."""
+    bandwidth.lifetime = 600
+    async with channel_of() as channel:
+        await end(channel)
+        await asyncio.sleep(541)
+        bandwidth.tokens = [status(503)] * 5
+        for _ in range(20):
+            await end(channel)
+            await asyncio.sleep(1.0)
+        assert len(bandwidth.asked_tokens) == 7
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@virtual_time
+async def test_a_cancelled_call_does_not_take_the_token_from_the_others(bandwidth: Bandwidth) -> None:
+    """The one that asked first may go; the fetch goes on for who waits."""
+    bandwidth.latency = 1.0
+    async with channel_of() as channel:
+        first = asyncio.create_task(end(channel))
+        await asyncio.sleep(0.1)
+        others = asyncio.gather(*(end(channel) for _ in range(10)))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        assert len(await others) == 10
+        with pytest.raises(asyncio.CancelledError):
+            await first
+    assert len(bandwidth.asked_tokens) == 1
+
+
+# Deadlines and stops
+
+
+@virtual_time
+async def test_the_deadline_bounds_the_wait_for_a_token(bandwidth: Bandwidth) -> None:
+    """Nothing was sent for the call, so nothing is open."""
+    bandwidth.latency = 14.0
+    async with channel_of() as channel:
+        with pytest.raises(DeadlineExceededError, match="the deadline of 3 s came") as caught:
+            await end(channel, CallOptions(deadline=3.0))
+        error = caught.value
+        assert (error.attempts, error.ambiguous, error.last_error) == (0, False, None)
+        assert now() == about(3.0)
+        await asyncio.sleep(30)
+
+
+@virtual_time
+async def test_the_deadline_bounds_an_attempt(bandwidth: Bandwidth) -> None:
+    """What was cut off in flight may have taken effect."""
+    async with channel_of() as channel:
+        await end(channel)
+        bandwidth.latency = 14.0
+        with pytest.raises(DeadlineExceededError) as caught:
+            await end(channel, CallOptions(deadline=3.0))
+        assert (caught.value.attempts, caught.value.ambiguous) == (1, True)
+        assert now() == about(3.0)
+
+
+@virtual_time
+async def test_a_door_that_opens_after_the_deadline(bandwidth: Bandwidth) -> None:
+    """The call ends at once, says for how long the door is shut, and what it met."""
+    bandwidth.answers = [status(429, Retry_After="30")]
+    async with channel_of() as channel:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await end(channel, CallOptions(deadline=10.0))
+    error = caught.value
+    assert now() < 1.0
+    assert (error.attempts, error.ambiguous) == (1, False)
+    assert error.retry_after == about(30.0, abs=0.1)
+    assert isinstance(error.last_error, RateLimitError)
+
+
+@virtual_time
+async def test_a_call_without_a_deadline_waits_as_long_as_it_takes(bandwidth: Bandwidth) -> None:
+    """``math.inf`` is no deadline."""
+    bandwidth.answers = [status(429, Retry_After="800")] * 3
+    async with channel_of() as channel:
+        trial = await end(channel, CallOptions(deadline=math.inf))
+        assert (trial.attempts, trial.refusals) == (4, 3)
+        assert 2400 <= now() < 2401
+
+
+@virtual_time
+async def test_a_refusal_holds_up_everybody(bandwidth: Bandwidth) -> None:
+    """One 429 with a hint: the other ninety-nine wait too, and nobody is refused again."""
+    bandwidth.answers = [status(429, Retry_After="5")]
+    bandwidth.latency = 0.1
+    async with channel_of(rate_limit=RateLimit(10)) as channel:
+        results = await end_many(channel, 100)
+        assert sum(result.attempts for result in results if isinstance(result, Trial)) == 101
+    late = [moment for moment, _ in bandwidth.asked if moment > 0.5]
+    assert min(late) >= 5.0
+    assert len(late) >= 98
+
+
+@virtual_time
+async def test_the_error_of_a_call_tells_all_its_attempts(bandwidth: Bandwidth) -> None:
+    """Five failures and a refusal are six requests; one of them may have arrived."""
+    cut = aiohttp.ClientPayloadError()
+    bandwidth.answers = [status(503), cut, status(429), *[status(503)] * 3]
+    async with channel_of() as channel:
+        with pytest.raises(ServerError, match="after 6 attempts") as caught:
+            await end(channel)
+    assert (caught.value.status, caught.value.attempts, caught.value.ambiguous) == (503, 6, True)
+
+
+@pytest.mark.parametrize(("kind", "left"), [("backoff", 0.0), ("door", 0.0), ("flight", 2.0)])
+@virtual_time
+async def test_a_stop_ends_what_waits_and_spares_what_is_in_flight(
+    bandwidth: Bandwidth, kind: str, left: float
+) -> None:
+    """Waiting ends with the stop, an answer that comes within the grace still counts."""
+    stop, options = (
+        Stop(),
+        CallOptions(deadline=math.inf, retry=RetryPolicy(backoff_base=100, backoff_cap=100)),
+    )
+    async with channel_of() as channel:
+        await end(channel)
+        if kind == "backoff":
+            bandwidth.answers = [status(503)]
+        elif kind == "door":
+            bandwidth.answers = [status(429, Retry_After="60")]
+        else:
+            bandwidth.latency = 3.0
+        asyncio.get_running_loop().call_later(1.0, lambda: stop.request(grace=5.0))
+        started = now()
+        if kind == "flight":
+            await end(channel, options, stop)
+        else:
+            with pytest.raises(DeadlineExceededError, match="the run was stopped") as caught:
+                await end(channel, options, stop)
+            assert (caught.value.attempts, caught.value.ambiguous) == (1, False)
+            assert isinstance(caught.value.last_error, BandwidthError)
+        assert now() - started == about(1.0 + left, abs=0.01)
+
+
+@virtual_time
+async def test_nothing_is_sent_for_a_run_that_is_stopped(bandwidth: Bandwidth) -> None:
+    """A call that begins after the stop ends before its first request."""
+    stop = Stop()
+    async with channel_of() as channel:
+        await end(channel)
+        stop.request()
+        with pytest.raises(DeadlineExceededError, match="stopped") as caught:
+            await end(channel, OPTIONS, stop)
+        assert (caught.value.attempts, len(bandwidth.asked)) == (0, 1)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_a_deadline_that_cannot_be_met(value: float) -> None:
+    """The message says what to write for none."""
+    with pytest.raises(ConfigurationError, match=r"math\.inf for none"):
+        CallOptions(deadline=value)
+
+
+# The session
+
+
+@virtual_time
+async def test_a_closed_channel(bandwidth: Bandwidth) -> None:
+    """It says so, and closing twice is closing."""
+    async with channel_of() as channel:
+        await end(channel)
+        assert "open" in repr(channel)
+        await channel.aclose()
+        await channel.aclose()
+        with pytest.raises(ClientStateError, match="closed; make a new one"):
+            await end(channel)
+        assert "closed" in repr(channel)
+    assert len(bandwidth.asked) == 1
+
+
+@virtual_time
+async def test_closing_under_way(bandwidth: Bandwidth) -> None:
+    """Calls that wait for a token when the channel closes end; none hangs, no task is left."""
+    bandwidth.latency = 5.0
+    async with channel_of() as channel:
+        calls = asyncio.gather(*(end(channel) for _ in range(3)), return_exceptions=True)
+        await asyncio.sleep(1)
+        await channel.aclose()
+        async with asyncio.timeout(60):
+            results = await calls
+    assert not [result for result in results if isinstance(result, Trial)]
+
+
+@virtual_time
+async def test_a_given_session_stays_open(bandwidth: Bandwidth) -> None:
+    """It is the caller's to close; once it is closed the channel says so."""
+    async with aiohttp.ClientSession() as session:
+        async with channel_of(session=session) as channel:
+            await end(channel)
+        assert not session.closed
+        async with channel_of(session=session) as channel:
+            await end(channel)
+            await session.close()
+            with pytest.raises(ClientStateError, match="session of this VoiceClient has been closed"):
+                await end(channel)
+
+
+def test_another_event_loop() -> None:
+    """It is named as the reason, instead of "Event loop is closed"."""
+    channel = Channel(
+        credentials=ClientCredentials("me", SECRET),
+        voice_url=URL(VOICE),
+        api_url=URL(API),
+        rate_limit=None,
+        token_options=OPTIONS,
+        session=None,
+        proxy=None,
+        trust_env=False,
+        random=Random(1),
+    )
+    assert "not used yet" in repr(channel)
+
+    async def use() -> None:
+        session = channel.bind()
+        await session.close()
+
+    async def use_again() -> None:
+        with pytest.raises(ClientStateError, match="another event loop; make one client for each"):
+            await end(channel)
+
+    asyncio.run(use())
+    asyncio.run(use_again())
+    asyncio.run(channel.aclose())
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("credentials", [ClientCredentials("me", SECRET), BasicCredentials("me", SECRET)])
+@virtual_time
+async def test_no_log_record_and_no_repr_shows_a_secret(
+    bandwidth: Bandwidth, caplog: pytest.LogCaptureFixture, credentials: Credentials
+) -> None:
+    """Neither a secret nor a token nor their base64 is in any record, of any logger, at any level."""
+    caplog.set_level(logging.DEBUG)
+    bandwidth.answers = [
+        status(503),
+        status(429),
+        aiohttp.ServerDisconnectedError(),
+        status(401),
+        status(404),
+    ]
+    bandwidth.tokens = [status(500)]
+    async with channel_of(credentials=credentials) as channel:
+        with pytest.raises(BandwidthError) as caught:
+            await end(channel)
+        trial = Trial(authorization=f"Bearer {SECRET}")
+        shown = f"{caught.value!r} {channel!r} {credentials!r} {trial!r} {vars(channel)!r}"
+    basic = base64.b64encode(f"me:{SECRET}".encode()).decode()
+    told = "\n".join(f"{record.getMessage()} {record.args} {record.exc_text}" for record in caplog.records)
+    assert caplog.records
+    for secret in (SECRET, basic):
+        assert secret not in told
+        assert secret not in shown
+    gc.collect()
+
+
+@virtual_time
+async def test_an_unusable_answer_to_a_read_is_repeated(mocked: aioresponses, bandwidth: Bandwidth) -> None:
+    """What ``read`` cannot make sense of is a failed attempt like any other."""
+    page = wire.get_conference("9900000", "conf-1")
+    mocked.get(CONFERENCE, body="<html>", status=200)
+    mocked.get(CONFERENCE, payload={"id": "conf-1"}, status=200)
+    async with channel_of() as channel, channel.trial(OPTIONS) as trial:
+        found = await channel.send(page, trial, OPTIONS, lambda answer: wire.parse_conference(answer.body))
+    assert (found.id, trial.attempts) == ("conf-1", 2)
+    assert isinstance(trial.last_error, TransportError)
+    assert bandwidth.asked == []

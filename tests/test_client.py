@@ -1,0 +1,982 @@
+"""The client as its users meet it, over real sockets, against a server that can be as bad as wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aioresponses import aioresponses
+from attrs import define, field, frozen
+
+from bandwidth_async import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    BandwidthError,
+    BasicCredentials,
+    ClientCredentials,
+    ClientStateError,
+    Conference,
+    ConferenceMember,
+    ConfigurationError,
+    ConflictError,
+    DeadlineExceededError,
+    MissingCredentialsError,
+    NotFoundError,
+    Outcome,
+    OutcomeKind,
+    RateLimit,
+    RateLimitError,
+    RetryPolicy,
+    ServerError,
+    Stop,
+    Timeouts,
+    TransportError,
+    UpdateConference,
+    VoiceClient,
+)
+
+SECRET = "s3cr3t-never-shown"
+ACCOUNT = "9900000"
+CREATED = "2026-01-02T03:04:05.000Z"
+REDIRECT = UpdateConference(status="active", redirect_url="https://example.com/bxml")
+TICK = 1e-3
+
+virtual_time = pytest.mark.looptime
+
+Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def about(moment: float, abs: float = TICK) -> Any:  # noqa: A002  # pytest's own word
+    """Return what equals any number near ``moment``."""
+    return pytest.approx(moment, abs=abs)
+
+
+def now() -> float:
+    """Return the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+@frozen
+class Scripted:
+    """An answer that can be given any number of times."""
+
+    status: int
+    body: str
+    headers: dict[str, str]
+
+    async def __call__(self, _: web.Request) -> web.StreamResponse:
+        """Give it."""
+        return web.Response(status=self.status, text=self.body, headers=self.headers)
+
+
+def reply(status: int, body: str = "", **headers: str) -> Scripted:
+    """Return an answer; ``_`` in a header's name is ``-``."""
+    return Scripted(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+async def cut(request: web.Request) -> web.StreamResponse:
+    """Close the connection instead of answering."""
+    assert request.transport is not None
+    request.transport.close()
+    return web.Response()
+
+
+async def hang(_: web.Request) -> web.StreamResponse:
+    """Say nothing until the client goes away."""
+    await asyncio.sleep(1e6)
+    raise AssertionError("nobody waits that long")
+
+
+@define
+class Bandwidth:
+    """Conferences behind HTTP: scripted answers first, then what the state says."""
+
+    conferences: dict[str, dict[str, Any]] = field(factory=dict)
+    latency: float = 0.0
+    reject: bool = False
+    gone: int = 404
+    posts: list[Reply] = field(factory=list)
+    gets: list[Reply] = field(factory=list)
+    log: list[tuple[str, str]] = field(factory=list)
+    bodies: list[dict[str, Any]] = field(factory=list)
+    moments: list[float] = field(factory=list)
+    shown: set[str | None] = field(factory=set)
+    token_requests: int = 0
+    faults: Callable[[str], Reply | None] = lambda _: None
+    url: str = ""
+
+    def add(self, *ids: str) -> list[str]:
+        """Add active conferences."""
+        for conference_id in ids:
+            self.conferences[conference_id] = {"id": conference_id, "createdTime": CREATED, "extra": 1}
+        return list(ids)
+
+    def end(self, conference_id: str) -> None:
+        """Let one end by itself."""
+        self.conferences[conference_id]["completedTime"] = CREATED
+
+    @property
+    def ended(self) -> set[str]:
+        """The ids that have ended."""
+        return {name for name, value in self.conferences.items() if "completedTime" in value}
+
+    async def token(self, _: web.Request) -> web.StreamResponse:
+        """Give a token."""
+        self.token_requests += 1
+        return web.json_response({"access_token": f"token-{SECRET}", "expires_in": 3600})
+
+    async def update(self, request: web.Request) -> web.StreamResponse:
+        """Answer POST."""
+        conference_id = request.match_info["id"]
+        self.log.append(("POST", conference_id))
+        self.shown.add(request.headers.get("Authorization"))
+        self.moments.append(now())
+        body = json.loads(await request.text())
+        self.bodies.append(body)
+        await asyncio.sleep(self.latency)
+        if self.reject:
+            return web.Response(status=401)
+        if scripted := self.posts.pop(0) if self.posts else self.faults(conference_id):
+            return await scripted(request)
+        if conference_id not in self.conferences:
+            return web.Response(status=404)
+        if conference_id in self.ended:
+            return web.Response(status=self.gone)
+        if body == {"status": "completed"}:
+            self.end(conference_id)
+        return web.Response(status=204)
+
+    async def get(self, request: web.Request) -> web.StreamResponse:
+        """Answer GET of one."""
+        conference_id = request.match_info["id"]
+        self.log.append(("GET", conference_id))
+        if self.gets:
+            return await self.gets.pop(0)(request)
+        found = self.conferences.get(conference_id)
+        return web.json_response(found) if found else web.Response(status=404)
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """Answer a listing."""
+        self.log.append(("GET", request.path_qs))
+        if self.gets:
+            return await self.gets.pop(0)(request)
+        first, size = int(request.query.get("pageToken", 0)), int(request.query["pageSize"])
+        page = list(self.conferences.values())[first : first + size]
+        headers = {}
+        if first + size < len(self.conferences):
+            more = request.url.update_query(pageToken=str(first + size))
+            headers["Link"] = f'<{more}>; rel="next", <{request.url}>; rel="first"'
+        return web.json_response(page, headers=headers)
+
+
+@asynccontextmanager
+async def serving(*ids: str, **settings: Any) -> AsyncIterator[Bandwidth]:
+    """Serve conferences on this machine."""
+    bandwidth = Bandwidth(**settings)
+    bandwidth.add(*ids)
+    application = web.Application()
+    path = f"/api/v2/accounts/{ACCOUNT}/conferences"
+    application.router.add_post("/api/v1/oauth2/token", bandwidth.token)
+    application.router.add_post(path + "/{id}", bandwidth.update)
+    application.router.add_get(path + "/{id}", bandwidth.get)
+    application.router.add_get(path, bandwidth.list)
+    runner = web.AppRunner(application, shutdown_timeout=0.01, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    bandwidth.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield bandwidth
+    finally:
+        await runner.cleanup()
+        await asyncio.sleep(0)
+
+
+def client_of(bandwidth: Bandwidth, **settings: Any) -> VoiceClient:
+    """Return a client of that server, fast and with a fixed random."""
+    defaults: dict[str, Any] = {
+        "account_id": ACCOUNT,
+        "credentials": ClientCredentials("me", SECRET),
+        "voice_url": bandwidth.url,
+        "api_url": bandwidth.url,
+        "rate_limit": RateLimit(10_000, 1000),
+        "random": Random(11),
+    }
+    return VoiceClient(**{**defaults, **settings})
+
+
+@asynccontextmanager
+async def world(*ids: str, **settings: Any) -> AsyncIterator[tuple[Bandwidth, VoiceClient]]:
+    """Give a server with these conferences and a client of it; see that neither leaves a task."""
+    before = asyncio.all_tasks()
+    async with serving(*ids) as bandwidth:
+        async with client_of(bandwidth, **settings) as client:
+            yield bandwidth, client
+        await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+def kinds(outcomes: list[Outcome]) -> dict[str, str]:
+    """Return what became of each id."""
+    return {outcome.conference_id: str(outcome.kind) for outcome in outcomes}
+
+
+# Ending one
+
+
+@virtual_time
+async def test_ending_a_conference() -> None:
+    """One request with the one field, and an outcome."""
+    async with world("conf-1") as (bandwidth, client):
+        bandwidth.latency = 0.5
+        outcome = await client.end_conference("conf-1")
+        assert outcome == Outcome("conf-1", OutcomeKind.ENDED, 1, None, about(0.5, abs=0.01))
+        assert bandwidth.bodies == [{"status": "completed"}]
+        assert bandwidth.ended == {"conf-1"}
+
+
+@virtual_time
+async def test_an_unknown_conference() -> None:
+    """A 404 at the first try is NotFoundError."""
+    async with world() as (bandwidth, client):
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-9")
+        assert (caught.value.status, caught.value.attempts, len(bandwidth.log)) == (404, 1, 1)
+
+
+@virtual_time
+async def test_a_404_after_an_attempt_without_an_answer() -> None:
+    """The attempt that got no answer is what ended it."""
+
+    async def end_and_cut(request: web.Request) -> web.StreamResponse:
+        bandwidth.end("conf-1")
+        return await cut(request)
+
+    async with world("conf-1") as (bandwidth, client):
+        bandwidth.posts = [end_and_cut]
+        outcome = await client.end_conference("conf-1")
+        assert (outcome.kind, outcome.attempts) == (OutcomeKind.ALREADY_ENDED, 2)
+
+
+@pytest.mark.parametrize("before", [reply(503), reply(429), reply(429, Retry_After="1")])
+@virtual_time
+async def test_a_404_after_an_attempt_that_was_not_carried_out(before: Reply) -> None:
+    """A refusal did nothing, so the conference never was."""
+    async with world() as (bandwidth, client):
+        bandwidth.posts = [before]
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-1")
+        assert caught.value.attempts == 2
+
+
+@virtual_time
+async def test_a_404_for_a_conference_that_was_listed() -> None:
+    """A Conference object did exist, so it has ended since."""
+    async with world() as (_, client):
+        outcome = await client.end_conference(Conference(id="conf-1"))
+        assert (outcome.kind, outcome.attempts) == (OutcomeKind.ALREADY_ENDED, 1)
+
+
+@pytest.mark.parametrize("after", ["ended", "gone"])
+@virtual_time
+async def test_a_409_is_settled_by_reading(after: str) -> None:
+    """Completed or no longer there: it has ended."""
+    async with world("conf-1") as (bandwidth, client):
+        bandwidth.gone = 409
+        bandwidth.end("conf-1")
+        if after == "gone":
+            bandwidth.gets = [reply(404)]
+        outcome = await client.end_conference("conf-1")
+        assert (outcome.kind, outcome.attempts) == (OutcomeKind.ALREADY_ENDED, 2)
+        assert bandwidth.log == [("POST", "conf-1"), ("GET", "conf-1")]
+
+
+@virtual_time
+async def test_a_409_of_an_active_conference_is_tried_twice_more() -> None:
+    """After half a second to a second each; then the conflict stands."""
+    async with world("conf-1") as (bandwidth, client):
+        bandwidth.posts = [reply(409)] * 9
+        with pytest.raises(ConflictError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.attempts, caught.value.ambiguous) == (6, False)
+        assert bandwidth.log == [("POST", "conf-1"), ("GET", "conf-1")] * 3
+        first, second, third = bandwidth.moments
+        assert 0.5 <= second - first <= 1.01
+        assert 0.5 <= third - second <= 1.01
+
+
+@virtual_time
+async def test_a_409_that_passes() -> None:
+    """An update that collided with another one is repeated."""
+    async with world("conf-1") as (bandwidth, client):
+        bandwidth.posts = [reply(409), reply(409)]
+        outcome = await client.end_conference("conf-1")
+        assert (outcome.kind, outcome.attempts) == (OutcomeKind.ENDED, 5)
+
+
+@virtual_time
+async def test_a_409_that_cannot_be_explained() -> None:
+    """When reading fails, it is the failure that is raised, and in a run the id is not refused."""
+    async with world("conf-1") as (bandwidth, client):
+        bandwidth.posts, bandwidth.gets = [reply(409)] * 9, [reply(500)] * 20
+        with pytest.raises(ServerError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.status, caught.value.ambiguous) == (500, False)
+        bandwidth.posts, bandwidth.gets = [reply(409)] * 9, [reply(500)] * 20
+        report = await client.end_conferences(["conf-1"])
+        assert report.counts == {OutcomeKind.FAILED: 1}
+
+
+@virtual_time
+async def test_an_unsafe_id_is_not_sent() -> None:
+    """It could address something else; nothing goes over the wire."""
+    async with world("conf-1") as (bandwidth, client):
+        for unsafe in ("", "..", "a/b", "a?b", "a b", "a%2Fb", "a\nb"):
+            with pytest.raises(ConfigurationError, match="is no conference id"):
+                await client.end_conference(unsafe)
+        assert (bandwidth.log, bandwidth.token_requests) == ([], 0)
+
+
+@virtual_time
+async def test_a_connection_the_server_had_given_up_is_not_noticed() -> None:
+    """A kept connection that is dead costs neither an error nor time."""
+    async with world("a", "b") as (bandwidth, client):
+        await client.end_conference("a")
+        bandwidth.posts = [cut]
+        started = now()
+        assert (await client.end_conference("b")).attempts == 2
+        assert now() - started < 0.01
+
+
+@virtual_time
+async def test_a_server_that_hangs() -> None:
+    """The attempt's timeout ends it, the next attempt goes on, and the outcome is certain."""
+    async with world("a", timeouts=Timeouts(attempt=4.0)) as (bandwidth, client):
+        bandwidth.posts = [hang]
+        assert (await client.end_conference("a")).kind is OutcomeKind.ENDED
+        assert 4.0 <= now() < 4.5
+
+
+@virtual_time
+async def test_settings_of_one_call() -> None:
+    """Each call may have a deadline, a policy and timeouts of its own."""
+    async with world("a", deadline=100.0) as (bandwidth, client):
+        bandwidth.posts = [hang, reply(500), hang]
+        with pytest.raises(DeadlineExceededError, match="deadline of 2 s") as caught:
+            await client.end_conference("a", deadline=2.0)
+        assert caught.value.ambiguous
+        with pytest.raises(ServerError):
+            await client.end_conference("a", retry=RetryPolicy(attempts=1))
+        started = now()
+        with pytest.raises(TransportError):
+            await client.end_conference("a", retry=RetryPolicy(attempts=1), timeouts=Timeouts(attempt=3.0))
+        assert now() - started == about(3.0, abs=0.1)
+        with pytest.raises(ConfigurationError, match="deadline"):
+            await client.end_conference("a", deadline=0)
+
+
+@virtual_time
+async def test_no_deadline_at_all() -> None:
+    """``math.inf`` waits as long as the policy does."""
+    async with world("a", deadline=math.inf) as (bandwidth, client):
+        bandwidth.posts = [reply(429, Retry_After="600")] * 3
+        assert (await client.end_conference("a")).attempts == 4
+        assert now() >= 1800
+
+
+# Redirecting
+
+
+@virtual_time
+async def test_a_redirect() -> None:
+    """Only what was set is sent."""
+    async with world("a") as (bandwidth, client):
+        await client.update_conference("a", REDIRECT)
+        assert bandwidth.bodies == [{"status": "active", "redirectUrl": "https://example.com/bxml"}]
+
+
+@pytest.mark.parametrize("fault", [cut, hang, reply(500), reply(503)])
+@virtual_time
+async def test_a_redirect_that_may_have_arrived_is_not_repeated(fault: Reply) -> None:
+    """Members would hear it twice; the error says that it is open."""
+    async with world("a") as (bandwidth, client):
+        bandwidth.posts = [fault]
+        with pytest.raises(BandwidthError) as caught:
+            await client.update_conference("a", REDIRECT)
+        unsent = isinstance(caught.value, APIError) and caught.value.status == 503
+        assert (caught.value.attempts, caught.value.ambiguous) == (1, not unsent)
+        assert len(bandwidth.log) == 1
+        bandwidth.posts = [fault]
+        chosen = RetryPolicy(repeat_ambiguous=True)
+        await client.update_conference("a", REDIRECT, retry=chosen)
+        assert len(bandwidth.log) == 3
+
+
+@virtual_time
+async def test_a_redirect_that_was_refused_is_repeated() -> None:
+    """A 429 or a 503 that says when were not carried out."""
+    async with world("a") as (bandwidth, client):
+        bandwidth.posts = [reply(429), reply(429, Retry_After="2"), reply(503, Retry_After="1")]
+        await client.update_conference("a", REDIRECT)
+        assert len(bandwidth.log) == 4
+
+
+@virtual_time
+async def test_a_redirect_without_a_connection_is_repeated() -> None:
+    """What was never sent was not heard."""
+    async with serving("a") as bandwidth:
+        pass
+    async with client_of(bandwidth, credentials=BasicCredentials("u", SECRET)) as client:
+        with pytest.raises(TransportError, match="no connection") as caught:
+            await client.update_conference("a", REDIRECT)
+        assert (caught.value.attempts, caught.value.ambiguous) == (5, False)
+
+
+@virtual_time
+async def test_a_redirect_of_an_unknown_conference() -> None:
+    """Its 404 and its 409 are raised as they are; nothing is read."""
+    async with world() as (bandwidth, client):
+        for answer, kind in (
+            (reply(404), NotFoundError),
+            (reply(409), ConflictError),
+            (reply(400), BadRequestError),
+        ):
+            bandwidth.posts = [answer]
+            with pytest.raises(kind):
+                await client.update_conference("a", REDIRECT)
+        assert len(bandwidth.log) == 3
+
+
+# Looking
+
+
+@virtual_time
+async def test_getting_a_conference() -> None:
+    """With its members; fields we do not know are ignored."""
+    async with world("a") as (bandwidth, client):
+        bandwidth.conferences["a"]["activeMembers"] = [{"callId": "c-1", "mute": True, "new": 1}]
+        assert await client.get_conference("a") == Conference(
+            id="a",
+            created_time=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+            active_members=(ConferenceMember(call_id="c-1", mute=True),),
+        )
+        with pytest.raises(NotFoundError):
+            await client.get_conference("b")
+
+
+@virtual_time
+async def test_reading_is_repeated_and_never_ambiguous() -> None:
+    """Whatever happened to it, it changed nothing."""
+    async with world("a") as (bandwidth, client):
+        bandwidth.gets = [
+            reply(500),
+            reply(200, "<html>"),
+            reply(429),
+            reply(200, '{"id": 1, "createdTime": "x"}'),
+        ]
+        assert (await client.get_conference("a")).id == "a"
+        bandwidth.gets = [reply(500)] * 9
+        with pytest.raises(ServerError) as caught:
+            await client.get_conference("a")
+        assert not caught.value.ambiguous
+
+
+@virtual_time
+async def test_listing_follows_the_pages() -> None:
+    """All conferences in order, each once, however many pages there are."""
+    ids = [f"conf-{number}" for number in range(25)]
+    async with world(*ids) as (bandwidth, client):
+        bandwidth.end("conf-3")
+        found = [c async for c in client.list_conferences(page_size=10, name="a b&c")]
+        assert [conference.id for conference in found] == ids
+        assert [conference.id for conference in found if not conference.active] == ["conf-3"]
+        path = f"/api/v2/accounts/{ACCOUNT}/conferences?name=a+b%26c&pageSize=10"
+        assert [line for _, line in bandwidth.log] == [path, f"{path}&pageToken=10", f"{path}&pageToken=20"]
+
+
+@virtual_time
+async def test_listing_by_time() -> None:
+    """Times are aware, and sent in UTC."""
+    async with world() as (bandwidth, client):
+        moment = datetime(2026, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)
+        listing = client.list_conferences(min_created_time=moment, max_created_time=moment)
+        assert [c async for c in listing] == []
+        assert bandwidth.log[0][1].endswith(
+            "?minCreatedTime=2026-01-02T03%3A04%3A05.678Z&maxCreatedTime=2026-01-02T03%3A04%3A05.678Z&pageSize=1000"
+        )
+        with pytest.raises(ConfigurationError, match="no time zone"):
+            await anext(client.list_conferences(min_created_time=datetime(2026, 1, 1)))  # noqa: DTZ001  # wrong on purpose
+
+
+@pytest.mark.parametrize("page_size", [0, 1001, -1])
+@virtual_time
+async def test_a_page_size_that_the_api_does_not_know(page_size: int) -> None:
+    """It is refused before anything is sent."""
+    async with world() as (bandwidth, client):
+        with pytest.raises(ConfigurationError, match=f"page_size is 1 to 1000, not {page_size}"):
+            await anext(client.list_conferences(page_size=page_size))
+        assert bandwidth.log == []
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "<http://127.0.0.2:1/x>",
+        "<http://localhost:{port}/x>",
+        "<https://127.0.0.1:{port}/x>",
+        "<//evil.example/x>",
+        "<{other}/api>",
+        "<mailto:me@example.com>",
+    ],
+)
+@virtual_time
+async def test_a_next_page_elsewhere_is_refused(link: str) -> None:
+    """The request carries our credentials, so it goes nowhere else."""
+    async with serving("stolen") as other, world("a") as (bandwidth, client):
+        link = link.format(port=bandwidth.url.rpartition(":")[2], other=other.url)
+        bandwidth.gets = [reply(200, '[{"id":"a"}]', Link=f'{link}; rel="next"')]
+        found = []
+        with pytest.raises(TransportError):  # noqa: PT012  # a loop is one statement
+            async for conference in client.list_conferences():
+                found.append(conference.id)  # noqa: PERF401  # a comprehension would lose them
+        assert found == ["a"]
+        assert (len(bandwidth.log), other.log) == (1, [])
+
+
+@virtual_time
+async def test_a_next_page_that_only_looks_like_ours() -> None:
+    """A path that begins with two slashes names another host: no credentials go there."""
+    async with serving("stolen") as other, world("a") as (bandwidth, client):
+        path = f"//{other.url.removeprefix('http://')}/api/v2/accounts/{ACCOUNT}/conferences?pageSize=1"
+        bandwidth.gets = [reply(200, "[]", Link=f'<{bandwidth.url}{path}>; rel="next"')]
+        with pytest.raises(BandwidthError):
+            assert [c async for c in client.list_conferences()] == []
+        assert other.log == []
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("", ":443"), (":443", "")])
+@virtual_time
+async def test_a_next_page_with_the_usual_port(mocked: aioresponses, ours: str, theirs: str) -> None:
+    """Behind a proxy links may spell out the port that https has anyway: it is the same origin."""
+    host, path = "https://voice.bandwidth.com", f"/api/v2/accounts/{ACCOUNT}/conferences?pageSize=1"
+    link = f'<{host}{theirs}{path}&pageToken=1>; rel="next"'
+    mocked.get(f"{host}{path}", payload=[{"id": "a"}], headers={"Link": link})
+    mocked.get(f"{host}{path}&pageToken=1", payload=[{"id": "b"}])
+    basic = BasicCredentials("u", SECRET)
+    async with VoiceClient(**settings(credentials=basic, voice_url=host + ours)) as client:
+        assert [c.id async for c in client.list_conferences(page_size=1)] == ["a", "b"]
+
+
+@virtual_time
+async def test_pages_in_a_circle() -> None:
+    """A listing that names a page again would never end."""
+    async with world("a") as (bandwidth, client):
+        links = ["/c?pageToken=1", "/c?pageToken=2", "/c?pageToken=1"]
+        base = f"{bandwidth.url}/api/v2/accounts/{ACCOUNT}/conferences"
+        bandwidth.gets = [
+            reply(200, '[{"id":"a"}]', Link=f"<{base}{link.removeprefix('/c')}&pageSize=1>; rel=next")
+            for link in links
+        ]
+        with pytest.raises(TransportError, match="circle"):
+            assert [c async for c in client.list_conferences()] == []
+        assert len(bandwidth.log) == 3
+
+
+# Runs
+
+
+@virtual_time
+async def test_a_run_with_every_kind_of_outcome() -> None:
+    """Each id gets what became of it, and the report is their sum."""
+    answers: dict[str, Reply] = {
+        "refused": reply(400, '{"type":"validation","description":"no"}'),
+        "forbidden": reply(403),
+        "failed": reply(503),
+        "unknown": cut,
+        "moved": reply(302, Location="http://127.0.0.2:1/"),
+        "conflict": reply(409),
+    }
+    outcomes: list[Outcome] = []
+    async with world("ended", "conflict", "moved") as (bandwidth, client):
+        bandwidth.faults = answers.get
+        ids: list[str | Conference] = [
+            "ended",
+            Conference(id="already"),
+            "missing",
+            "un safe",
+            "../x",
+            "",
+            *answers,
+        ]
+        report = await client.end_conferences(ids, on_outcome=outcomes.append)
+        assert kinds(outcomes) == {
+            "ended": "ended",
+            "already": "already_ended",
+            "missing": "not_found",
+            "un safe": "refused",
+            "../x": "refused",
+            "": "refused",
+            "refused": "refused",
+            "forbidden": "refused",
+            "failed": "failed",
+            "unknown": "unknown",
+            "moved": "refused",
+            "conflict": "refused",
+        }
+        assert report.counts == Counter(outcome.kind for outcome in outcomes)
+        assert report.attempts == sum(o.attempts for o in outcomes) == len(bandwidth.log)
+        assert (report.total, report.stopped, report.ok) == (len(ids), None, False)
+        by_id = {outcome.conference_id: outcome for outcome in outcomes}
+        assert by_id["refused"].error is not None
+        assert "validation: no" in by_id["refused"].error
+        assert {by_id[name].attempts for name in ("un safe", "../x", "")} == {0}
+        assert (by_id["failed"].attempts, by_id["unknown"].attempts) == (5, 6)
+
+
+@virtual_time
+async def test_refused_credentials_stop_a_run() -> None:
+    """A few requests find out; all other ids are not attempted, and the report says why."""
+    outcomes: list[Outcome] = []
+    async with world() as (bandwidth, client):
+        bandwidth.reject = True
+        report = await client.end_conferences(map(str, range(1000)), on_outcome=outcomes.append)
+        assert isinstance(report.stopped, AuthenticationError)
+        assert report.counts == {OutcomeKind.FAILED: 1, OutcomeKind.NOT_ATTEMPTED: 999}
+        assert (len(bandwidth.log), bandwidth.token_requests, len(outcomes)) == (2, 2, 1000)
+
+
+@virtual_time
+async def test_credentials_that_are_withdrawn_stop_a_run() -> None:
+    """In the middle of a run at most what is in flight is refused, twice."""
+    async with world(*map(str, range(500))) as (bandwidth, client):
+        bandwidth.latency = 0.1
+        asyncio.get_running_loop().call_later(2.0, setattr, bandwidth, "reject", True)
+        report = await client.end_conferences(map(str, range(500)), concurrency=10)
+        assert isinstance(report.stopped, AuthenticationError)
+        assert report.total == 500
+        assert report.counts[OutcomeKind.ENDED] == len(bandwidth.ended)
+        assert len(bandwidth.log) - len(bandwidth.ended) <= 20
+        assert report.counts[OutcomeKind.UNKNOWN] == report.counts[OutcomeKind.REFUSED] == 0
+
+
+@virtual_time
+async def test_a_door_that_is_shut_for_an_hour_stops_a_run() -> None:
+    """Nobody sleeps it; the report says for how long."""
+    async with world(*"abc") as (bandwidth, client):
+        bandwidth.faults = lambda _: reply(429, Retry_After="3600")
+        report = await client.end_conferences(map(str, range(200)))
+        assert isinstance(report.stopped, RateLimitError)
+        assert report.stopped.retry_after == about(3600, abs=1)
+        assert report.counts == {OutcomeKind.FAILED: 1, OutcomeKind.NOT_ATTEMPTED: 199}
+        assert len(bandwidth.log) == 1
+        assert now() < 2.0
+
+
+@virtual_time
+async def test_a_shorter_hint_does_not_stop_a_run() -> None:
+    """It is waited for, once for all."""
+    async with world(*map(str, range(50))) as (bandwidth, client):
+        bandwidth.posts = [reply(429, Retry_After="600")]
+        report = await client.end_conferences(map(str, range(50)))
+        assert (report.ok, report.counts) == (True, {OutcomeKind.ENDED: 50})
+        assert 600 <= report.elapsed < 605
+        assert len(bandwidth.log) <= 55
+
+
+@virtual_time
+async def test_duplicates_in_a_run() -> None:
+    """Each gets an outcome; at the second time it has ended already or is not found any more."""
+    async with world("a", "b") as (bandwidth, client):
+        outcomes: list[Outcome] = []
+        ids: list[str | Conference] = ["a", "a", Conference(id="a"), "b", "b"]
+        report = await client.end_conferences(ids, on_outcome=outcomes.append)
+        assert Counter(o.conference_id for o in outcomes) == {"a": 3, "b": 2}
+        assert report.counts[OutcomeKind.ENDED] == 2
+        assert report.ok
+        assert len(bandwidth.log) == 5
+
+
+@virtual_time
+async def test_a_run_over_a_listing() -> None:
+    """The documented way to end all that is active."""
+    async with world(*map(str, range(30))) as (bandwidth, client):
+        bandwidth.end("7")
+        active = (c async for c in client.list_conferences(page_size=7) if c.active)
+        report = await client.end_conferences(active, concurrency=4)
+        assert report.counts == {OutcomeKind.ENDED: 29}
+        assert len(bandwidth.ended) == 30
+
+
+@virtual_time
+async def test_the_deadline_of_a_run() -> None:
+    """What is in flight may finish; the rest was not attempted; nothing is uncertain."""
+    async with world(*map(str, range(40))) as (bandwidth, client):
+        bandwidth.latency = 1.0
+        report = await client.end_conferences(map(str, range(40)), concurrency=4, deadline=3.5)
+        assert isinstance(report.stopped, DeadlineExceededError)
+        assert report.counts == {
+            OutcomeKind.ENDED: len(bandwidth.ended),
+            OutcomeKind.NOT_ATTEMPTED: 40 - len(bandwidth.ended),
+        }
+        assert len(bandwidth.log) == len(bandwidth.ended)
+        assert report.elapsed < 5.0
+
+
+@virtual_time
+async def test_a_stop_does_not_wait_for_a_server_that_hangs() -> None:
+    """After its grace what is in flight is unknown."""
+    async with world(*"abcdef", timeouts=Timeouts(attempt=1000.0)) as (bandwidth, client):
+        bandwidth.faults = lambda name: hang if name == "c" else None
+        stop = Stop()
+        asyncio.get_running_loop().call_later(5.0, lambda: stop.request(grace=2.0))
+        outcomes: list[Outcome] = []
+        await client.end_conferences(["a", "c", "d"], stop=stop, on_outcome=outcomes.append)
+        assert kinds(outcomes) == {"a": "ended", "d": "ended", "c": "unknown"}
+        assert now() == about(7.0, abs=0.1)
+
+
+@virtual_time
+async def test_an_async_on_outcome() -> None:
+    """It is awaited before its worker goes on; what it raises is raised."""
+    heard = []
+
+    async def tell(outcome: Outcome) -> None:
+        await asyncio.sleep(1.0)
+        heard.append(outcome.conference_id)
+        if len(heard) == 3:
+            raise OSError("disk full")
+
+    async with world(*"abcdef") as (_, client):
+        with pytest.raises(OSError, match="disk full"):
+            await client.end_conferences(list("abcdef"), concurrency=1, on_outcome=tell)
+        assert heard == list("abc")
+
+
+@virtual_time
+async def test_ending_as_a_stream() -> None:
+    """Outcomes as they come, and the report beside them."""
+    async with world(*"abc") as (bandwidth, client):
+        async with client.ending_conferences(list("abcd"), deadline=100.0) as outcomes:
+            got = [outcome async for outcome in outcomes]
+        assert kinds(got) == {"a": "ended", "b": "ended", "c": "ended", "d": "not_found"}
+        assert outcomes.report.ok
+        assert bandwidth.ended == set("abc")
+
+
+@virtual_time
+async def test_breaking_off_a_stream_of_endings() -> None:
+    """What is in flight is cut, nothing more is sent."""
+    async with world(*map(str, range(100))) as (bandwidth, client):
+        bandwidth.latency = 0.1
+        async with client.ending_conferences(map(str, range(100)), concurrency=2) as outcomes:
+            async for outcome in outcomes:
+                if outcome.conference_id == "9":
+                    break
+        sent = len(bandwidth.log)
+        await asyncio.sleep(10)
+        assert len(bandwidth.log) == sent <= 16
+
+
+@virtual_time
+async def test_three_hundred_tasks_and_a_bad_server() -> None:
+    """Every call gets its own right result, and what it says is what the server knows."""
+    random = Random(99)
+    ids = [f"conf-{number}" for number in range(300)]
+    plans: dict[str, list[Reply]] = {}
+
+    async def end_and_cut(request: web.Request) -> web.StreamResponse:
+        bandwidth.end(request.match_info["id"])
+        return await cut(request)
+
+    for number, name in enumerate(ids):
+        plan: list[Reply] = random.choices(
+            [cut, end_and_cut, reply(500), reply(503), reply(503, Retry_After="1"), reply(429)],
+            k=random.randrange(4),
+        )
+        plans[name] = plan + ([reply(400, name)] if number % 10 == 3 else [])
+
+    def fault(name: str) -> Reply | None:
+        plan = plans.get(name)
+        return plan.pop(0) if plan else None
+
+    # Of those that do not exist, some are ended by a request whose answer is lost, so they must exist.
+    missing = {name for number, name in enumerate(ids) if number % 7 == 0 and end_and_cut not in plans[name]}
+    wrong = {name for number, name in enumerate(ids) if number % 10 == 3}
+    async with world(*(name for name in ids if name not in missing)) as (bandwidth, client):
+        bandwidth.faults = fault
+        results = await asyncio.gather(*(client.end_conference(name) for name in ids), return_exceptions=True)
+        sent = Counter(name for _, name in bandwidth.log)
+        for name, result in zip(ids, results, strict=True):
+            assert isinstance(result, Outcome | BandwidthError)
+            assert result.attempts >= sent[name] > 0
+            if name in wrong:
+                assert isinstance(result, BadRequestError)
+                assert result.description == name
+            elif isinstance(result, Outcome):
+                assert result.conference_id == name
+                assert name in bandwidth.ended or (name in missing and result.attempts > 1)
+            else:
+                assert isinstance(result, NotFoundError)
+                assert name in missing
+
+
+# The client itself
+
+
+def settings(**changed: Any) -> dict[str, Any]:
+    """Return what a client needs, changed."""
+    return {"account_id": ACCOUNT, "credentials": ClientCredentials("me", SECRET), **changed}
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"account_id": "../1"}, "is no account id"),
+        ({"account_id": ""}, "is no account id"),
+        ({"voice_url": "http://voice.example"}, "voice_url is plain http"),
+        ({"api_url": "http://api.example"}, "api_url is plain http"),
+        ({"voice_url": "https://voice.example/api/v2"}, "scheme and host only"),
+        ({"deadline": 0}, "deadline is a number of seconds above 0"),
+        ({"deadline": math.nan}, "deadline is a number of seconds above 0"),
+    ],
+)
+def test_settings_that_cannot_work(changed: dict[str, Any], sentence: str) -> None:
+    """They are refused where they are given, in a sentence."""
+    with pytest.raises(ConfigurationError, match=sentence):
+        VoiceClient(**settings(**changed))
+
+
+def test_plain_http_by_choice() -> None:
+    """``allow_http`` allows it."""
+    client = VoiceClient(**settings(voice_url="http://voice.example", allow_http=True))
+    assert "http://voice.example" in repr(client)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")  # by aiohttp, for its next version
+async def test_a_session_that_has_an_auth() -> None:
+    """It would add to our header, or replace it."""
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b")) as session:
+        with pytest.raises(ConfigurationError, match="auth of its own"):
+            VoiceClient(**settings(session=session))
+
+
+async def test_trust_env_belongs_to_the_session() -> None:
+    """It would have no effect on a session that is passed in."""
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(ConfigurationError, match="trust_env belongs to the session"):
+            VoiceClient(**settings(session=session, trust_env=True))
+
+
+@virtual_time
+async def test_a_session_that_is_passed_in() -> None:
+    """It is used, whatever its settings, with our Authorization, and stays open."""
+    async with serving("a", "b") as bandwidth:
+        mine = {"Authorization": "Basic mine", "User-Agent": "mine"}
+        async with aiohttp.ClientSession(headers=mine, raise_for_status=True) as session:
+            async with client_of(bandwidth, session=session) as client:
+                await client.end_conference("a")
+                with pytest.raises(NotFoundError):
+                    await client.end_conference("c")
+            assert not session.closed
+            async with client_of(bandwidth, session=session) as client:
+                await client.end_conference("b")
+        await asyncio.sleep(0)
+    assert bandwidth.shown == {f"Bearer token-{SECRET}"}
+
+
+@virtual_time
+async def test_a_closed_client() -> None:
+    """Every method says so."""
+    async with world("a") as (bandwidth, client):
+        await client.aclose()
+        for call in (
+            client.end_conference("a"),
+            client.update_conference("a", REDIRECT),
+            client.get_conference("a"),
+            anext(client.list_conferences()),
+            client.end_conferences(["a"]),
+        ):
+            with pytest.raises(ClientStateError, match="closed"):
+                await call
+        with pytest.raises(ClientStateError, match="closed"):
+            client.ending_conferences(["a"])
+        assert bandwidth.log == []
+
+
+def test_a_client_in_another_event_loop(mocked: aioresponses) -> None:
+    """The usual trap, a client at module level and asyncio.run twice, is named."""
+    client = VoiceClient(**settings(credentials=BasicCredentials("u", SECRET)))
+    base = "https://voice.bandwidth.com/api/v2/accounts/9900000/conferences"
+    mocked.post(f"{base}/a", status=204, repeat=True)
+
+    async def main() -> OutcomeKind:
+        return (await client.end_conference("a")).kind
+
+    async def last() -> None:
+        await client.aclose()
+
+    assert asyncio.run(main()) is OutcomeKind.ENDED
+    with pytest.raises(ClientStateError, match="belongs to another event loop"):
+        asyncio.run(main())
+    asyncio.run(last())
+
+
+@virtual_time
+async def test_defaults_are_production(mocked: aioresponses) -> None:
+    """Without any address requests go to Bandwidth."""
+    mocked.post("https://api.bandwidth.com/api/v1/oauth2/token", payload={"access_token": "t"})
+    mocked.post("https://voice.bandwidth.com/api/v2/accounts/9900000/conferences/a", status=204)
+    async with VoiceClient(**settings()) as client:
+        assert client.rate == 20.0
+        assert (await client.end_conference("a")).kind is OutcomeKind.ENDED
+
+
+def test_a_client_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables say who we are and where; settings win over them."""
+    for name in ("BW_USERNAME", "BW_PASSWORD", "BW_VOICE_URL", "BW_API_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "BW_ACCOUNT_ID": "77",
+        "BW_CLIENT_ID": "me",
+        "BW_CLIENT_SECRET": SECRET,
+        "BW_ENVIRONMENT": "test",
+    }.items():
+        monkeypatch.setenv(name, value)
+    client = VoiceClient.from_env()
+    assert "account 77" in repr(client)
+    assert "https://test.voice.bandwidth.com" in repr(client)
+    changed = VoiceClient.from_env(account_id="88", rate_limit=RateLimit(3.0))
+    assert ("account 88" in repr(changed), changed.rate) == (True, 3.0)
+    monkeypatch.delenv("BW_ACCOUNT_ID")
+    with pytest.raises(MissingCredentialsError, match="BW_ACCOUNT_ID"):
+        VoiceClient.from_env()
+
+
+@virtual_time
+async def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """Not in a repr, not in an error, not in any log record of any logger at DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    async with world("a") as (bandwidth, client):
+        bandwidth.posts = [reply(503), reply(429), cut, reply(401), reply(500)]
+        await client.end_conference("a")
+        bandwidth.reject = True
+        with pytest.raises(AuthenticationError) as caught:
+            await client.end_conference("b")
+        report = await client.end_conferences(["c"])
+        shown = f"{client!r} {caught.value!r} {report!r}"
+    assert SECRET not in shown
+    assert caplog.records
+    for record in caplog.records:
+        assert SECRET not in f"{record.getMessage()} {record.args} {record.exc_text}"

@@ -1,0 +1,404 @@
+"""The credentials, and the one header that all requests share, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from bandwidth_async.credentials import Authorizer, BasicCredentials, ClientCredentials
+from bandwidth_async.errors import AuthenticationError, BandwidthError, ConfigurationError, TransportError
+from bandwidth_async.wire import Token
+
+pytestmark = pytest.mark.looptime
+
+TAKES = 1.0  # seconds for a token
+
+
+def now() -> float:
+    """Return the virtual time, which starts at 0."""
+    return asyncio.get_running_loop().time()
+
+
+class TokenEndpoint:
+    """Gives the tokens t1, t2, … or raises what its script has next; takes a second each time."""
+
+    def __init__(self, *script: float | Exception) -> None:
+        self.script = list(script)
+        self.asked_at: list[float] = []
+        self.answered = 0
+
+    async def fetch(self) -> Token:
+        """Answer as the script says: a number is a lifetime, an error is raised; after it, hours."""
+        self.asked_at.append(now())
+        turn = len(self.asked_at)
+        await asyncio.sleep(TAKES)
+        self.answered += 1
+        answer = self.script[turn - 1] if turn <= len(self.script) else 3600.0
+        if isinstance(answer, Exception):
+            raise answer
+        return Token(value=f"t{turn}", lifetime=answer)
+
+
+def authorizer(endpoint: TokenEndpoint) -> Authorizer:
+    """Return the thing under test, with client credentials."""
+    return Authorizer(ClientCredentials("client", "secret"), endpoint.fetch)
+
+
+async def until(moment: float) -> None:
+    """Let the virtual time pass."""
+    await asyncio.sleep(moment - now())
+
+
+async def header_at(moment: float, auth: Authorizer) -> tuple[str, float]:
+    """Return what a request of that moment shows, and when it could."""
+    await until(moment)
+    await auth.ready()
+    return auth.header(), now()
+
+
+def refusal() -> AuthenticationError:
+    """Return what the token endpoint raises for wrong credentials."""
+    return AuthenticationError("no access token", status=401, type="invalid_client")
+
+
+class TestCredentials:
+    """What is certainly no credential is refused before it is shown to anyone."""
+
+    def test_as_the_server_wants_to_see_them(self) -> None:
+        """Both kinds go as HTTP Basic, in UTF-8 (RFC 7617)."""
+        assert ClientCredentials("client", "secret").basic() == "Basic Y2xpZW50OnNlY3JldA=="
+        assert BasicCredentials("user", "p:ä").basic() == "Basic dXNlcjpwOsOk"
+
+    @pytest.mark.parametrize(
+        ("kind", "first", "second"),
+        [(ClientCredentials, "client_id", "client_secret"), (BasicCredentials, "username", "password")],
+    )
+    @pytest.mark.parametrize(
+        ("value", "sentence"),
+        [
+            ("", "{} is empty; it comes from your Bandwidth account"),
+            (None, "{} is empty; it comes from your Bandwidth account"),
+            (b"x", "{} is empty; it comes from your Bandwidth account"),
+            ("s3cret ", "{} has blanks or control characters around or in it"),
+            (" s3cret", "{} has blanks or control characters around or in it"),
+            ("s3cret\n", "{} has blanks or control characters around or in it"),
+            ("s3\x00cret", "{} has blanks or control characters around or in it"),
+        ],
+    )
+    def test_a_slip_is_named_without_showing_it(
+        self, kind: Any, first: str, second: str, value: object, sentence: str
+    ) -> None:
+        """A newline from a file, an empty variable: the error names the field and not its value."""
+        with pytest.raises(ConfigurationError) as caught:
+            kind(value, "good")
+        assert str(caught.value) == sentence.format(first)
+        with pytest.raises(ConfigurationError) as caught:
+            kind("good", value)
+        assert str(caught.value) == sentence.format(second)
+
+    @pytest.mark.parametrize(
+        ("kind", "name"), [(ClientCredentials, "client_id"), (BasicCredentials, "username")]
+    )
+    def test_a_colon_would_split_the_pair_elsewhere(self, kind: Any, name: str) -> None:
+        """RFC 7617 has no colon in the first of the two; the second may have one."""
+        with pytest.raises(ConfigurationError) as caught:
+            kind("a:b", "good")
+        assert str(caught.value) == f"{name} cannot contain a colon (RFC 7617)"
+        assert kind("good", "a:b").basic() == "Basic Z29vZDphOmI="
+
+
+class TestBasic:
+    """The legacy pair is its own header."""
+
+    async def test_it_is_ready_at_once_and_fetches_nothing(self) -> None:
+        """There is nothing to wait for and nothing to renew."""
+        endpoint = TokenEndpoint()
+        auth = Authorizer(BasicCredentials("user", "secret"), endpoint.fetch)
+        assert await header_at(0, auth) == ("Basic dXNlcjpzZWNyZXQ=", 0)
+        assert await header_at(1e5, auth) == ("Basic dXNlcjpzZWNyZXQ=", 1e5)
+        assert endpoint.asked_at == []
+
+    async def test_another_try_is_never_worth_it(self) -> None:
+        """After a 401 there is no newer header to show."""
+        auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
+        assert not auth.is_worth_another(auth.header())
+        assert not auth.is_worth_another("Basic other")
+
+    async def test_refused_it_is_latched_too(self) -> None:
+        """A thousand requests do not each show a refused password; half a minute later one may try."""
+        auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
+        auth.refuse(refusal())
+        with pytest.raises(AuthenticationError):
+            auth.header()
+        with pytest.raises(AuthenticationError):
+            await auth.ready()
+        assert await header_at(30, auth) == ("Basic dXNlcjpzZWNyZXQ=", 30)
+
+
+class TestOneFetchForAll:
+    """However many wait, one token is fetched."""
+
+    async def test_a_hundred_waiters_cost_one_request(self) -> None:
+        """All are ready when the token is there."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        headers = await asyncio.gather(*(header_at(0, auth) for _ in range(100)))
+        assert headers == [("Bearer t1", TAKES)] * 100
+        assert endpoint.asked_at == [0]
+
+    async def test_who_comes_late_joins(self) -> None:
+        """A fetch on its way serves also who asks half-way through."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        headers = await asyncio.gather(header_at(0, auth), header_at(0.5, auth))
+        assert list(headers) == [("Bearer t1", TAKES)] * 2
+        assert endpoint.asked_at == [0]
+
+    @pytest.mark.parametrize("cancelled", [{0}, {1}, {9}, {0, 1, 2, 3, 4}, set(range(9))])
+    @pytest.mark.parametrize("moment", [0.0, 0.5, TAKES])
+    async def test_a_cancelled_waiter_does_not_fail_the_others(
+        self, cancelled: set[int], moment: float
+    ) -> None:
+        """Not even the first, who started the fetch: the token is fetched for everyone."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        waiters = [asyncio.ensure_future(header_at(0, auth)) for _ in range(10)]
+        await asyncio.sleep(moment)
+        for number in cancelled:
+            waiters[number].cancel()
+        ended = await asyncio.gather(*waiters, return_exceptions=True)
+        assert [one for number, one in enumerate(ended) if number not in cancelled] == (
+            [("Bearer t1", TAKES)] * (10 - len(cancelled))
+        )
+        assert all(isinstance(ended[number], asyncio.CancelledError | tuple) for number in cancelled)
+        assert endpoint.asked_at == [0]
+
+    async def test_when_all_are_cancelled_the_token_still_comes(self) -> None:
+        """The next request finds it, and the fetch was not for nothing."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await auth.ready()
+        assert await header_at(2, auth) == ("Bearer t1", 2)
+        assert endpoint.asked_at == [0]
+
+
+class TestRenewal:
+    """A token is renewed while it still holds."""
+
+    @pytest.mark.parametrize(
+        ("lifetime", "renewed_at"), [(3600.0, 3540.0), (300.0, 240.0), (100.0, 80.0), (10.0, 8.0)]
+    )
+    async def test_ahead_of_its_end_in_the_background(self, lifetime: float, renewed_at: float) -> None:
+        """A minute ahead, or a fifth of a short life; meanwhile the old one is shown without waiting."""
+        endpoint = TokenEndpoint(lifetime)
+        auth = authorizer(endpoint)
+        await auth.ready()
+        assert await header_at(renewed_at - 0.1, auth) == ("Bearer t1", renewed_at - 0.1)
+        assert endpoint.asked_at == [0]
+        assert await header_at(renewed_at, auth) == ("Bearer t1", renewed_at)
+        assert await header_at(renewed_at + 0.5, auth) == ("Bearer t1", renewed_at + 0.5)
+        assert await header_at(renewed_at + 1.5, auth) == ("Bearer t2", renewed_at + 1.5)
+        assert endpoint.asked_at == [0, renewed_at]
+
+    async def test_nothing_is_fetched_while_nobody_asks(self) -> None:
+        """An idle client is silent."""
+        endpoint = TokenEndpoint()
+        await authorizer(endpoint).ready()
+        await until(1e5)
+        assert endpoint.asked_at == [0]
+
+    async def test_an_expired_token_is_not_shown(self) -> None:
+        """After a rest the next request waits for a new one. Its life counts from when it was asked for."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        await auth.ready()
+        assert await header_at(3600, auth) == ("Bearer t2", 3601)
+        assert endpoint.asked_at == [0, 3600]
+
+    async def test_a_failing_renewal_keeps_the_old_token(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Nobody notices but the log, and the endpoint is left alone for five seconds."""
+        endpoint = TokenEndpoint(3600.0, TransportError("no answer"))
+        auth = authorizer(endpoint)
+        await auth.ready()
+        with caplog.at_level(logging.WARNING, "bandwidth_async.credentials"):
+            for moment in (3540, 3542, 3545.9):
+                assert await header_at(moment, auth) == ("Bearer t1", moment)
+        assert caplog.messages == ["no new access token: no answer"]
+        assert endpoint.asked_at == [0, 3540]
+        assert await header_at(3546, auth) == ("Bearer t1", 3546)
+        assert await header_at(3548, auth) == ("Bearer t3", 3548)
+        assert endpoint.asked_at == [0, 3540, 3546]
+
+    async def test_a_token_that_ends_in_the_pause_is_not_shown_after(self) -> None:
+        """The pause is for an old token that still holds: past its end a request waits for a new one."""
+        endpoint = TokenEndpoint(10.0, TransportError("no answer"))
+        auth = authorizer(endpoint)
+        await auth.ready()
+        assert await header_at(9, auth) == ("Bearer t1", 9)
+        assert await header_at(10.5, auth) == ("Bearer t3", 11.5)
+
+    async def test_without_any_token_the_next_request_asks_again(self) -> None:
+        """After a failed first fetch no request goes out with an empty header."""
+        endpoint = TokenEndpoint(TransportError("no answer"))
+        auth = authorizer(endpoint)
+        with pytest.raises(TransportError):
+            await auth.ready()
+        assert await header_at(2, auth) == ("Bearer t2", 3)
+        assert endpoint.asked_at == [0, 2]
+
+
+class TestFailure:
+    """What the token endpoint fails with reaches everyone who waits, each as their own."""
+
+    async def test_each_waiter_gets_an_error_of_its_own(self) -> None:
+        """A call completes its error with its own attempts; that must not show in another call's."""
+        endpoint = TokenEndpoint(TransportError("no answer", ambiguous=True, dropped=True))
+        auth = authorizer(endpoint)
+        errors = await asyncio.gather(*(auth.ready() for _ in range(3)), return_exceptions=True)
+        assert len({id(error) for error in errors}) == 3
+        for number, error in enumerate(errors):
+            assert isinstance(error, TransportError)
+            assert vars(error) == {
+                "attempts": 0,
+                "retry_after": None,
+                "ambiguous": True,
+                "dropped": True,
+            }
+            assert error.__cause__ is endpoint.script[0]
+            error.attempts = number + 1
+        assert endpoint.asked_at == [0]
+
+    async def test_a_bug_reaches_who_waits(self) -> None:
+        """An exception that is not ours is not hidden."""
+        auth = authorizer(TokenEndpoint(ZeroDivisionError("a bug")))
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            await auth.ready()
+
+
+class TestRefusal:
+    """Refused credentials are not shown again for half a minute."""
+
+    async def test_the_latch_holds_and_then_opens(self) -> None:
+        """No fetch for thirty seconds from the refusal, then one, and its token is used."""
+        endpoint = TokenEndpoint(refusal())
+        auth = authorizer(endpoint)
+        for moment in (0, 1.5, 10, 30.9):
+            await until(moment)
+            with pytest.raises(AuthenticationError) as caught:
+                await auth.ready()
+            assert (caught.value.status, caught.value.type) == (401, "invalid_client")
+            with pytest.raises(AuthenticationError):
+                auth.header()
+        assert endpoint.asked_at == [0]
+        assert await header_at(31, auth) == ("Bearer t2", 32)
+        assert endpoint.asked_at == [0, 31]
+
+    async def test_a_second_refusal_latches_again(self) -> None:
+        """Credentials that stay wrong cost one request in half a minute."""
+        endpoint = TokenEndpoint(*(refusal() for _ in range(4)))
+        auth = authorizer(endpoint)
+        for moment in range(100):
+            await until(moment)
+            with pytest.raises(AuthenticationError):
+                await auth.ready()
+        assert endpoint.asked_at == [0, 31, 62, 93]
+
+    async def test_a_refusal_in_the_latch_does_not_prolong_it(self) -> None:
+        """Requests that were out already are refused too; that is nothing new."""
+        auth = authorizer(TokenEndpoint())
+        await auth.ready()
+        auth.refuse(refusal())
+        await until(20)
+        auth.refuse(refusal())
+        assert await header_at(31, auth) == ("Bearer t1", 31)
+
+    async def test_everyone_gets_an_error_of_its_own(self) -> None:
+        """Also the error that the latch repeats belongs to one call only."""
+        auth = authorizer(TokenEndpoint())
+        auth.refuse(refusal())
+        errors = await asyncio.gather(*(auth.ready() for _ in range(3)), return_exceptions=True)
+        assert len({id(error) for error in errors}) == 3
+        assert all(isinstance(error, AuthenticationError) for error in errors)
+
+    async def test_a_renewal_that_is_refused_latches(self) -> None:
+        """The credentials are gone: what the old token could still do is not tried."""
+        auth = authorizer(TokenEndpoint(3600.0, refusal()))
+        await auth.ready()
+        assert await header_at(3540, auth) == ("Bearer t1", 3540)
+        await until(3541.5)
+        with pytest.raises(AuthenticationError):
+            auth.header()
+
+
+class TestWorthAnother:
+    """A 401 buys one newer token."""
+
+    async def test_the_present_header_was_refused(self) -> None:
+        """It is not shown again: the next request waits for a new one."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        await auth.ready()
+        assert auth.is_worth_another("Bearer t1")
+        assert await header_at(5, auth) == ("Bearer t2", 6)
+        assert endpoint.asked_at == [0, 5]
+
+    async def test_a_stale_header_was_refused(self) -> None:
+        """There is a newer one already: it is shown at once and nothing is fetched."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        await auth.ready()
+        assert auth.is_worth_another("Bearer t0")
+        assert await header_at(5, auth) == ("Bearer t1", 5)
+        assert endpoint.asked_at == [0]
+
+    async def test_a_hundred_refusals_of_one_token_cost_one_fetch(self) -> None:
+        """All requests in flight are refused together; the first fetches, the others join."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        await auth.ready()
+
+        async def refused() -> tuple[str, float]:
+            assert auth.is_worth_another("Bearer t1")
+            return await header_at(now(), auth)
+
+        assert await asyncio.gather(*(refused() for _ in range(100))) == [("Bearer t2", 2.0)] * 100
+        assert endpoint.asked_at == [0, 1]
+
+
+class TestClosing:
+    """Nothing stays behind."""
+
+    async def test_a_renewal_on_its_way_is_ended(self) -> None:
+        """No task is left, and the endpoint's answer is not waited for."""
+        endpoint = TokenEndpoint()
+        auth = authorizer(endpoint)
+        await auth.ready()
+        await header_at(3540, auth)
+        assert len(asyncio.all_tasks()) == 2
+        await auth.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert (endpoint.answered, now()) == (1, 3540)
+
+    @pytest.mark.parametrize("ready", [False, True])
+    async def test_closing_twice_or_unused_is_fine(self, *, ready: bool) -> None:
+        """There may be nothing to end."""
+        auth = authorizer(TokenEndpoint())
+        if ready:
+            await auth.ready()
+        await auth.aclose()
+        await auth.aclose()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    async def test_who_waits_gets_an_error_and_no_cancellation(self) -> None:
+        """A waiter that nobody cancelled must not end as cancelled: its task would vanish silently."""
+        auth = authorizer(TokenEndpoint())
+        waiter = asyncio.ensure_future(auth.ready())
+        await asyncio.sleep(0.5)
+        await auth.aclose()
+        (ended,) = await asyncio.gather(waiter, return_exceptions=True)
+        assert isinstance(ended, BandwidthError)

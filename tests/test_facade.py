@@ -1,0 +1,62 @@
+"""What ``import bandwidth_async`` gives: the names, and a sentence for each."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from types import ModuleType
+
+import pytest
+
+import bandwidth_async
+
+
+def public_parts(name: str) -> list[tuple[str, object]]:
+    """Return a public class or function with the public methods and properties it defines."""
+    value = getattr(bandwidth_async, name)
+    if not inspect.isclass(value):
+        return [(name, value)] if callable(value) else []
+    inside = [
+        (f"{name}.{part}", getattr(member, "__func__", member))
+        for part, member in vars(value).items()
+        if not part.startswith("_") and (inspect.isroutine(member) or isinstance(member, property))
+    ]
+    return [(name, value), *inside]
+
+
+PARTS = [part for name in bandwidth_async.__all__ for part in public_parts(name)]
+
+
+def test_the_names_are_sorted_and_named_once() -> None:
+    """A list in order has no duplicates and clean differences."""
+    assert bandwidth_async.__all__ == sorted(set(bandwidth_async.__all__))
+
+
+def test_the_names_are_all_there_is() -> None:
+    """What is imported into the facade is for everyone, and only that."""
+    found = {
+        name
+        for name, value in vars(bandwidth_async).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert found | {"__version__"} == set(bandwidth_async.__all__)
+
+
+def test_a_star_import_gives_them() -> None:
+    """Every name in the list can be imported."""
+    names: dict[str, object] = {}
+    exec("from bandwidth_async import *", names)  # noqa: S102  # a star import is not allowed in a function
+    assert set(bandwidth_async.__all__) <= set(names)
+
+
+@pytest.mark.parametrize("value", [value for _, value in PARTS], ids=[name for name, _ in PARTS])
+def test_everything_public_has_a_sentence(value: object) -> None:
+    """Whatever a user can call or read is explained, in sentences."""
+    docstring = value.__doc__  # its own: `inspect.getdoc` would find the one of a base class
+    assert docstring
+    assert re.search(r"[.:](\s|$)", docstring)
+
+
+def test_the_version_is_one() -> None:
+    """A version that installers can order."""
+    assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc|\.dev)\d+)?", bandwidth_async.__version__)

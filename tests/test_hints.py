@@ -1,0 +1,225 @@
+"""How long a refusing server asks us to wait, in every form, with every wrong clock."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from bandwidth_async.hints import parse_hint
+
+NOW = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
+HOUR = 3600.0
+
+whole_seconds = st.integers(0, 999_999_999)
+moments = st.datetimes(datetime(1971, 1, 1), datetime(9999, 1, 1)).map(  # noqa: DTZ001  # made aware below
+    lambda moment: moment.replace(microsecond=0, tzinfo=UTC)
+)
+dates = moments.map(lambda moment: format_datetime(moment, usegmt=True))
+numbers = st.one_of(
+    st.integers(-(10**40), 10**40),
+    st.floats(),
+    st.decimals(),
+    st.sampled_from(["1e309", "0x1", "١٢", "1_0", "²"]),
+).map(str)
+DATE_PARTS = (
+    "Wed, Wednesday, Wed 21 Oct 2015 21-Oct-15 07:28:00 12.34.56.78 GMT +9999 -0000 99999999 , - -- : :: + 1:"
+)
+date_parts = st.lists(st.sampled_from(DATE_PARTS.split()), max_size=7).map(" ".join)
+names = st.sampled_from(["Retry-After", "retry-after", "X-RateLimit-Reset", "Date", "Age", "X-Other"])
+headers = st.lists(st.tuples(names, st.one_of(st.text(), numbers, dates, date_parts)), max_size=6)
+
+
+def http_date(moment: float) -> str:
+    """Return epoch seconds as an HTTP date."""
+    return format_datetime(datetime.fromtimestamp(moment, UTC), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("0", 0.0),
+        ("1", 1.0),
+        ("1.5", 1.5),
+        ("0.001", 0.001),
+        (" 1 ", 1.0),
+        ("\t60\r\n", 60.0),
+        ("007", 7.0),
+        ("900", 900.0),
+        ("999999999", 999_999_999.0),
+        ("1, 2", 2.0),
+        ("2,1", 2.0),
+        ("1, soon", 1.0),
+        ("-1", None),
+        ("+1", None),
+        ("", None),
+        (" ", None),
+        (",", None),
+        ("abc", None),
+        ("soon", None),
+        ("60 s", None),
+        ("60s", None),
+        ("1.", None),
+        (".5", None),
+        ("1.5.2", None),
+        ("inf", None),
+        ("Infinity", None),
+        ("nan", None),
+        ("1e3", None),
+        ("0x10", None),
+        ("1_000", None),
+        ("\uff11", None),
+        ("\u0661", None),
+        ("1000000000", None),
+        ("9" * 35, None),
+        ("9" * 5000, None),
+        ("Wed, 21 Oct 2015 07:28:03 GMT", 3.0),
+        (" Wed, 21 Oct 2015 07:28:03 GMT ", 3.0),
+        ("Wednesday, 21-Oct-15 07:28:03 GMT", 3.0),
+        ("Wed Oct 21 07:28:03 2015", 3.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:27:59 GMT", 0.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Wed, 21 Oct 100000 07:28:03 GMT", None),
+        ("Wed, 21 Okt 2015 07:28:03 GMT", None),
+        ("Wed, 32 Oct 2015 07:28:03 GMT", None),
+        ("Wed, 21 Oct 2015 25:28:03 GMT", None),
+        ("Wed, 21 Oct 2015", None),
+        ("2015-10-21T07:28:03Z", None),
+    ],
+)
+def test_retry_after(value: str, wait: float | None) -> None:
+    """Plain seconds, all three HTTP dates and a folded list are understood; all else is no hint."""
+    assert parse_hint(CIMultiDict({"Retry-After": value}), NOW) == wait
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("1445412485", 5.0),
+        ("1445412485.5", 5.5),
+        ("1445412485000", 5.0),
+        ("1445412485250", 5.25),
+        (" 1445412485 ", 5.0),
+        ("0", 0.0),
+        ("30", 30.0),
+        ("0.5", 0.5),
+        ("86400", 86_400.0),
+        ("86401", None),
+        ("999999999", None),
+        ("1445412480", 0.0),
+        ("1445412479", 0.0),
+        ("1445412479999", 0.0),
+        ("", None),
+        ("-5", None),
+        ("soon", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e12", None),
+        ("9" * 35, None),
+        ("Wed, 21 Oct 2015 07:28:03 GMT", None),
+    ],
+)
+def test_x_ratelimit_reset(value: str, wait: float | None) -> None:
+    """Epoch seconds, epoch milliseconds and up to a day of seconds are told apart by their size."""
+    assert parse_hint(CIMultiDict({"X-RateLimit-Reset": value}), NOW) == wait
+
+
+@pytest.mark.parametrize(
+    ("pairs", "wait"),
+    [
+        ([], None),
+        ([("Date", http_date(NOW)), ("Age", "5")], None),
+        ([("RETRY-AFTER", "4")], 4.0),
+        ([("Retry-After", "1"), ("retry-after", "7")], 7.0),
+        ([("Retry-After", "7"), ("Retry-After", "1")], 7.0),
+        ([("Retry-After", "7"), ("Retry-After", "soon")], 7.0),
+        ([("Retry-After", "3"), ("X-RateLimit-Reset", "1445412485")], 5.0),
+        ([("Retry-After", "9"), ("X-RateLimit-Reset", "1445412485000")], 9.0),
+        ([("Retry-After", http_date(NOW + 9)), ("X-RateLimit-Reset", "4")], 9.0),
+        ([("Retry-After", "0"), ("X-RateLimit-Reset", "soon")], 0.0),
+        ([("Retry-After", "-1"), ("X-RateLimit-Reset", "4")], 4.0),
+        ([("X-RateLimit-Reset", "4"), ("X-RateLimit-Reset", "6")], 6.0),
+        ([("Retry-After", "soon"), ("X-RateLimit-Reset", "soon")], None),
+    ],
+)
+def test_the_longest_valid_hint_wins(pairs: list[tuple[str, str]], wait: float | None) -> None:
+    """Several hints are several doors: all have to be open. The names' case does not matter."""
+    assert parse_hint(CIMultiDict(pairs), NOW) == wait
+
+
+@pytest.mark.parametrize("skew", [-HOUR, -3.0, 0.0, 3.0, HOUR, -30 * 365 * 24 * HOUR])
+@pytest.mark.parametrize(
+    "hint",
+    [
+        ("Retry-After", http_date(NOW + 5)),
+        ("Retry-After", "5"),
+        ("X-RateLimit-Reset", "1445412485"),
+        ("X-RateLimit-Reset", "1445412485000"),
+        ("X-RateLimit-Reset", "5"),
+    ],
+)
+@pytest.mark.parametrize(
+    "clock",
+    [
+        [("Date", http_date(NOW))],
+        [("Date", http_date(NOW - 10)), ("Age", "10")],
+        [("Date", http_date(NOW)), ("Age", "a while")],
+        [("Date", http_date(NOW)), ("Age", "-10")],
+    ],
+)
+def test_a_wrong_local_clock_does_no_harm(
+    skew: float, hint: tuple[str, str], clock: list[tuple[str, str]]
+) -> None:
+    """Moments count from the response's own ``Date``, and the ``Age`` that a cache adds to it."""
+    assert parse_hint(CIMultiDict([hint, *clock]), NOW + skew) == 5.0
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Wed, 21 Okt 2015 07:28:00 GMT", "1445412480"])
+def test_without_a_readable_date_the_local_clock_counts(date: str) -> None:
+    """A ``Date`` that is none leaves our own clock."""
+    assert parse_hint(CIMultiDict({"Date": date, "Retry-After": http_date(NOW + 5)}), NOW + 2) == 3.0
+
+
+@pytest.mark.parametrize("skew", [-2.0, -0.5, 0.5, 2.0])
+def test_a_clock_that_is_about_right_is_the_finer_one(skew: float) -> None:
+    """``Date`` is cut to whole seconds: up to 2 s of difference our own clock counts."""
+    both = CIMultiDict({"Date": http_date(NOW), "X-RateLimit-Reset": "1445412485"})
+    assert parse_hint(both, NOW + skew) == 5.0 - skew
+
+
+@given(headers, st.floats(0, 4e9))
+def test_whatever_the_headers_hold_there_is_an_answer(
+    pairs: list[tuple[str, str]], wall_clock: float
+) -> None:
+    """The parser is total: seconds that can be waited, or None."""
+    wait = parse_hint(CIMultiDict(pairs), wall_clock)
+    assert wait is None or (math.isfinite(wait) and wait >= 0)
+
+
+@given(whole_seconds)
+def test_whole_seconds_are_never_taken_for_a_date(seconds: int) -> None:
+    """Any plain number up to the limit is that many seconds."""
+    assert parse_hint(CIMultiDict({"Retry-After": str(seconds)}), NOW) == seconds
+
+
+@given(st.lists(whole_seconds, min_size=1, max_size=5))
+def test_folded_or_apart_is_the_same(delays: list[int]) -> None:
+    """RFC 9110 lets a proxy fold headers of one name into one line: the answer stays the same."""
+    apart = CIMultiDict([("Retry-After", str(delay)) for delay in delays])
+    folded = CIMultiDict({"Retry-After": ", ".join(map(str, delays))})
+    assert parse_hint(apart, NOW) == parse_hint(folded, NOW) == max(delays)
+
+
+@given(moments, moments)
+def test_a_date_is_waited_for_until_it_comes(opens: datetime, sent: datetime) -> None:
+    """The wait is the time from the response to the moment named, and never negative."""
+    both = CIMultiDict(
+        {"Date": format_datetime(sent, usegmt=True), "Retry-After": format_datetime(opens, usegmt=True)}
+    )
+    assert parse_hint(both, sent.timestamp()) == max(0.0, (opens - sent).total_seconds())

@@ -1,0 +1,725 @@
+"""The wire format: the requests we send, and what every answer, however broken, is turned into."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from bandwidth_async import wire
+from bandwidth_async.errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    BandwidthError,
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+)
+from bandwidth_async.models import CallbackMethod, Conference, ConferenceMember, UpdateConference
+from bandwidth_async.wire import Request, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ID = "conf-fe23a767-a75a5b77-20c5-4cca-b581-cbbf0776eca9"
+NOW = 1_445_412_480.0
+NO_HEADERS: CIMultiDict[str] = CIMultiDict()
+END = wire.update_conference("9900000", ID, UpdateConference(status="completed"))
+REDIRECT = wire.update_conference("9900000", ID, UpdateConference(redirect_url="https://example.com/é"))
+GET = wire.get_conference("9900000", ID)
+TOKEN = wire.token()
+
+FULL = {
+    "id": ID,
+    "name": "my-conference",
+    "createdTime": "2022-06-17T22:19:32.123Z",
+    "completedTime": "2022-06-17T22:20:00+02:00",
+    "conferenceEventUrl": "https://example.com/event",
+    "conferenceEventMethod": "POST",
+    "tag": "a tag",
+    "activeMembers": [
+        {
+            "callId": "c-1",
+            "conferenceId": ID,
+            "memberUrl": "https://voice.bandwidth.com/…",
+            "mute": False,
+            "hold": True,
+            "callIdsToCoach": ["c-2", "c-3"],
+        }
+    ],
+}
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from([*FULL, "callId", "x"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+def encoded(value: object) -> bytes:
+    """Return a JSON body."""
+    return json.dumps(value).encode()
+
+
+class TestRequests:
+    """Requests are plain values, equal when they ask the same."""
+
+    def test_ending(self) -> None:
+        """Ending may be repeated: an ended conference stays ended."""
+        assert (
+            Request(
+                name=f"end conference {ID}",
+                method="POST",
+                path=f"/api/v2/accounts/9900000/conferences/{ID}",
+                idempotent=True,
+                safe=False,
+                reads=False,
+                content_type="application/json",
+                body=b'{"status":"completed"}',
+            )
+            == END
+        )
+
+    def test_redirecting(self) -> None:
+        """A redirect is not repeated blindly: its members would hear it twice."""
+        assert (
+            Request(
+                name=f"redirect conference {ID}",
+                method="POST",
+                path=f"/api/v2/accounts/9900000/conferences/{ID}",
+                idempotent=False,
+                safe=False,
+                reads=False,
+                content_type="application/json",
+                body=b'{"redirectUrl":"https://example.com/\\u00e9"}',
+            )
+            == REDIRECT
+        )
+
+    def test_getting(self) -> None:
+        """Reading changes nothing, and its body matters."""
+        assert (
+            Request(
+                name=f"get conference {ID}",
+                method="GET",
+                path=f"/api/v2/accounts/9900000/conferences/{ID}",
+                idempotent=True,
+                safe=True,
+                reads=True,
+            )
+            == GET
+        )
+
+    def test_asking_for_a_token(self) -> None:
+        """The form of RFC 6749; asking twice for a token changes nothing."""
+        assert (
+            Request(
+                name="get an access token",
+                method="POST",
+                path="/api/v1/oauth2/token",
+                idempotent=True,
+                safe=True,
+                reads=True,
+                content_type="application/x-www-form-urlencoded",
+                body=b"grant_type=client_credentials",
+            )
+            == TOKEN
+        )
+
+    def test_listing(self) -> None:
+        """The query has what was given: times in UTC with milliseconds, names encoded."""
+        request = wire.list_conferences(
+            "9900000",
+            name="a b&c=ü/+",
+            min_created_time=datetime(2022, 6, 17, 12, 0, 0, 1999, tzinfo=timezone(timedelta(hours=2))),
+            max_created_time=datetime(2022, 6, 18, tzinfo=UTC),
+            page_size=1000,
+        )
+        assert request == Request(
+            name="list conferences",
+            method="GET",
+            path="/api/v2/accounts/9900000/conferences?name=a+b%26c%3D%C3%BC%2F%2B"
+            "&minCreatedTime=2022-06-17T10%3A00%3A00.001Z"
+            "&maxCreatedTime=2022-06-18T00%3A00%3A00.000Z&pageSize=1000",
+            idempotent=True,
+            safe=True,
+            reads=True,
+        )
+
+    def test_listing_without_a_filter(self) -> None:
+        """What was not given is not in the query."""
+        request = wire.list_conferences(
+            "9900000", name=None, min_created_time=None, max_created_time=None, page_size=25
+        )
+        assert request.path == "/api/v2/accounts/9900000/conferences?pageSize=25"
+
+    @pytest.mark.parametrize("bound", ["min_created_time", "max_created_time"])
+    def test_a_time_without_a_zone_is_refused(self, bound: str) -> None:
+        """Guessing the zone would silently list the wrong hours."""
+        bounds = {"min_created_time": None, "max_created_time": None}
+        naive = {**bounds, bound: datetime(2022, 6, 17, 12)}  # noqa: DTZ001  # that is the test
+        with pytest.raises(ConfigurationError) as caught:
+            wire.list_conferences("9900000", name=None, page_size=25, **naive)
+        assert str(caught.value) == "2022-06-17 12:00:00 has no time zone: give an aware datetime"
+
+    @given(name=st.text(), size=st.integers(1, 1000))
+    def test_any_name_arrives_as_it_was_given(self, name: str, size: int) -> None:
+        """Whatever a name holds, the server reads that name and no other parameter."""
+        try:
+            request = wire.list_conferences(
+                "9900000", name=name, min_created_time=None, max_created_time=None, page_size=size
+            )
+        except UnicodeEncodeError:  # a lone surrogate is no text that could be sent
+            assert any("\ud800" <= c <= "\udfff" for c in name)
+            return
+        query = parse_qs(urlsplit(request.path).query, keep_blank_values=True, strict_parsing=True)
+        assert query == {"name": [name], "pageSize": [str(size)]}
+
+    def test_a_further_page_is_asked_for_as_the_answer_named_it(self) -> None:
+        """The path of the link is sent as it came."""
+        request = wire.next_page("/api/v2/accounts/1/conferences?pageToken=a%2Fb")
+        assert request == Request(
+            name="list conferences",
+            method="GET",
+            path="/api/v2/accounts/1/conferences?pageToken=a%2Fb",
+            idempotent=True,
+            safe=True,
+            reads=True,
+        )
+
+    @pytest.mark.parametrize(
+        "build",
+        [
+            lambda conference_id: wire.get_conference("1", conference_id),
+            lambda conference_id: wire.update_conference(
+                "1", conference_id, UpdateConference(status="completed")
+            ),
+        ],
+        ids=["get", "update"],
+    )
+    def test_an_unsafe_id_makes_no_request(self, build: Callable[[str], Request]) -> None:
+        """An id that could lead to another path never gets into one."""
+        with pytest.raises(ConfigurationError):
+            build("../../../accounts/2/conferences/x")
+
+
+class TestPathSegment:
+    """An id is opaque, but it is one segment of a path and stays one."""
+
+    @pytest.mark.parametrize(
+        ("value", "segment"),
+        [
+            (ID, ID),
+            ("a", "a"),
+            ("-", "-"),
+            ("_", "_"),
+            ("...a", "...a"),
+            ("a..", "a.."),
+            ("~", "~"),
+            ("a:b@c", "a:b@c"),
+            ("a;b=c,d", "a;b=c,d"),
+            ("!$&'()*+,;=:@~", "!$&'()*+,;=:@~"),
+            ("ü", "%C3%BC"),
+            ("会議", "%E4%BC%9A%E8%AD%B0"),
+            ('"<>[]{}|^`', "%22%3C%3E%5B%5D%7B%7D%7C%5E%60"),
+            ("x" * 10_000, "x" * 10_000),
+        ],
+    )
+    def test_what_is_safe_is_taken(self, value: str, segment: str) -> None:
+        """Plain ids stay as they are, everything else that prints is percent-encoded."""
+        assert wire.path_segment(value) == segment
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "",
+            ".",
+            "..",
+            "...",
+            "/",
+            "a/b",
+            "/a",
+            "a/",
+            "a\\b",
+            "%2f",
+            "%",
+            "a%2e%2e",
+            "a?b",
+            "?",
+            "a#b",
+            " ",
+            " a",
+            "a ",
+            "a b",
+            "a\tb",
+            "a\nb",
+            "a\n",
+            "\r\nHost: x",
+            "a\x00b",
+            "a\x7f",
+            "a\x1b[2J",
+            "a\u00a0b",
+            "a\u200bb",
+            "\u2028",
+            "\u202ea",
+            "\ufeffa",
+            "\u3000",
+            "a\ud800",
+            None,
+            5,
+            b"conf-1",
+            ["conf-1"],
+        ],
+    )
+    def test_what_could_leave_its_segment_or_hide_there_is_refused(self, value: object) -> None:
+        """The sentence shows the value, so that an invisible character is seen."""
+        with pytest.raises(ConfigurationError) as caught:
+            wire.path_segment(value)
+        assert str(caught.value) == (
+            f"{value!r} is no conference id: it has to be one word without blanks and / \\ % ? #"
+        )
+
+    def test_the_sentence_says_what_it_should_have_been(self) -> None:
+        """The same check serves other parts of a path under their own names."""
+        with pytest.raises(ConfigurationError, match="'a b' is no account id: "):
+            wire.path_segment("a b", "account id")
+
+    def test_a_long_value_is_cut_in_the_sentence(self) -> None:
+        """A file read as one id does not fill the screen."""
+        with pytest.raises(ConfigurationError) as caught:
+            wire.path_segment("a b" * 10_000)
+        assert len(str(caught.value)) < 160
+        assert str(caught.value).startswith("'a ba b")
+
+    @given(st.text())
+    def test_any_text_is_one_segment_or_refused(self, value: str) -> None:
+        """What comes out is ASCII, in one segment, does not climb, and means what went in."""
+        try:
+            segment = wire.path_segment(value)
+        except ConfigurationError:
+            return
+        assert segment.isascii()
+        assert not set("/?#\\ ") & set(segment)
+        assert segment.strip(".")
+        assert unquote(segment) == value
+        assert urlsplit(f"https://example.com/{segment}").path == f"/{segment}"
+
+
+class TestParseConference:
+    """Answers are read tolerantly, but never read wrongly."""
+
+    def test_everything_documented(self) -> None:
+        """Every documented field arrives, times are aware."""
+        assert wire.parse_conference(encoded(FULL)) == Conference(
+            id=ID,
+            name="my-conference",
+            created_time=datetime(2022, 6, 17, 22, 19, 32, 123_000, UTC),
+            completed_time=datetime(2022, 6, 17, 22, 20, tzinfo=timezone(timedelta(hours=2))),
+            conference_event_url="https://example.com/event",
+            conference_event_method=CallbackMethod.POST,
+            tag="a tag",
+            active_members=(
+                ConferenceMember(
+                    call_id="c-1",
+                    conference_id=ID,
+                    member_url="https://voice.bandwidth.com/…",
+                    mute=False,
+                    hold=True,
+                    call_ids_to_coach=("c-2", "c-3"),
+                ),
+            ),
+        )
+
+    @pytest.mark.parametrize(
+        ("answer", "conference"),
+        [
+            ({"id": "c"}, Conference(id="c")),
+            ({"id": "c", **dict.fromkeys(list(FULL)[1:])}, Conference(id="c")),
+            ({"id": "c", "colour": "red", "links": [{"rel": 1}]}, Conference(id="c")),
+            (
+                {"id": "c", "conferenceEventMethod": "PATCH"},
+                Conference(id="c", conference_event_method="PATCH"),
+            ),
+            (
+                {"id": "c", "conferenceEventMethod": "GET"},
+                Conference(id="c", conference_event_method=CallbackMethod.GET),
+            ),
+            (
+                {"id": "c", "createdTime": "2022-06-17T22:19:32"},
+                Conference(id="c", created_time=datetime(2022, 6, 17, 22, 19, 32, tzinfo=UTC)),
+            ),
+            ({"id": "c", "activeMembers": []}, Conference(id="c", active_members=())),
+            (
+                {"id": "c", "activeMembers": [{"callId": "c-1", "mute": None, "shoeSize": 43}]},
+                Conference(id="c", active_members=(ConferenceMember(call_id="c-1"),)),
+            ),
+            ({"id": 17}, Conference(id="17")),
+        ],
+    )
+    def test_what_is_missing_or_new_does_no_harm(self, answer: object, conference: Conference) -> None:
+        """Missing and null fields are None, unknown ones ignored, unknown methods kept as text."""
+        assert wire.parse_conference(encoded(answer)) == conference
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"<html>",
+            b"{",
+            b"\xff\xfe",
+            b"[" * 100_000,
+            b"1" * 5000,
+            b"null",
+            b"5",
+            b"[]",
+            b'"id"',
+            b'["id"]',
+            b"{}",
+            b'{"id":null}',
+            b'{"id":[]}',
+            b'{"id":{}}',
+            b'{"id":"c","createdTime":"yesterday"}',
+            b'{"id":"c","createdTime":""}',
+            b'{"id":"c","activeMembers":5}',
+            b'{"id":"c","activeMembers":[5]}',
+            b'{"id":"c","activeMembers":[{}]}',
+            b'{"id":"c","activeMembers":{}}',
+            b'{"id":"c","activeMembers":"none"}',
+            b'{"id":"c","activeMembers":[{"callId":"c-1","callIdsToCoach":"c-2"}]}',
+            b'{"id":"c","activeMembers":[{"callId":"c-1","mute":"false"}]}',
+        ],
+        ids=lambda body: repr(body[:60]),
+    )
+    def test_what_is_no_conference_is_no_answer(self, body: bytes) -> None:
+        """An answer of another shape is a transport error, not a guess and not a KeyError."""
+        with pytest.raises(TransportError):
+            wire.parse_conference(body)
+
+    def test_the_error_says_where(self) -> None:
+        """The sentence names the field that is not as documented."""
+        with pytest.raises(TransportError) as caught:
+            wire.parse_conference(encoded({"id": "c", "createdTime": "yesterday"}))
+        assert str(caught.value).startswith("the answer does not have the documented shape: ")
+        assert "created_time" in str(caught.value)
+
+    @given(st.binary() | json_values.map(encoded) | st.text().map(str.encode))
+    def test_any_body_is_a_conference_or_no_answer(self, body: bytes) -> None:
+        """No body makes another exception than ours."""
+        try:
+            conference = wire.parse_conference(body)
+        except TransportError:
+            return
+        times = conference.created_time, conference.completed_time
+        assert all(moment is None or moment.tzinfo for moment in times)
+
+    @given(
+        st.dictionaries(st.sampled_from([*FULL, "x"]), json_values).map(lambda value: {"id": "c", **value})
+    )
+    def test_any_object_with_an_id_is_a_conference_or_no_answer(self, value: dict[str, Any]) -> None:
+        """No field makes another exception than ours."""
+        try:
+            conference = wire.parse_conference(encoded(value))
+        except TransportError:
+            return
+        assert isinstance(conference.id, str)
+
+
+class TestParseConferences:
+    """A page is a list of conferences."""
+
+    @pytest.mark.parametrize(
+        ("body", "page"),
+        [
+            (b"[]", []),
+            (b'[{"id":"a"},{"id":"b"}]', [Conference(id="a"), Conference(id="b")]),
+        ],
+    )
+    def test_a_page(self, body: bytes, page: list[Conference]) -> None:
+        """Conferences come in the order of the answer; no conference is an empty page."""
+        assert wire.parse_conferences(body) == page
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"null",
+            b"{}",
+            b'""',
+            b"0",
+            b"false",
+            b'{"conferences":[]}',
+            b'{"id":"a"}',
+            b'"ab"',
+            b"[null]",
+            b"[{}]",
+        ],
+        ids=repr,
+    )
+    def test_what_is_no_page_is_not_an_empty_page(self, body: bytes) -> None:
+        """Taking anything else for "no conferences" would leave conferences running."""
+        with pytest.raises(TransportError):
+            wire.parse_conferences(body)
+
+    @given(st.binary() | json_values.map(encoded))
+    def test_any_body_is_a_page_or_no_answer(self, body: bytes) -> None:
+        """What is taken for a page is a JSON array of as many conferences."""
+        try:
+            page = wire.parse_conferences(body)
+        except TransportError:
+            return
+        assert isinstance(json.loads(body), list)
+        assert len(page) == len(json.loads(body))
+
+
+class TestParseToken:
+    """A token that cannot be shown in a header is no token; a lifetime that is none is an hour."""
+
+    @pytest.mark.parametrize(
+        ("answer", "lifetime"),
+        [
+            ({"expires_in": 3599}, 3599.0),
+            ({"expires_in": 0.5}, 0.5),
+            ({"expires_in": 10**9}, 1e9),
+            ({}, 3600.0),
+            ({"expires_in": None}, 3600.0),
+            ({"expires_in": 0}, 3600.0),
+            ({"expires_in": -1}, 3600.0),
+            ({"expires_in": "3599"}, 3600.0),
+            ({"expires_in": float("nan")}, 3600.0),
+            ({"expires_in": float("inf")}, 3600.0),
+            ({"expires_in": 10**400}, 3600.0),
+            ({"expires_in": []}, 3600.0),
+            ({"token_type": "Bearer", "scope": None, "expires_in": 60}, 60.0),
+        ],
+    )
+    def test_a_token_lives_as_long_as_it_says(self, answer: dict[str, Any], lifetime: float) -> None:
+        """Bandwidth documents no lifetime: without a usable one it is an hour."""
+        body = encoded({"access_token": "abc.def-1", **answer})
+        assert wire.parse_token(body) == Token(value="abc.def-1", lifetime=lifetime)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"<html>",
+            b"null",
+            b"[]",
+            b"{}",
+            b'"abc"',
+            b'{"access_token":null}',
+            b'{"access_token":""}',
+            b'{"access_token":5}',
+            b'{"access_token":"a\\r\\nHost: x"}',
+            b'{"access_token":"a\\u0000"}',
+            b'{"access_token":"\\u00fc"}',
+            b'{"access_token":"\\ud800"}',
+            b'{"error":"invalid_client"}',
+        ],
+        ids=repr,
+    )
+    def test_what_holds_no_token_is_no_answer(self, body: bytes) -> None:
+        """In particular a token that would break out of its header."""
+        with pytest.raises(TransportError):
+            wire.parse_token(body)
+
+    @given(
+        st.binary()
+        | json_values.map(encoded)
+        | st.fixed_dictionaries({"access_token": json_values}, optional={"expires_in": json_values}).map(
+            encoded
+        )
+    )
+    def test_any_body_is_a_token_or_no_answer(self, body: bytes) -> None:
+        """A token can be shown in a header and has a finite lifetime above 0."""
+        try:
+            token = wire.parse_token(body)
+        except TransportError:
+            return
+        assert token.value.isascii()
+        assert token.value.isprintable()
+        assert 0 < token.lifetime < float("inf")
+
+
+def error_of(request: Request, status: int, body: bytes = b"") -> APIError:
+    """Return the error for an answer without headers."""
+    return wire.error_from(request, status, NO_HEADERS, body, NOW)
+
+
+class TestErrorFrom:
+    """The status decides what the error is; the body only adds words."""
+
+    @pytest.mark.parametrize(
+        ("status", "kind"),
+        [
+            (300, APIError),
+            (302, APIError),
+            (400, BadRequestError),
+            (401, AuthenticationError),
+            (402, APIError),
+            (403, PermissionDeniedError),
+            (404, NotFoundError),
+            (405, APIError),
+            (408, APIError),
+            (409, ConflictError),
+            (410, APIError),
+            (415, APIError),
+            (429, RateLimitError),
+            (499, APIError),
+            (500, ServerError),
+            (501, ServerError),
+            (502, ServerError),
+            (503, ServerError),
+            (504, ServerError),
+            (599, ServerError),
+            (600, ServerError),
+        ],
+    )
+    @pytest.mark.parametrize("body", [b"", b'{"type":"not-found"}', b"<html>"], ids=repr)
+    def test_the_status_decides(self, status: int, kind: type[APIError], body: bytes) -> None:
+        """Whatever the body claims."""
+        error = error_of(END, status, body)
+        assert type(error) is kind
+        assert error.status == status
+
+    def test_bandwidths_own_words_are_kept(self) -> None:
+        """Type, description and id of the body, the hint of the headers, and what was asked."""
+        body = b'{"type":"request-throttled","description":"Too many requests","id":"9f3c"}'
+        error = wire.error_from(END, 429, CIMultiDict({"Retry-After": "3"}), body, NOW)
+        assert error.message == f"end conference {ID}: answered 429 (request-throttled: Too many requests)"
+        assert vars(error) == {
+            "status": 429,
+            "type": "request-throttled",
+            "description": "Too many requests",
+            "error_id": "9f3c",
+            "request": f"end conference {ID}",
+            "attempts": 0,
+            "retry_after": 3.0,
+            "ambiguous": False,
+        }
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (b"", (None, None, None)),
+            (b" \r\n ", (None, None, None)),
+            (b"{}", (None, None, None)),
+            (b'{"type":"validation","description":"bad","id":null}', ("validation", "bad", None)),
+            (b'{"type":"","description":"","id":""}', (None, None, None)),
+            (b'{"type":5,"description":["bad"],"id":{}}', (None, None, None)),
+            (b'{"description":"bad\\u001b[2J\\nid"}', (None, "bad [2J id", None)),
+            (
+                b'{"error":"invalid_client","error_description":"unknown"}',
+                ("invalid_client", "unknown", None),
+            ),
+            (b'{"type":"a","error":"b"}', ("a", None, None)),
+            (b"[]", (None, "[]", None)),
+            (b"null", (None, "null", None)),
+            (b'"oops"', (None, '"oops"', None)),
+            (b"no healthy upstream", (None, "no healthy upstream", None)),
+            (b"<html>\n<h1>502  Bad</h1>\r\n</html>", (None, "<html> <h1>502 Bad</h1> </html>", None)),
+            (b"caf\xe9", (None, "caf\ufffd", None)),
+            (b"\x1b]0;pwned\x07\x00", (None, "]0;pwned", None)),
+            (b"\xff\xfe\x00", (None, "\ufffd\ufffd", None)),
+            ("\u202eevil".encode(), (None, "evil", None)),
+            (b"[" * 60_000, (None, "[" * 2048, None)),
+            (b"1" * 60_000, (None, "1" * 2048, None)),
+            (encoded({"description": "x" * 60_000}), (None, "x" * 2048, None)),
+        ],
+        ids=lambda value: repr(value[:40]),
+    )
+    def test_any_body_is_read_as_far_as_it_goes(
+        self, body: bytes, said: tuple[str | None, str | None, str | None]
+    ) -> None:
+        """Bandwidth's three fields, OAuth2's two, else the body itself: on one line, printable, short."""
+        error = error_of(END, 500, body)
+        assert (error.type, error.description, error.error_id) == said
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            (b"", "get conference x: answered 500"),
+            (b'{"type":"t"}', "get conference x: answered 500 (t)"),
+            (b'{"description":"d"}', "get conference x: answered 500 (d)"),
+            (b'{"type":"t","description":"d"}', "get conference x: answered 500 (t: d)"),
+            (b"x" * 400, f"get conference x: answered 500 ({'x' * 300})"),
+        ],
+        ids=lambda value: repr(value[:40]),
+    )
+    def test_the_sentence_says_status_request_and_words(self, body: bytes, message: str) -> None:
+        """Without words there are no empty brackets; long ones are cut."""
+        assert error_of(wire.get_conference("1", "x"), 500, body).message == message
+
+    @pytest.mark.parametrize("status", [300, 301, 302, 307, 308])
+    def test_a_redirect_tells_why_it_was_not_followed(self, status: int) -> None:
+        """Following it could carry the credentials to another host."""
+        assert error_of(GET, status, b"Moved").message == (
+            f"get conference {ID}: answered {status} (redirects are not followed, "
+            "as they could carry the credentials elsewhere; check the host)"
+        )
+
+    @pytest.mark.parametrize(
+        ("status", "ambiguous"),
+        [
+            (302, False),
+            (400, False),
+            (404, False),
+            (408, False),
+            (429, False),
+            (500, True),
+            (501, False),
+            (502, True),
+            (503, False),
+            (504, True),
+            (505, False),
+            (520, True),
+        ],
+    )
+    def test_a_server_that_failed_may_have_done_it(self, status: int, *, ambiguous: bool) -> None:
+        """A 5xx leaves it open for what changes something, unless it says that the work was not begun."""
+        assert error_of(END, status).ambiguous is ambiguous
+        assert error_of(REDIRECT, status).ambiguous is ambiguous
+        assert error_of(GET, status).ambiguous is False
+        assert error_of(TOKEN, status).ambiguous is False
+
+    @pytest.mark.parametrize("status", [429, 503, 404])
+    def test_the_hint_is_taken_from_any_answer(self, status: int) -> None:
+        """Moments are measured from the local time given, or from the answer's ``Date``."""
+        headers = CIMultiDict({"Retry-After": "Wed, 21 Oct 2015 07:28:03 GMT"})
+        assert wire.error_from(END, status, headers, b"", NOW).retry_after == 3.0
+        assert wire.error_from(END, status, NO_HEADERS, b"", NOW).retry_after is None
+
+    @given(
+        st.integers(300, 999),
+        st.binary() | json_values.map(encoded) | st.text().map(lambda t: encoded({"type": t})),
+    )
+    def test_any_answer_is_an_error_on_one_printable_line(self, status: int, body: bytes) -> None:
+        """Server text can neither raise nor write to the terminal."""
+        error = error_of(END, status, body)
+        assert isinstance(error, BandwidthError)
+        assert str(error).isprintable()
+        assert len(str(error)) < 500
+
+
+class TestPrintable:
+    """Server text is shown as text."""
+
+    @given(st.text())
+    def test_text_becomes_one_line_that_a_terminal_does_not_obey(self, text: str) -> None:
+        """No control characters, no blanks at the ends or in rows, and nothing more to do the second time."""
+        shown = wire.printable(text)
+        assert shown.isprintable()
+        assert shown == " ".join(shown.split())
+        assert wire.printable(shown) == shown
