@@ -20,26 +20,32 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import field, frozen
 
 from bandwidth_async import wire
-from bandwidth_async.credentials import Authorizer, Credentials
+from bandwidth_async.checks import above_zero
+from bandwidth_async.credentials import Authorizer, Credentials, TokenExpiredError
 from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
     BandwidthError,
     ClientStateError,
-    ConfigurationError,
     DeadlineExceededError,
 )
 from bandwidth_async.hints import parse_hint
 from bandwidth_async.limiter import Limiter
 from bandwidth_async.retry import RetryPolicy, Trial, persist
-from bandwidth_async.transport import Answer, Timeouts, exchange, open_session
+from bandwidth_async.transport import (
+    Answer,
+    Timeouts,
+    connections_of,
+    exchange,
+    open_session,
+    proxy_from_environment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from random import Random
 
     import aiohttp
-    from attrs import Attribute
     from yarl import URL
 
     from bandwidth_async.hints import Headers
@@ -49,18 +55,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _above_zero(_: object, attribute: Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise ConfigurationError(
-            f"{attribute.name} is a number of seconds above 0, or math.inf for none, not {value}"
-        )
-
-
 @frozen(kw_only=True)
 class CallOptions:
     """How one call is made; ``deadline`` is in seconds from its start, ``math.inf`` for none."""
 
-    deadline: float = field(default=60.0, validator=_above_zero)
+    deadline: float = field(default=60.0, validator=above_zero("seconds", endless=True))
     retry: RetryPolicy = field(factory=RetryPolicy)
     timeouts: Timeouts = field(factory=Timeouts)
 
@@ -81,15 +80,14 @@ class Channel:
         trust_env: bool,
         random: Random,
     ) -> None:
-        self.limiter = Limiter(rate_limit, random)
+        self.limiter = Limiter(rate_limit, random, connections=connections_of(session))
         self.voice_url = voice_url
         self._api_url = api_url
         self._credentials = credentials
         self._authorizer = Authorizer(credentials, self._fetch_token)
         self._token_options = token_options
         self._given_session = session
-        self._proxy = proxy
-        self._trust_env = trust_env
+        self._proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
         self._random = random
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,7 +114,7 @@ class Channel:
         loop = asyncio.get_running_loop()
         if self._session is None:
             self._loop = loop
-            self._session = self._given_session or open_session(trust_env=self._trust_env)
+            self._session = self._given_session or open_session()
         elif self._loop is not loop:
             raise ClientStateError(
                 "this VoiceClient belongs to another event loop; make one client for each loop "
@@ -152,11 +150,14 @@ class Channel:
         attempt = partial(self._attempt, request, trial, options, read)
         fresh = False
         while True:
+            trial.check()
             await self._authorizer.ready()
             try:
                 return await persist(
                     attempt, trial, options.retry, self._random, idempotent=request.idempotent
                 )
+            except TokenExpiredError:
+                continue
             except AuthenticationError as error:
                 if fresh or not self._authorizer.is_worth_another(trial.authorization):
                     self._authorizer.refuse(error)
@@ -166,30 +167,31 @@ class Channel:
     async def _attempt(
         self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]
     ) -> T:
-        admission = await self.limiter.admit(
+        admitted = await self.limiter.admit(
             returning=trial.refusals > 0, deadline=trial.deadline, patience=options.retry.longest_hint
         )
-        session = self.bind()
-        if trial.stopping:
-            raise DeadlineExceededError("the run was stopped", last_error=trial.last_error)
+        with admitted as admission:
+            session = self.bind()
+            trial.check()
+            trial.authorization = self._authorizer.header()
 
-        def answered(status: int, headers: Headers) -> None:
-            if status == 429:
-                admission.refused(parse_hint(headers, time.time()))
-            else:
-                admission.accepted()
+            def answered(status: int, headers: Headers) -> None:
+                if status == 429:
+                    admission.refused(parse_hint(headers, time.time()))
+                else:
+                    admission.accepted()
 
-        trial.authorization = self._authorizer.header()
-        with admission, trial.sending(safe=request.safe):
-            answer = await exchange(
-                session,
-                self.voice_url,
-                request,
-                trial.authorization,
-                options.timeouts,
-                proxy=self._proxy,
-                on_status=answered,
-            )
+            admission.sending()
+            with trial.sending(safe=request.safe):
+                answer = await exchange(
+                    session,
+                    self.voice_url,
+                    request,
+                    trial.authorization,
+                    options.timeouts,
+                    proxy=self._proxy,
+                    on_status=answered,
+                )
         return read(answer)
 
     async def _fetch_token(self) -> wire.Token:

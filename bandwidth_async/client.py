@@ -71,7 +71,7 @@ class VoiceClient:
     ``session``
         An `aiohttp.ClientSession` to use instead of an own one. It stays yours to close.
     ``proxy``, ``trust_env``
-        As aiohttp knows them: a proxy's URL, and whether ``HTTPS_PROXY`` and ``.netrc`` count.
+        A proxy's URL as aiohttp knows it, or whether ``HTTPS_PROXY`` and ``NO_PROXY`` decide.
 
     Raises `ConfigurationError` for settings that cannot work. Methods raise `APIError` subclasses for what
     the server refuses, `TransportError` where no answer came, `DeadlineExceededError` where time ran out,
@@ -173,6 +173,8 @@ class VoiceClient:
         A redirect that may have arrived is not sent again (see `RetryPolicy.repeat_ambiguous`); its error
         is then ``ambiguous``. To end a conference use `end_conference`, which also explains a 404.
         """
+        if not isinstance(update, UpdateConference):
+            raise ConfigurationError(f"the change is an UpdateConference, not {type(update).__name__}")
         request = wire.update_conference(self._account_id, conference_id, update)
         options = evolve(self._options, **settings)
         async with self._channel.trial(options) as trial:

@@ -69,6 +69,10 @@ class BasicCredentials:
 Credentials = ClientCredentials | BasicCredentials
 
 
+class TokenExpiredError(Exception):
+    """The token ran out while its request waited; a newer one is to be fetched first."""
+
+
 class Authorizer:
     """Supplies the ``Authorization`` header. Belongs to one event loop.
 
@@ -80,7 +84,7 @@ class Authorizer:
         self._fetch_token = fetch_token
         self._uses_tokens = isinstance(credentials, ClientCredentials)
         self._header = "" if self._uses_tokens else credentials.basic()
-        self._renew_at = -math.inf if self._uses_tokens else math.inf  # loop time
+        self._renew_at = -math.inf if self._uses_tokens else math.inf  # loop time, as all here
         self._expires_at = self._renew_at
         self._renewal: asyncio.Task[None] | None = None
         self._refusal: AuthenticationError | None = None
@@ -114,8 +118,14 @@ class Authorizer:
             raise error
 
     def header(self) -> str:
-        """Return the newest header. Raises `AuthenticationError` while the credentials are refused."""
+        """Return the newest header.
+
+        Raises `AuthenticationError` while the credentials are refused, and `TokenExpiredError` when `ready`
+        has to be awaited again.
+        """
         self._raise_refusal()
+        if _now() >= self._expires_at:
+            raise TokenExpiredError
         return self._header
 
     def is_worth_another(self, header: str) -> bool:

@@ -60,7 +60,7 @@ def _http_url(_: UpdateConference, attribute: Attribute[Any], value: object) -> 
         parts = urlsplit(value) if isinstance(value, str) else None
     except ValueError:
         parts = None
-    if "@" in str(value):
+    if parts is not None and "@" in parts.netloc:
         raise ConfigurationError(f"{attribute.name} holds credentials: give them as username and password")
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigurationError(

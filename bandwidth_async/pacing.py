@@ -1,8 +1,9 @@
 """When the next request may leave: the deciding part of the limiter, without clock, tasks or sockets.
 
 Theory of operation
-    Requests leave evenly, at ``rate`` per second and never more than ``burst`` at once after a rest: even
-    spacing is accepted by token buckets, fixed windows and sliding windows alike. A 429 concerns the whole
+    Requests leave evenly, at ``rate`` per second, and up to ``burst`` at once after a rest: even spacing is
+    accepted by token buckets, fixed windows and sliding windows alike. Timers come late, so whatever was
+    due in the last 4 ms may leave together; at 1,000 a second these are four. A 429 concerns the whole
     account, so it shuts the door for every request: until the server's hint has passed, or without one
     for a time that doubles with each refusal in a row.
 
@@ -22,7 +23,7 @@ import math
 
 from attrs import field, frozen
 
-from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.checks import above_zero, at_least
 
 _START_RATE = 20.0  # requests/s before anything is known: two or three are out before the first answer
 _FIRST_GROWTH = 4.0  # of the rate, a second, until the first refusal: doubles every half second
@@ -35,16 +36,6 @@ _LONGEST_PAUSE = 15.0
 _LATENESS = 0.004  # seconds of timer overshoot that are paid back; else an even pacer runs 20 % slow
 
 
-def _positive(_: object, attribute: object, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ConfigurationError(f"a rate is a number of requests per second above 0, not {value}")
-
-
-def _at_least_one(_: object, attribute: object, value: int) -> None:
-    if value < 1:
-        raise ConfigurationError(f"burst is how many requests may leave at once, at least 1, not {value}")
-
-
 @frozen
 class RateLimit:
     """How fast to send: ``rate`` requests per second, and up to ``burst`` at once after a rest.
@@ -53,8 +44,8 @@ class RateLimit:
     ``burst`` at 1 unless you know that it is a token bucket of that depth.
     """
 
-    rate: float = field(validator=_positive)
-    burst: int = field(default=1, validator=_at_least_one)
+    rate: float = field(validator=above_zero("requests per second"))
+    burst: int = field(default=1, validator=at_least(1, "requests that may leave at once"))
 
 
 class Pacer:
@@ -74,6 +65,10 @@ class Pacer:
         """Return when the next request may leave; a moment that has passed means at once."""
         early = max((self._burst - 1) / self.rate, _LATENESS)
         return max(self.paused_until, self._due - early)
+
+    def earliest(self, ahead: int) -> float:
+        """Return a moment before which a request with ``ahead`` others before it surely does not leave."""
+        return -math.inf if self._seeks else self.next_time() + ahead / self.rate
 
     def on_send(self, now: float) -> None:
         """Take note of a request that leaves now."""
@@ -96,13 +91,19 @@ class Pacer:
         self._grown_at = now
 
     def on_refused(self, sent_at: float, now: float, hint: float | None) -> None:
-        """Learn from a 429 that asks for ``hint`` seconds; None and 0 mean that it does not say."""
+        """Learn from a 429 that asks for ``hint`` seconds.
+
+        None means that it does not say. 0 means that the door is open again, which is believed once: when
+        the next request is refused as well, it counts as None.
+        """
         if sent_at >= max(self._shut_at, self.paused_until):
             self._shut_at = now
             self._refusals += 1
             if self._seeks:
                 self.rate = max(_FLOOR, self.rate * _CUT)
             pause = min(_SHORTEST_PAUSE * 2 ** min(self._refusals - 1, 16), _LONGEST_PAUSE)
-            self.paused_until = max(self.paused_until, now + (hint or pause))
+            if hint is not None and (hint > 0 or self._refusals == 1):
+                pause = max(hint, _LATENESS)
+            self.paused_until = max(self.paused_until, now + pause)
         elif hint:
             self.paused_until = max(self.paused_until, now + hint)

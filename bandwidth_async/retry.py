@@ -22,11 +22,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
+from bandwidth_async.checks import at_least
 from bandwidth_async.errors import (
     APIError,
     BandwidthError,
     CertificateError,
-    ConfigurationError,
     DeadlineExceededError,
     RateLimitError,
     ServerError,
@@ -40,15 +40,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _log = logging.getLogger("bandwidth_async.retry")
-
-
-def _at_least(least: float) -> Callable[[object, object, float], None]:
-    def check(_: object, attribute: object, value: float) -> None:
-        if not value >= least:
-            name = getattr(attribute, "name", "value")
-            raise ConfigurationError(f"{name} must be at least {least:g}, not {value}")
-
-    return check
 
 
 @frozen(kw_only=True)
@@ -67,11 +58,11 @@ class RetryPolicy:
         Also repeat what must not happen twice (a redirect) when it may have happened already.
     """
 
-    attempts: int = field(default=5, validator=_at_least(1))
-    refusals: int = field(default=50, validator=_at_least(1))
-    backoff_base: float = field(default=0.1, validator=_at_least(0))
-    backoff_cap: float = field(default=5.0, validator=_at_least(0))
-    longest_hint: float = field(default=900.0, validator=_at_least(0))
+    attempts: int = field(default=5, validator=at_least(1, "requests"))
+    refusals: int = field(default=50, validator=at_least(1, "refusals"))
+    backoff_base: float = field(default=0.1, validator=at_least(0, "seconds"))
+    backoff_cap: float = field(default=5.0, validator=at_least(0, "seconds"))
+    longest_hint: float = field(default=900.0, validator=at_least(0, "seconds"))
     repeat_ambiguous: bool = False
 
 
@@ -118,6 +109,11 @@ class Trial:
             self.resent = self.free = True
         elif isinstance(error, TransportError) or (isinstance(error, APIError) and error.transient):
             self.failures += 1
+
+    def check(self) -> None:
+        """Raise `DeadlineExceededError` when nothing more is to be sent."""
+        if self.stopping:
+            raise DeadlineExceededError("the run was stopped", last_error=self.last_error)
 
     def stop(self, grace: float) -> None:
         """Send nothing more; what is in flight has ``grace`` seconds, what waits has none."""

@@ -8,7 +8,8 @@ import ipaddress
 import logging
 import platform
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from attrs import field, frozen
@@ -16,7 +17,14 @@ from yarl import URL
 
 from bandwidth_async import wire
 from bandwidth_async._version import __version__
-from bandwidth_async.errors import BandwidthError, CertificateError, ConfigurationError, TransportError
+from bandwidth_async.checks import above_zero
+from bandwidth_async.errors import (
+    BandwidthError,
+    CertificateError,
+    ClientStateError,
+    ConfigurationError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,16 +36,11 @@ _log = logging.getLogger("bandwidth_async.transport")
 USER_AGENT = (
     f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
 )
-_CONNECTIONS = 512  # at once; more requests than that wait for one, so that file descriptors last
+_CONNECTIONS = 512  # at once, so that file descriptors last
 _ANSWER_LIMIT = 16 * 1024 * 1024  # bytes; a page of 1,000 conferences is about half of one
 _ERROR_LIMIT = 64 * 1024  # bytes of an error's body that are read
 _GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
 _ERROR_TIMEOUT = 2.0  # seconds for an error's body: its status is what counts
-
-
-def _positive(_: object, attribute: Any, value: float) -> None:
-    if not value > 0:
-        raise ConfigurationError(f"the {attribute.name} timeout is a number of seconds above 0, not {value}")
 
 
 @frozen(kw_only=True)
@@ -47,8 +50,8 @@ class Timeouts:
     ``connect`` is for the TCP connection, ``attempt`` for everything from there to the end of the answer.
     """
 
-    connect: float = field(default=3.0, validator=_positive)
-    attempt: float = field(default=15.0, validator=_positive)
+    connect: float = field(default=3.0, validator=above_zero("seconds"))
+    attempt: float = field(default=15.0, validator=above_zero("seconds"))
 
 
 @frozen(kw_only=True)
@@ -72,7 +75,8 @@ def origin(url: str, name: str, *, allow_http: bool) -> URL:
     except ValueError:
         host = None
     if host is None or parsed.scheme not in {"http", "https"}:
-        raise ConfigurationError(f"{name} must look like https://host or https://host:port, not {url!r}")
+        shown = "" if "@" in url else f", not {url!r}"
+        raise ConfigurationError(f"{name} must look like https://host or https://host:port{shown}")
     if parsed.path not in {"", "/"} or parsed.raw_query_string or parsed.raw_fragment or parsed.user:
         raise ConfigurationError(
             f"{name} is scheme and host only, as in {parsed.origin()}; leave out the rest"
@@ -84,13 +88,25 @@ def origin(url: str, name: str, *, allow_http: bool) -> URL:
     return parsed.origin()
 
 
-def open_session(*, trust_env: bool) -> aiohttp.ClientSession:
-    """Return a session as this client wants it: no cookies, connections bounded. Needs a running loop."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=trust_env,
-    )
+def open_session() -> aiohttp.ClientSession:
+    """Return a session as this client wants it: no cookies, no bound of its own. Needs a running loop."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+
+
+def connections_of(session: aiohttp.ClientSession | None) -> int:
+    """Return how many requests may be out at once: what a given session bounds, less one for the token."""
+    limit = session.connector.limit if session is not None and session.connector is not None else 0
+    return max(1, limit - 1) if limit else _CONNECTIONS
+
+
+def proxy_from_environment(base: URL) -> str | None:
+    """Return the proxy that ``HTTPS_PROXY`` and its like name for ``base``, unless ``NO_PROXY`` exempts it.
+
+    aiohttp's own ``trust_env`` is not used: it would also read ``.netrc``, whose credentials are not ours.
+    """
+    if proxy_bypass(base.host or ""):
+        return None
+    return getproxies().get(base.scheme)
 
 
 async def exchange(
@@ -108,7 +124,12 @@ async def exchange(
     ``on_status`` hears of the answer before its body is read. Raises `APIError` for any other answer,
     `TransportError` when there is none; both say whether the request may have taken effect.
     """
-    headers = {"Authorization": authorization, "User-Agent": USER_AGENT, "Accept": "application/json"}
+    headers = {
+        "Authorization": authorization,
+        "User-Agent": USER_AGENT,
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",  # nothing to unpack, nothing that can fail to unpack
+    }
     if request.content_type:
         headers["Content-Type"] = request.content_type
     try:
@@ -126,8 +147,13 @@ async def exchange(
                 on_status(response.status, response.headers)
             _log.debug("%s: %s", request.name, response.status)
             return await _receive(request, response)
+    except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError) as error:
+        failure = translate(error, request)
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
         raise translate(error, request) from error
+    except ValueError as error:
+        failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
+    raise failure  # without the cause, whose repr holds our headers or the proxy's password
 
 
 def translate(error: Exception, request: wire.Request) -> BandwidthError:
@@ -141,7 +167,9 @@ def translate(error: Exception, request: wire.Request) -> BandwidthError:
             return CertificateError(f"{request.name}: the server's certificate does not hold ({reason})")
         case aiohttp.ConnectionTimeoutError():
             return TransportError(f"{request.name}: no connection within the timeout")
-        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
+        case aiohttp.ClientConnectorError():
+            return TransportError(f"{request.name}: no connection ({wire.printable(str(error.os_error))})")
+        case aiohttp.ClientHttpProxyError():
             return TransportError(f"{request.name}: no connection ({reason})")
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
             message, dropped = "the connection was closed before an answer", True

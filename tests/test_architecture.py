@@ -24,6 +24,7 @@ FLOORS = {
     "errors": 0,
     "_version": 0,
     "models": 1,
+    "checks": 1,
     "hints": 1,
     "durations": 1,
     "wire": 2,

@@ -338,6 +338,29 @@ async def test_an_expired_token_is_not_shown(bandwidth: Bandwidth) -> None:
 
 
 @virtual_time
+async def test_a_token_that_expires_in_the_queue_is_replaced_unseen(bandwidth: Bandwidth) -> None:
+    """However often it happens to one call: no request shows it, and nobody is called refused."""
+    bandwidth.lifetime = 1
+    bandwidth.answers = [status(429, Retry_After="2")] * 3
+    async with channel_of() as channel:
+        trial = await end(channel)
+    assert (trial.attempts, trial.refusals, bandwidth.given) == (4, 3, 4)
+    assert len({header for _, header in bandwidth.asked}) == 4
+
+
+@virtual_time
+async def test_a_401_after_the_stop_fetches_no_token(bandwidth: Bandwidth) -> None:
+    """Nothing is sent any more, not even for a fresh token."""
+    bandwidth.answers, bandwidth.latency = [status(401)], 1.0
+    stop = Stop()
+    async with channel_of() as channel:
+        asyncio.get_running_loop().call_later(1.5, stop.request)
+        with pytest.raises(DeadlineExceededError, match="the run was stopped"):
+            await end(channel, stop=stop)
+    assert (len(bandwidth.asked_tokens), len(bandwidth.asked)) == (1, 1)
+
+
+@virtual_time
 async def test_a_renewal_that_fails_does_no_harm_while_the_token_holds(
     bandwidth: Bandwidth, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -88,7 +88,8 @@ def test_ends_the_ids_of_its_arguments(sandbox: Sandbox, capsys: pytest.CaptureF
     assert [(row["conference_id"], row["outcome"], row["attempts"], row["error"]) for row in rows(out)] == [
         (id_, "ended", 1, None) for id_ in ids
     ]
-    assert err.startswith("ended 2 of 2 conferences in ")
+    assert err.startswith("2 conferences in ")
+    assert ": 2 ended\n2 requests, " in err
     assert ended(sandbox) == set(ids)
 
 
@@ -254,7 +255,7 @@ def test_many_are_not_ended_without_a_yes(
     assert "end" not in requests(sandbox)
 
 
-@pytest.mark.parametrize(("answer", "code", "count"), [("y\n", 0, 10), ("n\n", 130, 0), ("", 130, 0)])
+@pytest.mark.parametrize(("answer", "code", "count"), [("y\n", 0, 10), ("n\n", 1, 0), ("", 130, 0)])
 def test_on_a_terminal_it_asks(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, count: int
 ) -> None:
@@ -314,12 +315,76 @@ def test_outcomes_go_to_a_new_file_only(
     first, second = sandbox.conference_ids[:2]
     assert main(["end", first, "--output", str(output), "--format", "jsonl"]) == 0
     assert [row["conference_id"] for row in rows(output.read_text())] == [first]
-    assert capsys.readouterr().out.startswith("ended 1 of 1 conferences")
+    assert capsys.readouterr().out.startswith("1 conference in ")
     assert main(["end", second, "--output", str(output), "--format", "jsonl"]) == 6
     assert f"{output} exists" in capsys.readouterr().err
     assert ended(sandbox) == {first}
     assert main(["end", second, "--output", str(output), "--format", "jsonl", "--force"]) == 0
     assert [row["conference_id"] for row in rows(output.read_text())] == [second]
+
+
+def test_several_inputs_add_up(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments, files and standard input together."""
+    one, two, three = sandbox.conference_ids[:3]
+    (tmp_path / "ids").write_text(two)
+    feed(monkeypatch, three)
+    assert main(["end", one, "--from", str(tmp_path / "ids"), "--from", "-"]) == 0
+    assert ended(sandbox) == {one, two, three}
+
+
+def test_the_output_is_not_the_input(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Not even with --force: the list of ids would be gone."""
+    ids = tmp_path / "ids"
+    ids.write_text(sandbox.conference_ids[0])
+    assert main(["end", "--from", str(ids), "--output", str(ids), "--force"]) == 6
+    assert "is the input" in capsys.readouterr().err
+    assert ids.read_text() == sandbox.conference_ids[0]
+
+
+def test_a_dash_is_standard_output(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is standard input for --from."""
+    assert main(["end", sandbox.conference_ids[0], "--output", "-"]) == 0
+    assert sandbox.conference_ids[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["end", "{id}", "--output", "/dev/full", "--force"], ["list"]])
+def test_a_full_disk_is_a_sentence(sandbox: Sandbox, arguments: list[str]) -> None:
+    """The run stops, exit 1, and nothing asks for a bug report."""
+    words = [word.format(id=sandbox.conference_ids[0]) for word in arguments]
+    with open("/dev/full", "w") as full:  # a device
+        process = subprocess.run(
+            [sys.executable, "-m", "bandwidth_async", *words],
+            env={**os.environ, **sandbox.environ},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 1
+    assert "No space left on device" in process.stderr
+    assert "report" not in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_wrong_account_stops_the_run(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """403 for the first few is exit 2 and a question, not a request for each."""
+    monkeypatch.setenv("BW_ACCOUNT_ID", "123")
+    feed(monkeypatch, "".join(f"conf-{number}\n" for number in range(500)))
+    assert main(["end", "--from", "-", "--yes", "--format", "jsonl"]) == 2
+    out, err = capsys.readouterr()
+    assert len(rows(out)) == 500
+    assert "is 123 the right account id" in err
+    assert requests(sandbox)["end"]["403"] < 20
+
+
+def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """As typed first by everybody."""
+    assert main([]) == 6
+    assert capsys.readouterr().err.startswith("Usage: bandwidth-async [OPTIONS] COMMAND")
 
 
 def test_an_empty_input_is_done_at_once(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:

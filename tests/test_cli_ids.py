@@ -27,7 +27,8 @@ def read(text: str | bytes) -> Ids:
         "\ufeffconf-1\nconf-2\n",
         "conference_id\nconf-1\nconf-2\n",
         '# exported\nname,conference_id,tag\nfoo,conf-1,\n"a, b","conf-2",x\n',
-        "conference_id, name\nconf-1 , foo\nconf-2, bar\n",
+        "conference_id, name\nconf-1 , foo\n# a comment\n\nconf-2, bar\n",
+        "Conference_ID\nconf-1\nconf-2\n",
         '{"conference_id": "conf-1"}\n\n# more\n{"name": null, "conference_id": "conf-2"}\n',
     ],
 )
@@ -54,6 +55,7 @@ def test_an_empty_input_has_no_ids_and_no_faults(text: str) -> None:
         ("conf-1\na/b\nconf-2\n..\n%2f\nx y\n", [2, 4, 5, 6]),
         ("id,name\nconf-1,foo\n", [1, 2]),
         ('["conf-1", "conf-2"]\n', [1]),
+        ("id\nconf-1\n", [1]),
         ("name,conference_id\nfoo,conf-1\nbar,\nbaz\n", [3, 4]),
         ('{"conference_id": "conf-1"}\n{"id": 1}\nnope\n{"conference_id": null}\n["x"]\n', [2, 3, 4, 5]),
         ("x" * 200_000 + ",y\n", [1]),
@@ -65,6 +67,11 @@ def test_an_empty_input_has_no_ids_and_no_faults(text: str) -> None:
 def test_every_bad_line_is_told_with_its_number(text: str | bytes, places: list[int]) -> None:
     """All of them at once, so that one look at the file mends it."""
     assert [int(fault.split(":")[1]) for fault in read(text).faults] == places
+
+
+def test_utf_16_is_one_fault() -> None:
+    """What Windows tools write is named, not listed line by line."""
+    assert read("conf-1\r\nconf-2\r\n".encode("utf-16")).faults == ["in: UTF-16 text; save it as UTF-8"]
 
 
 def test_a_complaint_shows_a_hundred_lines_and_counts_the_rest() -> None:

@@ -377,18 +377,78 @@ async def test_silence_teaches_nothing() -> None:
 
 @virtual_time
 async def test_an_error_inside_ends_the_flight() -> None:
-    """What is counted as in flight comes back to 0 however the request ends."""
-    limiter = limiter_of(10)
+    """A connection comes free however its request ends: one is enough for three."""
+    limiter = Limiter(RateLimit(10), Random(1), connections=1)
 
     async def fail() -> None:
-        with await limiter.admit():
+        with await limiter.admit() as admission:
+            admission.sending()
             raise RuntimeError("lost")
 
     async def hang() -> None:
-        with await limiter.admit():
+        with await limiter.admit() as admission:
+            admission.sending()
             await asyncio.sleep(math.inf)
 
     ways: list[Coroutine[Any, Any, None]] = [fail(), asyncio.wait_for(hang(), 1.0)]
     results = await asyncio.gather(*ways, return_exceptions=True)
     assert [type(result) for result in results] == [RuntimeError, TimeoutError]
-    assert limiter.in_flight == 0
+    assert repr(limiter) == "<Limiter 10/s, 0 waiting, 0 in flight>"
+    with await limiter.admit() as admission:
+        admission.sending()
+        assert repr(limiter) == "<Limiter 10/s, 0 waiting, 1 in flight>"
+
+
+@virtual_time
+async def test_more_than_the_connections_wait_at_the_door() -> None:
+    """Not in aiohttp's pool, where the time for an attempt would run already."""
+    limiter, loop = Limiter(RateLimit(1000), Random(1), connections=2), asyncio.get_running_loop()
+
+    async def request() -> float:
+        with await limiter.admit() as admission:
+            admission.sending()
+            admitted_at = loop.time()
+            await asyncio.sleep(1.0)
+            return admitted_at
+
+    moments = await asyncio.gather(*(request() for _ in range(6)))
+    assert [int(moment) for moment in moments] == [0, 0, 1, 1, 2, 2]
+
+
+@virtual_time
+async def test_a_place_that_is_not_used_goes_to_the_next() -> None:
+    """Whoever finds at the door that nothing is to be sent costs the others nothing."""
+    limiter, loop = limiter_of(1), asyncio.get_running_loop()
+
+    async def request(*, sends: bool) -> float:
+        with await limiter.admit() as admission:
+            if sends:
+                admission.sending()
+            return loop.time()
+
+    moments = await asyncio.gather(*(request(sends=number % 5 == 0) for number in range(11)))
+    assert moments[::5] == pytest.approx([0.0, 1.0, 2.0], abs=0.005)
+
+
+@virtual_time
+async def test_a_turn_after_the_deadline_is_refused_at_once() -> None:
+    """With a given rate the place in the line says when the turn comes."""
+    limiter, loop = limiter_of(1), asyncio.get_running_loop()
+    crowd = [asyncio.create_task(limiter.admit()) for _ in range(20)]
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineExceededError, match="with 19 requests before it"):
+        await limiter.admit(deadline=loop.time() + 10.0)
+    assert loop.time() < 0.1
+    await asyncio.gather(*crowd)
+
+
+@virtual_time
+async def test_the_longest_allowed_hint_is_obeyed() -> None:
+    """The jitter that is added does not turn what is allowed into too long."""
+    limiter = limiter_of(10)
+    with await limiter.admit() as admission:
+        admission.sending()
+        admission.refused(900.0)
+    with await limiter.admit(patience=900.0) as admission:
+        admission.sending()
+    assert asyncio.get_running_loop().time() == pytest.approx(900.0, abs=0.03)

@@ -256,11 +256,13 @@ def test_an_acceptance_starts_the_pauses_anew() -> None:
     assert pacer.paused_until - now == pytest.approx(0.1)
 
 
-def test_a_hint_of_zero_is_no_hint() -> None:
-    """A server that refuses and says "open now" gets the pause of one that says nothing."""
+def test_a_hint_of_zero_is_believed_once() -> None:
+    """Who refuses and says "open now" is asked again at once; who refuses again, as without a hint."""
     pacer = Pacer()
-    pacer.on_refused(0.0, 0.0, 0.0)
-    assert pacer.paused_until == pytest.approx(0.1)
+    pacer.on_refused(0.0, 0.5, 0.0)
+    assert pacer.paused_until == pytest.approx(0.504)
+    pacer.on_refused(0.6, 1.0, 0.0)
+    assert pacer.paused_until == pytest.approx(1.2)
 
 
 def test_a_late_refusal_may_lengthen_the_pause_but_not_cut_again() -> None:

@@ -17,6 +17,7 @@ from bandwidth_async import (
     NotFoundError,
     Outcome,
     OutcomeKind,
+    PermissionDeniedError,
     RetryPolicy,
     Timeouts,
     VoiceClient,
@@ -91,16 +92,18 @@ async def test_300_tasks_each_get_their_own_right_answer(show: Callable[[str], N
         assert facts(sandbox) == dict.fromkeys(real, True)
 
 
-async def test_a_wrong_account_id_ends_nothing(sandbox_of_five: Sandbox) -> None:
-    """403 for each, and the conferences stay."""
+async def test_a_wrong_account_id_stops_the_run_after_a_few(sandbox_of_five: Sandbox) -> None:
+    """403 for each of the first says that it is 403 for all; the conferences stay."""
     async with VoiceClient(
         account_id="1",
         credentials=ClientCredentials(sandbox_of_five.client_id, sandbox_of_five.client_secret),
         voice_url=sandbox_of_five.url,
         api_url=sandbox_of_five.url,
     ) as client:
-        report = await client.end_conferences(sandbox_of_five.conference_ids)
-    assert report.counts == {OutcomeKind.REFUSED: 5}
+        report = await client.end_conferences(f"conf-{number}" for number in range(1000))
+    assert report.counts.keys() == {OutcomeKind.REFUSED, OutcomeKind.NOT_ATTEMPTED}
+    assert (report.total, type(report.stopped)) == (1000, PermissionDeniedError)
+    assert requests(sandbox_of_five)["end"]["403"] < 20
     assert not any(facts(sandbox_of_five).values())
 
 

@@ -223,7 +223,7 @@ def test_after_a_thousand_failures_the_pause_is_the_cap() -> None:
 )
 def test_a_policy_that_cannot_work_is_refused(setting: str, value: float) -> None:
     """The message names the setting and the value."""
-    with pytest.raises(ConfigurationError, match=f"{setting} must be at least .*, not {value}"):
+    with pytest.raises(ConfigurationError, match=f"{setting} is a number of .*, at least .*, not {value}"):
         RetryPolicy(**{setting: value})  # type: ignore[arg-type]  # wrong on purpose
 
 

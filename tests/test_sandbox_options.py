@@ -78,7 +78,7 @@ def test_text_and_values_mean_the_same() -> None:
             "(0.2, 0.1) is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds",
         ),
         ({"latency": (-1, 1)}, "(-1, 1) is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
-        ({"faults": "fire=1%"}, "'fire' is not a fault: write an HTTP status from 400 to 599, "),
+        ({"faults": "fire=1%"}, "'fire' is not a fault: write an HTTP status from 200 to 599, "),
         ({"token_lifetime": "0s"}, "'0s' is no token lifetime: write 1h, 90s or seconds above 0"),
         ({"token_lifetime": float("inf")}, "inf is no token lifetime: write 1h, 90s or seconds above 0"),
         ({"members": "4-0"}, "'4-0' members do not fit: write 0-4 or 2, at most 20"),

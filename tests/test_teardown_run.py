@@ -20,6 +20,7 @@ from bandwidth_async.errors import (
     ConfigurationError,
     DeadlineExceededError,
     NotFoundError,
+    PermissionDeniedError,
     ServerError,
 )
 from bandwidth_async.models import Conference
@@ -183,7 +184,10 @@ async def test_every_id_gets_exactly_one_outcome(
     counts = Counter(outcome.kind for outcome in heard.outcomes)
     elapsed = now() - started
     attempts = sum(outcome.attempts for outcome in heard.outcomes)
-    assert report == Report(counts=counts, attempts=attempts, elapsed=elapsed, stopped=stop.reason)
+    assert report.stopped in {None, stop.reason}
+    if report.unsettled and stop.requested:
+        assert report.stopped is stop.reason
+    assert report == Report(counts=counts, attempts=attempts, elapsed=elapsed, stopped=report.stopped)
     if not stop.requested:
         assert len(attempted) == len(items)
 
@@ -708,3 +712,65 @@ async def test_a_wrong_concurrency_of_a_stream() -> None:
     """The setting's error comes out as it is."""
     with pytest.raises(ConfigurationError, match="at least 1, not 0"):
         await stream(list("ab"), Ender(), concurrency=0)
+
+
+@virtual_time
+async def test_a_stream_that_was_left_has_ended() -> None:
+    """Asking it for more does not wait for a run that is gone."""
+    async with iterate(map(str, itertools.count()), Ender(), concurrency=3, stop=Stop()) as outcomes:
+        async for _ in outcomes:
+            break
+    assert [outcome async for outcome in outcomes] == []
+
+
+# What stops a run, and what does not
+
+
+@virtual_time
+async def test_a_stop_that_stopped_nothing_is_no_reason() -> None:
+    """When the last in flight is ended within the grace, the run is whole."""
+    report = await carry_out(["a"], Ender(usual=Behaviour(1.5)), Heard(), deadline=1.0)
+    assert (report.counts, report.stopped, report.ok) == ({OutcomeKind.ENDED: 1}, None, True)
+
+
+@virtual_time
+async def test_403_for_all_stops_the_run() -> None:
+    """Three ids denied and nothing else: the account is not ours."""
+    denied = PermissionDeniedError("no", status=403, attempts=1)
+    ender = Ender(usual=Behaviour(0.1, denied))
+    report = await carry_out([str(number) for number in range(50)], ender, Heard(), concurrency=1)
+    assert len(ender.sent) == 3
+    assert report.counts == {OutcomeKind.REFUSED: 3, OutcomeKind.NOT_ATTEMPTED: 47}
+    assert report.stopped is denied
+
+
+@virtual_time
+async def test_403_for_some_is_an_outcome() -> None:
+    """After anything else than a denial, denials are each their own."""
+    denied = Behaviour(0.1, PermissionDeniedError("no", status=403, attempts=1))
+    ender = Ender({str(number): denied for number in range(1, 20)})
+    report = await carry_out([str(number) for number in range(20)], ender, Heard(), concurrency=2)
+    assert report.counts == {OutcomeKind.ENDED: 1, OutcomeKind.REFUSED: 19}
+    assert report.stopped is None
+
+
+async def test_the_rest_of_the_loop_gets_its_turn() -> None:
+    """A million ids that are all answered on the spot do not freeze the application."""
+    stop, turns = Stop(), 0
+
+    async def at_once(item: str | Conference, _: Stop) -> Outcome:
+        return Outcome(str(item), OutcomeKind.ENDED)
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            if turns == 20:
+                stop.request()
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    report = await run(map(str, range(10_000)), at_once, Heard(), concurrency=2, stop=stop)
+    counting.cancel()
+    assert report.total == 10_000
+    assert turns >= 50

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -32,9 +33,11 @@ from bandwidth_async.transport import (
     USER_AGENT,
     Answer,
     Timeouts,
+    connections_of,
     exchange,
     open_session,
     origin,
+    proxy_from_environment,
     translate,
 )
 
@@ -123,7 +126,7 @@ async def raw_server(*scripts: Script) -> AsyncIterator[RawServer]:
 @asynccontextmanager
 async def session_of() -> AsyncIterator[aiohttp.ClientSession]:
     """Open the client's own kind of session, and let its connections close."""
-    async with open_session(trust_env=False) as session:
+    async with open_session() as session:
         yield session
     await asyncio.sleep(0)
 
@@ -277,7 +280,7 @@ def test_plain_http_by_choice() -> None:
 @pytest.mark.parametrize("value", [0, -1.0, float("nan")])
 def test_a_timeout_is_above_zero(setting: str, value: float) -> None:
     """Zero would mean "none" to aiohttp and "at once" to a reader."""
-    with pytest.raises(ConfigurationError, match=f"{setting} timeout"):
+    with pytest.raises(ConfigurationError, match=f"{setting} is a number of seconds above 0"):
         Timeouts(**{setting: value})
 
 
@@ -632,3 +635,42 @@ async def test_a_cancelled_exchange_leaves_no_connection(moment: float) -> None:
             await task
         server.scripts = []
         assert (await ask(server, session)).status == 204
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("bad", ["garbage\r\n\r\n", "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"])
+async def test_no_error_carries_the_credentials_along(bad: str) -> None:
+    """Neither its text, nor its causes as a reporter of errors prints them."""
+    async with raw_server([bad.encode()]) as server, session_of() as session:
+        proxy = f"http://me:hunter2@127.0.0.1:{server.port}"
+        token = "Bearer t0ken"
+        with pytest.raises(TransportError) as caught:
+            await exchange(session, URL("https://voice.test"), END, token, TIMEOUTS, proxy=proxy)
+    printed = "".join(traceback.format_exception(caught.value))
+    chain: list[BaseException] = [caught.value]
+    while following := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(following)
+    assert "hunter2" not in printed + "".join(map(repr, chain))
+    assert "t0ken" not in printed + "".join(map(repr, chain))
+
+
+def test_the_environment_s_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTPS_PROXY counts for https, NO_PROXY exempts, and .netrc has no say."""
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    voice = URL("https://voice.bandwidth.com")
+    assert proxy_from_environment(voice) is None
+    monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
+    assert proxy_from_environment(voice) == "http://proxy.test:3128"
+    assert proxy_from_environment(URL("http://voice.bandwidth.com")) is None
+    monkeypatch.setenv("no_proxy", "bandwidth.com")
+    assert proxy_from_environment(voice) is None
+
+
+async def test_the_connections_of_a_session() -> None:
+    """A given session's bound is kept to, less one for the token; ours has a bound at the limiter."""
+    assert connections_of(None) == 512
+    for limit, expected in ((0, 512), (1, 1), (100, 99)):
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit)) as session:
+            assert connections_of(session) == expected

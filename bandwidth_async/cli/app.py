@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -44,11 +46,16 @@ for command in (end, list_, get, sandbox, demo):
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; whatever went wrong is one sentence on stderr."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # closed by our caller: >&-
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     try:
         return cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
     except BrokenPipeError:
-        records.abandon_stdout()
+        records.abandon(sys.stdout)
         return exits.Exit.GENERAL
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return exits.Exit.USAGE
     except (Exception, KeyboardInterrupt) as error:
         sentence, code = _explain(error)
         print(f"bandwidth-async: {sentence}", file=sys.stderr)
@@ -58,14 +65,16 @@ def main(arguments: Sequence[str]) -> int:
 def _explain(error: BaseException) -> tuple[str, int]:
     match error:
         case click.UsageError():
-            command = error.ctx.command_path if error.ctx else "bandwidth-async"
-            return f"{error.format_message()} (see {command} --help)", exits.Exit.USAGE
+            help_ = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+            return f"{error.format_message()}{help_}", exits.Exit.USAGE
         case click.ClickException():
             return error.format_message(), exits.Exit.GENERAL
         case BandwidthError():
             return str(error), exits.exit_for_error(error)
         case click.Abort() | KeyboardInterrupt():
             return "interrupted", 130
+        case OSError():
+            return f"cannot go on: {error.strerror or error}", exits.Exit.GENERAL
         case _:
             logging.getLogger("bandwidth_async.cli").debug("unexpected", exc_info=error)
             kind = type(error).__name__

@@ -54,7 +54,6 @@ _BY_ERROR: tuple[tuple[type[BandwidthError], Exit], ...] = (
     (DeadlineExceededError, Exit.DEADLINE),
     (APIError, Exit.GENERAL),
 )
-_TROUBLES = (OutcomeKind.REFUSED, OutcomeKind.FAILED, OutcomeKind.UNKNOWN, OutcomeKind.NOT_ATTEMPTED)
 
 
 def exit_for_error(error: BandwidthError) -> Exit:
@@ -64,12 +63,11 @@ def exit_for_error(error: BandwidthError) -> Exit:
 
 def exit_for_run(report: Report, *, strict: bool, stopped_by: Signals | None) -> int:
     """Return the code for a run: the first that applies of 2, 130/143, 5, 7, 1, 3, 0."""
-    if isinstance(report.stopped, AuthenticationError):
+    if isinstance(report.stopped, AuthenticationError | PermissionDeniedError):
         return Exit.CREDENTIALS
-    if stopped_by is not None:
-        return 128 + stopped_by
     if report.stopped is not None:
-        return exit_for_error(report.stopped)
-    if any(report.counts[kind] for kind in _TROUBLES) or (strict and report.counts[OutcomeKind.NOT_FOUND]):
+        return exit_for_error(report.stopped) if stopped_by is None else 128 + stopped_by
+    counts = report.counts
+    if report.unsettled or counts[OutcomeKind.REFUSED] or (strict and counts[OutcomeKind.NOT_FOUND]):
         return Exit.GENERAL
     return Exit.NOT_FOUND if report.nothing_found else Exit.OK

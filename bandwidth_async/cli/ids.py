@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 COLUMN = "conference_id"
 _SHOWN = 100  # bad lines that are spelled out
+_OTHER_HEADERS = frozenset({"id", "conferenceid", "conference"})
 _STRUCTURE = frozenset(',;"[]{}<>')  # in a plain line these come from another format
 
 
@@ -64,6 +65,9 @@ class Ids:
 
     def _text(self, stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
         for number, raw in enumerate(stream, 1):
+            if number == 1 and raw[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+                self.faults.append(f"{name}: UTF-16 text; save it as UTF-8")
+                return
             try:
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
             except UnicodeDecodeError:
@@ -74,7 +78,9 @@ class Ids:
             if not line or line.startswith("#"):
                 continue
             place = f"{name}:{number}"
-            if _STRUCTURE.isdisjoint(line):
+            if line.lower() in _OTHER_HEADERS:
+                self.faults.append(f"{place}: {line!r} looks like a header; the column's name is {COLUMN}")
+            elif _STRUCTURE.isdisjoint(line):
                 self.add(place, line)
             else:
                 self.faults.append(
@@ -101,21 +107,28 @@ class Ids:
 
         def counted() -> Iterator[str]:
             for number, line in lines:
-                numbers.append(number)
-                yield line
+                if line and not line.startswith("#"):
+                    numbers.append(number)
+                    yield line
 
         try:
-            for row in csv.DictReader(counted(), skipinitialspace=True):
-                self.add(f"{name}:{numbers[-1]}", (row[COLUMN] or "").strip())
+            rows = csv.DictReader(counted(), skipinitialspace=True)
+            column = next(field for field in rows.fieldnames or () if _is_column(field))
+            for row in rows:
+                self.add(f"{name}:{numbers[-1]}", (row[column] or "").strip())
         except csv.Error as error:
             self.faults.append(f"{name}:{numbers[-1]}: not CSV ({error}); the lines after it were not read")
 
 
 def _is_header(line: str) -> bool:
     try:
-        return COLUMN in next(csv.reader([line], skipinitialspace=True))
+        return any(map(_is_column, next(csv.reader([line], skipinitialspace=True))))
     except csv.Error:
         return False
+
+
+def _is_column(field: str) -> bool:
+    return field.strip().lower() == COLUMN
 
 
 def _chain(first: tuple[int, str], rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:

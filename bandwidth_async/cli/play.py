@@ -108,7 +108,7 @@ async def _demo(conferences: int, seed: int) -> int:
                 async with client.ending_conferences(stand_in.conference_ids) as stream:
                     async for outcome in stream:
                         outcomes[outcome.conference_id] = outcome
-                        shown.update(stream.report, client.rate)
+                        shown.update(stream.report)
         report, truth = stream.report, stand_in.truth()
     ended = {key for key, fact in truth["conferences"].items() if fact["ended_at"]}
     said = {key for key, outcome in outcomes.items() if outcome.kind in _ENDED}

@@ -11,10 +11,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
+
+from bandwidth_async.teardown import OutcomeKind
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,24 +27,35 @@ if TYPE_CHECKING:
     from bandwidth_async.teardown import Report
 
 _LINE_EVERY = 5.0  # seconds between plain lines
+_TROUBLES = (OutcomeKind.REFUSED, OutcomeKind.FAILED, OutcomeKind.UNKNOWN)
 
 
 class Display(Protocol):
-    """Shows a run while it goes on."""
+    """Shows a run while it goes on. ``moves`` says that it redraws, so lines must go through `say`."""
+
+    moves: bool
 
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def update(self, report: Report, rate: float) -> None:
-        """Show what ``report`` says so far, and the ``rate`` that is sent at."""
+    def update(self, report: Report) -> None:
+        """Show what ``report`` says so far."""
 
     def say(self, line: str) -> None:
         """Print a line for a person without disturbing the display."""
 
 
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s")
+
+
 class Bar:
     """A bar on the terminal of standard error."""
+
+    moves = True
 
     def __init__(self, total: int) -> None:
         self._progress = Progress(
@@ -47,12 +63,12 @@ class Bar:
             BarColumn(),
             MofNCompleteColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
+            _Speed(),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[trouble]}"),
             console=Console(stderr=True),
         )
-        self._task = self._progress.add_task("", total=total, rate="", trouble="")
+        self._task = self._progress.add_task("", total=total, trouble="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -61,11 +77,9 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def update(self, report: Report, rate: float) -> None:
+    def update(self, report: Report) -> None:
         """Move the bar."""
-        self._progress.update(
-            self._task, completed=report.total, rate=f"{rate:,.0f}/s", trouble=trouble(report)
-        )
+        self._progress.update(self._task, completed=_tried(report), trouble=_trouble(report))
 
     def say(self, line: str) -> None:
         """Print above the bar."""
@@ -75,9 +89,12 @@ class Bar:
 class Lines:
     """A line on standard error now and then."""
 
+    moves = False
+
     def __init__(self, total: int) -> None:
         self._total = total
-        self._next = time.monotonic() + _LINE_EVERY
+        self._told_at = time.monotonic()
+        self._told = 0
 
     def __enter__(self) -> Self:
         return self
@@ -85,13 +102,20 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def update(self, report: Report, rate: float) -> None:
+    def update(self, report: Report) -> None:
         """Print a line when one is due."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _LINE_EVERY
-            share = report.total / self._total
-            self.say(f"{report.total:,} of {self._total:,} ({share:.0%}), {rate:,.0f}/s{trouble(report)}")
+        now, done = time.monotonic(), _tried(report)
+        elapsed = now - self._told_at
+        if elapsed < _LINE_EVERY or done == self._told:
+            return
+        rate = (done - self._told) / elapsed
+        words = (
+            f"{done:,} of {self._total:,} ({done / self._total:.0%})",
+            f"{rate:,.0f}/s",
+            _trouble(report),
+        )
+        self.say(", ".join(filter(None, words)))
+        self._told_at, self._told = now, done
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -103,7 +127,9 @@ def display(total: int) -> Display:
     return Bar(total) if sys.stderr.isatty() else Lines(total)
 
 
-def trouble(report: Report) -> str:
-    """Return the unhappy counts, or nothing."""
-    counts = [(kind.value, count) for kind, count in report.counts.items() if count and not kind.settled]
-    return "".join(f", {count:,} {kind}" for kind, count in counts)
+def _tried(report: Report) -> int:
+    return report.total - report.counts[OutcomeKind.NOT_ATTEMPTED]
+
+
+def _trouble(report: Report) -> str:
+    return ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in _TROUBLES if report.counts[kind])

@@ -87,23 +87,27 @@ class Writer:
         """Whether a person is looking at what it writes."""
         return self._stream.isatty()
 
-    def text(self, record: Mapping[str, Any]) -> str:
-        """Return the line for a record."""
-        return json.dumps(record) if self._as_json else self._columns.row(record)
+    def lines(self, record: Mapping[str, Any]) -> Iterator[str]:
+        """Return the line of a record, after the header when it is the first."""
+        if not self._begun:
+            self._begun = True
+            yield self._columns.header()
+        yield json.dumps(record) if self._as_json else self._columns.row(record)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write one record. Raises `OSError` when the stream takes no more."""
-        if not self._begun:
-            self._begun = True
-            self._stream.write(self._columns.header() + "\n")
-        self._stream.write(self.text(record) + "\n")
+        self._stream.write("".join(f"{line}\n" for line in self.lines(record)))
         self._stream.flush()
+
+    def abandon(self) -> None:
+        """Write no more, and have nothing left that closing the stream would try to write."""
+        abandon(self._stream)
 
 
 @contextmanager
 def open_output(path: Path | None, *, force: bool) -> Iterator[IO[str]]:
     """Yield the stream that records go to: a new file, or standard output."""
-    if path is None:
+    if path is None or str(path) == "-":
         yield sys.stdout
         return
     try:
@@ -116,6 +120,6 @@ def open_output(path: Path | None, *, force: bool) -> Iterator[IO[str]]:
         yield stream
 
 
-def abandon_stdout() -> None:
-    """Leave nothing for the interpreter to flush into a pipe whose reader has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def abandon(stream: IO[str]) -> None:
+    """Leave nothing to be flushed into a pipe whose reader has gone, or onto a full disk."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

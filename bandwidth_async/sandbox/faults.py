@@ -16,10 +16,10 @@ from attrs import field, frozen
 from bandwidth_async.errors import ConfigurationError
 
 _FORMS = (
-    "an HTTP status from 400 to 599, reset or hang, each also with -before or -after, slow or garbage, "
+    "an HTTP status from 200 to 599, reset or hang, each also with -before or -after, slow or garbage, "
     "with shares like 2% or 0.02: 503=2%,reset=1%,hang-after=0.1%"
 )
-_NAME = re.compile(r"([45]\d\d|reset|hang)(-before|-after)?|slow|garbage")
+_NAME = re.compile(r"([2-5]\d\d|reset|hang)(-before|-after)?|slow|garbage")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 
 

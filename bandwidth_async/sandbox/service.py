@@ -132,4 +132,8 @@ class Service:
         return problem(429, "Too many requests", self._hint.headers(seconds, at.wall.timestamp()))
 
     def _failure(self, status: int, at: Moment) -> Answer:
-        return self._too_many(None, at) if status == 429 else problem(status, "A fault of the sandbox")
+        if status == 429:
+            return self._too_many(None, at)
+        if status < 400:
+            return Answer(status=status, headers={"Location": "/"} if status >= 300 else {})
+        return problem(status, "A fault of the sandbox")

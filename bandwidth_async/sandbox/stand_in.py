@@ -26,6 +26,8 @@ from bandwidth_async.sandbox.server import Server
 from bandwidth_async.sandbox.service import Service, Truth
 from bandwidth_async.sandbox.world import World
 
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # not bound here, only named
+
 
 @define(kw_only=True, eq=False, on_setattr=setters.frozen)
 class Sandbox:
@@ -141,7 +143,8 @@ class Sandbox:
     @property
     def url(self) -> str:
         """Where the Voice API and the token endpoint are. With port 0 the port is known once started."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = _REACHED_AT.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
 
     @property

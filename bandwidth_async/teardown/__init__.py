@@ -2,6 +2,6 @@
 
 from bandwidth_async.teardown.outcome import Outcome, OutcomeKind, Report
 from bandwidth_async.teardown.run import Outcomes, Source, iterate, run
-from bandwidth_async.teardown.stop import Stop
+from bandwidth_async.teardown.stop import GRACE, Stop
 
-__all__ = ["Outcome", "OutcomeKind", "Outcomes", "Report", "Source", "Stop", "iterate", "run"]
+__all__ = ["GRACE", "Outcome", "OutcomeKind", "Outcomes", "Report", "Source", "Stop", "iterate", "run"]

@@ -100,6 +100,11 @@ class Report:
         return self.stopped is None and self.total == sum(self.counts[kind] for kind in fine)
 
     @property
+    def unsettled(self) -> int:
+        """How many ids another run would try again."""
+        return sum(count for kind, count in self.counts.items() if not kind.settled)
+
+    @property
     def nothing_found(self) -> bool:
         """Whether there were ids and not one was found: the account id may be the wrong one."""
         return 0 < self.total == self.counts[OutcomeKind.NOT_FOUND]

@@ -15,8 +15,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
-from bandwidth_async.errors import BandwidthError, ConfigurationError, DeadlineExceededError
+from bandwidth_async.errors import (
+    BandwidthError,
+    ConfigurationError,
+    DeadlineExceededError,
+    PermissionDeniedError,
+)
 from bandwidth_async.models import Conference
 from bandwidth_async.teardown.outcome import Outcome, OutcomeKind, Report, kind_of
 from bandwidth_async.teardown.stop import Stop
@@ -30,6 +36,9 @@ Deliver = Callable[[Outcome], Awaitable[None]]
 End = Callable[[Item, Stop], Awaitable[Outcome]]
 
 _PILOT_TIME = 1.0  # seconds the first id has for itself
+_DEADLINE_GRACE = 2.0  # seconds for what is in flight at the deadline: an answer is worth that, a hang is not
+_DENIED = 3  # ids that are answered 403, and nothing else, before the run ends
+_BREATH = 100  # outcomes between two chances for the rest of the event loop
 
 
 class _Ids:
@@ -38,6 +47,7 @@ class _Ids:
     def __init__(self, source: Source, stop: Stop) -> None:
         self._stop = stop
         self.rest: Iterator[Item] = iter(())  # what a plain source still holds
+        self.left_over = False  # whether a source that has to be awaited was left before its end
         self._awaited: AsyncIterator[Item] | None = None
         if isinstance(source, str | bytes | Conference):
             raise ConfigurationError(
@@ -70,6 +80,7 @@ class _Ids:
                 limit.reschedule(asyncio.get_running_loop().time())
 
         if self._stop.requested:
+            self.left_over = True
             raise StopAsyncIteration
         try:
             async with limit:
@@ -77,6 +88,7 @@ class _Ids:
                     return await anext(source)
         except TimeoutError:
             if limit.expired():
+                self.left_over = True
                 raise StopAsyncIteration from None
             raise
 
@@ -92,6 +104,7 @@ class _Run:
         self._stop = stop
         self._busy: dict[str, asyncio.Event] = {}  # ids in flight
         self._piloted = asyncio.Event()
+        self._denied = 0
 
     async def go(self, concurrency: int) -> None:
         try:
@@ -106,6 +119,8 @@ class _Run:
             raise group.exceptions[0] from None
         if self._stop.requested:
             await self._drain()
+            if self._ids.left_over or self._report.unsettled:
+                self._report.stopped = self._stop.reason
 
     async def _work(self) -> None:
         try:
@@ -116,14 +131,14 @@ class _Run:
             self._piloted.set()
 
     async def _drain(self) -> None:
-        reason = self._stop.reason.message if self._stop.reason else None
         for item in self._ids.rest:
-            await self._settle(Outcome(_id_of(item), OutcomeKind.NOT_ATTEMPTED, error=reason))
-        self._report.stopped = self._stop.reason
+            await self._settle(Outcome(_id_of(item), OutcomeKind.NOT_ATTEMPTED, error=self._stop.why))
 
     async def _settle(self, outcome: Outcome) -> None:
         self._report.add(outcome)
         await self._deliver(outcome)
+        if self._report.total % _BREATH == 0:
+            await asyncio.sleep(0)
 
     async def _outcome(self, item: Item) -> Outcome:
         conference_id = _id_of(item)
@@ -134,10 +149,19 @@ class _Run:
         try:
             return await self._end(item, self._stop)
         except BandwidthError as error:
-            elapsed = asyncio.get_running_loop().time() - started
-            return Outcome(conference_id, kind_of(error), error.attempts, str(error), elapsed)
+            self._watch_for_403(error)
+            kind, elapsed = kind_of(error), asyncio.get_running_loop().time() - started
+            sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
+            return Outcome(conference_id, kind, error.attempts, sentence or str(error), elapsed)
         finally:
             self._busy.pop(conference_id).set()
+
+    def _watch_for_403(self, error: BandwidthError) -> None:
+        """Stop when every id so far was denied: the account is not ours, and the others would be too."""
+        if isinstance(error, PermissionDeniedError):
+            self._denied += 1
+            if self._denied >= _DENIED and self._report.total == self._report.counts[OutcomeKind.REFUSED]:
+                self._stop.request(error)
 
 
 class Outcomes:
@@ -146,6 +170,7 @@ class Outcomes:
     def __init__(self, report: Report, queue: asyncio.Queue[Outcome | BaseException | None]) -> None:
         self.report = report
         self._queue = queue
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Outcomes {dict(self.report.counts)}>"
@@ -154,11 +179,17 @@ class Outcomes:
         return self
 
     async def __anext__(self) -> Outcome:
+        if self._closed:
+            raise StopAsyncIteration
         outcome = await self._queue.get()
         if isinstance(outcome, Outcome):
             return outcome
-        self._queue.put_nowait(None)
+        self._closed = True
         raise outcome or StopAsyncIteration
+
+    def close(self) -> None:
+        """Have the iteration end: nothing comes any more."""
+        self._closed = True
 
 
 async def run(
@@ -173,8 +204,9 @@ async def run(
 ) -> Report:
     """End every id of ``source`` with ``end``, hand each outcome to ``deliver``, and return the sum.
 
-    ``deadline`` (seconds) stops the run as ``stop`` does. Whatever ``source`` or ``deliver`` raise ends
-    the run and is raised here; no task is left behind then, nor after a cancellation.
+    ``deadline`` (seconds) stops the run as ``stop`` does, but with only 2 s for what is in flight. Whatever
+    ``source`` or ``deliver`` raise ends the run and is raised here; no task is left behind then, nor after
+    a cancellation.
     """
     if concurrency < 1:
         raise ConfigurationError(
@@ -184,7 +216,8 @@ async def run(
     loop = asyncio.get_running_loop()
     started = loop.time()
     late = DeadlineExceededError("the run's deadline came")
-    timer = loop.call_later(deadline, stop.request, late) if deadline is not None else None
+    ring = partial(stop.request, late, grace=_DEADLINE_GRACE)
+    timer = loop.call_later(deadline, ring) if deadline is not None else None
     try:
         await _Run(source, end, deliver, report, stop).go(concurrency)
     finally:
@@ -215,9 +248,11 @@ async def iterate(
     try:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(drive())
+            outcomes = Outcomes(report, queue)
             try:
-                yield Outcomes(report, queue)
+                yield outcomes
             finally:
+                outcomes.close()
                 task.cancel()
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the body's own: drive() hands on what it meets

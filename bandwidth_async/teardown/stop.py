@@ -10,7 +10,7 @@ from bandwidth_async.errors import BandwidthError, DeadlineExceededError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-DEFAULT_GRACE = 10.0  # seconds
+GRACE = 10.0  # seconds that what is in flight has after a stop
 
 
 class Stop:
@@ -32,7 +32,12 @@ class Stop:
         """Whether the run is to end."""
         return self.reason is not None
 
-    def request(self, reason: BandwidthError | None = None, *, grace: float = DEFAULT_GRACE) -> None:
+    @property
+    def why(self) -> str | None:
+        """The reason as a sentence."""
+        return self.reason.message if self.reason else None
+
+    def request(self, reason: BandwidthError | None = None, *, grace: float = GRACE) -> None:
         """Ask for the end; what is in flight has ``grace`` seconds. The first reason stays."""
         if self.reason is None:
             self.reason = reason or DeadlineExceededError("the run was stopped")

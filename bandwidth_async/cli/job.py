@@ -1,0 +1,124 @@
+"""A teardown run on the command line: shown, written down, stopped by signals, and summed up."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+import click
+from attrs import frozen
+
+from bandwidth_async.cli import exits, records
+from bandwidth_async.cli.progress import display
+from bandwidth_async.errors import BandwidthError, DeadlineExceededError, PermissionDeniedError
+from bandwidth_async.teardown import GRACE, OutcomeKind, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bandwidth_async.cli.progress import Display
+    from bandwidth_async.client import VoiceClient
+    from bandwidth_async.models import Conference
+    from bandwidth_async.teardown import Outcome, Report
+
+_UNREMARKABLE = (OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_ATTEMPTED)
+
+
+@frozen(kw_only=True)
+class Job:
+    """What to end and how; ``every_row`` is whether a person wants to see each of them."""
+
+    items: list[str | Conference]
+    concurrency: int
+    deadline: float | None  # seconds
+    strict: bool
+    writer: records.Writer
+    every_row: bool
+    summary_to: IO[str]
+
+
+async def carry_out(client: VoiceClient, job: Job) -> int:
+    """End the conferences of a job and return the exit code."""
+    stop = Stop()
+    with display(len(job.items)) as shown, _signals(stop, shown) as came:
+        sink = _Sink(job, shown, stop)
+        async with (
+            client,
+            client.ending_conferences(
+                job.items, concurrency=job.concurrency, deadline=job.deadline, stop=stop
+            ) as outcomes,
+        ):
+            async for outcome in outcomes:
+                sink.put(outcome)
+                shown.update(outcomes.report)
+    report = outcomes.report
+    print(_summary(report, client.account_id), file=job.summary_to, flush=True)
+    if sink.fault:
+        raise click.ClickException(f"the outcomes could not all be written: {sink.fault}")
+    return exits.exit_for_run(report, strict=job.strict, stopped_by=came[0] if came else None)
+
+
+class _Sink:
+    """Where outcomes go. When the stream takes no more, the run is stopped and its rest goes unwritten."""
+
+    def __init__(self, job: Job, shown: Display, stop: Stop) -> None:
+        self.fault: str | None = None
+        self._writer = job.writer
+        self._shown = shown
+        self._stop = stop
+        self._every = job.every_row or not job.writer.on_terminal
+
+    def put(self, outcome: Outcome) -> None:
+        if self.fault or (outcome.kind in _UNREMARKABLE and not self._every):
+            return
+        record = records.outcome_record(outcome)
+        try:
+            if self._writer.on_terminal and self._shown.moves:
+                for line in self._writer.lines(record):
+                    self._shown.say(line)
+            else:
+                self._writer.write(record)
+        except OSError as error:
+            self.fault = error.strerror or str(error)
+            self._writer.abandon()
+            self._stop.request(BandwidthError("the outcomes could not be written"))
+
+
+@contextmanager
+def _signals(stop: Stop, shown: Display) -> Iterator[list[signal.Signals]]:
+    """Stop the run at the first SIGINT or SIGTERM, at once at the second. Yields those that came."""
+    came: list[signal.Signals] = []
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        came.append(number)
+        stop.request(
+            DeadlineExceededError(f"stopped by {number.name}"), grace=GRACE if len(came) == 1 else 0.0
+        )
+        if len(came) == 1:
+            shown.say(f"{number.name}: waiting up to {GRACE:g} s for what is in flight; again stops at once")
+
+    handled = (signal.SIGINT, signal.SIGTERM)
+    for number in handled:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield came
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+def _summary(report: Report, account_id: str) -> str:
+    noun = "conference" if report.total == 1 else "conferences"
+    counts = ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in OutcomeKind if report.counts[kind])
+    lines = [
+        f"{report.total:,} {noun} in {report.elapsed:.1f} s: {counts}",
+        f"{report.attempts:,} requests, {report.rate:,.0f} conferences a second",
+    ]
+    if report.stopped:
+        lines.append(f"stopped early: {report.stopped}")
+    if report.nothing_found or isinstance(report.stopped, PermissionDeniedError):
+        lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?")
+    return "\n".join(lines)
