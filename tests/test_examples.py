@@ -1,0 +1,66 @@
+"""The examples run as they stand, against the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp.test_utils import TestClient, TestServer
+
+from bandwidth_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+async def run(sandbox: Sandbox, name: str, *arguments: str) -> tuple[int | None, str]:
+    """Run an example beside the sandbox and return its exit code and output."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(EXAMPLES / name),
+        *arguments,
+        env={**os.environ, **sandbox.environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
+
+
+async def test_end_one() -> None:
+    """One id in, one line out; a wrong one is a sentence."""
+    async with Sandbox(conferences=1) as sandbox:
+        (only,) = sandbox.conference_ids
+        assert await run(sandbox, "end_one.py", only) == (0, f"{only} ended\n")
+        code, out = await run(sandbox, "end_one.py", "conf-none")
+    assert code == 1
+    assert out.startswith("not ended: end conference conf-none: answered 404")
+
+
+async def test_end_many() -> None:
+    """All that are active, from the listing."""
+    async with Sandbox(conferences=30) as sandbox:
+        code, out = await run(sandbox, "end_many.py")
+    assert code == 0
+    assert out.startswith("{'ended': 30}")
+
+
+async def test_web_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DELETE ends a conference; errors become the statuses a web client expects."""
+    async with Sandbox(conferences=1) as sandbox:
+        for name, value in sandbox.environ.items():
+            monkeypatch.setenv(name, value)
+        app = runpy.run_path(str(EXAMPLES / "web_backend.py"))["make_app"]()
+        async with TestClient(TestServer(app)) as browser:
+            (only,) = sandbox.conference_ids
+            answer = await browser.delete(f"/conferences/{only}")
+            assert await answer.json() == {"conference_id": only, "outcome": "ended"}
+            statuses = [(await browser.delete(f"/conferences/{id_}")).status for id_ in ("none", "a%20b")]
+    assert statuses == [404, 400]
