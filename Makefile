@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint proofs bench-memory clean
+.PHONY: demo test lint proofs bench-memory bench-goodput bench-goodput-short bench-nginx clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -24,6 +24,17 @@ proofs: .venv/ready-test
 # Peak memory of a run over a million ids.
 bench-memory: .venv/ready-cli
 	$(BIN)/python benchmarks/run_memory.py
+
+# Goodput at servers whose quota is unknown, in virtual time, beside tenacity, botocore and aiolimiter.
+bench-goodput: .venv/ready-bench
+	$(BIN)/python benchmarks/goodput.py
+
+bench-goodput-short: .venv/ready-bench
+	$(BIN)/python benchmarks/goodput.py --short
+
+# The same on real sockets, against nginx's limit_req; needs nginx.
+bench-nginx: .venv/ready-bench
+	$(BIN)/python benchmarks/goodput_nginx.py --repeat 3
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist

@@ -20,6 +20,8 @@ from bandwidth_async.errors import (
     ServerError,
     TransportError,
 )
+from bandwidth_async.gauge import LimiterSnapshot, Paused, RateChanged
+from bandwidth_async.limiter import Limiter
 from bandwidth_async.models import (
     CallbackMethod,
     Conference,
@@ -48,12 +50,16 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "DeadlineExceededError",
+    "Limiter",
+    "LimiterSnapshot",
     "MissingCredentialsError",
     "NotFoundError",
     "Outcome",
     "OutcomeKind",
     "Outcomes",
+    "Paused",
     "PermissionDeniedError",
+    "RateChanged",
     "RateLimit",
     "RateLimitError",
     "Report",

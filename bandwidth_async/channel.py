@@ -30,12 +30,10 @@ from bandwidth_async.errors import (
     DeadlineExceededError,
 )
 from bandwidth_async.hints import parse_hint
-from bandwidth_async.limiter import Limiter
 from bandwidth_async.retry import RetryPolicy, Trial, persist
 from bandwidth_async.transport import (
     Answer,
     Timeouts,
-    connections_of,
     exchange,
     open_session,
     proxy_from_environment,
@@ -49,7 +47,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from bandwidth_async.hints import Headers
-    from bandwidth_async.pacing import RateLimit
+    from bandwidth_async.limiter import Limiter
     from bandwidth_async.teardown import Stop
 
 T = TypeVar("T")
@@ -57,11 +55,16 @@ T = TypeVar("T")
 
 @frozen(kw_only=True)
 class CallOptions:
-    """How one call is made; ``deadline`` is in seconds from its start, ``math.inf`` for none."""
+    """How one call is made.
+
+    ``deadline`` is in seconds from its start, ``math.inf`` for none; ``bulk`` calls, those of runs, let
+    single ones go first.
+    """
 
     deadline: float = field(default=60.0, validator=above_zero("seconds", endless=True))
     retry: RetryPolicy = field(factory=RetryPolicy)
     timeouts: Timeouts = field(factory=Timeouts)
+    bulk: bool = False
 
 
 class Channel:
@@ -73,14 +76,14 @@ class Channel:
         credentials: Credentials,
         voice_url: URL,
         api_url: URL,
-        rate_limit: RateLimit | None,
+        limiter: Limiter,
         token_options: CallOptions,
         session: aiohttp.ClientSession | None,
         proxy: str | URL | None,
         trust_env: bool,
         random: Random,
     ) -> None:
-        self.limiter = Limiter(rate_limit, random, connections=connections_of(session))
+        self.limiter = limiter
         self.voice_url = voice_url
         self._api_url = api_url
         self._credentials = credentials
@@ -168,7 +171,10 @@ class Channel:
         self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]
     ) -> T:
         admitted = await self.limiter.admit(
-            returning=trial.refusals > 0, deadline=trial.deadline, patience=options.retry.longest_hint
+            bulk=options.bulk,
+            place=trial.place,
+            deadline=trial.deadline,
+            patience=options.retry.longest_hint,
         )
         with admitted as admission:
             session = self.bind()
@@ -177,6 +183,7 @@ class Channel:
 
             def answered(status: int, headers: Headers) -> None:
                 if status == 429:
+                    trial.place = admission.place
                     admission.refused(parse_hint(headers, time.time()))
                 else:
                     admission.accepted()

@@ -19,10 +19,11 @@ from bandwidth_async.errors import (
     ConfigurationError,
     TransportError,
 )
+from bandwidth_async.limiter import Limiter
 from bandwidth_async.models import Conference, UpdateConference
 from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.teardown import Outcome, Outcomes, Report, Source, Stop, iterate, run
-from bandwidth_async.transport import Answer, Timeouts, origin, same_origin
+from bandwidth_async.transport import Answer, Timeouts, connections_of, origin, same_origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from bandwidth_async.credentials import Credentials
+    from bandwidth_async.gauge import PaceEvent
     from bandwidth_async.pacing import RateLimit
 
 
@@ -64,7 +66,11 @@ class VoiceClient:
         Scheme and host of the Voice API and of the token endpoint. Plain http is refused, except to this
         machine or with ``allow_http``: the credentials would be readable on the way.
     ``rate_limit``
-        Requests per second and burst. None seeks the rate by what the server refuses.
+        `RateLimit.fixed` or `RateLimit.adaptive`. Without it the rate is found by what the server refuses.
+    ``limiter``
+        The `Limiter` of another client of the same account and host, to share its rate.
+    ``on_pace``
+        A plain function that is told each `RateChanged` and `Paused`; what it raises is logged.
     ``retry``, ``timeouts``, ``deadline``
         How often a call is tried, seconds for one attempt, and seconds for a whole single call
         (``math.inf`` for none). Every method takes them too, for its own call.
@@ -86,6 +92,8 @@ class VoiceClient:
         voice_url: str = HOSTS["prod"][0],
         api_url: str = HOSTS["prod"][1],
         rate_limit: RateLimit | None = None,
+        limiter: Limiter | None = None,
+        on_pace: Callable[[PaceEvent], object] | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         deadline: float = 60.0,
@@ -99,6 +107,11 @@ class VoiceClient:
             raise ConfigurationError("trust_env belongs to the session: set it on the one you pass")
         if session is not None and session.auth is not None:
             raise ConfigurationError("the session has an auth of its own; pass one that has none")
+        if limiter is not None and (rate_limit is not None or on_pace is not None):
+            raise ConfigurationError(
+                "a limiter that is passed in has its rate limit already: leave out rate_limit and on_pace "
+                "(and hear it with limiter.listening)"
+            )
         self._account_id = wire.path_segment(account_id, "account id")
         random = random or Random()
         self._options = CallOptions(
@@ -108,7 +121,8 @@ class VoiceClient:
             credentials=credentials,
             voice_url=origin(voice_url, "voice_url", allow_http=allow_http),
             api_url=origin(api_url, "api_url", allow_http=allow_http),
-            rate_limit=rate_limit,
+            limiter=limiter
+            or Limiter(rate_limit, random, connections=connections_of(session), on_pace=on_pace),
             token_options=self._options,
             session=session,
             proxy=proxy,
@@ -156,6 +170,11 @@ class VoiceClient:
     def account_id(self) -> str:
         """The account whose conferences these are."""
         return self._account_id
+
+    @property
+    def limiter(self) -> Limiter:
+        """What paces the requests: its `Limiter.snapshot` tells the rate, and another client can share it."""
+        return self._channel.limiter
 
     @property
     def rate(self) -> float:
@@ -223,7 +242,7 @@ class VoiceClient:
         self._channel.bind()
         return await run(
             conferences,
-            partial(self._ender.end_in_run, evolve(self._options, deadline=math.inf, **settings)),
+            partial(self._ender.end_in_run, self._options_of_run(settings)),
             deliver,
             concurrency=concurrency,
             stop=stop or Stop(),
@@ -252,11 +271,14 @@ class VoiceClient:
         self._channel.bind()
         return iterate(
             conferences,
-            partial(self._ender.end_in_run, evolve(self._options, deadline=math.inf, **settings)),
+            partial(self._ender.end_in_run, self._options_of_run(settings)),
             concurrency=concurrency,
             stop=stop or Stop(),
             deadline=deadline,
         )
+
+    def _options_of_run(self, settings: RunSettings) -> CallOptions:
+        return evolve(self._options, deadline=math.inf, bulk=True, **settings)
 
     async def get_conference(
         self,

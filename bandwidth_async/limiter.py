@@ -1,27 +1,36 @@
 """The door every request waits at: one queue and one timer around the pacing decisions.
 
-Three rules keep it honest. Whoever waits is served in order, and who was refused comes first again. A
-waiter that is cancelled, even in the very tick in which it was let in, gives its place to the next. And a
-waiter whose pause has become longer than it may wait is told at once instead of at its deadline.
+What always holds
+    Whoever waits is served in the order of `Waiting`. A waiter that is cancelled, even in the very tick in
+    which it was let in, gives its place to the next. One whose pause has become longer than it may wait
+    is told at once instead of at its deadline.
+
+    Every ticket of the pace is settled exactly once: accepted, refused, lost or unsent. After each the
+    door is looked at again, since the next one's moment may have come nearer; when it has gone further
+    away, the timer finds that out when it rings. So there is a timer whenever somebody waits for a
+    moment, and none is needed where the pace waits for an answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
+from itertools import count
+from random import Random
 from typing import TYPE_CHECKING, Self
 
-from attrs import define, field
-
-from bandwidth_async.errors import BandwidthError, DeadlineExceededError, RateLimitError
-from bandwidth_async.pacing import Pacer
+from bandwidth_async.errors import BandwidthError, ClientStateError, DeadlineExceededError, RateLimitError
+from bandwidth_async.gauge import Gauge, LimiterSnapshot, pause_of
+from bandwidth_async.pacing import RateLimit, pace_for
+from bandwidth_async.waiting import Waiter, Waiting
 
 if TYPE_CHECKING:
-    from random import Random
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from bandwidth_async.pacing import RateLimit
+    from bandwidth_async.gauge import PaceEvent
+    from bandwidth_async.pacing import Pace
 
 _HINT_JITTER = 0.02  # seconds added to a hint, so that processes do not come back in step
 
@@ -29,15 +38,18 @@ _HINT_JITTER = 0.02  # seconds added to a hint, so that processes do not come ba
 class Admission:
     """Leave to send one request, as a context: a place that is not used goes to the next in line.
 
-    After `sending` it learns what became of the request; silence teaches nothing.
+    After `sending` it learns what became of the request; silence teaches nothing. ``place`` is the number
+    of the request in the order of arrival: whoever is refused comes back with it.
     """
 
-    __slots__ = ("_limiter", "_sent", "_sent_at")
+    __slots__ = ("_limiter", "_sent", "_settled", "_ticket", "place")
 
-    def __init__(self, limiter: Limiter, sent_at: float) -> None:
+    def __init__(self, limiter: Limiter, ticket: int, place: int) -> None:
+        self.place = place
         self._limiter = limiter
-        self._sent_at = sent_at
+        self._ticket = ticket
         self._sent = False
+        self._settled = False
 
     def sending(self) -> None:
         """Use the place: the request leaves now."""
@@ -45,108 +57,162 @@ class Admission:
 
     def accepted(self) -> None:
         """The server let the request pass: any answer but 429."""
-        self._limiter.on_accepted(self._sent_at)
+        if not self._settled:
+            self._settled = True
+            self._limiter._accepted(self._ticket)
 
     def refused(self, hint: float | None) -> None:
         """The server answered 429 and asks for ``hint`` seconds, or does not say."""
-        self._limiter.on_refused(self._sent_at, hint)
+        if not self._settled:
+            self._settled = True
+            self._limiter._refused(self._ticket, hint)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._limiter.leave(sent=self._sent)
-
-
-@define(eq=False)
-class _Waiter:
-    future: asyncio.Future[Admission]
-    deadline: float = field(kw_only=True)
-    patience: float = field(kw_only=True)
+        self._limiter._left(None if self._settled else self._ticket, sent=self._sent)
+        self._settled = True
 
 
 class Limiter:
     """Paces all requests of one account. Belongs to one event loop.
 
+    A `VoiceClient` has one of its own; give ``client.limiter`` to another client of the same account and
+    host, and both share its rate.
+
     ``connections`` is how many requests may be out at once: one that would wait for a free connection
-    waits here instead, where its timeout has not begun.
+    waits here instead, where its timeout has not begun. ``pace`` is a law of your own in place of the one
+    that ``limit`` asks for.
     """
 
-    def __init__(self, limit: RateLimit | None, random: Random, *, connections: float = math.inf) -> None:
-        self._pacer = Pacer(limit)
-        self._random = random
+    def __init__(
+        self,
+        limit: RateLimit | None = None,
+        random: Random | None = None,
+        *,
+        connections: float = math.inf,
+        on_pace: Callable[[PaceEvent], object] | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._pace = pace or pace_for(limit or RateLimit())
+        self._gauge = Gauge(self._pace)
+        if on_pace is not None:
+            self._gauge.listen(on_pace)
+        self._random = random or Random()
         self._connections = connections
-        self._in_flight = 0
-        self._waiting = 0
-        self._arrived: deque[_Waiter] = deque()
-        self._returned: deque[_Waiter] = deque()  # refused once, so first in line
+        self._waiting = Waiting()
+        self._places = count()
+        self._connected = 0  # admitted, and not through with their connection
+        self._in_flight = 0  # admitted, and not settled
+        self._refusals = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Limiter {self.rate:.4g}/s, {self._waiting} waiting, {self._in_flight} in flight>"
+        seen = self.snapshot()
+        quota = "" if seen.quota is None else f" of about {seen.quota:.4g}/s"
+        pause = f", paused {seen.paused_for:.3g} s ({seen.pause_reason})" if seen.pause_reason else ""
+        return (
+            f"<Limiter {seen.rate:.4g}/s{quota}{pause}, {seen.waiting_interactive} interactive and "
+            f"{seen.waiting_bulk} bulk waiting, {seen.in_flight} in flight, {seen.refusals} refused>"
+        )
 
     @property
     def rate(self) -> float:
         """Requests per second that it lets through at present."""
-        return self._pacer.rate
+        return self._pace.rate
+
+    def snapshot(self) -> LimiterSnapshot:
+        """Return what it does at this moment."""
+        paused_for, reason = pause_of(self._pace, self._loop.time()) if self._loop else (0.0, None)
+        return LimiterSnapshot(
+            rate=self._pace.rate,
+            quota=self._pace.quota,
+            paused_for=paused_for,
+            pause_reason=reason,
+            waiting_interactive=self._waiting.count(bulk=False),
+            waiting_bulk=self._waiting.count(bulk=True),
+            in_flight=self._in_flight,
+            refusals=self._refusals,
+        )
+
+    def listening(self, tell: Callable[[PaceEvent], object]) -> AbstractContextManager[None]:
+        """Have ``tell`` called with each `RateChanged` and `Paused`, while the context lasts.
+
+        It is a plain function that returns soon: requests wait for it. What it raises is logged.
+        """
+        return self._gauge.listening(tell)
 
     async def admit(
-        self, *, returning: bool = False, deadline: float = math.inf, patience: float = math.inf
+        self,
+        *,
+        bulk: bool = False,
+        place: int | None = None,
+        deadline: float = math.inf,
+        patience: float = math.inf,
     ) -> Admission:
-        """Wait for this request's turn.
+        """Wait for this request's turn; ``bulk`` ones let others go first.
 
-        ``returning`` puts it before all that were never refused. Raises `DeadlineExceededError` as soon
-        as it is known that the turn cannot come before ``deadline`` (loop time), and `RateLimitError` when
-        the server has shut the door for more than ``patience`` seconds.
+        ``place`` is that of an earlier `Admission` which was refused: it puts the request before all of its
+        class that came later. Raises `DeadlineExceededError` as soon as it is known that the turn cannot
+        come before ``deadline`` (loop time), `RateLimitError` when the server has shut the door for more
+        than ``patience`` seconds, and `ClientStateError` in another event loop than its first.
         """
-        now = _now()
-        ahead = len(self._returned) if returning else self._waiting
+        now = self._bind().time()
+        ahead = self._waiting.count(bulk=bulk) if place is None else 0
         hopeless = self._hopeless(now, deadline, patience, ahead)
         if hopeless:
             raise hopeless
-        if self._next_in_line() is None and self._is_open(now):
-            return self._let_in(now)
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), deadline=deadline, patience=patience)
-        (self._returned if returning else self._arrived).append(waiter)
-        self._waiting += 1
-        self._wake_later()
+        refused, place = place is not None, next(self._places) if place is None else place
+        if self._waiting.first() is None and self._due(now) <= now:
+            return Admission(self, self._let_in(now), place)
+        waiter = Waiter(
+            future=self._bind().create_future(), place=place, bulk=bulk, deadline=deadline, patience=patience
+        )
+        self._waiting.add(waiter, refused=refused)
+        self._wake_later(self._due(now))
         try:
-            return await waiter.future
+            return Admission(self, await waiter.future, place)
         except asyncio.CancelledError:
-            if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
-                self.leave(sent=False)
+            if waiter.future.cancelled():
+                self._waiting.forget(waiter)
+            elif not waiter.future.exception():
+                self._left(waiter.future.result(), sent=False)
             raise
-        finally:
-            self._waiting -= 1
 
-    def leave(self, *, sent: bool) -> None:
-        """Take back an admission: its request was answered or lost, or never left."""
+    def _accepted(self, ticket: int) -> None:
+        now = self._now()
         self._in_flight -= 1
-        if not sent:
-            self._pacer.on_unsent()
-        if self._waiting:
-            self._wake()
+        self._pace.on_accepted(ticket, now, wanted=len(self._waiting) > 0)
+        self._look(now)
 
-    def on_accepted(self, sent_at: float) -> None:
-        """Pass on what `Admission.accepted` says."""
-        self._pacer.on_accepted(sent_at, _now(), wanted=self._waiting > 0)
+    def _refused(self, ticket: int, hint: float | None) -> None:
+        now = self._now()
+        self._in_flight -= 1
+        self._refusals += 1
+        jitter = self._random.uniform(0, _HINT_JITTER) if hint else 0.0
+        self._pace.on_refused(ticket, now, hint, jitter)
+        opens = self._pace.paused_until
+        self._waiting.tell(now, opens, lambda one: self._hopeless(now, one.deadline, one.patience))
+        self._look(now)
 
-    def on_refused(self, sent_at: float, hint: float | None) -> None:
-        """Pass on what `Admission.refused` says, and send away who cannot wait that long."""
-        now, before = _now(), self._pacer.paused_until
-        jittered = hint + self._random.uniform(0, _HINT_JITTER) if hint else hint
-        self._pacer.on_refused(sent_at, now, jittered)
-        if self._pacer.paused_until == before:
-            return
-        for waiter in (*self._returned, *self._arrived):
-            hopeless = self._hopeless(now, waiter.deadline, waiter.patience)
-            if hopeless and not waiter.future.done():
-                waiter.future.set_exception(hopeless)
+    def _left(self, ticket: int | None, *, sent: bool) -> None:
+        """Take back an admission, with the ticket that is not settled yet."""
+        now = self._now()
+        self._connected -= 1
+        if ticket is not None:
+            self._in_flight -= 1
+            if sent:
+                self._pace.on_lost(ticket, now)
+            else:
+                self._pace.on_unsent(ticket)
+        self._look(now)
 
     def _hopeless(
         self, now: float, deadline: float, patience: float, ahead: int = 0
     ) -> BandwidthError | None:
-        paused = self._pacer.paused_until - now
+        paused = self._pace.paused_until - now
         if paused > patience + _HINT_JITTER:
             return RateLimitError(
                 f"Bandwidth has closed this account's door for longer than the {patience:g} s "
@@ -158,43 +224,50 @@ class Limiter:
             return DeadlineExceededError(
                 "Bandwidth has closed this account's door until after the deadline", retry_after=paused
             )
-        if self._pacer.earliest(ahead) > deadline:
+        if self._pace.earliest(ahead) > deadline:
             return DeadlineExceededError(
                 f"with {ahead} requests before it, its turn comes after the deadline"
             )
         return None
 
-    def _is_open(self, now: float) -> bool:
-        return self._in_flight < self._connections and self._pacer.next_time() <= now
+    def _due(self, now: float) -> float:
+        """Return when the next one may be let in; infinity is after an answer that is still out."""
+        return self._pace.next_time(now, self._in_flight) if self._connected < self._connections else math.inf
 
-    def _next_in_line(self) -> _Waiter | None:
-        for queue in (self._returned, self._arrived):
-            while queue and queue[0].future.done():
-                queue.popleft()
-            if queue:
-                return queue[0]
-        return None
-
-    def _let_in(self, now: float) -> Admission:
+    def _let_in(self, now: float) -> int:
+        ticket = self._pace.on_send(now, self._in_flight)
         self._in_flight += 1
-        self._pacer.on_send(now)
-        return Admission(self, now)
+        self._connected += 1
+        return ticket
 
-    def _wake(self) -> None:
-        """Let in whoever is due, then set the timer for the next."""
+    def _look(self, now: float) -> None:
+        """Let in whoever is due, set the timer for the next, and tell who listens."""
+        while (waiter := self._waiting.first()) is not None:
+            due = self._due(now)
+            if due > now:
+                self._wake_later(due)
+                break
+            self._waiting.admit(waiter, self._let_in(now))
+        self._gauge.look(now)
+
+    def _wake_later(self, due: float) -> None:
+        if due == math.inf or (self._timer is not None and self._timer.when() <= due):
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        now = _now()
-        while (waiter := self._next_in_line()) is not None and self._is_open(now):
-            waiter.future.set_result(self._let_in(now))
-        if waiter is not None:
-            self._wake_later()
+        self._timer = self._bind().call_at(due, self._ring)
 
-    def _wake_later(self) -> None:
-        if self._timer is None and self._in_flight < self._connections:
-            self._timer = asyncio.get_running_loop().call_at(self._pacer.next_time(), self._wake)
+    def _ring(self) -> None:
+        self._timer = None
+        self._look(self._now())
 
+    def _now(self) -> float:
+        return self._bind().time()
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise ClientStateError("this limiter belongs to another event loop; make one for each")
+            self._loop = loop
+        return loop

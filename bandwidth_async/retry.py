@@ -76,6 +76,7 @@ class Trial:
     failures: int = 0
     refusals: int = 0
     paced: bool = True  # a refusal is waited for at the limiter
+    place: int | None = None  # in the order of arrival there, once it was refused
     resent: bool = False  # after a connection that was found dead
     free: bool = False  # the last failure calls for no pause of its own
     ambiguous: bool = False

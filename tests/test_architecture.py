@@ -30,6 +30,8 @@ FLOORS = {
     "wire": 2,
     "credentials": 2,
     "pacing": 2,
+    "gauge": 2,
+    "waiting": 2,
     "retry": 2,
     "teardown": 2,
     "environment": 3,

@@ -32,6 +32,7 @@ from bandwidth_async.errors import (
     ServerError,
     TransportError,
 )
+from bandwidth_async.limiter import Limiter
 from bandwidth_async.models import ConferenceStatus, UpdateConference
 from bandwidth_async.pacing import RateLimit
 from bandwidth_async.retry import RetryPolicy, Trial
@@ -121,7 +122,7 @@ async def channel_of(**settings: Any) -> AsyncIterator[Channel]:
         "credentials": ClientCredentials("me", SECRET),
         "voice_url": URL(VOICE),
         "api_url": URL(API),
-        "rate_limit": RateLimit(1000, 1000),
+        "limiter": Limiter(RateLimit(1000, 1000), Random(5)),
         "token_options": OPTIONS,
         "session": None,
         "proxy": None,
@@ -450,7 +451,7 @@ async def test_a_refusal_holds_up_everybody(bandwidth: Bandwidth) -> None:
     """One 429 with a hint: the other ninety-nine wait too, and nobody is refused again."""
     bandwidth.answers = [status(429, Retry_After="5")]
     bandwidth.latency = 0.1
-    async with channel_of(rate_limit=RateLimit(10)) as channel:
+    async with channel_of(limiter=Limiter(RateLimit(10), Random(5))) as channel:
         results = await end_many(channel, 100)
         assert sum(result.attempts for result in results if isinstance(result, Trial)) == 101
     late = [moment for moment, _ in bandwidth.asked if moment > 0.5]
@@ -568,7 +569,7 @@ def test_another_event_loop() -> None:
         credentials=ClientCredentials("me", SECRET),
         voice_url=URL(VOICE),
         api_url=URL(API),
-        rate_limit=None,
+        limiter=Limiter(),
         token_options=OPTIONS,
         session=None,
         proxy=None,

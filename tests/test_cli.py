@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -154,6 +155,8 @@ def test_bad_lines_are_all_told_and_nothing_is_sent(
         (["end", "conf-1", "--output", "/nowhere/out"], "cannot write to /nowhere/out: No such file"),
         (["end", "conf-1", "--max", "0"], "more than --max 0"),
         (["end", "conf-1", "--rate", "0"], "requests per second above 0"),
+        (["end", "conf-1", "--start-rate", "0"], "requests per second above 0"),
+        (["end", "conf-1", "--rate", "5", "--start-rate", "5"], "give one of them"),
         (["end", "conf-1", "--deadline", "soon"], "'soon' is not a duration"),
         (["end", "conf-1", "--deadline", "0s"], "is no time at all"),
         (["end", "--all-active", "--created-before", "yesterday"], "'yesterday' is not a time"),
@@ -366,6 +369,26 @@ def test_a_full_disk_is_a_sentence(sandbox: Sandbox, arguments: list[str]) -> No
     assert "No space left on device" in process.stderr
     assert "report" not in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_the_limit_that_was_found_is_told_and_can_be_begun_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The summary names it with the option of the next run; who met no limit has found none."""
+    with served(conferences=90, quota="token-bucket:rate=100,burst=5") as stand_in:
+        use(stand_in, monkeypatch)
+        assert main(["end", *stand_in.conference_ids[:80], "--start-rate", "1000"]) == 0
+        told = re.search(
+            r"seems to be about (\d+) requests a second; --start-rate (\d+) begins there",
+            capsys.readouterr().err,
+        )
+        assert told
+        quota, start = map(int, told.groups())
+        assert start == pytest.approx(0.98 * quota, abs=1)
+        time.sleep(0.1)  # the bucket fills
+        assert main(["end", *stand_in.conference_ids[80:84], "--start-rate", str(start)]) == 0
+        assert main(["end", *stand_in.conference_ids[:10], "--rate", "1000"]) == 3  # they have ended
+        assert "seems to be" not in capsys.readouterr().err
 
 
 def test_a_wrong_account_stops_the_run(

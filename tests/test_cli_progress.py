@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from bandwidth_async.cli.progress import Bar, Lines, display
+from bandwidth_async.cli.progress import Bar, Lines, display, figure
+from bandwidth_async.gauge import Paused, RateChanged
 from bandwidth_async.teardown import OutcomeKind, Report
 
 HALF = Report(counts=Counter({OutcomeKind.ENDED: 499, OutcomeKind.UNKNOWN: 1}))
@@ -55,3 +56,44 @@ def test_a_pipe_gets_a_line_now_and_then(
         "10 of 1,000 (1%), 2/s, 1 unknown",
         "500 of 1,000 (50%), 98/s, 1 unknown",
     ]
+
+
+def test_the_bar_shows_the_limit_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they come, without waiting for the next outcome."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    with display(1000) as shown:
+        shown.hear(RateChanged(20.0, None))
+        shown.hear(RateChanged(194.0, 198.2))
+        shown.hear(Paused(12.0, hinted=True))
+    assert "limit 198/s, paused 12 s by the server" in terminal.getvalue()
+
+
+def test_lines_tell_the_limit_and_long_pauses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long pause gets a line of its own, a short one is in the next line, a tiny one in none."""
+    clock = iter([0.0, 4.0, 5.0, 7.0, 10.0])
+    monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
+    with display(1000) as shown:
+        shown.hear(RateChanged(194.0, 198.2))
+        shown.hear(Paused(0.1, hinted=False))
+        shown.hear(Paused(2.0, hinted=False))
+        shown.update(Report(counts=Counter({OutcomeKind.ENDED: 10})))
+        shown.hear(Paused(12.0, hinted=True))
+        shown.update(HALF)
+    assert capsys.readouterr().err.splitlines() == [
+        "10 of 1,000 (1%), 2/s, limit 198/s, paused 1 s after a refusal",
+        "paused 12 s by the server",
+        "500 of 1,000 (50%), 98/s, limit 198/s, paused 9 s by the server, 1 unknown",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0.519, "0.52"), (4.84, "4.8"), (9.97, "10"), (198.4, "198"), (1000.0, "1,000")]
+)
+def test_a_rate_as_a_person_reads_it(rate: float, text: str) -> None:
+    """Two places that count, and no more."""
+    assert figure(rate) == text

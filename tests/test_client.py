@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,8 +17,9 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aioresponses import aioresponses
+from aioresponses import CallbackResult, aioresponses
 from attrs import define, field, frozen
+from yarl import URL
 
 from bandwidth_async import (
     APIError,
@@ -32,10 +34,12 @@ from bandwidth_async import (
     ConfigurationError,
     ConflictError,
     DeadlineExceededError,
+    Limiter,
     MissingCredentialsError,
     NotFoundError,
     Outcome,
     OutcomeKind,
+    Paused,
     RateLimit,
     RateLimitError,
     RetryPolicy,
@@ -980,3 +984,83 @@ async def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records
     for record in caplog.records:
         assert SECRET not in f"{record.getMessage()} {record.args} {record.exc_text}"
+
+
+# The limiter
+
+
+@pytest.mark.looptime(noop_cycles=5)
+async def test_a_single_call_in_the_middle_of_a_run(mocked: aioresponses) -> None:
+    """Ten thousand ids at 50 a second: a single call is on its way within three send intervals."""
+    sent: dict[str, float] = {}
+
+    async def answer(url: URL, **_: Any) -> CallbackResult:
+        sent[url.name] = now()
+        await asyncio.sleep(0.2)
+        return CallbackResult(status=204)
+
+    mocked.post(re.compile(r"https://voice\.bandwidth\.com/.*"), callback=answer, repeat=True)
+    stop = Stop()
+    async with VoiceClient(
+        account_id=ACCOUNT, credentials=BasicCredentials("me", SECRET), rate_limit=RateLimit.fixed(50)
+    ) as client:
+        run = asyncio.create_task(client.end_conferences((f"bulk-{n}" for n in range(10_000)), stop=stop))
+        waits = []
+        for number in range(20):
+            await asyncio.sleep(1 + number / 997)
+            came = now()
+            await client.end_conference(f"single-{number}")
+            waits.append(sent[f"single-{number}"] - came)
+        stop.request()
+        report = await run
+    assert max(waits) <= 3 / 50
+    assert report.counts[OutcomeKind.ENDED] == pytest.approx(50 * 24 - 20, abs=20)
+    assert report.total == 10_000
+
+
+@virtual_time
+async def test_two_clients_of_one_account_share_a_limiter() -> None:
+    """Together they keep to the rate that one of them was given."""
+    ids = [f"conf-{number}" for number in range(10)]
+    async with (
+        world(*ids, rate_limit=RateLimit.fixed(10)) as (bandwidth, client),
+        client_of(bandwidth, rate_limit=None, limiter=client.limiter) as other,
+    ):
+        assert other.limiter is client.limiter
+        assert other.rate == 10
+        await asyncio.gather(client.end_conferences(ids[:5]), other.end_conferences(ids[5:]))
+    assert max(bandwidth.moments) - min(bandwidth.moments) == about(0.9, abs=0.05)
+
+
+@pytest.mark.parametrize("twice", [{"rate_limit": RateLimit()}, {"on_pace": print}])
+def test_a_limiter_that_is_passed_in_has_its_settings(twice: dict[str, Any]) -> None:
+    """What would be ignored is refused."""
+    with pytest.raises(ConfigurationError, match="has its rate limit already"):
+        VoiceClient(
+            account_id=ACCOUNT, credentials=BasicCredentials("me", SECRET), limiter=Limiter(), **twice
+        )
+
+
+@virtual_time
+async def test_a_client_tells_its_pace() -> None:
+    """An operator hears of a pause when it begins, and can look at any time."""
+    heard: list[object] = []
+    async with world("conf-1", on_pace=heard.append) as (bandwidth, client):
+        bandwidth.posts = [reply(429, Retry_After="12")]
+        call = asyncio.create_task(client.end_conference("conf-1"))
+        await asyncio.sleep(5)
+        seen = client.limiter.snapshot()
+        await call
+    assert heard == [Paused(about(12.0, abs=0.05), hinted=True)]
+    assert (seen.paused_for, seen.pause_reason) == (about(7.0, abs=0.05), "hint")
+    assert (seen.waiting_interactive, seen.waiting_bulk, seen.refusals) == (1, 0, 1)
+
+
+@virtual_time
+async def test_a_refused_id_of_a_run_comes_first_again() -> None:
+    """It keeps its place among those of the run."""
+    ids = [f"conf-{number}" for number in range(30)]
+    async with world(*ids, rate_limit=RateLimit.fixed(10)) as (bandwidth, client):
+        bandwidth.posts = [reply(204), reply(429, Retry_After="1")]
+        await client.end_conferences(ids)
+    assert [name for _, name in bandwidth.log] == [*ids[:2], ids[1], *ids[2:]]

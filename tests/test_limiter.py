@@ -9,8 +9,16 @@ from random import Random
 from typing import Any
 
 import pytest
+from attrs import define, field
 
-from bandwidth_async.errors import BandwidthError, DeadlineExceededError, RateLimitError
+from bandwidth_async.errors import (
+    BandwidthError,
+    ClientStateError,
+    ConfigurationError,
+    DeadlineExceededError,
+    RateLimitError,
+)
+from bandwidth_async.gauge import LimiterSnapshot, PaceEvent, Paused, RateChanged
 from bandwidth_async.limiter import Admission, Limiter
 from bandwidth_async.pacing import RateLimit
 
@@ -18,7 +26,7 @@ LATENESS = 0.004  # seconds that an even pacer may be early
 HINT_JITTER = 0.02  # seconds, at most, on top of a hint
 TICK = 1e-5  # seconds within which two moments of virtual time are the same
 
-virtual_time = pytest.mark.looptime(noop_cycles=2)  # no sockets here, so the clock need not wait for any
+virtual_time = pytest.mark.looptime(noop_cycles=5)
 
 
 def now() -> float:
@@ -26,9 +34,70 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def about(moment: float) -> Any:
+    """Return what equals any number near ``moment``."""
+    return pytest.approx(moment, abs=TICK)
+
+
 def limiter_of(rate: float | None = None, burst: int = 1) -> Limiter:
     """Return a limiter with a fixed random."""
     return Limiter(RateLimit(rate, burst) if rate else None, Random(7))
+
+
+@define
+class Law:
+    """A pace that does as it is told, and holds the limiter to its side of the bargain."""
+
+    rate: float = 10.0
+    quota: float | None = None
+    paused_until: float = -math.inf
+    pause_hinted: bool = False
+    due: float = -math.inf
+    asked: int = 0
+    out: set[int] = field(factory=set)
+    settled: list[tuple[str, int]] = field(factory=list)
+    sent: int = 0
+
+    def next_time(self, now: float, in_flight: int) -> float:
+        """Give what was told."""
+        self.asked += 1
+        assert in_flight == len(self.out)
+        return max(self.due, self.paused_until)
+
+    def earliest(self, ahead: int) -> float:
+        """Promise nothing."""
+        return -math.inf
+
+    def on_send(self, now: float, in_flight: int) -> int:
+        """Give tickets in order, and space them evenly."""
+        assert self.next_time(now, in_flight) <= now
+        self.sent += 1
+        self.out.add(self.sent)
+        self.due = max(self.due, now) + 1 / self.rate
+        return self.sent
+
+    def on_unsent(self, ticket: int) -> None:
+        """Give the place back."""
+        self._settle("unsent", ticket)
+        self.due -= 1 / self.rate
+
+    def on_accepted(self, ticket: int, now: float, *, wanted: bool) -> None:
+        """Remember it."""
+        self._settle("accepted, others wait" if wanted else "accepted", ticket)
+
+    def on_refused(self, ticket: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
+        """Pause for the hint."""
+        self._settle("refused", ticket)
+        self.paused_until = max(self.paused_until, now + (hint or 0.1))
+        self.pause_hinted = hint is not None
+
+    def on_lost(self, ticket: int, now: float) -> None:
+        """Remember it."""
+        self._settle("lost", ticket)
+
+    def _settle(self, how: str, ticket: int) -> None:
+        self.out.remove(ticket)  # a KeyError if it was settled before
+        self.settled.append((how, ticket))
 
 
 class Queue:
@@ -128,13 +197,15 @@ async def test_nobody_overtakes_those_who_wait() -> None:
 
 @virtual_time
 async def test_who_was_refused_comes_first_again() -> None:
-    """A returning request goes before all that were never refused, behind those that returned before."""
-    queue = Queue(limiter_of(10))
+    """It goes before all that were never refused; of several, the one that arrived first is first."""
+    limiter = limiter_of(10)
+    first, second = await limiter.admit(), await limiter.admit(bulk=True)
+    queue = Queue(limiter)
     await queue.join("a", "b", "c", "d")
-    await queue.join("back1", returning=True)
-    await queue.join("back2", returning=True)
+    await queue.join("back2", place=second.place)
+    await queue.join("back1", place=first.place)
     await queue.finish()
-    assert queue.order == ["a", "back1", "back2", "b", "c", "d"]
+    assert queue.order == ["back1", "back2", "a", "b", "c", "d"]
 
 
 @virtual_time
@@ -200,7 +271,7 @@ async def test_who_cannot_wait_that_long_is_told_at_once(queued: bool) -> None:
     async def all_join() -> None:
         await queue.join("hurried", deadline=5.0)
         await queue.join("impatient", patience=20.0)
-        await queue.join("back in a hurry", returning=True, deadline=29.9)
+        await queue.join("back in a hurry", place=admission.place, deadline=29.9)
         await queue.join("patient", deadline=31.0, patience=31.0)
         await queue.join("endless")
 
@@ -347,29 +418,15 @@ async def test_ten_thousand_waiters() -> None:
 
 
 @virtual_time
-async def test_the_rate_is_sought_by_the_answers() -> None:
-    """Accepted requests raise a rate that was not given, as long as others wait; a refusal cuts it."""
-    limiter = limiter_of()
-    queue = Queue(limiter)
-    assert limiter.rate == 20.0
-    await queue.join(*map(str, range(40)))
-    await asyncio.sleep(1.0)
-    for admission in list(queue.admissions):
-        admission.accepted()
-    assert limiter.rate == pytest.approx(40.0)
-    await queue.limiter.admit()
-    queue.admissions[-1].refused(None)
-    await queue.finish()
-    assert limiter.rate == pytest.approx(30.0)
-
-
-@virtual_time
 async def test_silence_teaches_nothing() -> None:
     """A request without an answer changes neither rate nor door, but it was in flight while it lasted."""
     limiter = limiter_of()
-    with await limiter.admit():
-        assert repr(limiter) == "<Limiter 20/s, 0 waiting, 1 in flight>"
-    assert repr(limiter) == "<Limiter 20/s, 0 waiting, 0 in flight>"
+    before = limiter.rate
+    with await limiter.admit() as admission:
+        admission.sending()
+        assert limiter.snapshot().in_flight == 1
+    assert limiter.snapshot().in_flight == 0
+    assert limiter.rate == before
     await asyncio.sleep(1)
     await limiter.admit()
     assert now() == 1.0
@@ -393,10 +450,10 @@ async def test_an_error_inside_ends_the_flight() -> None:
     ways: list[Coroutine[Any, Any, None]] = [fail(), asyncio.wait_for(hang(), 1.0)]
     results = await asyncio.gather(*ways, return_exceptions=True)
     assert [type(result) for result in results] == [RuntimeError, TimeoutError]
-    assert repr(limiter) == "<Limiter 10/s, 0 waiting, 0 in flight>"
+    assert limiter.snapshot().in_flight == 0
     with await limiter.admit() as admission:
         admission.sending()
-        assert repr(limiter) == "<Limiter 10/s, 0 waiting, 1 in flight>"
+        assert limiter.snapshot().in_flight == 1
 
 
 @virtual_time
@@ -452,3 +509,334 @@ async def test_the_longest_allowed_hint_is_obeyed() -> None:
     with await limiter.admit(patience=900.0) as admission:
         admission.sending()
     assert asyncio.get_running_loop().time() == pytest.approx(900.0, abs=0.03)
+
+
+# Two classes
+
+
+@virtual_time
+async def test_single_calls_go_first_and_runs_have_their_share() -> None:
+    """While both wait, three interactive ones go before each bulk one; alone, each has all."""
+    queue = Queue(limiter_of(10))
+    await queue.join(*(f"b{number}" for number in range(5)), bulk=True)
+    await queue.join(*(f"i{number}" for number in range(8)))
+    await queue.finish()
+    assert " ".join(queue.order) == "b0 i0 i1 i2 b1 i3 i4 i5 b2 i6 i7 b3 b4"
+
+
+@virtual_time
+async def test_a_steady_stream_of_single_calls_does_not_starve_a_run() -> None:
+    """Twice as many interactive calls as the rate: of every four admissions, one is the run's."""
+    queue = Queue(limiter_of(10))
+    await queue.join(*(f"b{number}" for number in range(100)), bulk=True)
+    for number in range(200):
+        await queue.join(f"i{number}")
+        await asyncio.sleep(0.05)
+    first = queue.order[:100]
+    shares = [sum(name.startswith("b") for name in first[at : at + 4]) for at in range(4, 96, 4)]
+    assert shares == [1] * 23
+    for task in queue.tasks.values():
+        task.cancel()
+    await queue.finish()
+
+
+@virtual_time
+async def test_a_single_call_overtakes_ten_thousand() -> None:
+    """It is admitted within three send intervals, whenever it comes."""
+    limiter = limiter_of(50)
+    run = Queue(limiter)
+    await run.join(*map(str, range(10_000)), bulk=True)
+    waits = []
+    for number in range(50):
+        await asyncio.sleep(0.1 + number / 997)
+        came = now()
+        await limiter.admit()
+        waits.append(now() - came)
+    assert max(waits) <= 3 / 50
+    for task in run.tasks.values():
+        task.cancel()
+    await run.finish()
+
+
+@virtual_time
+async def test_who_was_refused_stays_in_its_class() -> None:
+    """A refused request of a run is the first of the runs, not of all."""
+    limiter = limiter_of(10)
+    refused = await limiter.admit(bulk=True)
+    queue = Queue(limiter)
+    await queue.join("b0", "b1", bulk=True)
+    await queue.join("back", bulk=True, place=refused.place)
+    await queue.join("i0", "i1")
+    await queue.finish()
+    assert queue.order == ["i0", "i1", "back", "b0", "b1"]
+
+
+@virtual_time
+async def test_ten_thousand_waiters_cost_no_more_than_ten() -> None:
+    """The pace is asked a few times for each admission, however many wait and give up."""
+    asked = []
+    for size in (10, 10_000):
+        law = Law(rate=1000.0)
+        queue = Queue(Limiter(pace=law))
+        await queue.join(*map(str, range(size)))
+        for number in range(0, size, 2):
+            queue.tasks[str(number)].cancel()
+        await queue.finish()
+        assert law.sent == len(queue.entered) == size // 2 + 1
+        asked.append(law.asked / size)
+    assert asked[1] <= asked[0] + 1 <= 5
+
+
+# The bargain with the pace
+
+
+async def one_request(limiter: Limiter, answer: str, latency: float) -> None:
+    """Send a request that is answered so."""
+    with await limiter.admit() as admission:
+        if answer == "unsent":
+            return
+        admission.sending()
+        await asyncio.sleep(latency)
+        if answer == "accepted":
+            admission.accepted()
+        elif answer == "refused":
+            admission.refused(None)
+
+
+@pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
+@virtual_time
+async def test_every_request_is_settled_once(answer: str) -> None:
+    """Whatever becomes of it, its ticket comes back, and the in-flight count with it."""
+    law = Law(rate=1000)
+    limiter = Limiter(pace=law)
+    for ticket in range(1, 4):
+        await one_request(limiter, answer, 0.01)
+        assert law.settled[-1] == (answer, ticket)
+    assert law.out == set()
+
+
+@virtual_time
+async def test_what_comes_after_the_answer_changes_nothing() -> None:
+    """The first word counts: a status that is told again is the same answer."""
+    law = Law()
+    with await Limiter(pace=law).admit() as admission:
+        admission.sending()
+        admission.accepted()
+        admission.refused(3.0)
+        admission.accepted()
+    assert law.settled == [("accepted", 1)]
+
+
+@pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
+@virtual_time
+async def test_a_pace_that_waits_for_an_answer_is_asked_when_it_comes(answer: str) -> None:
+    """Without a due time there is no timer: the answer wakes the queue."""
+
+    class OneAtATime(Law):
+        def next_time(self, now: float, in_flight: int) -> float:
+            return math.inf if in_flight else super().next_time(now, in_flight)
+
+    limiter = Limiter(pace=OneAtATime(rate=1000))
+    await asyncio.gather(one_request(limiter, answer, 2.0), *(one_request(limiter, "lost", 1) for _ in "ab"))
+    assert now() == pytest.approx(
+        2.0 + (0 if answer == "unsent" else 2.0) + (0.1 if answer == "refused" else 0), abs=0.01
+    )
+
+
+@virtual_time
+async def test_a_moment_that_comes_nearer_is_kept() -> None:
+    """An answer that raises the rate wakes those who wait for a later timer."""
+    law = Law(rate=0.01)
+    queue = Queue(Limiter(pace=law))
+    await queue.join("a", "b")
+    assert law.due == 100.0
+    await asyncio.sleep(3)
+    law.due = 5.0
+    queue.admissions[0].accepted()
+    await queue.finish()
+    assert queue.entered == {"a": 0.0, "b": pytest.approx(5.0, abs=TICK)}
+
+
+@virtual_time
+async def test_a_moment_that_goes_away_is_waited_for_in_one_sleep() -> None:
+    """A timer that rings too early is set anew once: nobody passes and nothing turns in circles."""
+    law = Law(rate=1.0)
+    queue = Queue(Limiter(pace=law))
+    await queue.join("a", "b")
+    law.due = 1000.0
+    queue.admissions[0].accepted()
+    before = law.asked
+    await queue.finish()
+    assert queue.entered == {"a": 0.0, "b": pytest.approx(1000.0, abs=TICK)}
+    assert law.asked - before <= 5
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+@pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
+@pytest.mark.parametrize("step", range(14))
+@virtual_time
+async def test_a_cancellation_at_every_step(step: int, answer: str, bulk: bool) -> None:
+    """Of six requests one is cancelled after ``step`` turns of the loop: five arrive, all are settled."""
+    law = Law(rate=1e9)
+    limiter = Limiter(pace=law, connections=2)
+    done = []
+
+    async def request(number: int) -> None:
+        with await limiter.admit(bulk=bulk) as admission:
+            await asyncio.sleep(0)
+            if answer == "unsent":
+                done.append(number)
+                return
+            admission.sending()
+            await asyncio.sleep(0)
+            if answer == "accepted":
+                admission.accepted()
+            elif answer == "refused":
+                admission.refused(1e-9)
+            done.append(number)
+            await asyncio.sleep(0)
+
+    for who in range(6):
+        done.clear()
+        tasks = [asyncio.create_task(request(number)) for number in range(6)]
+        for _ in range(step):
+            await asyncio.sleep(0)
+        tasks[who].cancel()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert set(range(6)) - {who} <= set(done)
+        assert law.out == set()
+        seen = limiter.snapshot()
+        assert (seen.in_flight, seen.waiting_interactive, seen.waiting_bulk) == (0, 0, 0)
+
+
+def test_another_event_loop() -> None:
+    """Its timer would never ring there, so it says so."""
+    limiter = limiter_of(10)
+
+    async def use() -> None:
+        await limiter.admit()
+
+    asyncio.run(use())
+    with pytest.raises(ClientStateError, match="another event loop"):
+        asyncio.run(use())
+
+
+# Seen from outside
+
+
+@virtual_time
+async def test_a_snapshot() -> None:
+    """All that an operator asks, at one moment."""
+    law = Law(rate=2.0, quota=2.1)
+    limiter = Limiter(pace=law)
+    unused = limiter.snapshot()
+    assert unused == LimiterSnapshot(
+        rate=2.0,
+        quota=2.1,
+        paused_for=0.0,
+        pause_reason=None,
+        waiting_interactive=0,
+        waiting_bulk=0,
+        in_flight=0,
+        refusals=0,
+    )
+    queue = Queue(limiter)
+    await queue.join("in", "i")
+    await queue.join("b0", "b1", bulk=True)
+    queue.admissions[0].refused(12.0)
+    await asyncio.sleep(2)
+    assert limiter.snapshot() == LimiterSnapshot(
+        rate=2.0,
+        quota=2.1,
+        paused_for=about(10.0),
+        pause_reason="hint",
+        waiting_interactive=1,
+        waiting_bulk=2,
+        in_flight=0,
+        refusals=1,
+    )
+    assert repr(limiter) == (
+        "<Limiter 2/s of about 2.1/s, paused 10 s (hint), 1 interactive and 2 bulk waiting, "
+        "0 in flight, 1 refused>"
+    )
+    await queue.finish()
+    queue.admissions[1].refused(None)
+    assert limiter.snapshot().pause_reason == "refused"
+
+
+@virtual_time
+async def test_events_come_when_something_changes() -> None:
+    """A rate that moves by 1 % is no news, nor is a pause that another refusal makes a bit longer."""
+    law, heard = Law(rate=1000.0), list[PaceEvent]()
+    limiter = Limiter(pace=law, on_pace=heard.append)
+    admissions = [await limiter.admit() for _ in range(6)]
+    law.rate = 1009.0
+    admissions[0].accepted()
+    assert heard == []
+    law.rate = 1011.0
+    admissions[1].accepted()
+    law.quota = 1500.0
+    admissions[2].accepted()
+    admissions[3].refused(10.0)
+    came = now()
+    await asyncio.sleep(0.5)
+    admissions[4].refused(10.0)
+    admissions[5].refused(60.0)
+    assert heard == [
+        RateChanged(1011.0, None),
+        RateChanged(1011.0, 1500.0),
+        Paused(about(10.0), hinted=True),
+        Paused(about(60.0), hinted=True),
+    ]
+    assert now() == pytest.approx(came + 0.5)
+
+
+@virtual_time
+async def test_a_pause_that_was_shortened_may_grow_again() -> None:
+    """What counts is how long the door is shut by now, not the longest that was ever told."""
+    law, heard = Law(rate=1000.0), list[PaceEvent]()
+    limiter = Limiter(pace=law, on_pace=heard.append)
+    admissions = [await limiter.admit() for _ in range(3)]
+    admissions[0].refused(60.0)
+    law.paused_until = now() + 5.0
+    admissions[1].accepted()
+    admissions[2].refused(30.0)
+    assert heard == [Paused(about(60.0), hinted=True), Paused(about(30.0), hinted=True)]
+
+
+@virtual_time
+async def test_who_listens_for_a_while_hears_for_a_while() -> None:
+    """And is told of nothing that happened before or after."""
+    heard: list[PaceEvent] = []
+    limiter = Limiter(pace=Law(rate=1000.0))
+    with limiter.listening(heard.append):
+        (await limiter.admit()).refused(5.0)
+    (await limiter.admit()).refused(7.0)
+    assert heard == [Paused(about(5.0), hinted=True)]
+
+
+@virtual_time
+async def test_a_listener_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the others are told and let in all the same."""
+    heard: list[PaceEvent] = []
+
+    def fail(event: PaceEvent) -> None:
+        raise RuntimeError(f"no time for {event}")
+
+    limiter = Limiter(pace=Law(), on_pace=fail)
+    with limiter.listening(heard.append):
+        (await limiter.admit()).refused(5.0)
+        await limiter.admit()
+    assert now() == pytest.approx(5.0, abs=TICK)
+    assert len(heard) == 1
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_a_listener_is_a_plain_function() -> None:
+    """One that would have to be awaited is refused at once, not forgotten silently."""
+
+    async def hear(_: PaceEvent) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="a plain function"):
+        Limiter(on_pace=hear)

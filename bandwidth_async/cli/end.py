@@ -37,6 +37,12 @@ ASK_ABOVE = 100  # ids; more than that are not ended without a yes
 @selection
 @click.option("--rate", type=float, metavar="R", help="Requests per second at most. [default: found out]")
 @click.option(
+    "--start-rate",
+    type=float,
+    metavar="R",
+    help="Find the rate out, but begin with R requests per second: the summary of an earlier run tells it.",
+)
+@click.option(
     "--concurrency",
     type=click.IntRange(min=1),
     default=DEFAULT_CONCURRENCY,
@@ -70,6 +76,7 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     sources: tuple[str, ...],
     all_active: bool,
     rate: float | None,
+    start_rate: float | None,
     concurrency: int,
     deadline: float | None,
     dry_run: bool,
@@ -94,11 +101,12 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     bandwidth-async list --active --format jsonl | bandwidth-async end --from - --yes
     """
     started = time.monotonic()
+    limit = _limit(rate, start_rate)
     items: list[str | Conference]
     if all_active:
         if ids or sources:
             raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
-        items = list(asyncio.run(_listed_as_active(chosen, rate, deadline)))
+        items = list(asyncio.run(_listed_as_active(chosen, limit, deadline)))
     else:
         if any(chosen.values()):
             raise click.UsageError("--name, --created-before and --created-after go with --all-active")
@@ -109,7 +117,7 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         raise click.UsageError(f"{output} is the input; choose another --output")
     if dry_run:
         return _show(items, form, output, force=force)
-    client = _client(rate)
+    client = VoiceClient.from_env(rate_limit=limit)
     if not items:
         print("there are no conferences to end", file=sys.stderr)
         return exits.Exit.OK
@@ -152,10 +160,13 @@ def _given(ids: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, None]:
 
 
 async def _listed_as_active(
-    chosen: dict[str, Any], rate: float | None, deadline: float | None
+    chosen: dict[str, Any], limit: RateLimit, deadline: float | None
 ) -> list[Conference]:
     try:
-        async with asyncio.timeout(deadline), _client(rate, deadline=math.inf) as client:
+        async with (
+            asyncio.timeout(deadline),
+            VoiceClient.from_env(rate_limit=limit, deadline=math.inf) as client,
+        ):
             listing = client.list_conferences(
                 name=chosen["name"],
                 min_created_time=chosen["created_after"],
@@ -168,8 +179,14 @@ async def _listed_as_active(
         raise DeadlineExceededError("the deadline came during the listing; nothing was ended") from None
 
 
-def _client(rate: float | None, **settings: Any) -> VoiceClient:
-    return VoiceClient.from_env(rate_limit=None if rate is None else RateLimit(rate), **settings)
+def _limit(rate: float | None, start: float | None) -> RateLimit:
+    if rate is None:
+        return RateLimit.adaptive(start=start)
+    if start is not None:
+        raise click.UsageError(
+            "--rate is kept to, --start-rate is where finding out begins: give one of them"
+        )
+    return RateLimit.fixed(rate)
 
 
 def _same_file(output: Path, source: str) -> bool:

@@ -11,7 +11,7 @@ import click
 from attrs import frozen
 
 from bandwidth_async.cli import exits, records
-from bandwidth_async.cli.progress import display
+from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.errors import BandwidthError, DeadlineExceededError, PermissionDeniedError
 from bandwidth_async.teardown import GRACE, OutcomeKind, Stop
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bandwidth_async.models import Conference
     from bandwidth_async.teardown import Outcome, Report
 
+_BEGIN_AT = 0.98  # of the limit that a run found: a start above it would begin with a refusal
 _UNREMARKABLE = (OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_ATTEMPTED)
 
 
@@ -42,7 +43,11 @@ class Job:
 async def carry_out(client: VoiceClient, job: Job) -> int:
     """End the conferences of a job and return the exit code."""
     stop = Stop()
-    with display(len(job.items)) as shown, _signals(stop, shown) as came:
+    with (
+        display(len(job.items)) as shown,
+        _signals(stop, shown) as came,
+        client.limiter.listening(shown.hear),
+    ):
         sink = _Sink(job, shown, stop)
         async with (
             client,
@@ -54,7 +59,9 @@ async def carry_out(client: VoiceClient, job: Job) -> int:
                 sink.put(outcome)
                 shown.update(outcomes.report)
     report = outcomes.report
-    print(_summary(report, client.account_id), file=job.summary_to, flush=True)
+    seen = client.limiter.snapshot()
+    quota = seen.quota if seen.refusals else None  # nobody has met a limit before the first refusal
+    print(_summary(report, client.account_id, quota), file=job.summary_to, flush=True)
     if sink.fault:
         raise click.ClickException(f"the outcomes could not all be written: {sink.fault}")
     return exits.exit_for_run(report, strict=job.strict, stopped_by=came[0] if came else None)
@@ -110,15 +117,26 @@ def _signals(stop: Stop, shown: Display) -> Iterator[list[signal.Signals]]:
             loop.remove_signal_handler(number)
 
 
-def _summary(report: Report, account_id: str) -> str:
+def _summary(report: Report, account_id: str, quota: float | None) -> str:
     noun = "conference" if report.total == 1 else "conferences"
     counts = ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in OutcomeKind if report.counts[kind])
     lines = [
         f"{report.total:,} {noun} in {report.elapsed:.1f} s: {counts}",
         f"{report.attempts:,} requests, {report.rate:,.0f} conferences a second",
     ]
+    if quota is not None:
+        lines.append(_found(quota))
     if report.stopped:
         lines.append(f"stopped early: {report.stopped}")
     if report.nothing_found or isinstance(report.stopped, PermissionDeniedError):
         lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?")
     return "\n".join(lines)
+
+
+def _found(quota: float) -> str:
+    """Say what the server seems to allow, and how the next run can begin there."""
+    start = _BEGIN_AT * quota
+    return (
+        f"the server's limit seems to be about {figure(quota)} requests a second; "
+        f"--start-rate {figure(start).replace(',', '')} begins there"
+    )

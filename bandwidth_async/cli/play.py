@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bandwidth_async.cli import exits
-from bandwidth_async.cli.progress import display
+from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.credentials import ClientCredentials
 from bandwidth_async.sandbox import Sandbox
@@ -93,6 +93,7 @@ async def _demo(conferences: int, seed: int) -> int:
     async with Sandbox(
         conferences=conferences,
         quota="token-bucket:rate=200,burst=20",
+        hint="reset-ms",
         latency="20-80ms",
         faults="503=1%,reset=1%",
         seed=seed,
@@ -104,17 +105,19 @@ async def _demo(conferences: int, seed: int) -> int:
             voice_url=stand_in.url,
             api_url=stand_in.url,
         ) as client:
-            with display(conferences) as shown:
+            with display(conferences) as shown, client.limiter.listening(shown.hear):
                 async with client.ending_conferences(stand_in.conference_ids) as stream:
                     async for outcome in stream:
                         outcomes[outcome.conference_id] = outcome
                         shown.update(stream.report)
-        report, truth = stream.report, stand_in.truth()
+        report, truth, seen = stream.report, stand_in.truth(), client.limiter.snapshot()
     ended = {key for key, fact in truth["conferences"].items() if fact["ended_at"]}
     said = {key for key, outcome in outcomes.items() if outcome.kind in _ENDED}
     refused = sum(count.get("429", 0) for count in truth["requests"].values())
     print(f"the client says:  {len(said):,} of {conferences:,} ended, in {report.elapsed:.1f} s")
     print(f"the sandbox says: {len(ended):,} ended, {refused:,} requests refused (429)")
+    if seen.quota is not None:
+        print(f"the client found out that about {figure(seen.quota)} requests a second are allowed")
     wrong = len(said ^ ended)
     print("they agree, id by id" if not wrong else f"they disagree about {wrong:,} conferences")
     return exits.Exit.OK if not wrong and len(said) == conferences else exits.Exit.GENERAL

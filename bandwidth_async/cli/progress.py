@@ -1,7 +1,8 @@
-"""How far a run is: a bar with rate and time left on a terminal, plain lines anywhere else."""
+"""How far a run is: a bar with rate, limit and time left on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING, Protocol, Self
@@ -19,14 +20,17 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from bandwidth_async.gauge import Paused
 from bandwidth_async.teardown import OutcomeKind
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from bandwidth_async.gauge import PaceEvent
     from bandwidth_async.teardown import Report
 
 _LINE_EVERY = 5.0  # seconds between plain lines
+_WORTH_SAYING = 1.0  # seconds; shorter pauses are how the rate is found out
 _TROUBLES = (OutcomeKind.REFUSED, OutcomeKind.FAILED, OutcomeKind.UNKNOWN)
 
 
@@ -42,8 +46,43 @@ class Display(Protocol):
     def update(self, report: Report) -> None:
         """Show what ``report`` says so far."""
 
+    def hear(self, event: PaceEvent) -> None:
+        """Show the limit that was found and the pauses, as the limiter tells them."""
+
     def say(self, line: str) -> None:
         """Print a line for a person without disturbing the display."""
+
+
+class _Door:
+    """What was heard of the limiter last, in words."""
+
+    def __init__(self) -> None:
+        self._limit = ""
+        self._opens = 0.0
+        self._hinted = False
+
+    def hear(self, event: PaceEvent) -> None:
+        if not isinstance(event, Paused):
+            self._limit = "" if event.quota is None else f"limit {figure(event.quota)}/s"
+        elif event.seconds >= _WORTH_SAYING:
+            self._opens = time.monotonic() + event.seconds
+            self._hinted = event.hinted
+
+    def words(self, now: float) -> str:
+        """Return the limit, and the pause that is on."""
+        left = self._opens - now
+        return ", ".join(filter(None, (self._limit, _pause(left, hinted=self._hinted) if left > 0 else "")))
+
+
+class _Live(ProgressColumn):
+    """Asked anew at every redraw, so that a pause counts down while nothing else moves."""
+
+    def __init__(self, door: _Door) -> None:
+        super().__init__()
+        self._door = door
+
+    def render(self, task: Task) -> Text:
+        return Text(self._door.words(time.monotonic()))
 
 
 class _Speed(ProgressColumn):
@@ -58,6 +97,7 @@ class Bar:
     moves = True
 
     def __init__(self, total: int) -> None:
+        self._door = _Door()
         self._progress = Progress(
             TextColumn("ending"),
             BarColumn(),
@@ -65,6 +105,7 @@ class Bar:
             TaskProgressColumn(),
             _Speed(),
             TimeRemainingColumn(compact=True),
+            _Live(self._door),
             TextColumn("{task.fields[trouble]}"),
             console=Console(stderr=True),
         )
@@ -81,6 +122,10 @@ class Bar:
         """Move the bar."""
         self._progress.update(self._task, completed=_tried(report), trouble=_trouble(report))
 
+    def hear(self, event: PaceEvent) -> None:
+        """Remember it for the next redraw."""
+        self._door.hear(event)
+
     def say(self, line: str) -> None:
         """Print above the bar."""
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -93,6 +138,7 @@ class Lines:
 
     def __init__(self, total: int) -> None:
         self._total = total
+        self._door = _Door()
         self._told_at = time.monotonic()
         self._told = 0
 
@@ -112,10 +158,17 @@ class Lines:
         words = (
             f"{done:,} of {self._total:,} ({done / self._total:.0%})",
             f"{rate:,.0f}/s",
+            self._door.words(now),
             _trouble(report),
         )
         self.say(", ".join(filter(None, words)))
         self._told_at, self._told = now, done
+
+    def hear(self, event: PaceEvent) -> None:
+        """Remember it for the next line; a pause in which there is none gets its own."""
+        self._door.hear(event)
+        if isinstance(event, Paused) and event.seconds >= _LINE_EVERY:
+            self.say(_pause(event.seconds, hinted=event.hinted))
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -125,6 +178,15 @@ class Lines:
 def display(total: int) -> Display:
     """Return the display that suits standard error."""
     return Bar(total) if sys.stderr.isatty() else Lines(total)
+
+
+def figure(rate: float) -> str:
+    """Return requests per second as a person reads them: 0.52, 4.8, 198, 1,000."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _pause(seconds: float, *, hinted: bool) -> str:
+    return f"paused {math.ceil(seconds)} s {'by the server' if hinted else 'after a refusal'}"
 
 
 def _tried(report: Report) -> int:

@@ -1,0 +1,186 @@
+"""Goodput at servers with unknown quotas: the real client in virtual time, beside what people use instead.
+
+    python benchmarks/goodput.py [--rows REGEX] [--only ours] [--seeds 5] [--short] [--check] [--json FILE]
+
+A cell is: completion ÷ ideal, 429s per success, 99th percentile of the seconds from a conference's first
+attempt to its end, and (unless 0) how many were lost. All are means over the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import statistics
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import asdict, frozen
+from goodput_botocore import botocore
+from goodput_clock import run_virtually
+from goodput_rows import CONCURRENCY, ROWS, SHORT, Row
+from goodput_servers import Server
+from goodput_strategies import Scene, aiolimiter, aiolimiter_retry, ours, semaphore, tenacity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from goodput_strategies import Strategy
+
+STRATEGIES: dict[str, Strategy] = {
+    "ours": ours,
+    "tenacity": tenacity,
+    "semaphore": semaphore,
+    "botocore": botocore,
+    "aiolimiter": aiolimiter,
+    "aiolimiter+retry": aiolimiter_retry,
+}
+
+_PATIENCE = 30  # times the ideal; what has not ended by then is lost
+
+
+@frozen(kw_only=True)
+class Job:
+    """One run to make."""
+
+    row: str
+    strategy: str
+    seed: int
+
+
+@frozen(kw_only=True)
+class Result:
+    """What came of it, or of several: then each is a mean."""
+
+    completion: float  # ÷ ideal
+    refusals: float  # 429s per success
+    p99: float  # seconds from first attempt to end
+    lost: float
+    real: float  # seconds it took to simulate
+
+    def __str__(self) -> str:
+        lost = f" / {self.lost:.0f} lost" if self.lost else ""
+        return f"{self.completion:.2f} / {self.refusals:.1%} / {self.p99:.2f}{lost}"
+
+    def meets(self, row: Row) -> bool:
+        """Say whether the row's goals are met."""
+        return not self.lost and self.completion <= row.completion and self.refusals <= row.refusals
+
+
+def measure(job: Job) -> Result:
+    """Make one run."""
+    started = time.perf_counter()
+    row = ROWS[job.row]
+    quota = row.quota(random.Random(f"{row.name} {job.seed}"))
+    server = Server(quota, row.hint, row.latency, random.Random(job.seed))
+    random.seed(job.seed)  # tenacity's
+    scene = Scene(
+        session=server.session,
+        base="http://127.0.0.1",
+        count=row.count,
+        told=row.count / row.ideal(quota),
+        concurrency=CONCURRENCY,
+        random=random.Random(job.seed),
+    )
+    elapsed = run_virtually(_timed(STRATEGIES[job.strategy], scene, _PATIENCE * row.ideal(quota)))
+    ended = sorted(server.books.elapsed)
+    return Result(
+        completion=elapsed / row.ideal(quota),
+        refusals=len(server.books.refused) / max(1, len(ended)),
+        p99=ended[len(ended) * 99 // 100] if ended else 0.0,
+        lost=row.count - len(ended),
+        real=time.perf_counter() - started,
+    )
+
+
+async def _timed(strategy: Strategy, scene: Scene, longest: float) -> float:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(longest):
+            await strategy(scene)
+    return asyncio.get_running_loop().time()
+
+
+def mean(results: Sequence[Result]) -> Result:
+    """Return the mean of each number."""
+    rows = [asdict(result) for result in results]
+    return Result(**{name: statistics.fmean(row[name] for row in rows) for name in rows[0]})
+
+
+def measure_all(jobs: Sequence[Job], processes: int) -> dict[tuple[str, str], Result]:
+    """Make all runs, the longest first, and return the mean for each row and strategy."""
+    jobs = sorted(jobs, key=lambda job: -ROWS[job.row].count)
+    found = defaultdict(list)
+    with ProcessPoolExecutor(processes) as pool:
+        for done, (job, result) in enumerate(zip(jobs, pool.map(measure, jobs), strict=True), start=1):
+            found[job.row, job.strategy].append(result)
+            if sys.stderr.isatty():
+                print(f"\r{done} of {len(jobs)} runs", end="\r", file=sys.stderr)
+    return {key: mean(results) for key, results in found.items()}
+
+
+def table(rows: Iterable[Row], strategies: Sequence[str], means: dict[tuple[str, str], Result]) -> str:
+    """Return the table; a goal that we miss is marked."""
+    lines = [["server", "goal", *strategies]]
+    for row in rows:
+        cells = []
+        for strategy in strategies:
+            result = means[row.name, strategy]
+            missed = strategy == "ours" and not result.meets(row)
+            cells.append(f"{result}{' MISSED' if missed else ''}")
+        lines.append([row.name, f"{row.completion:.2f} / {row.refusals:.1%}", *cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None)
+    parser.add_argument("--rows", default="", metavar="REGEX", help="rows whose name it is found in")
+    parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), help="strategies")
+    parser.add_argument("--seeds", type=int, metavar="N", help="runs of each kind (5; with --short 2)")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="2 unless given")
+    parser.add_argument("--short", action="store_true", help="few rows; less than a minute")
+    parser.add_argument("--check", action="store_true", help="exit 1 when ours misses a goal")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the means there")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, judge."""
+    options = parse(arguments)
+    names = SHORT if options.short else tuple(ROWS)
+    rows = [ROWS[name] for name in names if re.search(options.rows, name)]
+    if not rows:
+        print(f"no row matches {options.rows!r}; there are: {', '.join(names)}", file=sys.stderr)
+        return 2
+    seeds = range(options.seeds or (2 if options.short else 5))
+    jobs = [
+        Job(row=row.name, strategy=each, seed=seed) for row in rows for each in options.only for seed in seeds
+    ]
+    started = time.perf_counter()
+    means = measure_all(jobs, options.processes)
+    elapsed = time.perf_counter() - started
+    print(table(rows, options.only, means))
+    missed = [row.name for row in rows if "ours" in options.only and not means[row.name, "ours"].meets(row)]
+    print(f"\n{len(seeds)} seeds, {elapsed:.0f} s")
+    if missed:
+        print(f"ours misses {len(missed)} of {len(rows)}: {', '.join(missed)}")
+    if options.json:
+        saved = [{"row": row, "strategy": each, **asdict(result)} for (row, each), result in means.items()]
+        options.json.write_text(json.dumps(saved, indent=1) + "\n")
+    return 1 if options.check and missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""The rows of the goodput benchmark: a server, how many conferences are ended there, and the goals."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
+from goodput_servers import FAST, SLOW, ChangingBucket, Latency, PhasedWindow
+
+from bandwidth_async.sandbox.hints import Hint
+from bandwidth_async.sandbox.quota import Concurrency, Quota, SlidingWindow, TokenBucket, Unlimited
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    MakeQuota = Callable[[Random], Quota]
+
+CONCURRENCY = 256  # of our runs
+NONE, SECONDS, MS = Hint.NONE, Hint.RETRY_AFTER, Hint.RESET_MS
+
+
+@frozen(kw_only=True)
+class Row:
+    """One server, ``count`` conferences, and the goals.
+
+    The ideal time is ``seconds`` (the count ÷ the quota), and not less than ``count`` answers take in as
+    many slots as the server, or our concurrency, has. ``bursts`` says that whole windows are used up at
+    once: then the first, which began before the run, is a gain of its age.
+    ``completion`` is the goal for the time ÷ the ideal, ``refusals`` that for 429s per success.
+    """
+
+    name: str
+    quota: MakeQuota
+    hint: Hint
+    count: int
+    seconds: float = 0.0
+    slots: int = CONCURRENCY
+    bursts: bool = False
+    completion: float = 1.5
+    refusals: float = 0.05
+    latency: Latency = FAST
+
+    def ideal(self, quota: Quota) -> float:
+        """Return the ideal seconds at ``quota``, one of this row's."""
+        gained = quota.phase if self.bursts and isinstance(quota, PhasedWindow) else 0.0
+        return max(self.seconds - gained, self.count * self.latency.mean / self.slots)
+
+
+def _bucket(rate: float, burst: int) -> MakeQuota:
+    return lambda _: TokenBucket(rate=rate, burst=burst)
+
+
+def _changing(*rates: tuple[float, float]) -> MakeQuota:
+    return lambda _: ChangingBucket(20, rates)
+
+
+def _fixed(limit: int, window: float = 1.0) -> MakeQuota:
+    return lambda random: PhasedWindow(limit, window, random.uniform(0, window))
+
+
+def _sliding(limit: int, window: float = 1.0) -> MakeQuota:
+    return lambda _: SlidingWindow(limit=limit, window=window)
+
+
+def _slots(limit: int) -> MakeQuota:
+    return lambda _: Concurrency(limit=limit)
+
+
+def _rows(
+    name: str,
+    quota: MakeQuota,
+    count: int,
+    seconds: float,
+    goals: dict[Hint, float],
+    *,
+    refusals: float = 0.05,
+    slots: int = CONCURRENCY,
+    bursts: bool = False,
+) -> list[Row]:
+    return [
+        Row(
+            name=name if hint is NONE else f"{name} {hint.value}",
+            quota=quota,
+            hint=hint,
+            count=count,
+            seconds=seconds,
+            slots=slots,
+            bursts=bursts,
+            completion=completion,
+            refusals=refusals,
+        )
+        for hint, completion in goals.items()
+    ]
+
+
+def _unsaid(*hints: Hint) -> dict[Hint, float]:
+    return dict.fromkeys(hints, 1.5)
+
+
+_DROP = _changing((0, 200), (15, 40), (40, 200))
+_RISE = _changing((0, 50), (20, 500))
+_FALL = _changing((0, 500), (20, 50))
+
+FIRST = [
+    *_rows("bucket 50/s", _bucket(50, 10), 3000, 60, {NONE: 1.05, SECONDS: 1.12}, refusals=0.01),
+    *_rows("fixed 100/s", _fixed(100), 6000, 60, {NONE: 1.08, SECONDS: 1.16, MS: 1.08}, refusals=0.012),
+    *_rows("sliding 100/s", _sliding(100), 6000, 60, {NONE: 1.10, SECONDS: 1.18}, refusals=0.01),
+    *_rows("concurrency 25", _slots(25), 13_600, 0, {NONE: 1.18}, refusals=0.01, slots=25),
+    *_rows("200-40-200/s", _DROP, 8000, 60, {NONE: 1.10, SECONDS: 1.20}, refusals=0.01),
+    *_rows("bucket 1000/s", _bucket(1000, 100), 60_000, 60, {NONE: 1.12}, refusals=0.01),
+    *_rows("bucket 5/s", _bucket(5, 5), 300, 60, {NONE: 1.05}, refusals=12 / 300),
+    *_rows("fixed 100/min", _fixed(100, 60), 600, 300, {MS: 1.2}, refusals=0.03, bursts=True),
+]
+"""The servers that the law is made for."""
+
+HELD_OUT = [
+    *_rows("sliding 500/10s", _sliding(500, 10), 3000, 60, _unsaid(NONE, SECONDS, MS)),
+    *_rows("sliding 300/30s", _sliding(300, 30), 900, 90, _unsaid(NONE, MS)),
+    *_rows("fixed 500/10s", _fixed(500, 10), 3000, 60, _unsaid(NONE, SECONDS)),
+    *_rows("fixed 20/s", _fixed(20), 1200, 60, _unsaid(NONE)),
+    *_rows("concurrency 8", _slots(8), 4360, 0, _unsaid(NONE, SECONDS), slots=8),
+    *_rows("concurrency 3", _slots(3), 1640, 0, _unsaid(NONE), slots=3),
+    *_rows("concurrency 25", _slots(25), 13_600, 0, _unsaid(SECONDS), slots=25),
+    *_rows("concurrency 100", _slots(100), 27_000, 0, _unsaid(NONE), slots=100),
+    *_rows("bucket 1/s burst 1", _bucket(1, 1), 60, 60, _unsaid(NONE)),
+    *_rows("bucket 200/s burst 50", _bucket(200, 50), 12_000, 60, _unsaid(NONE)),
+    *_rows("rise 50-500/s", _RISE, 21_000, 60, _unsaid(NONE, SECONDS)),
+    *_rows("fall 500-50/s", _FALL, 12_000, 60, _unsaid(SECONDS)),
+    *_rows("bucket 50/s burst 500", _bucket(50, 500), 3000, 60, _unsaid(NONE)),
+    *_rows("no quota", lambda _: Unlimited(), 10_000, 0, _unsaid(NONE)),
+    *(evolve(row, name=f"{row.name} slow", latency=SLOW, completion=row.completion + 0.1) for row in FIRST),
+]
+"""The servers that judge it."""
+
+ROWS = {row.name: row for row in FIRST + HELD_OUT}
+SHORT = (
+    "bucket 50/s",
+    "fixed 100/s retry-after",
+    "sliding 500/10s",
+    "concurrency 8",
+    "200-40-200/s retry-after",
+    "bucket 5/s",
+    "fixed 100/min reset-ms",
+)
+assert len(ROWS) == len(FIRST) + len(HELD_OUT)  # noqa: S101 - two rows of one name would hide one
+assert math.inf not in {row.seconds for row in ROWS.values()}  # noqa: S101

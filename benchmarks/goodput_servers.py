@@ -1,0 +1,179 @@
+"""The server of the goodput benchmark: quotas that the sandbox lacks, and a session that answers.
+
+A request arrives 4 to 20 ms after it was sent, and the quota decides there and then. A refusal is back 4 to
+20 ms later. An admitted request is answered after a latency counted from the sending, and holds its slot (of
+a quota that counts what is under way) until then; 3 of 1,000 are answered 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from attrs import field, frozen
+from multidict import CIMultiDict
+
+from bandwidth_async.sandbox.quota import FixedWindow, Quota, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from random import Random
+
+    import aiohttp
+    from yarl import URL
+
+    from bandwidth_async.sandbox.hints import Hint
+
+_ONE_WAY = (0.004, 0.020)  # seconds
+_FAULTS = 0.003  # of the admitted
+_ROUNDING = 1e-6  # tokens
+
+
+@frozen(kw_only=True)
+class Latency:
+    """Seconds from sending to the answer: how they are drawn, and their mean."""
+
+    draw: Callable[[Random], float]
+    mean: float
+
+
+_SPREAD = math.log(1.0 / 0.25) / 2.3263  # of a lognormal with the median 0.25 s and the 99th percentile 1 s
+FAST = Latency(draw=lambda random: random.uniform(0.02, 0.2), mean=0.11)
+SLOW = Latency(
+    draw=lambda random: random.lognormvariate(math.log(0.25), _SPREAD),
+    mean=0.25 * math.exp(_SPREAD**2 / 2),
+)
+
+
+class PhasedWindow(Quota):
+    """Fixed windows that were already ``phase`` seconds old when the run began."""
+
+    def __init__(self, limit: int, window: float, phase: float) -> None:
+        self.phase = phase
+        self._window = FixedWindow(limit=limit, window=window)
+
+    def admit(self, now: float) -> Refusal | None:
+        return self._window.admit(now + self.phase)
+
+
+class ChangingBucket(Quota):
+    """A token bucket whose rate changes: ``rates`` are pairs: a second, and the tokens a second from then."""
+
+    def __init__(self, burst: float, rates: tuple[tuple[float, float], ...]) -> None:
+        self._burst = burst
+        self._rates = rates
+        self._tokens, self._filled = burst, 0.0
+
+    def admit(self, now: float) -> Refusal | None:
+        ends = [start for start, _ in self._rates[1:]] + [math.inf]
+        filled, rate = 0.0, 0.0
+        for (start, each), end in zip(self._rates, ends, strict=True):
+            if now >= start:
+                rate = each
+                filled += each * (min(now, end) - start)
+        self._tokens = min(self._burst, self._tokens + filled - self._filled)
+        self._filled = filled
+        if self._tokens < 1 - _ROUNDING:
+            return Refusal(seconds=(1 - self._tokens) / rate)
+        self._tokens -= 1
+        return None
+
+
+@frozen(kw_only=True)
+class Books:
+    """What the server has seen."""
+
+    elapsed: list[float] = field(factory=list)  # seconds from first attempt to end, of each that ended
+    first: dict[str, float] = field(factory=dict)  # when an id that has not ended yet was first sent
+    refused: list[float] = field(factory=list)  # when each 429 was decided
+
+
+class Server:
+    """Stands where an `aiohttp.ClientSession` stands, and answers by itself."""
+
+    closed = False
+    auth = None
+    connector = None
+
+    def __init__(self, quota: Quota, hint: Hint, latency: Latency, random: Random) -> None:
+        self.books = Books()
+        self._quota = quota
+        self._hint = hint
+        self._latency = latency
+        self._random = random
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """This server, as what its callers take it for."""
+        return cast("aiohttp.ClientSession", self)
+
+    def request(self, method: str, url: URL, **_: Any) -> _Exchange:
+        """Return the exchange as a context, like `aiohttp.ClientSession.request`."""
+        return _Exchange(self, url.raw_path)
+
+    def send(self, path: str) -> asyncio.Future[_Response]:
+        """Put a request on its way."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self.books.first.setdefault(path, now)
+        answer: asyncio.Future[_Response] = loop.create_future()
+        loop.call_later(self._random.uniform(*_ONE_WAY), self._arrive, answer, path, now)
+        return answer
+
+    def _arrive(self, answer: asyncio.Future[_Response], path: str, sent: float) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        refusal = self._quota.admit(now)
+        if refusal is None:
+            loop.call_at(max(now, sent + self._latency.draw(self._random)), self._depart, answer, path)
+            return
+        self.books.refused.append(now)
+        wall = time.time()
+        headers = {"Date": formatdate(wall, usegmt=True), **self._hint.headers(refusal.seconds, wall)}
+        response = _Response(429, CIMultiDict(headers))
+        loop.call_later(self._random.uniform(*_ONE_WAY), _give, answer, response)
+
+    def _depart(self, answer: asyncio.Future[_Response], path: str) -> None:
+        self._quota.release()
+        if self._random.random() < _FAULTS:
+            _give(answer, _Response(503, CIMultiDict()))
+            return
+        self.books.elapsed.append(asyncio.get_running_loop().time() - self.books.first.pop(path))
+        _give(answer, _Response(204, CIMultiDict()))
+
+
+def _give(answer: asyncio.Future[_Response], response: _Response) -> None:
+    if not answer.done():  # nobody waits any more
+        answer.set_result(response)
+
+
+class _Exchange:
+    def __init__(self, server: Server, path: str) -> None:
+        self._server = server
+        self._path = path
+
+    async def __aenter__(self) -> _Response:
+        return await self._server.send(self._path)
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class _Response:
+    """As much of an `aiohttp.ClientResponse` as is looked at; its body is empty."""
+
+    def __init__(self, status: int, headers: CIMultiDict[str]) -> None:
+        self.status = status
+        self.headers = headers
+
+    @property
+    def content(self) -> Self:
+        return self
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        """Give no chunk."""
+        for chunk in tuple[bytes, ...]():
+            yield chunk

@@ -1,0 +1,158 @@
+"""What the goodput benchmark compares: our run, and what people write or import instead.
+
+Each strategy ends all conferences of a scene, over the scene's session; what became of them is in the
+server's books. The others work with 100 workers, as our client does by default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiolimiter import AsyncLimiter
+from attrs import frozen
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, stop_never
+from tenacity.wait import wait_base, wait_random_exponential
+from yarl import URL
+
+from bandwidth_async import BasicCredentials, VoiceClient
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from random import Random
+
+    Strategy = Callable[["Scene"], Awaitable[None]]
+    End = Callable[[URL], Awaitable[None]]
+
+WORKERS = 100
+_BODY = b'{"status":"completed"}'
+_HEADERS = {"Content-Type": "application/json"}
+
+
+@frozen(kw_only=True)
+class Scene:
+    """What a strategy is given: ``told`` is the quota in requests a second, for those that must be told."""
+
+    session: aiohttp.ClientSession
+    base: str
+    count: int
+    told: float
+    concurrency: int
+    random: Random
+
+
+class AnswerError(Exception):
+    """Any answer but success; ``retry_after`` in seconds where it has the header."""
+
+    def __init__(self, status: int, retry_after: float | None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.retry_after = retry_after
+
+
+async def ours(scene: Scene) -> None:
+    """Our client, told nothing."""
+    client = VoiceClient(
+        account_id="1",
+        credentials=BasicCredentials("user", "password"),
+        voice_url=scene.base,
+        session=scene.session,
+        random=scene.random,
+    )
+    async with client:
+        ids = (f"conf-{number}" for number in range(scene.count))
+        await client.end_conferences(ids, concurrency=scene.concurrency)
+
+
+async def end(session: aiohttp.ClientSession, url: URL) -> None:
+    """Send one request; raise `AnswerError` for an answer other than success."""
+    async with session.request("POST", url, data=_BODY, headers=_HEADERS) as response:
+        if response.status >= 300:
+            seconds = response.headers.get("Retry-After")
+            raise AnswerError(response.status, float(seconds) if seconds else None)
+
+
+async def with_workers(scene: Scene, end_one: End) -> None:
+    """Pass every conference to ``end_one``, from as many tasks as there are workers; what fails is lost."""
+    urls = (
+        URL(f"{scene.base}/api/v2/accounts/1/conferences/conf-{number}", encoded=True)
+        for number in range(scene.count)
+    )
+
+    async def work(mine: Iterator[URL]) -> None:
+        for url in mine:
+            try:
+                await end_one(url)
+            except (AnswerError, aiohttp.ClientError):
+                continue
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(WORKERS):
+            group.create_task(work(urls))
+
+
+class _HintOr(wait_base):
+    """What the server asks for, else what the other one says."""
+
+    def __init__(self, other: wait_base) -> None:
+        self._other = other
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        hint = error.retry_after if isinstance(error, AnswerError) else None
+        return self._other(retry_state) if hint is None else hint
+
+
+def persistently(once: End, *, longest: float, tries: int | None) -> End:
+    """Return ``once`` repeated by tenacity after random exponential pauses; endlessly, without ``tries``."""
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type((AnswerError, aiohttp.ClientError)),
+        wait=_HintOr(wait_random_exponential(multiplier=1, max=longest)),
+        stop=stop_after_attempt(tries) if tries else stop_never,
+        sleep=asyncio.sleep,
+        reraise=True,
+    )
+
+    async def end_one(url: URL) -> None:
+        await retrying.copy()(once, url)
+
+    return end_one
+
+
+async def tenacity(scene: Scene, *, longest: float = 60, tries: int | None = None) -> None:
+    """Every conference for itself: random exponential backoff, or as long as the server asks."""
+
+    async def once(url: URL) -> None:
+        await end(scene.session, url)
+
+    await with_workers(scene, persistently(once, longest=longest, tries=tries))
+
+
+async def semaphore(scene: Scene) -> None:
+    """100 at once, each tried once."""
+
+    async def once(url: URL) -> None:
+        await end(scene.session, url)
+
+    await with_workers(scene, once)
+
+
+def _paced(scene: Scene) -> End:
+    limiter = AsyncLimiter(scene.told, 1)
+
+    async def once(url: URL) -> None:
+        async with limiter:
+            await end(scene.session, url)
+
+    return once
+
+
+async def aiolimiter(scene: Scene) -> None:
+    """aiolimiter, told the exact quota; each is tried once."""
+    await with_workers(scene, _paced(scene))
+
+
+async def aiolimiter_retry(scene: Scene) -> None:
+    """aiolimiter, told the exact quota, with tenacity around it."""
+    await with_workers(scene, persistently(_paced(scene), longest=60, tries=None))
