@@ -94,6 +94,7 @@ class Channel:
         self._random = random
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._trials: set[Trial] = set()  # the calls under way
         self._closed = False
 
     def __repr__(self) -> str:
@@ -103,6 +104,8 @@ class Channel:
     async def aclose(self) -> None:
         """Close the channel and its own session; a session that was passed in stays open."""
         self._closed = True
+        for trial in tuple(self._trials):
+            trial.stop(0.0)
         await self._authorizer.aclose()
         if self._session is not None and self._given_session is None:
             await self._session.close()
@@ -132,6 +135,7 @@ class Channel:
         """Bound one call by its deadline and its run's stop, and complete the error it ends with."""
         self.bind()
         trial = Trial(deadline=asyncio.get_running_loop().time() + options.deadline)
+        self._trials.add(trial)
         try:
             async with asyncio.timeout_at(
                 None if trial.deadline == math.inf else trial.deadline
@@ -144,7 +148,15 @@ class Channel:
                 error.last_error = error.last_error or trial.last_error
             raise
         except TimeoutError:
+            if self._closed:
+                raise ClientStateError(
+                    "this VoiceClient was closed while the call was under way",
+                    attempts=trial.attempts,
+                    ambiguous=trial.ambiguous,
+                ) from None
             raise _out_of_time(trial, options) from trial.last_error
+        finally:
+            self._trials.discard(trial)
 
     async def send(
         self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]

@@ -152,7 +152,8 @@ class Authorizer:
         asked_at = _now()
         token = await self._fetch_token()
         self._header = f"Bearer {token.value}"
-        self._expires_at = asked_at + token.lifetime
+        # At least a second from now: a token that is older than its fetch would be fetched for ever.
+        self._expires_at = max(asked_at + token.lifetime, _now() + 1.0)
         self._renew_at = self._expires_at - min(_RENEW_AHEAD, token.lifetime / 5)
 
     def _renewed(self, task: asyncio.Task[None]) -> None:

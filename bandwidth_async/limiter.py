@@ -213,7 +213,7 @@ class Limiter:
         self, now: float, deadline: float, patience: float, ahead: int = 0
     ) -> BandwidthError | None:
         paused = self._pace.paused_until - now
-        if paused > patience + _HINT_JITTER:
+        if self._pace.pause_hinted and paused > patience + _HINT_JITTER:
             return RateLimitError(
                 f"Bandwidth has closed this account's door for longer than the {patience:g} s "
                 "that are waited for at most",

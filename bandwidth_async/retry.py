@@ -66,7 +66,7 @@ class RetryPolicy:
     repeat_ambiguous: bool = False
 
 
-@define(kw_only=True)
+@define(kw_only=True, eq=False)
 class Trial:
     """What one call has been through so far. Changed only by the call's own task and by `stop`."""
 

@@ -285,10 +285,11 @@ class Door(RuleBasedStateMachine):
         jitter=st.floats(0, 0.02),
     )
     def refuse(self, which: int, hint: float | None, jitter: float) -> None:
-        """Refuse one; what was sent before the door last opened does not shut it."""
+        """Refuse one; what was sent before the door last opened shuts it only for a second or more."""
         was_open, one = not is_shut(self.pace), self.take(which)
         self.call("on_refused", one.ticket, self.now, hint, jitter)
-        assert is_shut(self.pace) == (not was_open or one.at >= self.opened_at)
+        late_word = hint is not None and hint >= 1.0  # the server's, and worth obeying
+        assert is_shut(self.pace) == (not was_open or one.at >= self.opened_at or late_word)
         if is_shut(self.pace) and hint:
             self.hinted_until = max(self.hinted_until, self.now + hint)
 
@@ -567,3 +568,34 @@ def test_it_shows_its_state() -> None:
     """What a debugger sees."""
     assert repr(AdaptivePace()) == "<AdaptivePace 20/s, quota nan/s, door open>"
     assert repr(shut_pace()[0]) == "<AdaptivePace 20/s, quota nan/s, door shut>"
+
+
+@pytest.mark.parametrize("hint", [None, 1.0, 3.0, 60.0])
+def test_a_door_that_is_shut_at_the_start_is_no_measure(hint: float | None) -> None:
+    """A quota that somebody else had used up: once the server admits, the pace seeks as at any start."""
+    pace, now, opens = AdaptivePace(), 0.0, hint or 3.0
+    admitted: list[float] = []
+    while len(admitted) < 100 and now < 1000.0:
+        now = max(now, pace.next_time(now, 0))
+        ticket = pace.on_send(now, 0)
+        sent = now
+        now += 0.02
+        if sent < opens - 0.1:
+            pace.on_refused(ticket, now, hint)
+        else:
+            pace.on_accepted(ticket, now, wanted=True)
+            admitted.append(now)
+    assert len(admitted) == 100
+    assert now < opens + 30.0
+    assert pace.quota is None
+
+
+def test_a_late_answer_s_hint_is_obeyed() -> None:
+    """The server's word counts, also from a request that was sent before the door was opened again."""
+    pace = AdaptivePace()
+    tickets = [pace.on_send(0.05 * number, number) for number in range(20)]
+    pace.on_refused(tickets[1], 1.0, 0.1)
+    knock = pace.on_send(1.2, 19)
+    pace.on_accepted(knock, 1.25, wanted=True)
+    pace.on_refused(tickets[2], 1.3, 60.0)
+    assert pace.next_time(1.4, 17) == pytest.approx(61.3)

@@ -634,3 +634,25 @@ async def test_an_unusable_answer_to_a_read_is_repeated(mocked: aioresponses, ba
     assert (found.id, trial.attempts) == ("conf-1", 2)
     assert isinstance(trial.last_error, TransportError)
     assert bandwidth.asked == []
+
+
+@virtual_time
+async def test_a_token_older_than_its_fetch_is_shown_all_the_same(bandwidth: Bandwidth) -> None:
+    """Else it would be fetched for ever, and nothing sent."""
+    bandwidth.lifetime, bandwidth.latency = 0.04, 0.05
+    async with channel_of() as channel:
+        await end(channel, CallOptions(deadline=5.0))
+    assert len(bandwidth.asked_tokens) == 1
+
+
+@virtual_time
+async def test_closing_ends_those_who_wait(bandwidth: Bandwidth) -> None:
+    """A call in a pause of minutes does not hold up the end of the application."""
+    bandwidth.answers = [status(429, Retry_After="600")]
+    async with channel_of() as channel:
+        call = asyncio.create_task(end(channel, CallOptions(deadline=math.inf)))
+        await asyncio.sleep(1.0)
+        await channel.aclose()
+        with pytest.raises(ClientStateError, match="closed while the call was under way"):
+            await call
+        assert now() < 2.0

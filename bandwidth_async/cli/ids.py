@@ -74,11 +74,12 @@ class Ids:
                 self.faults.append(f"{name}:{number}: not UTF-8 text")
 
     def _read_plain(self, lines: Iterable[tuple[int, str]], name: str) -> None:
+        first = True
         for number, line in lines:
             if not line or line.startswith("#"):
                 continue
             place = f"{name}:{number}"
-            if line.lower() in _OTHER_HEADERS:
+            if first and line.lower() in _OTHER_HEADERS:
                 self.faults.append(f"{place}: {line!r} looks like a header; the column's name is {COLUMN}")
             elif _STRUCTURE.isdisjoint(line):
                 self.add(place, line)
@@ -87,6 +88,7 @@ class Ids:
                     f"{place}: {printable(line)[:60]!r} is neither one id, nor JSON lines, "
                     f"nor CSV with a {COLUMN} column in its first line"
                 )
+            first = False
 
     def _read_json(self, lines: Iterable[tuple[int, str]], name: str) -> None:
         for number, line in lines:

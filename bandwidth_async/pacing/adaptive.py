@@ -52,6 +52,7 @@ _FIRST_STEP, _FIRST_STEP_REQUESTS = 0.3, 6  # seconds and requests between two r
 _STEP, _STEP_REQUESTS = 0.5, 8  # and after
 _FIRST_RAISE = 0.02
 _RESTART = 0.98  # of the refused rate, at most
+_LEAST_BLIND = 1.0  # requests/s that are kept to while nothing is measured
 _LEAST_CUT = 0.5  # a short sample is not believed to have dropped by more
 _SAMPLE = 1.0  # seconds that are counted at least, and
 _LEAST = 8  # requests
@@ -197,6 +198,9 @@ class AdaptivePace:
             self._shut_at, self._refused, self._refused_rate = now, sent, self.rate
             self.pause_hinted = False
             self.paused_until = now + max(1.5 / self.rate, 0.02)
+        elif self._shut_at is None and hint and hint >= _SAMPLE:  # a late answer, but the server's word
+            self._shut_at, self._refused, self._refused_rate = now, sent, self.rate
+            self.pause_hinted = False
         elif self._shut_at is not None and knocked and not self.pause_hinted:
             shut_for = max(now - self._shut_at, 1 / self.rate)
             self.paused_until = now + min(shut_for, _LONGEST_KNOCK)
@@ -245,10 +249,29 @@ class AdaptivePace:
         self._raise = min(1.0, 2 * self._raise)
 
     def _open(self, now: float) -> None:
-        """End a cycle: measure it, restart below the refused rate, and be quiet for what it cost."""
+        """End a cycle and begin the next, at a rate that was measured or, at first, only made out."""
+        hinted = self.pause_hinted
+        if self._peak == 0 and self._since_mark < _LEAST:
+            self._begin_blind(now)
+        else:
+            self._begin_measured(now, hinted=hinted)
+        self._due = max(now, self._due if hinted else self._knocked_at + 1 / self.rate)
+        self._opened_at, self._shut_at, self._knock, self._refusals = now, None, None, 0
+        self.paused_until = min(self.paused_until, now)
+        self._raised_at, self._raised_ticket = now, self._tickets
+
+    def _begin_blind(self, now: float) -> None:
+        """Go on seeking as at the start: the door was shut before enough was admitted to measure anything."""
+        self._set_rate(max(_LEAST_CUT * self._refused_rate, min(_RESTART * self._refused_rate, _LEAST_BLIND)))
+        self._base = self._top = self.rate
+        self._quiet_until = self._raise_at = now + _SHORTEST_QUIET
+        self._begin_cycle(now)
+        self._busy_since, self._unwanted = now, 0.0
+
+    def _begin_measured(self, now: float, *, hinted: bool) -> None:
+        """Measure the cycle, restart below the refused rate, and be quiet for what the closure cost."""
         assert self._shut_at is not None  # noqa: S101  # only a shut door is opened
         closed = max(now - self._shut_at - self._unwanted, 0.0)
-        hinted = self.pause_hinted
         slack = min(1.0, 0.9 * closed) if hinted and self._coarse else 0.0
         self._slack += slack
         self._closures += 0.0 if hinted else closed
@@ -269,17 +292,13 @@ class AdaptivePace:
         price = max(closed / _TIME_PRICE, self._refusals / (_REFUSAL_PRICE * self.rate))
         quiet = min(price, _LONGEST_QUIET) * min(1.0, self.rate / self._peak)
         self._quiet_until = self._raise_at = now + max(quiet, _SHORTEST_QUIET)
-        self._due = max(now, self._due if hinted else self._knocked_at + 1 / self.rate)
-        self._opened_at, self._shut_at, self._knock, self._refusals = now, None, None, 0
-        self.paused_until = min(self.paused_until, now)
         self._growing, self._raise = False, _FIRST_RAISE
-        self._raised_at, self._raised_ticket = now, self._tickets
 
     def _measure(self, now: float, closed: float) -> tuple[float, float]:
         """Return the bracket that the quota lies in, after ``closed`` seconds that the server meant."""
         need = max(_SAMPLE, _LEAST / self._refused_rate)
         span = now - self._mark
-        long = closed >= 2 * need
+        long = closed >= 2 * need and self._since_mark >= _LEAST
         if long or (not self._growing and span >= max(need, self._window)):
             low = self._since_mark / span
             top = self._since_mark / max(span - self._slack, 0.3 * span)
