@@ -15,7 +15,8 @@ import asyncio
 import logging
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from attrs import define, field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -218,16 +219,6 @@ async def persist(
             raise first.pop()
         return await noted()
 
-    def give_up(retry_state: RetryCallState) -> T:
-        error = _error_of(retry_state)
-        if is_spent(trial, policy) or not isinstance(error, BandwidthError):
-            raise error
-        raise DeadlineExceededError(
-            f"the deadline is nearer than the next attempt; the last one met: {error.message}",
-            last_error=error,
-            retry_after=error.retry_after,
-        ) from error
-
     # tenacity costs some 30 µs a call, so it is entered only by calls that need it: with their first failure.
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: may_repeat(error, policy, idempotent=idempotent)),
@@ -235,11 +226,21 @@ async def persist(
         wait=_Pause(trial, policy, random),
         sleep=asyncio.sleep,
         before_sleep=_log_retry,
-        retry_error_callback=give_up,
-        reraise=True,
+        retry_error_callback=partial(_give_up, trial, policy),
     )
     result: T = await retrying(again)
     return result
+
+
+def _give_up(trial: Trial, policy: RetryPolicy, retry_state: RetryCallState) -> NoReturn:
+    error = _error_of(retry_state)
+    if is_spent(trial, policy) or not isinstance(error, BandwidthError):
+        raise error
+    raise DeadlineExceededError(
+        f"the deadline is nearer than the next attempt; the last one met: {error.message}",
+        last_error=error,
+        retry_after=error.retry_after,
+    ) from error
 
 
 def _error_of(retry_state: RetryCallState) -> BaseException:

@@ -47,7 +47,7 @@ for command in (end, list_, get, sandbox, demo):
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; whatever went wrong is one sentence on stderr."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # closed by our caller: >&-
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115  # 2>&-
     try:
         return cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
     except BrokenPipeError:

@@ -107,9 +107,9 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         if ids or sources:
             raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
         items = list(asyncio.run(_listed_as_active(chosen, limit, deadline)))
+    elif any(chosen.values()):
+        raise click.UsageError("--name, --created-before and --created-after go with --all-active")
     else:
-        if any(chosen.values()):
-            raise click.UsageError("--name, --created-before and --created-after go with --all-active")
         items = list(_given(ids, sources))
     if maximum is not None and len(items) > maximum:
         raise click.UsageError(f"{_count(items)} are more than --max {maximum:,}; nothing was ended")
