@@ -2,7 +2,8 @@
 
 Many requests share one token. It is fetched once for all who wait, renewed while the old one still
 holds, and never fetched under a lock that a request holds. Credentials that were refused stay refused for
-a while, so that a thousand waiting requests do not each ask again.
+a while, so that a thousand waiting requests do not each ask again; an endpoint that fails is left alone
+for a while too, longer each time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _log = logging.getLogger("bandwidth_async.credentials")
 _RENEW_AHEAD = 60.0  # seconds before a token's end, or a fifth of its life where that is shorter
 _REFUSED_FOR = 30.0  # seconds in which refused credentials are not shown again
 _RENEW_PAUSE = 5.0  # seconds after a failed renewal, while the old token still holds
+_LONGEST_PAUSE = 30.0  # seconds after a failed fetch, when there is no token; 1, 2, 4 … before
 
 
 def _credential(_: object, attribute: Attribute[str], value: object) -> None:
@@ -89,17 +91,22 @@ class Authorizer:
         self._renewal: asyncio.Task[None] | None = None
         self._refusal: AuthenticationError | None = None
         self._refused_until = -math.inf
+        self._failures = 0  # fetches in a row
+        self._failure: BandwidthError | None = None  # of the last fetch
+        self._failed_until = -math.inf
 
     async def ready(self) -> None:
         """Return once there is a header to show.
 
         Raises `AuthenticationError` when the credentials are refused, and what the token endpoint's
-        failure was when it gave no token.
+        failure was when it gave no token; ``retry_after`` then says when it is asked again.
         """
         self._raise_refusal()
         now = _now()
         if now < min(self._renew_at, self._expires_at):
             return
+        if self._failure is not None and self._expires_at <= now < self._failed_until:
+            raise self._known_failure(now)
         if self._renewal is None:
             # A task of its own: the first who waits may be cancelled without failing the others.
             self._renewal = asyncio.get_running_loop().create_task(self._renew())
@@ -113,7 +120,8 @@ class Authorizer:
             raise ClientStateError("this VoiceClient was closed while a request waited for its token")
         error = renewal.exception()
         if isinstance(error, BandwidthError):
-            raise copy(error) from error  # each who waits marks its own
+            known = error is self._failure
+            raise (self._known_failure(_now()) if known else copy(error)) from error
         if error is not None:
             raise error
 
@@ -164,6 +172,19 @@ class Authorizer:
         elif error is not None:
             _log.warning("no new access token: %s", error)
             self._renew_at = _now() + _RENEW_PAUSE
+            if isinstance(error, BandwidthError):
+                pause = min(_LONGEST_PAUSE, 2.0 ** min(self._failures, 16))
+                self._failures += 1
+                self._failure, self._failed_until = error, _now() + pause
+        elif not task.cancelled():
+            self._failures, self._failure = 0, None
+
+    def _known_failure(self, now: float) -> BandwidthError:
+        """Return the last fetch's error, a copy for each who waits, since each marks its own."""
+        error = copy(self._failure)
+        assert error is not None  # noqa: S101  # only asked for after a failure
+        error.retry_after = max(error.retry_after or 0.0, self._failed_until - now)
+        return error
 
     def _raise_refusal(self) -> None:
         if self._refusal is not None and _now() < self._refused_until:

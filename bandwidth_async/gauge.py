@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bandwidth_async.pacing import Pace
+    from bandwidth_async.upstream import Breaker
 
 _WORTH_TELLING = 0.01  # of rate or quota
 _LONGER = 0.1  # of a pause: less than that is the same pause, told by another of its refusals
+
+PauseReason = Literal["hint", "refused", "unavailable"]
 
 _log = logging.getLogger("bandwidth_async.limiter")
 
@@ -32,7 +35,8 @@ class LimiterSnapshot:
         nothing is known of that.
     ``paused_for``, ``pause_reason``
         Seconds until anybody is let in again, and ``"hint"`` where the server said for how long,
-        ``"refused"`` where it only refused; 0 and None while the door is open.
+        ``"refused"`` where it only refused, ``"unavailable"`` while it fails; 0 and None while the door
+        is open.
     ``waiting_interactive``, ``waiting_bulk``
         Requests of single calls and of runs that wait.
     ``in_flight``, ``refusals``
@@ -42,7 +46,7 @@ class LimiterSnapshot:
     rate: float
     quota: float | None
     paused_for: float
-    pause_reason: Literal["hint", "refused"] | None
+    pause_reason: PauseReason | None
     waiting_interactive: int
     waiting_bulk: int
     in_flight: int
@@ -65,7 +69,14 @@ class Paused:
     hinted: bool
 
 
-PaceEvent = RateChanged | Paused
+@frozen
+class Unavailable:
+    """The server fails so steadily that nothing leaves for ``seconds``, and then one request to probe it."""
+
+    seconds: float
+
+
+PaceEvent = RateChanged | Paused | Unavailable
 
 
 class Gauge:
@@ -99,14 +110,15 @@ class Gauge:
         until, told = pace.paused_until, self._paused_until
         if until > told and until - max(told, now) > _LONGER * (until - now):
             self._paused_until = until
-            self._tell(Paused(until - now, pace.pause_hinted))
+            self.tell(Paused(until - now, pace.pause_hinted))
         elif until < told:
             self._paused_until = until
         if _differ(pace.rate, self._rate) or _differ(pace.quota, self._quota):
             self._rate, self._quota = pace.rate, pace.quota
-            self._tell(RateChanged(pace.rate, pace.quota))
+            self.tell(RateChanged(pace.rate, pace.quota))
 
-    def _tell(self, event: PaceEvent) -> None:
+    def tell(self, event: PaceEvent) -> None:
+        """Tell everybody, whatever they make of it."""
         for tell in tuple(self._listeners):
             try:
                 tell(event)
@@ -114,9 +126,11 @@ class Gauge:
                 _log.exception("what listens to the limiter failed at %r", event)
 
 
-def pause_of(pace: Pace, now: float) -> tuple[float, Literal["hint", "refused"] | None]:
+def pause_of(pace: Pace, breaker: Breaker, now: float) -> tuple[float, PauseReason | None]:
     """Return for how long the door is shut, and why."""
-    seconds = max(0.0, pace.paused_until - now)
+    if breaker.is_open:
+        return breaker.shut_for(now), "unavailable"
+    seconds = max(0.0, pace.paused_until - now) if now > -math.inf else 0.0
     if not seconds:
         return 0.0, None
     return seconds, "hint" if pace.pause_hinted else "refused"

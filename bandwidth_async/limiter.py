@@ -1,4 +1,4 @@
-"""The door every request waits at: one queue and one timer around the pacing decisions.
+"""The door every request waits at: one queue and one timer around the decisions of pace and breaker.
 
 What always holds
     Whoever waits is served in the order of `Waiting`. A waiter that is cancelled, even in the very tick in
@@ -9,6 +9,8 @@ What always holds
     door is looked at again, since the next one's moment may have come nearer; when it has gone further
     away, the timer finds that out when it rings. So there is a timer whenever somebody waits for a
     moment, and none is needed where the pace waits for an answer.
+
+    While the server is down, runs wait for it here; single calls are told so at once.
 """
 
 from __future__ import annotations
@@ -19,9 +21,16 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Self
 
-from bandwidth_async.errors import BandwidthError, ClientStateError, DeadlineExceededError, RateLimitError
-from bandwidth_async.gauge import Gauge, LimiterSnapshot, pause_of
+from bandwidth_async.errors import (
+    BandwidthError,
+    ClientStateError,
+    DeadlineExceededError,
+    RateLimitError,
+    UnavailableError,
+)
+from bandwidth_async.gauge import Gauge, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.pacing import RateLimit, pace_for
+from bandwidth_async.upstream import Breaker, RetryBudget
 from bandwidth_async.waiting import Waiter, Waiting
 
 if TYPE_CHECKING:
@@ -56,7 +65,7 @@ class Admission:
         self._sent = True
 
     def accepted(self) -> None:
-        """The server let the request pass: any answer but 429."""
+        """The server let the request pass and did not fail: any answer but 429 and 5xx."""
         if not self._settled:
             self._settled = True
             self._limiter._accepted(self._ticket)
@@ -66,6 +75,12 @@ class Admission:
         if not self._settled:
             self._settled = True
             self._limiter._refused(self._ticket, hint)
+
+    def failed(self, *, answered: bool) -> None:
+        """The server failed: ``answered`` with a 5xx, or not at all."""
+        if not self._settled:
+            self._settled = True
+            self._limiter._failed(self._ticket, answered=answered)
 
     def __enter__(self) -> Self:
         return self
@@ -100,6 +115,8 @@ class Limiter:
         if on_pace is not None:
             self._gauge.listen(on_pace)
         self._random = random or Random()
+        self._breaker = Breaker(self._random)
+        self.budget = RetryBudget()
         self._connections = connections
         self._waiting = Waiting()
         self._places = count()
@@ -125,7 +142,8 @@ class Limiter:
 
     def snapshot(self) -> LimiterSnapshot:
         """Return what it does at this moment."""
-        paused_for, reason = pause_of(self._pace, self._loop.time()) if self._loop else (0.0, None)
+        now = self._loop.time() if self._loop else -math.inf
+        paused_for, reason = pause_of(self._pace, self._breaker, now)
         return LimiterSnapshot(
             rate=self._pace.rate,
             quota=self._pace.quota,
@@ -136,6 +154,31 @@ class Limiter:
             in_flight=self._in_flight,
             refusals=self._refusals,
         )
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the server fails so steadily that only a probe is sent now and then."""
+        return self._breaker.is_open
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the server `is_down`, or fails so often in a row that this will be known in a moment."""
+        return self._breaker.is_doubtful
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether several requests were sent and not one was ever answered."""
+        return self._breaker.unreachable
+
+    @property
+    def down_for(self) -> float:
+        """Seconds in which there have been failures only, 0 unless it `is_down`."""
+        return self._breaker.down_for(self._now())
+
+    @property
+    def ever_up(self) -> bool:
+        """Whether the server ever gave an answer that is no failure."""
+        return self._breaker.ever_answered
 
     def listening(self, tell: Callable[[PaceEvent], object]) -> AbstractContextManager[None]:
         """Have ``tell`` called with each `RateChanged` and `Paused`, while the context lasts.
@@ -157,11 +200,13 @@ class Limiter:
         ``place`` is that of an earlier `Admission` which was refused: it puts the request before all of its
         class that came later. Raises `DeadlineExceededError` as soon as it is known that the turn cannot
         come before ``deadline`` (loop time), `RateLimitError` when the server has shut the door for more
-        than ``patience`` seconds, and `ClientStateError` in another event loop than its first.
+        than ``patience`` seconds, `UnavailableError` for a single call while the server is down, and
+        `ClientStateError` in another event loop than its first.
         """
         now = self._bind().time()
         ahead = self._waiting.count(bulk=bulk) if place is None else 0
-        hopeless = self._hopeless(now, deadline, patience, ahead)
+        down = None if bulk else self._unavailable(now)
+        hopeless = down or self._hopeless(now, deadline, patience, ahead)
         if hopeless:
             raise hopeless
         refused, place = place is not None, next(self._places) if place is None else place
@@ -185,6 +230,7 @@ class Limiter:
         now = self._now()
         self._in_flight -= 1
         self._pace.on_accepted(ticket, now, wanted=len(self._waiting) > 0)
+        self._breaker.on_answer(ticket, now, self._pace.rate)
         self._look(now)
 
     def _refused(self, ticket: int, hint: float | None) -> None:
@@ -194,7 +240,20 @@ class Limiter:
         jitter = self._random.uniform(0, _HINT_JITTER) if hint else 0.0
         self._pace.on_refused(ticket, now, hint, jitter)
         opens = self._pace.paused_until
+        self._breaker.on_answer(ticket, now, self._pace.rate)
         self._waiting.tell(now, opens, lambda one: self._hopeless(now, one.deadline, one.patience))
+        self._look(now)
+
+    def _failed(self, ticket: int, *, answered: bool) -> None:
+        now = self._now()
+        self._in_flight -= 1
+        if answered:
+            self._pace.on_accepted(ticket, now, wanted=len(self._waiting) > 0)
+        else:
+            self._pace.on_lost(ticket, now)
+        if self._breaker.on_failure(ticket, now, answered=answered):
+            self._waiting.dismiss_interactive(lambda: self._unavailable(now))
+            self._gauge.tell(Unavailable(self._breaker.shut_for(now)))
         self._look(now)
 
     def _left(self, ticket: int | None, *, sent: bool) -> None:
@@ -203,11 +262,20 @@ class Limiter:
         self._connected -= 1
         if ticket is not None:
             self._in_flight -= 1
+            self._breaker.on_gone(ticket)
             if sent:
                 self._pace.on_lost(ticket, now)
             else:
                 self._pace.on_unsent(ticket)
         self._look(now)
+
+    def _unavailable(self, now: float) -> UnavailableError | None:
+        shut_for = self._breaker.shut_for(now)
+        if not shut_for:
+            return None
+        return UnavailableError(
+            "Bandwidth fails at present, so the request was not sent", retry_after=shut_for
+        )
 
     def _hopeless(
         self, now: float, deadline: float, patience: float, ahead: int = 0
@@ -232,10 +300,13 @@ class Limiter:
 
     def _due(self, now: float) -> float:
         """Return when the next one may be let in; infinity is after an answer that is still out."""
-        return self._pace.next_time(now, self._in_flight) if self._connected < self._connections else math.inf
+        if self._connected >= self._connections:
+            return math.inf
+        return max(self._pace.next_time(now, self._in_flight), self._breaker.next_time(now))
 
     def _let_in(self, now: float) -> int:
         ticket = self._pace.on_send(now, self._in_flight)
+        self._breaker.on_send(ticket, now)
         self._in_flight += 1
         self._connected += 1
         return ticket
@@ -248,6 +319,8 @@ class Limiter:
                 self._wake_later(due)
                 break
             self._waiting.admit(waiter, self._let_in(now))
+            if self._breaker.is_open:  # that was the probe; only runs wait for what becomes of it
+                self._waiting.dismiss_interactive(lambda: self._unavailable(now))
         self._gauge.look(now)
 
     def _wake_later(self, due: float) -> None:

@@ -32,6 +32,7 @@ from bandwidth_async.errors import (
     RateLimitError,
     ServerError,
     TransportError,
+    UnavailableError,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class RetryPolicy:
         The n-th pause is a random time up to ``base * 2**(n - 1)`` seconds, and never above the cap.
     ``longest_hint``
         Seconds; a server that asks for a longer wait makes the call fail at once, with the time on the error.
+    ``outage``
+        Seconds that a run waits for a server that has begun to fail always, trying it now and then; then the
+        run stops. One that never gave a good answer is waited for by a minute at most. Single calls do not
+        wait for it at all.
     ``repeat_ambiguous``
         Also repeat what must not happen twice (a redirect) when it may have happened already.
     """
@@ -64,6 +69,7 @@ class RetryPolicy:
     backoff_base: float = field(default=0.1, validator=at_least(0, "seconds"))
     backoff_cap: float = field(default=5.0, validator=at_least(0, "seconds"))
     longest_hint: float = field(default=900.0, validator=at_least(0, "seconds"))
+    outage: float = field(default=900.0, validator=at_least(0, "seconds"))
     repeat_ambiguous: bool = False
 
 
@@ -80,6 +86,8 @@ class Trial:
     place: int | None = None  # in the order of arrival there, once it was refused
     resent: bool = False  # after a connection that was found dead
     free: bool = False  # the last failure calls for no pause of its own
+    excused: bool = False  # the last failure is the server's, not this call's
+    repeats: bool = False  # the next attempt repeats the same request
     ambiguous: bool = False
     in_flight: bool = False
     stopping: bool = False
@@ -102,6 +110,7 @@ class Trial:
     def note(self, error: BandwidthError) -> None:
         """Count a failed attempt."""
         self.last_error = error
+        self.repeats = True
         self.ambiguous |= error.ambiguous
         self.free = False
         if self.paced and isinstance(error, RateLimitError):
@@ -110,7 +119,7 @@ class Trial:
         elif isinstance(error, TransportError) and error.dropped and not self.resent:
             self.resent = self.free = True
         elif isinstance(error, TransportError) or (isinstance(error, APIError) and error.transient):
-            self.failures += 1
+            self.failures += not self.excused
 
     def check(self) -> None:
         """Raise `DeadlineExceededError` when nothing more is to be sent."""
@@ -132,8 +141,10 @@ def may_repeat(error: BaseException, policy: RetryPolicy, *, idempotent: bool) -
     match error:
         case BandwidthError(retry_after=float(hint)) if hint > policy.longest_hint:
             return False
+        case CertificateError() | UnavailableError():
+            return False
         case TransportError():
-            return not isinstance(error, CertificateError) and (repeats or not error.ambiguous)
+            return repeats or not error.ambiguous
         case ServerError():
             told_when = error.status == 503 and error.retry_after is not None
             return error.transient and (repeats or told_when)
@@ -147,7 +158,7 @@ def pause_before_next(error: BaseException, trial: Trial, policy: RetryPolicy, r
     """Return the seconds to wait after ``error``, the trial's last, before the next attempt."""
     if trial.free:
         return 0.0
-    doublings = min(trial.failures - 1, 64)  # more would only overflow
+    doublings = min(max(trial.failures, 1) - 1, 64)  # more would only overflow
     backoff = random.uniform(0, min(policy.backoff_cap, policy.backoff_base * 2**doublings))
     hint = error.retry_after if isinstance(error, BandwidthError) else None
     return backoff + (hint or 0.0)

@@ -125,6 +125,14 @@ class Waiting:
                 waiter.future.set_exception(error)
                 self.forget(waiter)
 
+    def dismiss_interactive(self, reason: Callable[[], BandwidthError | None]) -> None:
+        """Send all single calls away, each with an error of its own from ``reason``."""
+        for waiter in self._interactive.all():
+            error = reason()
+            if error is not None:
+                waiter.future.set_exception(error)
+                self.forget(waiter)
+
     def _note(self, waiter: Waiter) -> None:
         self._deadline = min(self._deadline, waiter.deadline)
         self._patience = min(self._patience, waiter.patience)

@@ -31,6 +31,7 @@ from bandwidth_async.errors import (
     RateLimitError,
     ServerError,
     TransportError,
+    UnavailableError,
 )
 from bandwidth_async.limiter import Limiter
 from bandwidth_async.models import ConferenceStatus, UpdateConference
@@ -288,13 +289,16 @@ async def test_a_token_endpoint_s_hint_is_obeyed(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_token_endpoint_that_stays_down(bandwidth: Bandwidth) -> None:
-    """After its attempts the calls that wait fail with what it met, and a later call tries anew."""
+    """After its attempts the calls that wait fail with what it met; a second later it is asked anew."""
     bandwidth.tokens = [status(503)] * 5
     async with channel_of() as channel:
         results = await end_many(channel, 10)
         assert {type(result) for result in results} == {ServerError}
         assert [result.attempts for result in results if isinstance(result, BandwidthError)] == [0] * 10
         assert len(bandwidth.asked_tokens) == 5
+        with pytest.raises(ServerError, match="try again in 1 s"):
+            await end(channel)
+        await asyncio.sleep(1.01)
         await end(channel)
 
 
@@ -656,3 +660,35 @@ async def test_closing_ends_those_who_wait(bandwidth: Bandwidth) -> None:
         with pytest.raises(ClientStateError, match="closed while the call was under way"):
             await call
         assert now() < 2.0
+
+
+# The retry budget
+
+
+@virtual_time
+async def test_a_single_call_whose_retry_is_not_affordable_is_told(bandwidth: Bandwidth) -> None:
+    """When so much fails that repeating it would only add to it; a first try is always made."""
+    bandwidth.answers = [status(500)] * 400
+    async with channel_of() as channel:
+        results = await end_many(channel, 100)
+    unaffordable = [result for result in results if isinstance(result, UnavailableError)]
+    assert unaffordable
+    assert {(error.ambiguous, "is not repeated" in error.message) for error in unaffordable} == {(True, True)}
+    assert 100 < len(bandwidth.asked) <= 100 + 50 + 50
+
+
+@virtual_time
+async def test_what_was_not_sent_affords_no_retry(bandwidth: Bandwidth) -> None:
+    """Calls that are told that the server is down are no first tries."""
+    bandwidth.answers = [status(503)] * 30
+    async with channel_of() as channel:
+        for _ in range(20):
+            with await channel.limiter.admit() as admission:
+                admission.sending()
+                admission.failed(answered=True)
+            await asyncio.sleep(0.03)
+        assert channel.limiter.is_down
+        results = await end_many(channel, 1000)
+        assert {type(result) for result in results} == {UnavailableError}
+        budget = channel.limiter.budget
+        assert sum(budget.withdraw(now()) for _ in range(100)) == 50

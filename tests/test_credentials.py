@@ -235,12 +235,14 @@ class TestRenewal:
         assert endpoint.asked_at == [0, 3540, 3546]
 
     async def test_a_token_that_ends_in_the_pause_is_not_shown_after(self) -> None:
-        """The pause is for an old token that still holds: past its end a request waits for a new one."""
+        """The long pause is for an old token that still holds: past its end a request soon gets a new one."""
         endpoint = TokenEndpoint(10.0, TransportError("no answer"))
         auth = authorizer(endpoint)
         await auth.ready()
         assert await header_at(9, auth) == ("Bearer t1", 9)
-        assert await header_at(10.5, auth) == ("Bearer t3", 11.5)
+        with pytest.raises(TransportError, match=r"try again in 0.5 s"):
+            await header_at(10.5, auth)
+        assert await header_at(11.5, auth) == ("Bearer t3", 12.5)
 
     async def test_without_any_token_the_next_request_asks_again(self) -> None:
         """After a failed first fetch no request goes out with an empty header."""
@@ -265,13 +267,25 @@ class TestFailure:
             assert isinstance(error, TransportError)
             assert vars(error) == {
                 "attempts": 0,
-                "retry_after": None,
+                "retry_after": 1.0,
                 "ambiguous": True,
                 "dropped": True,
             }
             assert error.__cause__ is endpoint.script[0]
             error.attempts = number + 1
         assert endpoint.asked_at == [0]
+
+    async def test_an_endpoint_that_fails_is_left_alone_longer_each_time(self) -> None:
+        """1, 2, 4 … s, and a token begins anew; whoever comes in between is told when."""
+        failures = [TransportError("no answer") for _ in range(3)]
+        endpoint = TokenEndpoint(*failures)
+        auth = authorizer(endpoint)
+        for moment in (0.0, 0.5, 2.0, 3.5, 4.5, 8.0):
+            await asyncio.sleep(moment - asyncio.get_running_loop().time())
+            with pytest.raises(TransportError):
+                await auth.ready()
+        assert endpoint.asked_at == [0, 2, 8]
+        assert await header_at(13.5, auth) == ("Bearer t4", 14.5)
 
     async def test_a_bug_reaches_who_waits(self) -> None:
         """An exception that is not ours is not hidden."""

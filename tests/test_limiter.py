@@ -17,8 +17,9 @@ from bandwidth_async.errors import (
     ConfigurationError,
     DeadlineExceededError,
     RateLimitError,
+    UnavailableError,
 )
-from bandwidth_async.gauge import LimiterSnapshot, PaceEvent, Paused, RateChanged
+from bandwidth_async.gauge import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
 from bandwidth_async.limiter import Admission, Limiter
 from bandwidth_async.pacing import RateLimit
 
@@ -720,6 +721,198 @@ def test_another_event_loop() -> None:
     asyncio.run(use())
     with pytest.raises(ClientStateError, match="another event loop"):
         asyncio.run(use())
+
+
+# A server that is down
+
+
+async def bring_down(limiter: Limiter) -> None:
+    """Let twenty of a run fail over more than half a second."""
+    for number in range(20):
+        await asyncio.sleep(0.03 if number else 0.0)
+        with await limiter.admit(bulk=True) as admission:
+            admission.sending()
+            admission.failed(answered=True)
+    assert limiter.is_down
+
+
+either_pace = pytest.mark.parametrize("pace", [RateLimit.fixed(100), RateLimit.adaptive(start=100)])
+
+
+@either_pace
+@virtual_time
+async def test_single_calls_are_told_at_once_that_it_is_down(pace: RateLimit) -> None:
+    """With the time to try again, and without a request; a run waits instead."""
+    limiter = Limiter(pace, Random(7))
+    await bring_down(limiter)
+    queue, started = Queue(limiter), now()
+    await queue.join("run", bulk=True)
+    await queue.join("single")
+    moment, error = queue.sent_away["single"]
+    assert (type(error), moment, error.attempts) == (UnavailableError, started, 0)
+    assert error.retry_after is not None
+    assert 0.5 <= error.retry_after <= 1.0
+    assert limiter.snapshot() == LimiterSnapshot(
+        rate=limiter.rate,
+        quota=limiter.snapshot().quota,
+        paused_for=about(error.retry_after),
+        pause_reason="unavailable",
+        waiting_interactive=0,
+        waiting_bulk=1,
+        in_flight=0,
+        refusals=0,
+    )
+    await queue.finish()
+    assert queue.entered["run"] == about(started + error.retry_after)
+
+
+@either_pace
+@virtual_time
+async def test_single_calls_in_line_are_told_when_it_goes_down(pace: RateLimit) -> None:
+    """Each has an error of its own; who is of a run stays, and those that are listening hear of it."""
+    heard: list[PaceEvent] = []
+    limiter = Limiter(pace, Random(7), on_pace=heard.append, connections=20)
+    admissions = []
+    for _ in range(20):
+        admissions.append(await limiter.admit(bulk=True))
+        admissions[-1].sending()
+    queue = Queue(limiter)
+    await queue.join("a", "b", "c")
+    await queue.join("run", bulk=True)
+    for admission in admissions[:19]:
+        admission.failed(answered=False)
+    await asyncio.sleep(0.5)
+    assert queue.sent_away == {}
+    admissions[19].failed(answered=False)
+    at = now()
+    for admission in admissions:
+        admission.__exit__()
+    assert limiter.is_down
+    await queue.finish()
+    errors = [queue.sent_away[name] for name in "abc"]
+    assert [moment for moment, _ in errors] == [at] * 3
+    assert len({id(error) for _, error in errors}) == 3
+    (pause,) = {error.retry_after for _, error in errors}
+    assert pause is not None
+    assert [event for event in heard if isinstance(event, Unavailable)] == [Unavailable(about(pause))]
+    assert queue.order == ["run"]
+
+
+@either_pace
+@virtual_time
+async def test_a_single_call_may_be_the_probe(pace: RateLimit) -> None:
+    """After the pause one goes; others are told to wait a second, until its answer opens the door."""
+    limiter = Limiter(pace, Random(7))
+    await bring_down(limiter)
+    await asyncio.sleep(1.0)
+    assert limiter.snapshot().paused_for == 0.0
+    with await limiter.admit() as probe:
+        probe.sending()
+        with pytest.raises(UnavailableError) as caught:
+            await limiter.admit()
+        assert caught.value.retry_after == 1.0
+        probe.accepted()
+    assert not limiter.is_down
+    assert limiter.snapshot().pause_reason is None
+    await limiter.admit()
+
+
+@virtual_time
+async def test_single_calls_behind_the_probe_are_told_when_it_leaves() -> None:
+    """They came in the moment between the pause and the probe: nobody but runs waits for its answer."""
+    limiter = limiter_of(100)
+    late = await limiter.admit(bulk=True)
+    await bring_down(limiter)
+    late.refused(5.0)  # the door is shut for longer than the breaker's pause
+    assert limiter.is_down
+    await asyncio.sleep(2.0)
+    queue = Queue(limiter)
+    await queue.join("first", "second", "third")
+    await queue.join("run", bulk=True)
+    await asyncio.sleep(6.0)
+    assert queue.order == ["first"]
+    assert {name: type(error) for name, (_, error) in queue.sent_away.items()} == {
+        "second": UnavailableError,
+        "third": UnavailableError,
+    }
+    queue.admissions[0].sending()
+    queue.admissions[0].accepted()
+    await queue.finish()
+    assert queue.order == ["first", "run"]
+
+
+@either_pace
+@virtual_time
+async def test_a_run_probes_until_the_server_is_back(pace: RateLimit) -> None:
+    """One request at a time, after longer and longer pauses; then the others follow, slowly at first."""
+    limiter = Limiter(pace, Random(7))
+    await bring_down(limiter)
+    queue = Queue(limiter)
+    entered = asyncio.Semaphore(0)
+    queue.on_entry = lambda _: entered.release()
+    await queue.join(*map(str, range(40)), bulk=True)
+    for probes in range(1, 5):
+        await entered.acquire()
+        before = now()
+        await asyncio.sleep(60.0)  # however long its answer takes
+        assert len(queue.admissions) == probes
+        with queue.admissions[-1] as probe:
+            probe.failed(answered=False)
+        assert limiter.is_down
+        assert before + 60.0 == about(now())
+    await entered.acquire()
+    at = now()
+    queue.admissions[-1].accepted()
+    await asyncio.sleep(0.999)
+    first_second = len(queue.admissions) - 5
+    assert 0 < first_second <= limiter.rate / 2 + 1
+    await queue.finish()
+    assert len(queue.admissions) == 40
+    assert now() - at < 10.0
+
+
+@virtual_time
+async def test_a_probe_that_is_cancelled_is_replaced() -> None:
+    """Also when it was never sent."""
+    limiter = limiter_of(100)
+    await bring_down(limiter)
+    await asyncio.sleep(1.0)
+    for sent in (True, False):
+        with await limiter.admit(bulk=True) as admission:
+            if sent:
+                admission.sending()
+    with await limiter.admit(bulk=True) as admission:
+        admission.sending()
+        admission.accepted()
+    assert not limiter.is_down
+
+
+@virtual_time
+async def test_what_is_known_of_the_server() -> None:
+    """Whether it was ever heard or well, whether it may be down, and for how long."""
+    limiter = limiter_of(100)
+
+    def known() -> tuple[bool, bool, bool, bool]:
+        return limiter.unreachable, limiter.ever_up, limiter.is_doubtful, limiter.is_down
+
+    assert known() == (False, False, False, False)
+    for _ in range(20):
+        with await limiter.admit() as admission:
+            admission.sending()
+            admission.failed(answered=False)
+    assert known() == (True, False, True, False)
+    assert limiter.down_for == 0.0
+    await asyncio.sleep(0.5)
+    with await limiter.admit() as admission:
+        admission.sending()
+        admission.failed(answered=True)
+    assert known() == (False, False, True, True)
+    assert limiter.down_for == pytest.approx(0.7, abs=0.05)
+    await asyncio.sleep(1.0)
+    with await limiter.admit() as admission:
+        admission.sending()
+        admission.refused(None)
+    assert known() == (False, True, False, False)
 
 
 # Seen from outside
