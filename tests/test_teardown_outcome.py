@@ -16,12 +16,15 @@ from bandwidth_async.errors import (
     ConfigurationError,
     ConflictError,
     DeadlineExceededError,
+    JournalError,
     MissingCredentialsError,
+    NotConfirmedError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
     ServerError,
     TransportError,
+    UnavailableError,
 )
 from bandwidth_async.teardown import Outcome, OutcomeKind, Report
 from bandwidth_async.teardown.outcome import kind_of
@@ -51,6 +54,9 @@ KINDS: dict[str, tuple[BandwidthError, OutcomeKind, OutcomeKind]] = {
     "no credentials": (MissingCredentialsError(), REFUSED, REFUSED),
     "no connection": (TransportError(), FAILED, FAILED),
     "certificate": (CertificateError(), FAILED, FAILED),
+    "down": (UnavailableError(), FAILED, NOT_ATTEMPTED),
+    "not on record": (JournalError(), FAILED, NOT_ATTEMPTED),
+    "still active": (NotConfirmedError(), FAILED, FAILED),
     "any other": (BandwidthError(), FAILED, FAILED),
 }
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async.errors import (
+    APIError,
     AuthenticationError,
     BandwidthError,
     ConfigurationError,
@@ -24,7 +25,7 @@ from bandwidth_async.errors import (
     ServerError,
 )
 from bandwidth_async.models import Conference
-from bandwidth_async.teardown import Outcome, OutcomeKind, Report, Source, Stop, iterate, run
+from bandwidth_async.teardown import Outcome, OutcomeKind, Report, Source, Stop, Target, iterate, run
 
 TICK = 1e-5
 PILOT_TIME = 1.0
@@ -61,9 +62,9 @@ class Ender:
     in_flight: Counter[str] = field(factory=Counter)
     most: int = 0
 
-    async def __call__(self, item: str | Conference, stop: Stop) -> Outcome:
+    async def __call__(self, target: Target, stop: Stop) -> Outcome:
         """End one."""
-        conference_id = item.id if isinstance(item, Conference) else str(item)
+        conference_id = target.conference_id
         if stop.requested:
             raise DeadlineExceededError("the run was stopped")
         behaviour = self.behaviours.get(conference_id, self.usual)
@@ -92,7 +93,7 @@ class Heard:
     outcomes: list[Outcome] = field(factory=list)
     moments: list[float] = field(factory=list)
 
-    async def __call__(self, outcome: Outcome) -> None:
+    async def __call__(self, _: Target, outcome: Outcome) -> None:
         """Take one."""
         self.outcomes.append(outcome)
         self.moments.append(now())
@@ -101,6 +102,17 @@ class Heard:
     def kinds(self) -> list[tuple[str, str]]:
         """Which id became what, in order of delivery."""
         return [(outcome.conference_id, str(outcome.kind)) for outcome in self.outcomes]
+
+
+def assert_attempts(attempted: list[str], ender: Ender) -> None:
+    """Each was tried once, but for the first, which is tried again when it failed alone."""
+    again = Counter(ender.ids) - Counter(attempted)
+    assert Counter(attempted) + again == Counter(ender.ids)
+    assert again in (Counter(), Counter(ender.ids[:1]))
+
+
+async def nowhere(_: Target, __: Outcome) -> None:
+    """Deliver to nobody."""
 
 
 async def slowly(items: list[str], gap: float, pulled: list[str] | None = None) -> AsyncIterator[str]:
@@ -180,7 +192,7 @@ async def test_every_id_gets_exactly_one_outcome(
         real = "ended" if error is None else "not_found" if isinstance(error, NotFoundError) else "failed"
         assert outcome.kind in {real, "not_attempted"}
     attempted = [o.conference_id for o in heard.outcomes if o.kind != "not_attempted"]
-    assert Counter(attempted) == Counter(ender.ids)
+    assert_attempts(attempted, ender)
     counts = Counter(outcome.kind for outcome in heard.outcomes)
     elapsed = now() - started
     attempts = sum(outcome.attempts for outcome in heard.outcomes)
@@ -289,11 +301,80 @@ async def test_the_first_id_has_a_second_for_itself() -> None:
     assert ender.sent == [(0.0, "a"), *((about(PILOT_TIME), name) for name in "bcd")]
 
 
+@pytest.mark.parametrize(("ambiguous", "kind"), [(False, "failed"), (True, "unknown")])
+@virtual_time
+async def test_a_first_id_that_fails_alone_is_tried_once_more(ambiguous: bool, kind: str) -> None:
+    """Beside the others, as they tell a bad moment from a dead server; its attempts add up."""
+    tried: list[tuple[float, Target]] = []
+    heard = Heard()
+
+    async def end(target: Target, _: Stop) -> Outcome:
+        tried.append((now(), target))
+        await asyncio.sleep(0.1)
+        if target.conference_id == "a":
+            raise ServerError("answered 503", status=503, attempts=5, ambiguous=ambiguous)
+        return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
+
+    report = await run(list("abc"), end, heard, concurrency=3, stop=Stop())
+    assert tried == [
+        (0.0, Target("a")),
+        (about(0.1), Target("a", ambiguous=ambiguous)),
+        (about(0.1), Target("b")),
+        (about(0.1), Target("c")),
+    ]
+    assert (report.counts[OutcomeKind(kind)], report.total, report.attempts) == (1, 3, 12)
+
+
+@virtual_time
+async def test_a_first_id_that_recovers() -> None:
+    """Its outcome is that of the second try, with the attempts of both."""
+    errors = [ServerError("answered 503", status=503, attempts=5)]
+    heard = Heard()
+
+    async def end(target: Target, _: Stop) -> Outcome:
+        if errors:
+            raise errors.pop()
+        return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
+
+    await run(["a"], end, heard, concurrency=3, stop=Stop())
+    assert heard.outcomes == [Outcome("a", OutcomeKind.ENDED, 6)]
+
+
+@virtual_time
+async def test_a_first_id_that_stops_the_run_has_no_second_try() -> None:
+    """Nor has one that was refused: that is an answer."""
+    for stops, error in (
+        (True, ServerError("503", status=503, attempts=5)),
+        (False, APIError("", status=400)),
+    ):
+        ender, heard, stop = Ender({"a": Behaviour(0.1, error)}), Heard(), Stop()
+
+        async def end(
+            target: Target, stop: Stop, ender: Ender = ender, stops: bool = stops, error: APIError = error
+        ) -> Outcome:
+            if stops:
+                stop.request(error)
+            return await Ender.__call__(ender, target, Stop())
+
+        await run(["a"], end, heard, concurrency=3, stop=stop)
+        assert ender.ids == ["a"]
+
+
+@virtual_time
+async def test_ids_that_may_have_been_ended_are_unknown_when_the_run_stops() -> None:
+    """Not attempted is only what no earlier run has touched."""
+    heard, stop = Heard(), Stop()
+    stop.request()
+    ids = [Target("a"), Target("b", ambiguous=True)]
+    report = await run(ids, Ender(), heard, concurrency=3, stop=stop)
+    assert report.counts == {OutcomeKind.NOT_ATTEMPTED: 1, OutcomeKind.UNKNOWN: 1}
+
+
 @virtual_time
 async def test_wrong_credentials_cost_one_request() -> None:
     """The first id finds out; with its stop the others are never tried."""
 
-    async def refuse(item: str | Conference, stop: Stop) -> Outcome:
+    async def refuse(_: Target, stop: Stop) -> Outcome:
         await asyncio.sleep(0.1)
         stop.request(AuthenticationError("401", status=401))
         raise AuthenticationError("401", status=401, attempts=2)
@@ -496,7 +577,7 @@ async def test_a_raising_source_takes_its_workers_along(concurrency: int, after:
 async def test_what_on_outcome_raises_is_raised() -> None:
     """Whoever listens may end the run by an error, also while outcomes of a stopped run are delivered."""
 
-    async def deliver(outcome: Outcome) -> None:
+    async def deliver(_: Target, outcome: Outcome) -> None:
         if outcome.conference_id == "c":
             raise OSError("disk full")
 
@@ -514,7 +595,7 @@ async def test_an_outcome_is_delivered_before_its_worker_goes_on() -> None:
     """A slow listener slows the run down; nothing piles up."""
     ender = Ender()
 
-    async def deliver(_: Outcome) -> None:
+    async def deliver(_: Target, __: Outcome) -> None:
         await asyncio.sleep(1.0)
 
     await run(list("abcdef"), ender, deliver, concurrency=2, stop=Stop())
@@ -525,7 +606,7 @@ async def test_an_outcome_is_delivered_before_its_worker_goes_on() -> None:
 async def test_a_bug_is_not_an_outcome() -> None:
     """What is not ours ends the run."""
 
-    async def broken(item: str | Conference, stop: Stop) -> Outcome:
+    async def broken(_: Target, stop: Stop) -> Outcome:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -560,7 +641,7 @@ async def test_a_run_that_is_cancelled_as_the_first_outcome_comes(concurrency: i
     """The very tick in which the pilot is back is a moment like any other."""
     ender = Ender()
 
-    async def deliver(_: Outcome) -> None:
+    async def deliver(_: Target, __: Outcome) -> None:
         task.cancel()
 
     before = asyncio.all_tasks()
@@ -585,7 +666,7 @@ async def stream(
 ) -> tuple[list[Outcome], Report]:
     """Iterate over a run until ``until``, and see that no task is left."""
     before, outcomes = asyncio.all_tasks(), []
-    async with iterate(source, ender, concurrency=concurrency, stop=stop or Stop()) as stream_of:
+    async with iterate(source, ender, nowhere, concurrency=concurrency, stop=stop or Stop()) as stream_of:
         async for outcome in stream_of:
             outcomes.append(outcome)
             if until(outcome):
@@ -621,7 +702,7 @@ async def test_breaking_off_ends_the_run_at_once(last: str) -> None:
 async def test_a_slow_consumer_holds_the_run_back() -> None:
     """At most twice the concurrency is ahead of who iterates: in flight, and waiting to be taken."""
     ender, taken = Ender(), 0
-    async with iterate(map(str, range(60)), ender, concurrency=3, stop=Stop()) as outcomes:
+    async with iterate(map(str, range(60)), ender, nowhere, concurrency=3, stop=Stop()) as outcomes:
         async for _ in outcomes:
             taken += 1
             await asyncio.sleep(5.0)
@@ -632,7 +713,7 @@ async def test_a_slow_consumer_holds_the_run_back() -> None:
 @virtual_time
 async def test_a_stream_after_its_end_stays_at_its_end() -> None:
     """Asking again does not hang."""
-    async with iterate(list("ab"), Ender(), concurrency=2, stop=Stop()) as outcomes:
+    async with iterate(list("ab"), Ender(), nowhere, concurrency=2, stop=Stop()) as outcomes:
         assert [o.conference_id async for o in outcomes] == ["a", "b"]
         assert [o async for o in outcomes] == []
         assert repr(outcomes) == "<Outcomes {<OutcomeKind.ENDED: 'ended'>: 2}>"
@@ -647,7 +728,7 @@ async def test_what_the_source_raises_reaches_who_iterates() -> None:
         raise LookupError("no such table")
 
     got = []
-    async with iterate(plain(), Ender(), concurrency=1, stop=Stop()) as outcomes:
+    async with iterate(plain(), Ender(), nowhere, concurrency=1, stop=Stop()) as outcomes:
         with pytest.raises(LookupError, match="no such table"):  # noqa: PT012  # a loop is one statement
             async for outcome in outcomes:
                 got.append(outcome.conference_id)  # noqa: PERF401  # a comprehension would lose them
@@ -673,7 +754,9 @@ async def test_what_the_body_raises_leaves_the_context_as_it_is() -> None:
     ender, before = Ender(), asyncio.all_tasks()
 
     async def body() -> None:
-        async with iterate(map(str, itertools.count()), ender, concurrency=3, stop=Stop()) as outcomes:
+        async with iterate(
+            map(str, itertools.count()), ender, nowhere, concurrency=3, stop=Stop()
+        ) as outcomes:
             async for _ in outcomes:
                 raise ServerError("mine", status=500)
 
@@ -717,7 +800,7 @@ async def test_a_wrong_concurrency_of_a_stream() -> None:
 @virtual_time
 async def test_a_stream_that_was_left_has_ended() -> None:
     """Asking it for more does not wait for a run that is gone."""
-    async with iterate(map(str, itertools.count()), Ender(), concurrency=3, stop=Stop()) as outcomes:
+    async with iterate(map(str, itertools.count()), Ender(), nowhere, concurrency=3, stop=Stop()) as outcomes:
         async for _ in outcomes:
             break
     assert [outcome async for outcome in outcomes] == []
@@ -758,8 +841,8 @@ async def test_the_rest_of_the_loop_gets_its_turn() -> None:
     """A million ids that are all answered on the spot do not freeze the application."""
     stop, turns = Stop(), 0
 
-    async def at_once(item: str | Conference, _: Stop) -> Outcome:
-        return Outcome(str(item), OutcomeKind.ENDED)
+    async def at_once(target: Target, _: Stop) -> Outcome:
+        return Outcome(target.conference_id, OutcomeKind.ENDED)
 
     async def count() -> None:
         nonlocal turns

@@ -14,8 +14,10 @@ from bandwidth_async.errors import (
     ClientStateError,
     ConfigurationError,
     DeadlineExceededError,
+    JournalError,
     NotFoundError,
     RateLimitError,
+    UnavailableError,
 )
 
 
@@ -46,7 +48,7 @@ class Outcome:
     """What became of one id.
 
     ``attempts`` counts the requests that were sent for it, ``error`` is one sentence or None,
-    ``elapsed`` is seconds from when it was taken up.
+    ``elapsed`` is seconds from when it was taken up, ``calls_ended`` are the calls that were hung up with it.
     """
 
     conference_id: str
@@ -54,6 +56,7 @@ class Outcome:
     attempts: int = 0
     error: str | None = None
     elapsed: float = 0.0
+    calls_ended: tuple[str, ...] = ()
 
 
 def kind_of(error: BandwidthError) -> OutcomeKind:
@@ -66,7 +69,14 @@ def kind_of(error: BandwidthError) -> OutcomeKind:
     match error:
         case NotFoundError():
             return OutcomeKind.NOT_FOUND
-        case DeadlineExceededError() | AuthenticationError() | RateLimitError() | ClientStateError():
+        case (
+            DeadlineExceededError()
+            | AuthenticationError()
+            | RateLimitError()
+            | ClientStateError()
+            | UnavailableError()
+            | JournalError()
+        ):
             return OutcomeKind.FAILED if error.attempts else OutcomeKind.NOT_ATTEMPTED
         case APIError(transient=False) | ConfigurationError():
             return OutcomeKind.REFUSED
@@ -80,7 +90,8 @@ class Report:
 
     ``counts`` maps outcome kinds (``report.counts["ended"]``) to numbers, 0 for those that did not occur.
     ``stopped`` is the reason when the run ended before its input did: an `AuthenticationError`, a
-    `RateLimitError` whose wait is longer than allowed, or a `DeadlineExceededError`.
+    `RateLimitError` whose wait is longer than allowed, an `UnavailableError` or another `TransportError`
+    of a server that cannot be used, a `JournalError`, or a `DeadlineExceededError`.
     """
 
     counts: Counter[OutcomeKind] = field(factory=Counter)

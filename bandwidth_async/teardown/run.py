@@ -7,7 +7,8 @@ What always holds
     that has to be awaited is left alone, as asking it for more may be work.
 
 The first id goes ahead of the others, by at most a second: wrong credentials or a dead host then cost one
-request, and not one for each worker.
+request, and not one for each worker. When it fails, alone as it was, it is tried once more beside the
+others: only they tell a bad moment from a dead server.
 """
 
 from __future__ import annotations
@@ -15,28 +16,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
+
+from attrs import evolve
 
 from bandwidth_async.errors import (
     BandwidthError,
     ConfigurationError,
     DeadlineExceededError,
+    HangUpError,
     PermissionDeniedError,
 )
 from bandwidth_async.models import Conference
 from bandwidth_async.teardown.outcome import Outcome, OutcomeKind, Report, kind_of
 from bandwidth_async.teardown.stop import Stop
+from bandwidth_async.teardown.target import Target
 
-Item = str | Conference
+Item = str | Conference | Target
 Source = Iterable[Item] | AsyncIterable[Item]
-Deliver = Callable[[Outcome], Awaitable[None]]
+Deliver = Callable[[Target, Outcome], Awaitable[None]]
 
 # Ends one conference: returns its outcome, or raises what went wrong. When it meets what every further id
 # would meet too (refused credentials), it requests the stop.
-End = Callable[[Item, Stop], Awaitable[Outcome]]
+End = Callable[[Target, Stop], Awaitable[Outcome]]
 
 _PILOT_TIME = 1.0  # seconds the first id has for itself
-_DEADLINE_GRACE = 2.0  # seconds for what is in flight at the deadline: an answer is worth that, a hang is not
 _DENIED = 3  # ids that are answered 403, and nothing else, before the run ends
 _BREATH = 100  # outcomes between two chances for the rest of the event loop
 
@@ -125,34 +128,52 @@ class _Run:
     async def _work(self) -> None:
         try:
             async for item in self._ids:
-                await self._settle(await self._outcome(item))
+                target = Target.of(item)
+                outcome = await self._outcome(target)
+                if not self._piloted.is_set():
+                    outcome = await self._second_try(target, outcome)
+                await self._settle(target, outcome)
                 self._piloted.set()
         finally:
             self._piloted.set()
 
+    async def _second_try(self, target: Target, first: Outcome) -> Outcome:
+        if self._stop.requested or first.kind not in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}:
+            return first
+        self._piloted.set()
+        ambiguous = target.ambiguous or first.kind is OutcomeKind.UNKNOWN
+        second = await self._outcome(evolve(target, ambiguous=ambiguous))
+        if second.kind is OutcomeKind.NOT_ATTEMPTED:
+            return first
+        return evolve(second, attempts=first.attempts + second.attempts)
+
     async def _drain(self) -> None:
         for item in self._ids.rest:
-            await self._settle(Outcome(_id_of(item), OutcomeKind.NOT_ATTEMPTED, error=self._stop.why))
+            target = Target.of(item)
+            kind = OutcomeKind.UNKNOWN if target.ambiguous else OutcomeKind.NOT_ATTEMPTED
+            await self._settle(target, Outcome(target.conference_id, kind, error=self._stop.why))
 
-    async def _settle(self, outcome: Outcome) -> None:
+    async def _settle(self, target: Target, outcome: Outcome) -> None:
         self._report.add(outcome)
-        await self._deliver(outcome)
+        await self._deliver(target, outcome)
         if self._report.total % _BREATH == 0:
             await asyncio.sleep(0)
 
-    async def _outcome(self, item: Item) -> Outcome:
-        conference_id = _id_of(item)
+    async def _outcome(self, target: Target) -> Outcome:
+        conference_id = target.conference_id
         while conference_id in self._busy:
             await self._busy[conference_id].wait()
         self._busy[conference_id] = asyncio.Event()
         started = asyncio.get_running_loop().time()
         try:
-            return await self._end(item, self._stop)
+            return await self._end(target, self._stop)
         except BandwidthError as error:
             self._watch_for_403(error)
+            error.ambiguous |= target.ambiguous  # also of what was raised before anything was sent
             kind, elapsed = kind_of(error), asyncio.get_running_loop().time() - started
             sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
-            return Outcome(conference_id, kind, error.attempts, sentence or str(error), elapsed)
+            calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
+            return Outcome(conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended)
         finally:
             self._busy.pop(conference_id).set()
 
@@ -204,9 +225,8 @@ async def run(
 ) -> Report:
     """End every id of ``source`` with ``end``, hand each outcome to ``deliver``, and return the sum.
 
-    ``deadline`` (seconds) stops the run as ``stop`` does, but with only 2 s for what is in flight. Whatever
-    ``source`` or ``deliver`` raise ends the run and is raised here; no task is left behind then, nor after
-    a cancellation.
+    ``deadline`` (seconds) stops the run as ``stop`` does. Whatever ``source`` or ``deliver`` raise ends the
+    run and is raised here; no task is left behind then, nor after a cancellation.
     """
     if concurrency < 1:
         raise ConfigurationError(
@@ -216,8 +236,7 @@ async def run(
     loop = asyncio.get_running_loop()
     started = loop.time()
     late = DeadlineExceededError("the run's deadline came")
-    ring = partial(stop.request, late, grace=_DEADLINE_GRACE)
-    timer = loop.call_later(deadline, ring) if deadline is not None else None
+    timer = loop.call_later(deadline, stop.request, late) if deadline is not None else None
     try:
         await _Run(source, end, deliver, report, stop).go(concurrency)
     finally:
@@ -229,17 +248,30 @@ async def run(
 
 @asynccontextmanager
 async def iterate(
-    source: Source, end: End, *, concurrency: int, stop: Stop, deadline: float | None = None
+    source: Source,
+    end: End,
+    record: Deliver,
+    *,
+    concurrency: int,
+    stop: Stop,
+    deadline: float | None = None,
 ) -> AsyncIterator[Outcomes]:
-    """Give the outcomes of a run as an iterator; leaving the context ends the run at once."""
+    """Give the outcomes of a run as an iterator; leaving the context ends the run at once.
+
+    ``record`` is awaited with each outcome before it is given out.
+    """
     queue: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue(maxsize=concurrency)
     report = Report()
+
+    async def deliver(target: Target, outcome: Outcome) -> None:
+        await record(target, outcome)
+        await queue.put(outcome)
 
     async def drive() -> None:
         last: BaseException | None = None
         try:
             await run(
-                source, end, queue.put, concurrency=concurrency, stop=stop, deadline=deadline, report=report
+                source, end, deliver, concurrency=concurrency, stop=stop, deadline=deadline, report=report
             )
         except Exception as error:  # it belongs to whoever iterates
             last = error
@@ -256,7 +288,3 @@ async def iterate(
                 task.cancel()
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the body's own: drive() hands on what it meets
-
-
-def _id_of(item: Item) -> str:
-    return item.id if isinstance(item, Conference) else str(item)

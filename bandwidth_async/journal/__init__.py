@@ -1,0 +1,17 @@
+"""A durable record of one run: what was to be ended, and what became of each id."""
+
+from bandwidth_async.journal.journal import Journal, Recorded
+from bandwidth_async.journal.place import find, journals, new_journal_path, state_directory
+from bandwidth_async.journal.reading import JournalInfo, describe, read_outcomes
+
+__all__ = [
+    "Journal",
+    "JournalInfo",
+    "Recorded",
+    "describe",
+    "find",
+    "journals",
+    "new_journal_path",
+    "read_outcomes",
+    "state_directory",
+]

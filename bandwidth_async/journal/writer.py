@@ -1,0 +1,126 @@
+"""Group commit: one thread owns the writing connection, and all that waits goes into one statement.
+
+The thread takes what waits, writes it by one statement that commits itself (on disk:
+``synchronous=FULL``), and then tells everybody with one wake-up of the event loop. While it commits, the
+next group gathers; so 200 workers cost about as many commits as one.
+
+What always holds
+    Whoever is told "written" reads it again after a power cut. Of two changes to the same row the later one
+    is made later. After the first failure nothing is written any more: a later success would hide the gap.
+    A cancelled wait changes nothing in the file: its change is made or is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from attrs import frozen
+
+from bandwidth_async.errors import JournalError
+
+Row = list[Any]  # what JSON can say: the first value names the row
+
+
+@frozen
+class _Job:
+    """Rows for one statement, and who waits for them."""
+
+    statement: str
+    rows: list[Row]
+    future: asyncio.Future[None]
+
+
+class Writer:
+    """The thread and its queue. ``failure`` is why nothing is written any more, None while all is well."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        explain: Callable[[Exception], JournalError],
+        closed: Callable[[], None],
+    ) -> None:
+        self.failure: JournalError | None = None  # set by the thread, once
+        self.commits = 0
+        self._connection = connection
+        self._explain = explain
+        self._closed = closed
+        self._waiting: SimpleQueue[_Job | asyncio.Future[None]] = SimpleQueue()  # a future alone: close
+        # A daemon: a program that forgets to close its journal still ends, and what is committed stays.
+        Thread(target=self._work, name="journal", daemon=True).start()
+
+    def write(self, statement: str, rows: list[Row]) -> asyncio.Future[None]:
+        """Have rows written; the future tells when they are on disk, or raises `JournalError`."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.put(_Job(statement, rows, future))
+        return future
+
+    def close(self) -> asyncio.Future[None]:
+        """Write what waits, then close the connection. Nothing may be written after this."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.put(future)
+        return future
+
+    def _work(self) -> None:
+        while True:
+            group = [self._waiting.get()]
+            while not self._waiting.empty():
+                group.append(self._waiting.get())
+            jobs = [entry for entry in group if isinstance(entry, _Job)]
+            if jobs:
+                self._write(jobs)
+                _tell([job.future for job in jobs], self.failure)
+            closing = [entry for entry in group if not isinstance(entry, _Job)]
+            if closing:
+                with suppress(sqlite3.Error):  # what was told to be written is; the rest has been told too
+                    self._connection.close()
+                self._closed()
+                _tell(closing, None)
+                return
+
+    def _write(self, jobs: list[_Job]) -> None:
+        if self.failure is not None:
+            return
+        try:
+            for statement, rows in in_order((job.statement, job.rows) for job in jobs):
+                self._connection.execute(statement, (json.dumps(rows),))
+                self.commits += 1
+        except Exception as error:  # whatever it is: a thread that ends leaves everybody waiting
+            self.failure = self._explain(error)
+            self.failure.__cause__ = error
+
+
+def in_order(changes: Iterable[tuple[str, list[Row]]]) -> Iterator[tuple[str, list[Row]]]:
+    """Put the rows of each statement together, never past an earlier change of the same row."""
+    gathered: dict[str, list[Row]] = {}
+    touched: set[Any] = set()
+    for statement, rows in changes:
+        keys = {row[0] for row in rows}
+        if not touched.isdisjoint(keys):
+            yield from gathered.items()
+            gathered, touched = {}, set()
+        touched |= keys
+        gathered.setdefault(statement, []).extend(rows)
+    yield from gathered.items()
+
+
+def _tell(futures: list[asyncio.Future[None]], failure: JournalError | None) -> None:
+    def settle() -> None:
+        for future in futures:
+            if future.done():  # cancelled
+                continue
+            if failure is None:
+                future.set_result(None)
+            else:
+                error = JournalError(failure.message)  # each its own: a traceback belongs to one
+                error.__cause__ = failure.__cause__
+                future.set_exception(error)
+
+    with suppress(RuntimeError):  # the event loop is closed, so nobody waits
+        futures[0].get_loop().call_soon_threadsafe(settle)

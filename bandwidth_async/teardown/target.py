@@ -1,0 +1,32 @@
+"""One conference that a run is to end, with what is known of it beforehand."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from bandwidth_async.models import Conference
+
+
+@frozen
+class Target:
+    """One id of a run.
+
+    ``existed`` says that a listing showed it, ``ambiguous`` that an earlier run may have ended it without
+    hearing so: a 404 then means that it has ended. ``number`` is its row in the journal, 0 without one.
+    ``calls`` are those that an earlier run meant to hang up with it.
+    """
+
+    conference_id: str
+    existed: bool = False
+    ambiguous: bool = False
+    number: int = 0
+    calls: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, item: str | Conference | Target) -> Target:
+        """Return what was given to a run as a target."""
+        if isinstance(item, Target):
+            return item
+        if isinstance(item, Conference):
+            return cls(item.id, existed=True)
+        return cls(str(item))

@@ -1,0 +1,294 @@
+"""A run and its journal: claimed before it is sent, settled before it is told, whatever fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from multidict import CIMultiDict
+
+from bandwidth_async import BasicCredentials, Outcome, OutcomeKind, RateLimit, Stop, VoiceClient, wire
+from bandwidth_async.durable import Durable
+from bandwidth_async.errors import (
+    ClientStateError,
+    ConfigurationError,
+    DeadlineExceededError,
+    JournalError,
+    ServerError,
+)
+from bandwidth_async.journal import Journal, read_outcomes
+from bandwidth_async.teardown import Report, Target, run
+from bandwidth_async.transport import Answer
+
+CREATED = 1_795_344_312.5
+FULL = JournalError("no space left on the disk under the journal")
+
+virtual_time = pytest.mark.looptime
+
+
+@define
+class Notes:
+    """A journal in memory that notes what it is asked, and fails from the given request on."""
+
+    log: list[str] = field(factory=list)
+    fails: dict[str, int] = field(factory=dict)  # which request of a kind fails first
+    asked: Counter[str] = field(factory=Counter)
+
+    async def claim(self, target: Target) -> None:
+        """Note it."""
+        await self._note("claim", target.conference_id)
+
+    async def settle(self, target: Target, outcome: Outcome) -> None:
+        """Note it."""
+        await self._note("settle", f"{target.conference_id} {outcome.kind}")
+
+    async def _note(self, what: str, of: str) -> None:
+        await asyncio.sleep(0.01)
+        self.asked[what] += 1
+        if self.asked[what] >= self.fails.get(what, 10**9):
+            raise JournalError(FULL.message)
+        self.log.append(f"{what} {of}")
+
+
+@define
+class World:
+    """What a run is made of, all its steps in one log."""
+
+    notes: Notes = field(factory=Notes)
+    stop: Stop = field(factory=Stop)
+    errors: dict[str, list[Exception]] = field(factory=dict)
+    outcomes: list[Outcome] = field(factory=list)
+
+    async def end(self, target: Target, stop: Stop) -> Outcome:
+        """End one, unless the run stops."""
+        if stop.requested:
+            raise DeadlineExceededError("the run was stopped")
+        self.notes.log.append(f"send {target.conference_id}")
+        await asyncio.sleep(0.1)
+        if self.errors.get(target.conference_id):
+            raise self.errors[target.conference_id].pop(0)
+        return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
+
+    async def deliver(self, _: Target, outcome: Outcome) -> None:
+        """Take an outcome."""
+        self.notes.log.append(f"tell {outcome.conference_id} {outcome.kind}")
+        self.outcomes.append(outcome)
+
+    async def run(self, count: int, concurrency: int = 1) -> Report:
+        """End so many."""
+        durable = Durable(self.notes, self.end, self.deliver, self.stop)  # type: ignore[arg-type]  # a fake
+        targets = [Target(f"c{number}", number=number) for number in range(1, count + 1)]
+        return await run(targets, durable.end, durable.deliver, concurrency=concurrency, stop=self.stop)
+
+
+@virtual_time
+async def test_claimed_sent_settled_told() -> None:
+    """In this order, for each, before the next is taken."""
+    world = World()
+    await world.run(2)
+    steps = [[f"claim c{n}", f"send c{n}", f"settle c{n} ended", f"tell c{n} ended"] for n in (1, 2)]
+    assert world.notes.log == steps[0] + steps[1]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@virtual_time
+async def test_a_claim_that_cannot_be_written(concurrency: int) -> None:
+    """Nothing is sent for it; what is in flight is answered, settled and told; the rest is not attempted."""
+    world = World(Notes(fails={"claim": 5}))
+    report = await world.run(20, concurrency)
+    sent = [line for line in world.notes.log if line.startswith("send")]
+    assert len(sent) == 4
+    assert report.counts == {OutcomeKind.ENDED: 4, OutcomeKind.NOT_ATTEMPTED: 16}
+    assert isinstance(report.stopped, JournalError)
+    assert report.stopped.message == FULL.message
+    assert len([line for line in world.notes.log if line.endswith("ended") and "settle" in line]) == 4
+    assert Counter(outcome.conference_id for outcome in world.outcomes) == Counter(
+        f"c{number}" for number in range(1, 21)
+    )
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@virtual_time
+async def test_an_outcome_that_cannot_be_written(concurrency: int) -> None:
+    """It is told as it is, no further one is sent, and the run says why it stopped."""
+    world = World(Notes(fails={"settle": 3}))
+    report = await world.run(20, concurrency)
+    sent = sum(line.startswith("send") for line in world.notes.log)
+    assert 3 <= sent <= 2 + concurrency
+    assert report.counts == {OutcomeKind.ENDED: sent, OutcomeKind.NOT_ATTEMPTED: 20 - sent}
+    assert len(world.outcomes) == 20
+    assert isinstance(report.stopped, JournalError)
+
+
+@virtual_time
+async def test_a_first_id_that_is_tried_twice_is_claimed_once() -> None:
+    """A second claim would say that somebody else had left it behind."""
+    world = World(errors={"c1": [ServerError("answered 503", status=503, attempts=5)] * 2})
+    await world.run(2)
+    assert [line for line in world.notes.log if "c1" in line] == [
+        "claim c1",
+        "send c1",
+        "send c1",
+        "settle c1 failed",
+        "tell c1 failed",
+    ]
+
+
+@virtual_time
+async def test_a_client_that_is_closed_does_not_forget_what_may_have_been_ended() -> None:
+    """An id that an earlier run left open stays unknown when nothing can be sent for it."""
+    world = World()
+
+    async def end(_: Target, __: Stop) -> Outcome:
+        raise ClientStateError("closed")
+
+    report = await run(
+        [Target("c1", ambiguous=True, number=1)], end, world.deliver, concurrency=1, stop=world.stop
+    )
+    assert report.counts == {OutcomeKind.UNKNOWN: 1}
+
+
+# The real journal, and the real client
+
+
+@define
+class Upstream:
+    """Answers 204, or what is scripted for an id; sees what the journal said when a request left."""
+
+    path: Path
+    answers: dict[str, list[int]] = field(factory=dict)
+    sent: list[str] = field(factory=list)
+    claimed: list[bool] = field(factory=list)
+
+    async def exchange(self, _: Any, __: Any, request: wire.Request, *___: Any, **how: Any) -> Answer:
+        """Answer one request."""
+        conference_id = request.path.rpartition("/")[2]
+        self.sent.append(conference_id)
+        known = {one.conference_id: one.kind for one in read_outcomes(self.path)}
+        self.claimed.append(known[conference_id] == OutcomeKind.UNKNOWN)
+        await asyncio.sleep(0)
+        script = self.answers.get(conference_id, [204])
+        status = script.pop(0) if len(script) > 1 else script[0]
+        how["on_status"](status, {})
+        if status >= 300:
+            raise wire.error_from(request, status, CIMultiDict(), b"", 0.0)
+        return Answer(status=status, headers=CIMultiDict())
+
+
+@pytest.fixture
+def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Upstream:
+    """Answer in place of aiohttp."""
+    fake = Upstream(tmp_path / "run.journal")
+    monkeypatch.setattr("bandwidth_async.channel.exchange", fake.exchange)
+    return fake
+
+
+def client_of(account_id: str = "9900000") -> VoiceClient:
+    """Return a client that does not wait."""
+    return VoiceClient(
+        account_id=account_id,
+        credentials=BasicCredentials("user", "password"),
+        rate_limit=RateLimit.fixed(10_000, 1000),
+    )
+
+
+async def journal_of(path: Path, count: int) -> Journal:
+    """Return a journal of so many ids."""
+    journal = Journal.create(path, account_id="9900000", created=CREATED)
+    await journal.record(f"c{number}" for number in range(1, count + 1))
+    return journal
+
+
+def kinds(path: Path) -> dict[str, str]:
+    """Return what the journal says of each."""
+    return {outcome.conference_id: str(outcome.kind) for outcome in read_outcomes(path)}
+
+
+async def test_a_durable_run(upstream: Upstream) -> None:
+    """Each is on record as unknown when it is sent, and as what it became when it is told."""
+    told: list[bool] = []
+
+    def on_outcome(outcome: Outcome) -> None:
+        told.append(kinds(upstream.path)[outcome.conference_id] == outcome.kind)
+
+    upstream.answers = {"c3": [404], "c4": [403]}
+    async with await journal_of(upstream.path, 8) as journal, client_of() as client:
+        report = await client.end_conferences(journal, on_outcome=on_outcome, concurrency=3)
+    assert upstream.claimed == [True] * 8
+    assert told == [True] * 8
+    expected = {f"c{number}": "ended" for number in range(1, 9)} | {"c3": "not_found", "c4": "refused"}
+    assert kinds(upstream.path) == expected
+    assert report.total == 8
+
+
+async def test_a_resume_ends_only_what_is_unsettled(upstream: Upstream) -> None:
+    """What had failed is tried again, what is settled is left alone, and attempts add up."""
+    upstream.answers = {"c2": [503] * 5 + [204]}
+    async with await journal_of(upstream.path, 3) as journal, client_of() as client:
+        await client.end_conferences(journal, concurrency=1)
+    assert kinds(upstream.path) == {"c1": "ended", "c2": "failed", "c3": "ended"}
+    upstream.sent.clear()
+    async with Journal.open(upstream.path) as journal, client_of() as client:
+        report = await client.end_conferences(journal)
+        assert journal.report().counts == {OutcomeKind.ENDED: 3}
+    assert upstream.sent == ["c2"]
+    assert report.counts == {OutcomeKind.ENDED: 1}
+    assert [outcome.attempts for outcome in read_outcomes(upstream.path)] == [1, 6, 1]
+
+
+async def test_a_first_id_that_fails_twice_is_failed_in_the_journal_too(upstream: Upstream) -> None:
+    """Report and journal say the same of it."""
+    upstream.answers = {"c1": [503]}
+    async with await journal_of(upstream.path, 2) as journal, client_of() as client:
+        report = await client.end_conferences(journal)
+    assert report.counts == {OutcomeKind.FAILED: 1, OutcomeKind.ENDED: 1}
+    assert kinds(upstream.path) == {"c1": "failed", "c2": "ended"}
+
+
+async def test_a_404_after_an_interrupted_run(upstream: Upstream) -> None:
+    """It was claimed and never heard of: the earlier run ended it."""
+    async with await journal_of(upstream.path, 2) as journal:
+        await journal.claim(next(journal.unsettled()))
+    upstream.answers = {"c1": [404], "c2": [404]}
+    async with Journal.open(upstream.path) as journal, client_of() as client:
+        await client.end_conferences(journal)
+    assert kinds(upstream.path) == {"c1": "already_ended", "c2": "not_found"}
+
+
+async def test_as_a_stream(upstream: Upstream) -> None:
+    """An outcome that is given out is on record."""
+    async with (
+        await journal_of(upstream.path, 5) as journal,
+        client_of() as client,
+        client.ending_conferences(journal) as outcomes,
+    ):
+        async for outcome in outcomes:
+            assert kinds(upstream.path)[outcome.conference_id] == outcome.kind
+    assert set(kinds(upstream.path).values()) == {"ended"}
+
+
+async def test_a_journal_of_another_account(upstream: Upstream) -> None:
+    """Refused before anything is sent."""
+    async with await journal_of(upstream.path, 1) as journal, client_of("1") as client:
+        with pytest.raises(ConfigurationError, match="of account 9900000, this client of 1"):
+            await client.end_conferences(journal)
+        with pytest.raises(ConfigurationError, match="of account 9900000, this client of 1"):
+            client.ending_conferences(journal)
+    assert upstream.sent == []
+
+
+async def test_a_stopped_run_leaves_the_rest_as_it_was(upstream: Upstream) -> None:
+    """What was not attempted is so in the journal, and a resume takes it up."""
+    stop = Stop()
+
+    def on_outcome(_: Outcome) -> None:
+        stop.request()
+
+    async with await journal_of(upstream.path, 5) as journal, client_of() as client:
+        report = await client.end_conferences(journal, concurrency=1, stop=stop, on_outcome=on_outcome)
+    assert report.counts == {OutcomeKind.ENDED: 1, OutcomeKind.NOT_ATTEMPTED: 4}
+    assert Counter(kinds(upstream.path).values()) == {"ended": 1, "not_attempted": 4}

@@ -1,0 +1,245 @@
+"""Whatever happens to a journal's file and whatever is done with it: no success is ever invented."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from bandwidth_async.errors import JournalError
+from bandwidth_async.journal import Journal, Recorded, describe, read_outcomes
+from bandwidth_async.teardown import Outcome, OutcomeKind
+from bandwidth_async.teardown.target import Target
+
+CREATED = 1_795_344_312.5
+INTERRUPTED = "interrupted before its answer was recorded"
+COUNT = 40
+IDS = [f"conf-{number}" for number in range(1, COUNT + 1)]
+KINDS = list(OutcomeKind)
+
+
+def ending(number: int) -> OutcomeKind:
+    """Return what becomes of a row in these tests: each kind in turn."""
+    return KINDS[number % len(KINDS)]
+
+
+def shown(path: Path) -> list[tuple[str, OutcomeKind]]:
+    return [(row.conference_id, row.kind) for row in read_outcomes(path)]
+
+
+def copy_of(path: Path, to: Path) -> None:
+    shutil.copy(path, to)
+    with suppress(FileNotFoundError):
+        shutil.copy(f"{path}-wal", f"{to}-wal")
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """Give the files of a run in the midst, and every state it showed on the way there."""
+    folder = tmp_path_factory.mktemp("live")
+    states: list[Any] = [[]]
+
+    async def work() -> None:
+        async with Journal.create(folder / "run", account_id="1", created=CREATED) as journal:
+            assert await journal.record(IDS) == Recorded(COUNT, 0)
+            states.append(shown(folder / "run"))
+            for target in journal.unsettled():
+                await journal.claim(target)
+                states.append(shown(folder / "run"))
+                kind = ending(target.number)
+                await journal.settle(target, Outcome(target.conference_id, kind, 1, "why", 0.5))
+                states.append(shown(folder / "run"))
+            copy_of(folder / "run", folder / "copy")
+
+    asyncio.run(work())
+    return folder / "copy", states
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a journal that was closed."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+
+    async def work() -> None:
+        async with Journal.create(path, account_id="1", created=CREATED) as journal:
+            await journal.record(IDS)
+            for target in journal.unsettled():
+                outcome = Outcome(target.conference_id, ending(target.number), 1, "why", 0.5)
+                await journal.settle(target, outcome)
+
+    asyncio.run(work())
+    return path
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_log_cut_at_any_byte_shows_an_earlier_state(
+    live: tuple[Path, list[Any]], data: st.DataObject
+) -> None:
+    """What is left of the log is a moment of the run, and it goes on from there, or was not begun."""
+    source, states = live
+    log = Path(f"{source}-wal").read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        copy_of(source, path)
+        Path(f"{path}-wal").write_bytes(log[: data.draw(st.integers(0, len(log)))])
+        found = shown(path)
+        assert found in states
+        if describe(path).complete:
+
+            async def go_on() -> list[str]:
+                async with Journal.open(path) as journal:
+                    return [target.conference_id for target in journal.unsettled()]
+
+            assert asyncio.run(go_on()) == [id_ for id_, kind in found if not kind.settled]
+        else:
+            with pytest.raises(JournalError, match="is incomplete"):
+                Journal.open(path)
+
+
+@settings(max_examples=300)
+@given(place=st.integers(0, 2**16), used=st.booleans(), value=st.integers(0, 255))
+def test_a_byte_changed_anywhere_invents_nothing(whole: Path, place: int, used: bool, value: int) -> None:
+    """It is refused, or every id is there and each settled one is what it was."""
+    truth = [(id_, ending(number)) for number, id_ in enumerate(IDS, 1)]
+    content = bytearray(whole.read_bytes())
+    places = [at for at, byte in enumerate(content) if byte or not used]  # most of a small file is empty
+    content[places[place % len(places)]] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        path.write_bytes(content)
+        with suppress(JournalError):
+            describe(path)
+        try:
+            found = shown(path)
+        except JournalError:
+            return
+        assert [id_ for id_, _ in found] == IDS
+        assert [row for row in found if row[1].settled and row not in truth] == []
+
+
+@define
+class Row:
+    """What a row is meant to be."""
+
+    kind: OutcomeKind | None = None
+    claimed: bool = False
+    attempts: int = 0
+    error: str | None = None
+    elapsed: float = 0.0
+
+    @property
+    def settled(self) -> bool:
+        return self.kind is not None and self.kind.settled
+
+    def claim(self) -> None:
+        if self.settled:
+            return
+        if self.claimed:
+            self.kind, self.error = OutcomeKind.UNKNOWN, INTERRUPTED
+        self.claimed = True
+
+    def settle(self, outcome: Outcome) -> None:
+        if self.settled:
+            return
+        self.claimed = False
+        if outcome.kind is OutcomeKind.NOT_ATTEMPTED:
+            return
+        if (self.kind, outcome.kind) != (OutcomeKind.UNKNOWN, OutcomeKind.FAILED):
+            self.kind = outcome.kind
+        self.attempts += outcome.attempts
+        self.error, self.elapsed = outcome.error, outcome.elapsed
+
+    def shown(self, conference_id: str) -> Outcome:
+        kind = OutcomeKind.UNKNOWN if self.claimed else self.kind or OutcomeKind.NOT_ATTEMPTED
+        error = INTERRUPTED if self.claimed else self.error
+        return Outcome(conference_id, kind, self.attempts, error, self.elapsed)
+
+
+class JournalMachine(RuleBasedStateMachine):
+    """A journal beside a dictionary: claimed, settled, closed, killed and opened in any order."""
+
+    numbers = st.integers(1, 4)
+
+    @initialize()
+    def create(self) -> None:
+        """Begin with four ids."""
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.lives = 0
+        self.rows = {number: Row() for number in range(1, 5)}
+        self.journal = Journal.create(self.path, account_id="1", created=CREATED)
+        self.runner.run(self.journal.record(IDS[:4]))
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder.name) / f"run-{self.lives}"
+
+    @rule(number=numbers)
+    def claim(self, number: int) -> None:
+        """Claim any row, again too."""
+        self.runner.run(self.journal.claim(Target(IDS[number - 1], number=number)))
+        self.rows[number].claim()
+
+    @rule(
+        number=numbers, kind=st.sampled_from(KINDS), attempts=st.integers(0, 9), error=st.none() | st.text()
+    )
+    def settle(self, number: int, kind: OutcomeKind, attempts: int, error: str | None) -> None:
+        """Settle a row that is claimed; one that nobody claimed is settled by its outcome alone."""
+        if kind is OutcomeKind.NOT_ATTEMPTED:
+            self.claim(number)
+            attempts = 0
+        outcome = Outcome(IDS[number - 1], kind, attempts, error and error.replace("\0", "0"), 0.5)
+        self.runner.run(self.journal.settle(Target(IDS[number - 1], number=number), outcome))
+        self.rows[number].settle(outcome)
+
+    @rule()
+    def close_and_open(self) -> None:
+        """End well and go on."""
+        self.runner.run(self.journal.aclose())
+        self.journal = Journal.open(self.path, account_id="1")
+
+    @rule()
+    def kill_and_open(self) -> None:
+        """Go on with what is on disk at this moment, as after a power cut."""
+        before = self.path
+        self.lives += 1
+        copy_of(before, self.path)
+        self.runner.run(self.journal.aclose())
+        self.journal = Journal.open(self.path, account_id="1")
+
+    @invariant()
+    def agrees(self) -> None:
+        """Outcomes, what is left to do and the sum are those of the dictionary."""
+        wanted = [row.shown(IDS[number - 1]) for number, row in self.rows.items()]
+        assert list(read_outcomes(self.path)) == wanted
+        assert list(self.journal.unsettled()) == [
+            Target(
+                IDS[number - 1],
+                ambiguous=row.claimed or row.kind is OutcomeKind.UNKNOWN,
+                number=number,
+            )
+            for number, row in self.rows.items()
+            if not row.settled
+        ]
+        report = self.journal.report()
+        assert (report.total, report.attempts) == (4, sum(row.attempts for row in self.rows.values()))
+
+    def teardown(self) -> None:
+        """Leave nothing open."""
+        self.runner.run(self.journal.aclose())
+        self.runner.close()
+        self.folder.cleanup()
+
+
+TestJournalMachine = JournalMachine.TestCase
+TestJournalMachine.settings = settings(max_examples=30, stateful_step_count=15)

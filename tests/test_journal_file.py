@@ -1,0 +1,455 @@
+"""Making and opening a journal: each refusal is one sentence, and nobody else can read it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bandwidth_async.errors import JournalError
+from bandwidth_async.journal import Journal, Recorded, describe, mounts, read_outcomes
+from bandwidth_async.journal.file import _prepare
+from bandwidth_async.journal.lock import Lock, in_use
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+CREATED = 1_795_344_312.5
+IDS = [f"conf-{number}" for number in range(1, 6)]
+
+
+async def made(path: Path, ids: list[str] = IDS) -> Path:
+    """Return the path of a closed journal."""
+    async with Journal.create(path, account_id="9900000", created=CREATED) as journal:
+        await journal.record(ids)
+    return path
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """Give a closed journal of five ids."""
+    return await made(tmp_path / "run.journal")
+
+
+def execute(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+
+
+def refused(act: Callable[[], object], path: Path) -> str:
+    """Return why, without the path that each refusal names."""
+    with pytest.raises(JournalError) as caught:
+        act()
+    assert str(path) in str(caught.value)
+    return str(caught.value).replace(str(path), "FILE")
+
+
+def all_refuse(path: Path, sentence: str) -> None:
+    """Opening, describing and reading the outcomes refuse for the same reason and change nothing."""
+    before = path.read_bytes() if path.is_file() else None
+    assert refused(lambda: Journal.open(path), path) == sentence
+    assert refused(lambda: describe(path), path) == sentence
+    assert refused(lambda: list(read_outcomes(path)), path) == sentence
+    assert before == (path.read_bytes() if path.is_file() else None)
+    assert [name for name in os.listdir(path.parent) if name.startswith(path.name + "-")] == []
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    """There is nothing to go on with, and nothing is made."""
+    all_refuse(tmp_path / "none", "there is no journal FILE")
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    """A directory is not a journal."""
+    all_refuse(tmp_path, "FILE is a directory, not a journal")
+
+
+def test_a_pipe(tmp_path: Path) -> None:
+    """A pipe is not waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    all_refuse(tmp_path / "pipe", "FILE is no regular file, not a journal")
+
+
+def test_a_path_through_a_file(path: Path) -> None:
+    """The system's own reason is told."""
+    deep = path / "deep"
+    assert refused(lambda: Journal.open(deep), deep) == "FILE cannot be read: Not a directory"
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    """A run that was killed while it made its journal leaves this."""
+    (tmp_path / "empty").touch()
+    all_refuse(tmp_path / "empty", "FILE is not a journal: it is empty")
+
+
+@pytest.mark.parametrize("text", ["conf-1\n", "conf-1\n" * 10_000])
+def test_a_text_file(tmp_path: Path, text: str) -> None:
+    """A list of ids given for a journal."""
+    (tmp_path / "ids.txt").write_text(text)
+    all_refuse(tmp_path / "ids.txt", "FILE is not a journal")
+
+
+def test_another_database(tmp_path: Path) -> None:
+    """Somebody else's SQLite database is left as it is."""
+    execute(tmp_path / "other.db", "CREATE TABLE conferences (number)")
+    all_refuse(tmp_path / "other.db", "FILE is not a journal: it is another SQLite database")
+
+
+def test_another_version(path: Path) -> None:
+    """A journal of a later program is left to it."""
+    execute(path, "PRAGMA user_version = 2")
+    all_refuse(path, "FILE is a journal of version 2, and this program knows version 1")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TABLE conferences",
+        "CREATE TRIGGER lie AFTER UPDATE ON conferences BEGIN DELETE FROM conferences; END",
+        "ALTER TABLE run ADD COLUMN more",
+        "DELETE FROM run",
+    ],
+)
+def test_other_tables(path: Path, statement: str) -> None:
+    """Nothing but the tables as they were made is trusted."""
+    execute(path, statement)
+    all_refuse(path, "FILE is damaged: it does not have the tables of a journal")
+
+
+def test_another_account(path: Path) -> None:
+    """Both accounts are named; without one, or with the same, it opens."""
+    assert refused(lambda: Journal.open(path, account_id="9900001"), path) == (
+        "FILE is of account 9900000, not of 9900001"
+    )
+
+
+@pytest.mark.parametrize("account_id", [None, "9900000"])
+async def test_the_same_account(path: Path, account_id: str | None) -> None:
+    """It can be gone on with."""
+    async with Journal.open(path, account_id=account_id) as journal:
+        assert (journal.account_id, journal.path) == ("9900000", path)
+        assert [target.conference_id for target in journal.unsettled()] == IDS
+
+
+async def test_an_incomplete_input(tmp_path: Path) -> None:
+    """The run was cut off while its input was recorded."""
+    path = tmp_path / "run.journal"
+    await Journal.create(path, account_id="9900000", created=CREATED).aclose()
+    assert refused(lambda: Journal.open(path), path) == (
+        "FILE is incomplete: the run was cut off while its input was being recorded, and nothing had been"
+        " sent; start it again with end"
+    )
+    assert (describe(path).complete, describe(path).total, list(read_outcomes(path))) == (False, 0, [])
+
+
+@pytest.mark.parametrize("size", [1, 100, 4096, 8192])
+async def test_a_file_that_is_cut(tmp_path: Path, size: int) -> None:
+    """A file without its end is never taken for a whole one."""
+    path = await made(tmp_path / "run.journal", [f"conf-{number}" for number in range(2000)])
+    os.truncate(path, size)
+    for act in (lambda: Journal.open(path), lambda: list(read_outcomes(path))):
+        assert refused(act, path).startswith(("FILE is damaged: ", "FILE is not a journal"))
+
+
+def test_an_id_that_is_not_the_one_of_the_index(path: Path) -> None:
+    """One flipped bit in an id, which leaves the file a valid database in form."""
+    content = path.read_bytes()
+    assert content.count(b"conf-4") == 2
+    path.write_bytes(content.replace(b"conf-4", b"conf-6", 1))
+    for act in (lambda: Journal.open(path), lambda: list(read_outcomes(path))):
+        assert refused(act, path).startswith("FILE is damaged: ")
+
+
+def test_rows_that_are_gone(path: Path) -> None:
+    """The number of ids is recorded with the input."""
+    execute(path, "DELETE FROM conferences WHERE number = 5")
+    assert refused(lambda: Journal.open(path), path) == "FILE is damaged: it has 4 ids of 5"
+
+
+def test_a_time_that_is_none(path: Path) -> None:
+    """A created time out of range is damage, not a traceback."""
+    execute(path, "UPDATE run SET created = 1e300")
+    assert refused(lambda: describe(path), path) == "FILE is damaged: 1e+300 is no time"
+
+
+async def test_in_use(path: Path) -> None:
+    """One journal has one run at work on it, also within a process; others may read it meanwhile."""
+    async with Journal.open(path):
+        assert refused(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+        assert describe(path).in_use
+        assert len(list(read_outcomes(path))) == 5
+    assert not describe(path).in_use
+    await Journal.open(path).aclose()
+
+
+async def test_in_use_under_another_name(path: Path) -> None:
+    """A symbolic link is the same journal."""
+    link = path.with_name("link")
+    os.symlink(path, link)
+    async with Journal.open(link) as journal:
+        assert journal.path == path
+        assert refused(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+
+
+def test_a_process_that_dies_lets_go(path: Path) -> None:
+    """In use as long as the other process lives, and no longer, though it could not clean up."""
+    code = (
+        "import sys, asyncio; from bandwidth_async.journal import Journal\n"
+        "async def main():\n"
+        "    journal = Journal.open(sys.argv[1]); print('open', flush=True); sys.stdin.read()\n"
+        "asyncio.run(main())"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        assert refused(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+        assert describe(path).in_use
+        process.kill()
+        process.wait()
+    assert path.with_name("run.journal-lock").exists()
+    assert not describe(path).in_use
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_the_lock_is_not_fooled_by_a_removed_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, third: bool
+) -> None:
+    """Whoever opened the lock file just before its holder removed it must not think to hold the lock."""
+    real_open = os.open
+    holder = Lock.take(path)
+    assert holder is not None
+    quicker: list[Lock | None] = []
+
+    def open_then_lose(file: Path, flags: int, mode: int) -> int:
+        monkeypatch.undo()
+        descriptor = real_open(file, flags, mode)
+        holder.release()
+        if third:
+            quicker.append(Lock.take(path))
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_then_lose)
+    late = Lock.take(path)
+    assert in_use(path)
+    (got,) = [lock for lock in [late, *quicker] if lock is not None]
+    assert got is (quicker[0] if third else late)
+    got.release()
+    assert not in_use(path)
+
+
+def test_a_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own reason is told, and no descriptor stays open."""
+
+    descriptors: list[int] = []
+
+    def no_locks(descriptor: int, operation: int) -> None:
+        descriptors.append(descriptor)
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert refused(lambda: Journal.open(path), path) == (
+        "the lock file of FILE cannot be made: No locks available"
+    )
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(*descriptors)
+
+
+def test_a_database_without_a_log(tmp_path: Path) -> None:
+    """Where SQLite cannot keep its log, commits would not be what they are promised to be."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        sentence = "FILE cannot be written as a journal is: SQLite keeps to its memory mode"
+        assert refused(lambda: _prepare(connection, tmp_path), tmp_path) == sentence
+
+
+def test_creating_over_a_file(path: Path) -> None:
+    """A journal is never overwritten, nor is anything else."""
+    before = path.read_bytes()
+    assert refused(lambda: Journal.create(path, account_id="1", created=CREATED), path) == (
+        "FILE exists: go on with it by resume, or choose another name for the new journal"
+    )
+    assert path.read_bytes() == before
+
+
+def test_creating_over_a_dangling_link(tmp_path: Path) -> None:
+    """A link is something that exists: what it points at is not made."""
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "target")
+    assert "FILE exists" in refused(lambda: Journal.create(link, account_id="1", created=CREATED), link)
+    assert not (tmp_path / "target").exists()
+
+
+def test_creating_without_directory(tmp_path: Path) -> None:
+    """Directories are the caller's matter."""
+    with pytest.raises(JournalError, match=r"^there is no directory .*/none to put a journal in$"):
+        Journal.create(tmp_path / "none" / "run.journal", account_id="1", created=CREATED)
+
+
+def test_creating_below_a_file(path: Path) -> None:
+    """The system's own reason is told."""
+    with pytest.raises(JournalError, match=r"cannot be written: Not a directory$"):
+        Journal.create(path / "deep", account_id="1", created=CREATED)
+
+
+def test_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said at once, with both versions, and no file is left."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 26, 0))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.26.0")
+    with pytest.raises(
+        JournalError,
+        match=r"^a journal needs SQLite 3\.33 or newer, and this Python comes with 3\.26\.0$",
+    ):
+        Journal.create(tmp_path / "run.journal", account_id="1", created=CREATED)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_file_system(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused before anything is made or opened."""
+    listing = tmp_path / "mountinfo"
+    listing.write_text("22 1 254:0 / / rw shared:1 - nfs4 server:/ rw\n")
+    monkeypatch.setattr(mounts, "_MOUNTS", listing)
+    sentence = (
+        "FILE is on a network file system (nfs4), where SQLite cannot keep it whole: put the journal on a"
+        " disk of this machine"
+    )
+    new = tmp_path / "new.journal"
+    assert refused(lambda: Journal.create(new, account_id="1", created=CREATED), new) == sentence
+    assert refused(lambda: Journal.open(path), path) == sentence
+    assert not new.exists()
+
+
+async def test_a_system_without_a_list_of_mounts(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that does not list its mounts is given the benefit of the doubt."""
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "none")
+    await Journal.open(path).aclose()
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path)  # not to be read as text
+    await Journal.open(path).aclose()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
+async def test_only_the_owner_can_read_any_of_its_files(tmp_path: Path, umask: int) -> None:
+    """Mode 0600 for the file, SQLite's side files and the lock, whatever the umask; one file is left."""
+    path = tmp_path / "run.journal"
+    before = os.umask(umask)
+    try:
+        async with Journal.create(path, account_id="1", created=CREATED) as journal:
+            await journal.record(IDS)
+            modes = {name: os.stat(tmp_path / name).st_mode & 0o777 for name in os.listdir(tmp_path)}
+    finally:
+        os.umask(before)
+    lock_mode = 0o600 & ~umask
+    assert modes == {
+        "run.journal": 0o600,
+        "run.journal-wal": 0o600,
+        "run.journal-shm": 0o600,
+        "run.journal-lock": lock_mode,
+    }
+    assert os.listdir(tmp_path) == ["run.journal"]
+
+
+# What a user may not read or write: as root everything may be, so this is asked as nobody.
+_AS_NOBODY = """
+import os, sys
+from bandwidth_async.errors import JournalError
+from bandwidth_async.journal import Journal, describe, read_outcomes
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+path = sys.argv[1]
+acts = {
+    "create": lambda: Journal.create(path + ".new", account_id="1", created=0.0),
+    "open": lambda: Journal.open(path),
+    "describe": lambda: describe(path).total,
+    "outcomes": lambda: len(list(read_outcomes(path))),
+}
+for name, act in acts.items():
+    try:
+        print(name, act())
+    except JournalError as error:
+        print(name, str(error).replace(path, "FILE"))
+"""
+
+
+@pytest.fixture
+def open_directory() -> Iterator[str]:
+    """Give a directory that another user can reach; pytest's own is private."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)  # noqa: S103  # for another user
+        yield name
+        os.chmod(name, 0o755)  # noqa: S103  # for another user
+
+
+def as_nobody(path: str) -> dict[str, str]:
+    """Return what each way into a journal says to a user without rights."""
+    printed = subprocess.run(
+        [sys.executable, "-c", _AS_NOBODY, path], capture_output=True, text=True, check=True, cwd=os.getcwd()
+    ).stdout
+    return dict(line.split(" ", 1) for line in printed.splitlines())
+
+
+def test_a_copy_that_may_only_be_read(path: Path, open_directory: str) -> None:
+    """Its outcomes can be read; going on with it is refused, and so is a new one beside it."""
+    copy = f"{open_directory}/copy"
+    shutil.copy(path, copy)
+    os.chmod(copy, 0o444)
+    os.chmod(open_directory, 0o555)  # noqa: S103  # for another user
+    assert as_nobody(copy) == {
+        "create": "FILE.new cannot be written: Permission denied",
+        "open": "FILE cannot be written: permission denied",
+        "describe": "5",
+        "outcomes": "5",
+    }
+
+
+def test_a_file_that_may_not_be_read(path: Path, open_directory: str) -> None:
+    """Somebody else's journal."""
+    copy = f"{open_directory}/copy"
+    shutil.copy(path, copy)
+    os.chmod(copy, 0o000)
+    os.chmod(open_directory, 0o555)  # noqa: S103  # for another user
+    sentence = "FILE cannot be read: permission denied"
+    said = as_nobody(copy)
+    assert {said[name] for name in ("open", "describe", "outcomes")} == {sentence}
+
+
+def test_a_file_with_nothing_to_be_written_beside(path: Path, open_directory: str) -> None:
+    """The file itself may be written, but SQLite's log could not be."""
+    copy = f"{open_directory}/copy"
+    shutil.copy(path, copy)
+    os.chmod(copy, 0o666)  # noqa: S103  # for another user
+    os.chmod(open_directory, 0o555)  # noqa: S103  # for another user
+    said = as_nobody(copy)
+    assert said["open"] == "the lock file of FILE cannot be made: Permission denied"
+    assert (said["describe"], said["outcomes"]) == ("5", "5")
+
+
+async def test_a_copy_with_its_log_where_nothing_may_be_written(tmp_path: Path, open_directory: str) -> None:
+    """Without the log the file is not the whole journal, so what to do is said."""
+    path = tmp_path / "run.journal"
+    copy = f"{open_directory}/copy"
+    async with Journal.create(path, account_id="9900000", created=CREATED) as journal:
+        assert await journal.record(IDS) == Recorded(5, 0)
+        shutil.copy(path, copy)
+        shutil.copy(f"{path}-wal", f"{copy}-wal")
+    for name in (copy, f"{copy}-wal"):
+        os.chmod(name, 0o444)
+    os.chmod(open_directory, 0o555)  # noqa: S103  # for another user
+    sentence = (
+        "FILE cannot be read here, as nothing may be written beside it: copy it and its -wal file to another"
+        " directory"
+    )
+    said = as_nobody(copy)
+    assert (said["describe"], said["outcomes"]) == (sentence, sentence)
