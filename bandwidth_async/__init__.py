@@ -1,38 +1,71 @@
-"""End conferences on Bandwidth's Voice API: one or a million, each with a certain outcome."""
+"""End conferences on Bandwidth's Voice API: one or a million, each with a certain outcome.
+
+A name is imported when it is first used: the command line's ``--help`` need not wait for aiohttp.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from bandwidth_async._version import __version__
-from bandwidth_async.client import VoiceClient
-from bandwidth_async.credentials import BasicCredentials, ClientCredentials
-from bandwidth_async.errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
-    BandwidthError,
-    CertificateError,
-    ClientStateError,
-    ConfigurationError,
-    ConflictError,
-    DeadlineExceededError,
-    MissingCredentialsError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-    TransportError,
-)
-from bandwidth_async.gauge import LimiterSnapshot, Paused, RateChanged
-from bandwidth_async.limiter import Limiter
-from bandwidth_async.models import (
-    CallbackMethod,
-    Conference,
-    ConferenceMember,
-    ConferenceStatus,
-    UpdateConference,
-)
-from bandwidth_async.pacing import RateLimit
-from bandwidth_async.retry import RetryPolicy
-from bandwidth_async.teardown import Outcome, OutcomeKind, Outcomes, Report, Stop
-from bandwidth_async.transport import Timeouts
+
+if TYPE_CHECKING:
+    from bandwidth_async.client import VoiceClient
+    from bandwidth_async.credentials import BasicCredentials, ClientCredentials
+    from bandwidth_async.download import Media
+    from bandwidth_async.errors import (
+        APIError,
+        AuthenticationError,
+        BadRequestError,
+        BandwidthError,
+        CertificateError,
+        ClientStateError,
+        ConfigurationError,
+        ConflictError,
+        DeadlineExceededError,
+        HangUpError,
+        JournalError,
+        MissingCredentialsError,
+        NotConfirmedError,
+        NotFoundError,
+        PermissionDeniedError,
+        RateLimitError,
+        ServerError,
+        TransportError,
+        UnavailableError,
+        WebhookError,
+    )
+    from bandwidth_async.gauge import (
+        LimiterSnapshot,
+        Paused,
+        RateChanged,
+        Unavailable,
+    )
+    from bandwidth_async.journal import Journal, JournalInfo, Recorded
+    from bandwidth_async.limiter import Limiter
+    from bandwidth_async.models import (
+        Call,
+        CallbackMethod,
+        CallState,
+        Conference,
+        ConferenceMember,
+        ConferenceRecording,
+        ConferenceStatus,
+        UpdateCall,
+        UpdateConference,
+        UpdateConferenceMember,
+    )
+    from bandwidth_async.pacing import RateLimit
+    from bandwidth_async.retry import RetryPolicy
+    from bandwidth_async.teardown import (
+        Outcome,
+        OutcomeKind,
+        Outcomes,
+        Report,
+        Stop,
+    )
+    from bandwidth_async.transport import ResponseInfo, Timeouts
 
 __all__ = [
     "APIError",
@@ -40,19 +73,28 @@ __all__ = [
     "BadRequestError",
     "BandwidthError",
     "BasicCredentials",
+    "Call",
+    "CallState",
     "CallbackMethod",
     "CertificateError",
     "ClientCredentials",
     "ClientStateError",
     "Conference",
     "ConferenceMember",
+    "ConferenceRecording",
     "ConferenceStatus",
     "ConfigurationError",
     "ConflictError",
     "DeadlineExceededError",
+    "HangUpError",
+    "Journal",
+    "JournalError",
+    "JournalInfo",
     "Limiter",
     "LimiterSnapshot",
+    "Media",
     "MissingCredentialsError",
+    "NotConfirmedError",
     "NotFoundError",
     "Outcome",
     "OutcomeKind",
@@ -62,13 +104,79 @@ __all__ = [
     "RateChanged",
     "RateLimit",
     "RateLimitError",
+    "Recorded",
     "Report",
+    "ResponseInfo",
     "RetryPolicy",
     "ServerError",
     "Stop",
     "Timeouts",
     "TransportError",
+    "Unavailable",
+    "UnavailableError",
+    "UpdateCall",
     "UpdateConference",
+    "UpdateConferenceMember",
     "VoiceClient",
+    "WebhookError",
     "__version__",
 ]
+
+_HOMES = {
+    "client": ("VoiceClient",),
+    "credentials": ("BasicCredentials", "ClientCredentials"),
+    "download": ("Media",),
+    "errors": (
+        "APIError",
+        "AuthenticationError",
+        "BadRequestError",
+        "BandwidthError",
+        "CertificateError",
+        "ClientStateError",
+        "ConfigurationError",
+        "ConflictError",
+        "DeadlineExceededError",
+    "HangUpError",
+        "JournalError",
+        "MissingCredentialsError",
+        "NotConfirmedError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "RateLimitError",
+        "ServerError",
+        "TransportError",
+        "UnavailableError",
+        "WebhookError",
+    ),
+    "gauge": ("LimiterSnapshot", "Paused", "RateChanged", "Unavailable"),
+    "journal": ("Journal", "JournalInfo", "Recorded"),
+    "limiter": ("Limiter",),
+    "models": (
+        "Call",
+        "CallState",
+        "CallbackMethod",
+        "Conference",
+        "ConferenceMember",
+        "ConferenceRecording",
+        "ConferenceStatus",
+        "UpdateCall",
+        "UpdateConference",
+        "UpdateConferenceMember",
+    ),
+    "pacing": ("RateLimit",),
+    "retry": ("RetryPolicy",),
+    "teardown": ("Outcome", "OutcomeKind", "Outcomes", "Report", "Stop"),
+    "transport": ("ResponseInfo", "Timeouts"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

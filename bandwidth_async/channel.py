@@ -28,11 +28,15 @@ from bandwidth_async.errors import (
     BandwidthError,
     ClientStateError,
     DeadlineExceededError,
+    ServerError,
+    TransportError,
+    UnavailableError,
 )
 from bandwidth_async.hints import parse_hint
 from bandwidth_async.retry import RetryPolicy, Trial, persist
 from bandwidth_async.transport import (
     Answer,
+    ResponseInfo,
     Timeouts,
     exchange,
     open_session,
@@ -52,19 +56,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_NEVER_UP = 60.0  # seconds that a run waits at most for a server that was never seen well
+_AFFORD_PAUSE = (0.5, 1.0)  # seconds, shortest and longest, until a run asks again for a retry
+
 
 @frozen(kw_only=True)
 class CallOptions:
     """How one call is made.
 
     ``deadline`` is in seconds from its start, ``math.inf`` for none; ``bulk`` calls, those of runs, let
-    single ones go first.
+    single ones go first. ``on_response`` hears of each success, before its body is made a value.
     """
 
     deadline: float = field(default=60.0, validator=above_zero("seconds", endless=True))
     retry: RetryPolicy = field(factory=RetryPolicy)
     timeouts: Timeouts = field(factory=Timeouts)
     bulk: bool = False
+    on_response: Callable[[ResponseInfo], object] | None = None
 
 
 class Channel:
@@ -163,10 +171,10 @@ class Channel:
     ) -> T:
         """Send ``request`` until it is answered, and return what ``read`` makes of the answer."""
         attempt = partial(self._attempt, request, trial, options, read)
-        fresh = False
+        fresh = trial.repeats = False
         while True:
             trial.check()
-            await self._authorizer.ready()
+            await self._ready(options)
             try:
                 return await persist(
                     attempt, trial, options.retry, self._random, idempotent=request.idempotent
@@ -182,6 +190,7 @@ class Channel:
     async def _attempt(
         self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]
     ) -> T:
+        await self._afford(trial, options)
         admitted = await self.limiter.admit(
             bulk=options.bulk,
             place=trial.place,
@@ -197,21 +206,77 @@ class Channel:
                 if status == 429:
                     trial.place = admission.place
                     admission.refused(parse_hint(headers, time.time()))
+                elif status >= 500:
+                    admission.failed(answered=True)
                 else:
                     admission.accepted()
 
+            if not trial.repeats:
+                self.limiter.budget.on_try(asyncio.get_running_loop().time())
+            trial.excused = False
             admission.sending()
-            with trial.sending(safe=request.safe):
-                answer = await exchange(
-                    session,
-                    self.voice_url,
-                    request,
-                    trial.authorization,
-                    options.timeouts,
-                    proxy=self._proxy,
-                    on_status=answered,
+            try:
+                with trial.sending(safe=request.safe):
+                    answer = await exchange(
+                        session,
+                        self.voice_url,
+                        request,
+                        trial.authorization,
+                        options.timeouts,
+                        proxy=self._proxy,
+                        on_status=answered,
+                    )
+            except (TransportError, ServerError) as error:
+                admission.failed(answered=False)
+                self._excuse(error, trial, options)
+                raise
+        with answer.closed_on_error():
+            if options.on_response is not None:
+                options.on_response(
+                    ResponseInfo(status=answer.status, headers=answer.headers, attempts=trial.attempts)
                 )
-        return read(answer)
+            return read(answer)
+
+    async def _ready(self, options: CallOptions) -> None:
+        """Return once there is a token; a run waits for an endpoint that gives none, single calls do not."""
+        now = asyncio.get_running_loop().time
+        started = now()
+        while True:
+            try:
+                return await self._authorizer.ready()
+            except (TransportError, ServerError) as error:
+                if not options.bulk:
+                    raise
+                unreachable = isinstance(error, TransportError) and not self.limiter.ever_up
+                if unreachable or now() - started > self._patience(options):
+                    raise UnavailableError(f"there is no access token: {error.message}") from error
+                pause = error.retry_after or 0.0
+            await asyncio.sleep(pause + self._random.uniform(*_AFFORD_PAUSE))
+
+    def _patience(self, options: CallOptions) -> float:
+        if self.limiter.ever_up:
+            return options.retry.outage
+        return 0.0 if self.limiter.unreachable else min(options.retry.outage, _NEVER_UP)
+
+    async def _afford(self, trial: Trial, options: CallOptions) -> None:
+        """Return once a repetition is within the retry budget; single calls do not wait for it."""
+        now = asyncio.get_running_loop().time
+        if not trial.repeats or trial.free or trial.last_error is None:
+            return
+        while not self.limiter.budget.withdraw(now()):
+            if not options.bulk:
+                raise UnavailableError(
+                    f"so many requests fail that this one is not repeated: {trial.last_error.message}"
+                ) from trial.last_error
+            await asyncio.sleep(self._random.uniform(*_AFFORD_PAUSE))
+
+    def _excuse(self, error: BandwidthError, trial: Trial, options: CallOptions) -> None:
+        """Hold nothing against an id of a run while the server is down, unless that lasts too long."""
+        trial.excused = options.bulk and self.limiter.is_doubtful
+        if trial.excused and self.limiter.down_for > self._patience(options):
+            raise UnavailableError(
+                f"Bandwidth has failed for {self.limiter.down_for:.0f} s: {error.message}"
+            ) from error
 
     async def _fetch_token(self) -> wire.Token:
         options = self._token_options

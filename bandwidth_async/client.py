@@ -7,28 +7,27 @@ import math
 import os
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from attrs import evolve
 
 from bandwidth_async import wire
 from bandwidth_async.channel import CallOptions, Channel
-from bandwidth_async.ending import Ender, conference_in, nothing_in
+from bandwidth_async.durable import Durable
+from bandwidth_async.ending import Ender, Way
 from bandwidth_async.environment import HOSTS, read_environment
-from bandwidth_async.errors import (
-    ConfigurationError,
-    TransportError,
-)
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.journal import Journal
 from bandwidth_async.limiter import Limiter
-from bandwidth_async.models import Conference, UpdateConference
+from bandwidth_async.models import Conference
+from bandwidth_async.operations import CallSettings, Operations, RunSettings
 from bandwidth_async.retry import RetryPolicy
-from bandwidth_async.teardown import Outcome, Outcomes, Report, Source, Stop, iterate, run
-from bandwidth_async.transport import Answer, Timeouts, connections_of, origin, same_origin
+from bandwidth_async.teardown import Outcome, Outcomes, Report, Source, Stop, Target, iterate, run
+from bandwidth_async.transport import Timeouts, connections_of, origin
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
-    from datetime import datetime
 
     import aiohttp
     from yarl import URL
@@ -36,25 +35,13 @@ if TYPE_CHECKING:
     from bandwidth_async.credentials import Credentials
     from bandwidth_async.gauge import PaceEvent
     from bandwidth_async.pacing import RateLimit
-
-
-class RunSettings(TypedDict, total=False):
-    """Settings of each call of a run, where they differ from the client's."""
-
-    retry: RetryPolicy
-    timeouts: Timeouts
-
-
-class CallSettings(RunSettings, total=False):
-    """Settings of one call, where they differ from the client's."""
-
-    deadline: float
+    from bandwidth_async.teardown import Deliver, End
 
 
 DEFAULT_CONCURRENCY = 100
 
 
-class VoiceClient:
+class VoiceClient(Operations):
     """A client for the conferences of one Bandwidth account.
 
     Open it once (``async with VoiceClient(…) as client``, or `aclose` at the end), use it from any number
@@ -112,24 +99,25 @@ class VoiceClient:
                 "a limiter that is passed in has its rate limit already: leave out rate_limit and on_pace "
                 "(and hear it with limiter.listening)"
             )
-        self._account_id = wire.path_segment(account_id, "account id")
+        account_id = wire.path_segment(account_id, "account id")
         random = random or Random()
-        self._options = CallOptions(
+        options = CallOptions(
             deadline=deadline, retry=retry or RetryPolicy(), timeouts=timeouts or Timeouts()
         )
-        self._channel = Channel(
+        channel = Channel(
             credentials=credentials,
             voice_url=origin(voice_url, "voice_url", allow_http=allow_http),
             api_url=origin(api_url, "api_url", allow_http=allow_http),
             limiter=limiter
             or Limiter(rate_limit, random, connections=connections_of(session), on_pace=on_pace),
-            token_options=self._options,
+            token_options=options,
             session=session,
             proxy=proxy,
             trust_env=trust_env,
             random=random,
         )
-        self._ender = Ender(self._channel, self._account_id, random)
+        super().__init__(channel, account_id, options, random)
+        self._ender = Ender(channel, account_id, random)
 
     @classmethod
     def from_env(cls, **settings: Any) -> Self:
@@ -181,81 +169,78 @@ class VoiceClient:
         """Requests per second that are let through at present."""
         return self._channel.limiter.rate
 
-    async def update_conference(
-        self,
-        conference_id: str,
-        update: UpdateConference,
-        **settings: Unpack[CallSettings],
-    ) -> None:
-        """Change a conference: ``UpdateConference(status="active", redirect_url=…)`` redirects it.
-
-        A redirect that may have arrived is not sent again (see `RetryPolicy.repeat_ambiguous`); its error
-        is then ``ambiguous``. To end a conference use `end_conference`, which also explains a 404.
-        """
-        if not isinstance(update, UpdateConference):
-            raise ConfigurationError(f"the change is an UpdateConference, not {type(update).__name__}")
-        request = wire.update_conference(self._account_id, conference_id, update)
-        options = evolve(self._options, **settings)
-        async with self._channel.trial(options) as trial:
-            await self._channel.send(request, trial, options, nothing_in)
-
     async def end_conference(
         self,
         conference: str | Conference,
+        *,
+        verify: bool = False,
+        hang_up: bool = False,
         **settings: Unpack[CallSettings],
     ) -> Outcome:
-        """End a conference; its members are ejected, their calls go on.
+        """End a conference; its members are ejected, their calls go on unless ``hang_up`` is set.
 
         Returns an `Outcome` of kind ``ended`` or ``already_ended``. The latter is what a 404 means after
         an attempt without an answer, or for a `Conference` object, which did exist; a 409 is settled by
         reading the conference. Raises `NotFoundError` for any other 404.
+
+        ``verify`` reads the conference back, up to four times within some seconds, since the server's yes
+        only means that it was accepted; raises `NotConfirmedError` when it is still active then.
+
+        ``hang_up`` reads the members first and ends each of their calls afterwards, which
+        ``outcome.calls_ended`` names; raises `HangUpError` when some could not be. A call that joins between
+        the reading and the end is ejected, but not hung up.
         """
-        return await self._ender.end(conference, evolve(self._options, **settings))
+        return await self._ender.end(
+            Target.of(conference), evolve(self._options, **settings), Way(verify=verify, hang_up=hang_up)
+        )
 
     async def end_conferences(
         self,
-        conferences: Source,
+        conferences: Source | Journal,
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         on_outcome: Callable[[Outcome], Awaitable[None] | None] | None = None,
         deadline: float | None = None,
         stop: Stop | None = None,
+        verify: bool = False,
+        hang_up: bool = False,
         **settings: Unpack[RunSettings],
     ) -> Report:
         """End many conferences, each with exactly one outcome, and return the sum.
 
         ``conferences`` is any iterable or async iterable of ids or `Conference` objects. It is pulled
-        lazily: memory does not grow with its length. ``on_outcome`` hears of each outcome before its
-        worker takes the next id, and may be async. ``deadline`` (seconds) and ``stop`` end the run early:
-        what is in flight may finish, the ids that remain become ``not_attempted``.
+        lazily: memory does not grow with its length. A `Journal` instead makes the run durable: what it
+        holds unsettled is ended, and each outcome is on disk before its worker takes the next id.
+        ``on_outcome`` hears of each outcome before that too, and may be async. ``deadline`` (seconds) and
+        ``stop`` end the run early: what is in flight may finish, the ids that remain become
+        ``not_attempted``. ``verify`` and ``hang_up`` are those of `end_conference`; a conference whose calls
+        could not all be hung up is ``failed``, so that a resume goes on with them.
 
-        Nothing is raised for a conference; see `Report`. Credentials that are refused end the run, with
-        the error as ``report.stopped``. Whatever ``conferences`` or ``on_outcome`` raise is raised here.
+        Nothing is raised for a conference; see `Report`. What every id would meet (refused credentials, a
+        server that stays down, a full disk under the journal) ends the run, with the error as
+        ``report.stopped``. Whatever ``conferences`` or ``on_outcome`` raise is raised here.
         """
 
-        async def deliver(outcome: Outcome) -> None:
+        async def tell(_: Target, outcome: Outcome) -> None:
             if on_outcome is not None:
                 result = on_outcome(outcome)
                 if inspect.isawaitable(result):
                     await result
 
-        self._channel.bind()
-        return await run(
-            conferences,
-            partial(self._ender.end_in_run, self._options_of_run(settings)),
-            deliver,
-            concurrency=concurrency,
-            stop=stop or Stop(),
-            deadline=deadline,
-        )
+        stop = stop or Stop()
+        way = Way(verify=verify, hang_up=hang_up)
+        source, end, deliver = self._ends_of_run(conferences, tell, stop, settings, way)
+        return await run(source, end, deliver, concurrency=concurrency, stop=stop, deadline=deadline)
 
     def ending_conferences(
         self,
-        conferences: Source,
+        conferences: Source | Journal,
         *,
         concurrency: int = DEFAULT_CONCURRENCY,
         deadline: float | None = None,
         stop: Stop | None = None,
+        verify: bool = False,
+        hang_up: bool = False,
         **settings: Unpack[RunSettings],
     ) -> AbstractAsyncContextManager[Outcomes]:
         """`end_conferences` as a stream of outcomes.
@@ -268,75 +253,33 @@ class VoiceClient:
 
         Leaving the context, also by ``break`` or an error, ends the run at once and leaves no task behind.
         """
+        stop = stop or Stop()
+        way = Way(verify=verify, hang_up=hang_up)
+        source, end, record = self._ends_of_run(conferences, _nowhere, stop, settings, way)
+        return iterate(source, end, record, concurrency=concurrency, stop=stop, deadline=deadline)
+
+    def _ends_of_run(
+        self,
+        conferences: Source | Journal,
+        deliver: Deliver,
+        stop: Stop,
+        settings: RunSettings,
+        way: Way,
+    ) -> tuple[Source, End, Deliver]:
+        """Return where the ids come from, what ends one, and where the outcomes go."""
         self._channel.bind()
-        return iterate(
-            conferences,
-            partial(self._ender.end_in_run, self._options_of_run(settings)),
-            concurrency=concurrency,
-            stop=stop or Stop(),
-            deadline=deadline,
-        )
-
-    def _options_of_run(self, settings: RunSettings) -> CallOptions:
-        return evolve(self._options, deadline=math.inf, bulk=True, **settings)
-
-    async def get_conference(
-        self,
-        conference_id: str,
-        **settings: Unpack[CallSettings],
-    ) -> Conference:
-        """Return a conference with its active members."""
-        options = evolve(self._options, **settings)
-        async with self._channel.trial(options) as trial:
-            request = wire.get_conference(self._account_id, conference_id)
-            return await self._channel.send(request, trial, options, conference_in)
-
-    async def list_conferences(
-        self,
-        *,
-        name: str | None = None,
-        min_created_time: datetime | None = None,
-        max_created_time: datetime | None = None,
-        page_size: int = 1000,
-        **settings: Unpack[CallSettings],
-    ) -> AsyncIterator[Conference]:
-        """Iterate over all conferences, oldest first, page by page, without their members.
-
-        Ended ones are among them: the API has no filter for that, `Conference.active` tells. Times are
-        aware and inclusive; ``page_size`` is 1 to 1000; ``deadline`` is for each page. Further pages are
-        only asked for on the same host, as the request carries the credentials.
-        """
-        if not 1 <= page_size <= 1000:
-            raise ConfigurationError(f"page_size is 1 to 1000, not {page_size}")
-        request: wire.Request | None = wire.list_conferences(
-            self._account_id,
-            name=name,
-            min_created_time=min_created_time,
-            max_created_time=max_created_time,
-            page_size=page_size,
-        )
-        seen = set()
-        options = evolve(self._options, **settings)
-        while request is not None:
-            seen.add(request.path)
-            async with self._channel.trial(options) as trial:
-                page, link = await self._channel.send(request, trial, options, _page)
-            for conference in page:
-                yield conference
-            request = self._next_page(link, seen)
-
-    def _next_page(self, link: URL | None, seen: set[str]) -> wire.Request | None:
-        if link is None:
-            return None
-        if not same_origin(link, self._channel.voice_url):
-            raise TransportError(
-                f"the next page is said to be at {link.scheme}://{link.authority}, "
-                "where the credentials are not sent"
+        options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
+        if not isinstance(conferences, Journal):
+            return conferences, partial(self._ender.end_in_run, options, way), deliver
+        if conferences.account_id != self._account_id:
+            raise ConfigurationError(
+                f"the journal {conferences.path} is of account {conferences.account_id}, "
+                f"this client of {self._account_id}"
             )
-        if link.raw_path_qs in seen:
-            raise TransportError("the links to the next page go in a circle")
-        return wire.next_page(link.raw_path_qs)
+        way = evolve(way, note_calls=conferences.note_calls)
+        durable = Durable(conferences, partial(self._ender.end_in_run, options, way), deliver, stop)
+        return conferences.unsettled(), durable.end, durable.deliver
 
 
-def _page(answer: Answer) -> tuple[list[Conference], URL | None]:
-    return wire.parse_conferences(answer.body), answer.next_page
+async def _nowhere(_: Target, __: Outcome) -> None:
+    """Deliver to nobody."""

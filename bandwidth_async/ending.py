@@ -3,30 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
+
+from attrs import evolve, frozen
 
 from bandwidth_async import wire
 from bandwidth_async.errors import (
     AuthenticationError,
     BandwidthError,
+    CertificateError,
     ClientStateError,
     ConflictError,
+    HangUpError,
+    NotConfirmedError,
     NotFoundError,
     RateLimitError,
+    TransportError,
+    UnavailableError,
 )
-from bandwidth_async.models import Conference, ConferenceStatus, UpdateConference
+from bandwidth_async.models import CallState, ConferenceStatus, UpdateCall, UpdateConference
 from bandwidth_async.teardown import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from random import Random
 
     from bandwidth_async.channel import CallOptions, Channel
+    from bandwidth_async.models import Conference
     from bandwidth_async.retry import RetryPolicy, Trial
-    from bandwidth_async.teardown import Stop
+    from bandwidth_async.teardown import Stop, Target
     from bandwidth_async.transport import Answer
 
 _END = UpdateConference(status=ConferenceStatus.COMPLETED)
+_HANG_UP = UpdateCall(state=CallState.COMPLETED)
+_READ_PAUSES = ((0.5, 1.0), (1.0, 2.0), (2.0, 4.0))  # between readings that still show it as active
 _CONFLICT_PAUSES = ((0.5, 1.0), (0.5, 1.0))  # seconds, shortest and longest, after a first and a second 409
+
+
+async def _forget(_: Target, __: tuple[str, ...]) -> None:
+    """Note nothing: without a journal the calls are known as long as the process lives."""
+
+
+@frozen(kw_only=True)
+class Way:
+    """What ending means: ``verify`` reads the conference back, ``hang_up`` ends its calls too.
+
+    ``note_calls`` is awaited with the calls before the conference is ended.
+    """
+
+    verify: bool = False
+    hang_up: bool = False
+    note_calls: Callable[[Target, tuple[str, ...]], Awaitable[None]] = _forget
+
+
+PLAIN = Way()
 
 
 class Ender:
@@ -37,34 +68,93 @@ class Ender:
         self._account_id = account_id
         self._random = random
 
-    async def end(self, item: str | Conference, options: CallOptions, stop: Stop | None = None) -> Outcome:
+    async def end(
+        self, target: Target, options: CallOptions, way: Way = PLAIN, stop: Stop | None = None
+    ) -> Outcome:
         """Return ``ended`` or ``already_ended``, or raise what stood in the way.
 
-        A 404 means that it has ended when it did exist (a `Conference`), or when an earlier attempt may
-        have ended it. Raises `NotFoundError` for any other.
+        A 404 means that it has ended when it did exist, or when an earlier attempt may have ended it.
+        Raises `NotFoundError` for any other.
         """
-        conference_id = item.id if isinstance(item, Conference) else item
-        request = wire.update_conference(self._account_id, conference_id, _END)
         now = asyncio.get_running_loop().time
         started = now()
-        async with self._channel.trial(options, stop) as trial:
-            try:
-                ended = await self._end_or_explain(request, conference_id, trial, options)
-            except NotFoundError:
-                if not (isinstance(item, Conference) or trial.ambiguous):
-                    raise
-                ended = False
-            kind = OutcomeKind.ENDED if ended else OutcomeKind.ALREADY_ENDED
-            return Outcome(conference_id, kind, trial.attempts, None, now() - started)
+        calls = await self._calls_of(target, options, way, stop) if way.hang_up else ()
+        async with self._channel.trial(_rest(options, started), stop) as trial:
+            trial.ambiguous = target.ambiguous
+            kind = await self._end(target, trial, options)
+            if way.verify and kind is OutcomeKind.ENDED:
+                trial.ambiguous = True  # accepted, whatever the reading meets
+                await self._confirm(target.conference_id, trial, options)
+        attempts = trial.attempts
+        if calls:
+            attempts = await self._hang_up(calls, _rest(options, started), stop, attempts)
+        return Outcome(target.conference_id, kind, attempts, None, now() - started, calls)
 
-    async def end_in_run(self, options: CallOptions, item: str | Conference, stop: Stop) -> Outcome:
+    async def end_in_run(self, options: CallOptions, way: Way, target: Target, stop: Stop) -> Outcome:
         """Do as `end`, and stop the whole run at what every further id would meet too."""
         try:
-            return await self.end(item, options, stop)
+            return await self.end(target, options, way, stop)
         except BandwidthError as error:
-            if _concerns_every_id(error, options.retry):
+            unreachable = isinstance(error, TransportError) and self._channel.limiter.unreachable
+            if unreachable or _concerns_every_id(error, options.retry):
                 stop.request(error)
             raise
+
+    async def _end(self, target: Target, trial: Trial, options: CallOptions) -> OutcomeKind:
+        request = wire.update_conference(self._account_id, target.conference_id, _END)
+        try:
+            ended = await self._end_or_explain(request, target.conference_id, trial, options)
+        except NotFoundError:
+            if not (target.existed or trial.ambiguous):
+                raise
+            ended = False
+        return OutcomeKind.ENDED if ended else OutcomeKind.ALREADY_ENDED
+
+    async def _calls_of(
+        self, target: Target, options: CallOptions, way: Way, stop: Stop | None
+    ) -> tuple[str, ...]:
+        """Return the calls to hang up, and have them noted before the conference forgets them."""
+        request = wire.get_conference(self._account_id, target.conference_id)
+        try:
+            async with self._channel.trial(options, stop) as trial:
+                found = await self._channel.send(request, trial, options, conference_in)
+        except NotFoundError:
+            return target.calls
+        members = (member.call_id for member in found.active_members or ())
+        calls = tuple(dict.fromkeys((*target.calls, *members)))
+        if calls != target.calls:
+            await way.note_calls(target, calls)
+        return calls
+
+    async def _hang_up(
+        self, calls: tuple[str, ...], options: CallOptions, stop: Stop | None, attempts: int
+    ) -> int:
+        """End each call, and return ``attempts`` plus what it took.
+
+        Raises `HangUpError` for those that go on. A call that is not found, or in conflict, has ended.
+        """
+        started = asyncio.get_running_loop().time()
+        left: dict[str, BandwidthError] = {}
+        for call_id in calls:
+            try:
+                request = wire.update_call(self._account_id, call_id, _HANG_UP)
+                async with self._channel.trial(_rest(options, started), stop) as trial:
+                    await self._channel.send(request, trial, options, nothing_in)
+                attempts += trial.attempts
+            except BandwidthError as error:
+                attempts += error.attempts
+                if not isinstance(error, NotFoundError | ConflictError):
+                    left[call_id] = error
+        if left:
+            why = next(iter(left.values()))
+            raise HangUpError(
+                f"the conference has ended, but {len(left)} of its {len(calls)} calls go on "
+                f"({', '.join(left)}): {why.message}",
+                calls_ended=tuple(call_id for call_id in calls if call_id not in left),
+                calls_left=tuple(left),
+                attempts=attempts,
+            ) from why
+        return attempts
 
     async def _end_or_explain(
         self, request: wire.Request, conference_id: str, trial: Trial, options: CallOptions
@@ -83,12 +173,30 @@ class Ender:
                 return True
         raise AssertionError("the last pause is None")  # pragma: no cover
 
+    async def _confirm(self, conference_id: str, trial: Trial, options: CallOptions) -> None:
+        for pause in (*_READ_PAUSES, None):
+            if await self._has_ended(conference_id, trial, options):
+                return
+            if pause is not None:
+                await asyncio.sleep(self._random.uniform(*pause))
+        raise NotConfirmedError(
+            f"the end of conference {conference_id} was accepted, but it still reads as active"
+        )
+
     async def _has_ended(self, conference_id: str, trial: Trial, options: CallOptions) -> bool:
         request = wire.get_conference(self._account_id, conference_id)
         try:
             return not (await self._channel.send(request, trial, options, conference_in)).active
         except NotFoundError:
             return True
+
+
+def _rest(options: CallOptions, started: float) -> CallOptions:
+    """Return the options with what is left of their deadline."""
+    if options.deadline == math.inf:
+        return options
+    left = options.deadline - (asyncio.get_running_loop().time() - started)
+    return evolve(options, deadline=max(left, 0.001))
 
 
 def nothing_in(_: Answer) -> None:
@@ -103,4 +211,4 @@ def conference_in(answer: Answer) -> Conference:
 def _concerns_every_id(error: BandwidthError, policy: RetryPolicy) -> bool:
     if isinstance(error, RateLimitError):
         return (error.retry_after or 0.0) > policy.longest_hint
-    return isinstance(error, AuthenticationError | ClientStateError)
+    return isinstance(error, AuthenticationError | ClientStateError | CertificateError | UnavailableError)

@@ -15,8 +15,13 @@
     │   ├── RateLimitError           429
     │   └── ServerError              5xx
     ├── TransportError               no usable answer: connect, TLS, timeout, cut connection
-    │   └── CertificateError         the server's certificate is not to be trusted
-    └── DeadlineExceededError        the call's deadline came, or its run was stopped
+    │   ├── CertificateError         the server's certificate is not to be trusted
+    │   └── UnavailableError         not sent: the server fails at present
+    ├── NotConfirmedError            the end was accepted, and the conference still reads as active
+    ├── HangUpError                  the conference has ended, and some of its calls go on
+    ├── WebhookError                 what came as a webhook is not an event
+    ├── DeadlineExceededError        the call's deadline came, or its run was stopped
+    └── JournalError                 the journal is not ours, damaged, in use, or cannot be written
 
 Classes differ where a caller would act differently; the rest is in the attributes.
 """
@@ -162,6 +167,39 @@ class CertificateError(TransportError):
     """The server's certificate does not hold. Never retried: waiting does not mend it."""
 
 
+class UnavailableError(TransportError):
+    """The server fails now, so the request was not sent, or not again; ``retry_after`` says when to."""
+
+
+class NotConfirmedError(BandwidthError):
+    """The end of a conference was accepted, but reading it back shows it as active."""
+
+
+class WebhookError(BandwidthError, ValueError):
+    """What came as a webhook is not an event. The message says what is wrong with it."""
+
+
+class HangUpError(BandwidthError):
+    """The conference has ended, but some of its calls could not be hung up.
+
+    ``calls_ended`` and ``calls_left`` are their ids; `VoiceClient.update_call` ends a single one.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        calls_ended: tuple[str, ...] = (),
+        calls_left: tuple[str, ...] = (),
+        attempts: int = 0,
+        retry_after: float | None = None,
+        ambiguous: bool = False,
+    ) -> None:
+        super().__init__(message, attempts=attempts, retry_after=retry_after, ambiguous=ambiguous)
+        self.calls_ended = calls_ended
+        self.calls_left = calls_left
+
+
 class DeadlineExceededError(BandwidthError, TimeoutError):
     """Time ran out, or the run was stopped. ``last_error`` is what the last attempt met, if any did."""
 
@@ -176,3 +214,7 @@ class DeadlineExceededError(BandwidthError, TimeoutError):
     ) -> None:
         super().__init__(message, attempts=attempts, retry_after=retry_after, ambiguous=ambiguous)
         self.last_error = last_error
+
+
+class JournalError(BandwidthError):
+    """The journal is not ours, damaged, in use, or cannot be written. What it holds stays as it is."""

@@ -8,16 +8,20 @@ import ipaddress
 import logging
 import platform
 import time
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from attrs import field, frozen
 from yarl import URL
 
 from bandwidth_async import wire
 from bandwidth_async._version import __version__
 from bandwidth_async.checks import above_zero
+from bandwidth_async.download import Media
 from bandwidth_async.errors import (
     BandwidthError,
     CertificateError,
@@ -27,7 +31,7 @@ from bandwidth_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from bandwidth_async.hints import Headers
 
@@ -48,6 +52,8 @@ class Timeouts:
     """Limits of one attempt, in seconds.
 
     ``connect`` is for the TCP connection, ``attempt`` for everything from there to the end of the answer.
+    A recording may take longer: there ``attempt`` is for everything up to its first byte, and for each
+    silence after that.
     """
 
     connect: float = field(default=3.0, validator=above_zero("seconds"))
@@ -55,13 +61,36 @@ class Timeouts:
 
 
 @frozen(kw_only=True)
+class ResponseInfo:
+    """What came with a call's value: the HTTP status, the headers, and the attempts that were made."""
+
+    status: int
+    headers: Headers
+    attempts: int
+
+
+@frozen(kw_only=True)
 class Answer:
-    """A success as it came: status, headers, body, and the next page where one was named."""
+    """A success as it came: status, headers, body, and the next page where one was named.
+
+    Of a request that streams there is ``media`` instead of a body; whoever takes it closes it.
+    """
 
     status: int
     headers: Headers
     body: bytes = b""
     next_page: URL | None = None
+    media: Media | None = None
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close what still comes when it cannot be handed on."""
+        try:
+            yield
+        except BaseException:
+            if self.media is not None:
+                self.media.close()
+            raise
 
 
 def origin(url: str, name: str, *, allow_http: bool) -> URL:
@@ -90,7 +119,50 @@ def origin(url: str, name: str, *, allow_http: bool) -> URL:
 
 def open_session() -> aiohttp.ClientSession:
     """Return a session as this client wants it: no cookies, no bound of its own. Needs a running loop."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+    connector = aiohttp.TCPConnector(limit=0)
+    protocol: Callable[..., ResponseHandler] = _OneAnswer
+    # aiohttp has no public way to give connections a protocol; tests/test_wire_faults.py sees that it works.
+    connector._factory = partial(protocol, loop=asyncio.get_running_loop())
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+class _OneAnswer(ResponseHandler):
+    """A connection on which each request has one answer; whatever else comes closes it.
+
+    aiohttp's parser forgets a 204 when it meets the bytes of a body right behind it, and what it receives
+    on an idle connection it takes for the answer to the next request, which is about another conference.
+    """
+
+    _awaited = False  # a request is out, and its answer's headers are not complete
+    _body: aiohttp.StreamReader | None = None
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin to wait for an answer; aiohttp calls it ahead of each request."""
+        self._awaited, self._body = True, None
+        super().set_response_params(**params)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take an answer whose headers are complete; a 1xx is not the answer yet."""
+        message, self._body = data
+        self._awaited = message.code < 200 and message.code != 101
+        if message.code == 101:
+            self.force_close()  # the server speaks something else from now on
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse headers line by line, so that nothing behind them can spoil them."""
+        start, length = 0, len(data)
+        alone = data.startswith(b"HTTP/") and data.find(b"\r\n\r\n") == length - 4  # nothing is behind them
+        while self._awaited and start < length:
+            end = length if alone else data.find(b"\n", start) + 1 or length
+            super().data_received(data[start:end])
+            start = end if self.exception() is None else length
+        rest = data[start:] if start else data
+        if self._body is not None and not self._body.is_eof():
+            super().data_received(rest)  # also without any, which is how aiohttp goes on after a pause
+        elif rest:
+            self.force_close()
+            self.close()
 
 
 def connections_of(session: aiohttp.ClientSession | None) -> int:
@@ -127,22 +199,27 @@ async def exchange(
     headers = {
         "Authorization": authorization,
         "User-Agent": USER_AGENT,
-        "Accept": "application/json",
+        "Accept": "*/*" if request.streams else "application/json",
         "Accept-Encoding": "identity",  # nothing to unpack, nothing that can fail to unpack
     }
     if request.content_type:
         headers["Content-Type"] = request.content_type
+    total = None if request.streams else timeouts.attempt
     try:
-        async with session.request(
+        sending = session.request(
             request.method,
             URL(f"{base}{request.path}", encoded=True),
             data=request.body,
             headers=headers,
             allow_redirects=False,
             raise_for_status=False,
-            timeout=aiohttp.ClientTimeout(total=timeouts.attempt, sock_connect=timeouts.connect),
+            timeout=aiohttp.ClientTimeout(total=total, sock_connect=timeouts.connect),
             proxy=proxy,
-        ) as response:
+            middlewares=None if request.method == "POST" else (_unrepeated(request), *session._middlewares),
+        )
+        if request.streams:
+            return await _open(request, sending, timeouts, on_status)
+        async with sending as response:
             if on_status:
                 on_status(response.status, response.headers)
             _log.debug("%s: %s", request.name, response.status)
@@ -154,6 +231,24 @@ async def exchange(
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
     raise failure  # without the cause, whose repr holds our headers or the proxy's password
+
+
+def _unrepeated(request: wire.Request) -> aiohttp.ClientMiddlewareType:
+    """Keep aiohttp from repeating a request by itself, which it does unless it is a POST.
+
+    What is sent again is for the limiter and the retry rules to decide. It repeats after two kinds of error
+    only, so they are made ours before it sees them.
+    """
+
+    async def send(one: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        try:
+            return await handler(one)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            raise translate(error, request) from error
+
+    return send
 
 
 def translate(error: Exception, request: wire.Request) -> BandwidthError:
@@ -194,6 +289,28 @@ async def _receive(request: wire.Request, response: aiohttp.ClientResponse) -> A
         body=await _read_all(response),
         next_page=_next_page(response) if "Link" in response.headers else None,
     )
+
+
+async def _open(
+    request: wire.Request,
+    sending: Awaitable[aiohttp.ClientResponse],
+    timeouts: Timeouts,
+    on_status: Callable[[int, Headers], None] | None,
+) -> Answer:
+    """Return as soon as the body of a success begins. An answer that is none is read to its end."""
+    async with asyncio.timeout(timeouts.attempt):
+        response = await sending
+    try:
+        if on_status:
+            on_status(response.status, response.headers)
+        _log.debug("%s: %s", request.name, response.status)
+        if not 200 <= response.status < 300:
+            await _receive(request, response)
+        media = Media(request.name, response, timeouts.attempt)
+        return Answer(status=response.status, headers=response.headers, media=media)
+    except BaseException:
+        response.close()
+        raise
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:

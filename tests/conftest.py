@@ -47,6 +47,12 @@ if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).paramet
     aioresponses_core.ClientResponse = _ClientResponse  # type: ignore[attr-defined]  # imported there
 
 
+@pytest.fixture(autouse=True)
+def _state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the journals of tests out of the home of whoever runs them."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 @pytest.fixture
 def mocked() -> Iterator[aioresponses]:
     """Answer every aiohttp request in this process; one that no answer was given for is refused."""

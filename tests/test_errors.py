@@ -21,6 +21,7 @@ from bandwidth_async.errors import (
     MissingCredentialsError,
     RateLimitError,
     TransportError,
+    WebhookError,
 )
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def test_no_error_stands_outside_the_tree() -> None:
         (MissingCredentialsError, ValueError),
         (ClientStateError, RuntimeError),
         (DeadlineExceededError, TimeoutError),
+        (WebhookError, ValueError),
     ],
 )
 def test_an_error_is_also_what_python_calls_it(kind: type[BandwidthError], built_in: type[Exception]) -> None:

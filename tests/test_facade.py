@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from types import ModuleType
 
 import pytest
 
@@ -33,13 +32,18 @@ def test_the_names_are_sorted_and_named_once() -> None:
 
 
 def test_the_names_are_all_there_is() -> None:
-    """What is imported into the facade is for everyone, and only that."""
-    found = {
-        name
-        for name, value in vars(bandwidth_async).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType)
-    }
-    assert found | {"__version__"} == set(bandwidth_async.__all__)
+    """What can be seen is for everyone, and each is what its module holds."""
+    assert dir(bandwidth_async) == bandwidth_async.__all__
+    for name in set(bandwidth_async.__all__) - {"__version__"}:
+        value = getattr(bandwidth_async, name)
+        assert value.__module__.startswith("bandwidth_async."), name
+        assert value is getattr(bandwidth_async, name)
+
+
+def test_a_name_that_is_not_there() -> None:
+    """A slip of the pen fails as it does in any module."""
+    with pytest.raises(AttributeError, match="has no attribute 'VoiceCleint'"):
+        _ = bandwidth_async.VoiceCleint  # type: ignore[attr-defined]  # the slip
 
 
 def test_a_star_import_gives_them() -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin
+from typing import TYPE_CHECKING
 
-from attrs import fields, frozen, has
-from cattrs import Converter, transform_error
-from cattrs.cols import homogenous_tuple_structure_factory, list_structure_factory
-from cattrs.gen import make_dict_structure_fn, override
+from attrs import frozen
 
 from bandwidth_async.errors import (
     APIError,
@@ -23,15 +19,12 @@ from bandwidth_async.errors import (
     TransportError,
 )
 from bandwidth_async.hints import parse_hint
-from bandwidth_async.models import CallbackMethod, Conference, camel_case
+from bandwidth_async.models import Call, Conference, ConferenceMember, ConferenceRecording
+from bandwidth_async.wire.shapes import read_json, structure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bandwidth_async.hints import Headers
     from bandwidth_async.wire.requests import Request
-
-T = TypeVar("T")
 
 DESCRIPTION_LIMIT = 2048  # characters of server text that an error keeps
 LONGEST_TOKEN_LIFETIME = 1e9  # seconds; above it a lifetime is a mistake
@@ -63,17 +56,37 @@ def parse_conference(body: bytes) -> Conference:
 
     Raises `TransportError` when there is none.
     """
-    return _structure(_json(body), Conference)
+    return structure(read_json(body), Conference)
 
 
 def parse_conferences(body: bytes) -> list[Conference]:
     """Return the conferences of one page. Raises `TransportError` when ``body`` is not a page."""
-    return _structure(_json(body), list[Conference])
+    return structure(read_json(body), list[Conference])
+
+
+def parse_member(body: bytes) -> ConferenceMember:
+    """Return the conference member in ``body``. Raises `TransportError` when there is none."""
+    return structure(read_json(body), ConferenceMember)
+
+
+def parse_recording(body: bytes) -> ConferenceRecording:
+    """Return what ``body`` says about a recording. Raises `TransportError` when it says nothing."""
+    return structure(read_json(body), ConferenceRecording)
+
+
+def parse_recordings(body: bytes) -> list[ConferenceRecording]:
+    """Return the recordings in ``body``. Raises `TransportError` when it is no list of them."""
+    return structure(read_json(body), list[ConferenceRecording])
+
+
+def parse_call(body: bytes) -> Call:
+    """Return the call in ``body``. Raises `TransportError` when there is none."""
+    return structure(read_json(body), Call)
 
 
 def parse_token(body: bytes) -> Token:
     """Return the access token in ``body``. Raises `TransportError` when there is none to use."""
-    answer = _json(body)
+    answer = read_json(body)
     value = answer.get("access_token") if isinstance(answer, dict) else None
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
         raise TransportError("the token endpoint's answer holds no access token")
@@ -122,80 +135,3 @@ def _bandwidth_error(body: bytes) -> dict[str, str | None]:
         key: printable(value)[:DESCRIPTION_LIMIT] if isinstance(value, str) and value else None
         for key, value in said.items()
     }
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise TransportError("the answer is not JSON") from error
-
-
-def _structure(value: object, kind: type[T]) -> T:
-    try:
-        return _converter.structure(value, kind)
-    except Exception as error:  # cattrs raises groups of whatever the hooks raised
-        raise TransportError(
-            f"the answer does not have the documented shape: {'; '.join(transform_error(error))}"
-        ) from error
-
-
-def _structure_text(value: object, _: type) -> str:
-    if not isinstance(value, str | int | float):
-        raise TypeError("not a text")
-    return str(value)
-
-
-def _structure_flag(value: object, _: type) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("neither true nor false")
-    return value
-
-
-def _structure_time(value: object, _: type) -> datetime:
-    moment = datetime.fromisoformat(str(value))
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _structure_method(value: object, _: object) -> CallbackMethod | str | None:
-    try:
-        return None if value is None else CallbackMethod(str(value))
-    except ValueError:
-        return str(value)
-
-
-def _is_array(kind: object) -> bool:
-    return get_origin(kind) in {list, tuple}
-
-
-def _make_converter() -> Converter:
-    converter = Converter()
-
-    def camel_cased(kind: type[Any]) -> Any:
-        names: Mapping[str, Any] = {a.name: override(rename=camel_case(a.name)) for a in fields(kind)}
-        return make_dict_structure_fn(kind, converter, **names)
-
-    def from_array(kind: Any) -> Any:
-        """Take only an array: cattrs would take the letters of a text and the keys of an object too."""
-        make = list_structure_factory if get_origin(kind) is list else homogenous_tuple_structure_factory
-        structure = make(kind, converter)
-
-        def checked(value: object, kind: Any) -> Any:
-            if not isinstance(value, list):
-                raise TypeError("not an array")
-            return structure(value, kind)
-
-        return checked
-
-    converter.register_structure_hook_factory(has, camel_cased)
-    converter.register_structure_hook(str, _structure_text)
-    converter.register_structure_hook(bool, _structure_flag)
-    converter.register_structure_hook_factory(_is_array, from_array)
-    converter.register_structure_hook(datetime, _structure_time)
-    converter.register_structure_hook_func(
-        lambda kind: kind == CallbackMethod | str | None, _structure_method
-    )
-    return converter
-
-
-_converter = _make_converter()

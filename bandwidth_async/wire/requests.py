@@ -9,7 +9,14 @@ from urllib.parse import quote, urlencode
 from attrs import frozen
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.models import ConferenceStatus, UpdateConference
+from bandwidth_async.models import (
+    CallState,
+    ConferenceStatus,
+    UpdateCall,
+    UpdateConference,
+    UpdateConferenceMember,
+)
+from bandwidth_async.wire.bxml import conference_bxml
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 _UNSAFE = frozenset("/\\%?#")
@@ -21,7 +28,8 @@ class Request:
     """One request, ready to be sent any number of times.
 
     ``idempotent`` says that sending it twice does no more than sending it once, ``safe`` that it changes
-    nothing at all, ``reads`` that the body of a success matters.
+    nothing at all, ``reads`` that the body of a success matters, and ``streams`` that it is handed out
+    while it comes.
     """
 
     name: str
@@ -30,6 +38,7 @@ class Request:
     idempotent: bool
     safe: bool = False
     reads: bool = False
+    streams: bool = False
     content_type: str | None = None
     body: bytes | None = None
 
@@ -61,7 +70,7 @@ def update_conference(account: str, conference_id: str, update: UpdateConference
     return Request(
         name=f"{'end' if ends else 'redirect'} conference {conference_id}",
         method="POST",
-        path=f"{_conferences(account)}/{path_segment(conference_id)}",
+        path=_conference(account, conference_id),
         idempotent=ends,
         content_type="application/json",
         body=_END_BODY if ends else update.to_json().encode(),
@@ -70,7 +79,87 @@ def update_conference(account: str, conference_id: str, update: UpdateConference
 
 def get_conference(account: str, conference_id: str) -> Request:
     """Build the request for one conference with its members."""
-    return _read(f"get conference {conference_id}", f"{_conferences(account)}/{path_segment(conference_id)}")
+    return _read(f"get conference {conference_id}", _conference(account, conference_id))
+
+
+def update_conference_bxml(account: str, conference_id: str, bxml: str) -> Request:
+    """Build the request that replaces a conference's BXML: what it plays would be heard twice."""
+    return Request(
+        name=f"update the BXML of conference {conference_id}",
+        method="PUT",
+        path=f"{_conference(account, conference_id)}/bxml",
+        idempotent=False,
+        content_type="application/xml",
+        body=conference_bxml(bxml),
+    )
+
+
+def get_conference_member(account: str, conference_id: str, call_id: str) -> Request:
+    """Build the request for one call as a member of a conference."""
+    return _read(
+        f"get member {call_id} of conference {conference_id}",
+        _conference_member(account, conference_id, call_id),
+    )
+
+
+def update_conference_member(
+    account: str, conference_id: str, call_id: str, update: UpdateConferenceMember
+) -> Request:
+    """Build the member update; it sets values, so it may be repeated."""
+    return Request(
+        name=f"update member {call_id} of conference {conference_id}",
+        method="PUT",
+        path=_conference_member(account, conference_id, call_id),
+        idempotent=True,
+        content_type="application/json",
+        body=update.to_json().encode(),
+    )
+
+
+def list_conference_recordings(account: str, conference_id: str) -> Request:
+    """Build the request for the metadata of all recordings of a conference."""
+    return _read(
+        f"list the recordings of conference {conference_id}",
+        f"{_conference(account, conference_id)}/recordings",
+    )
+
+
+def get_conference_recording(account: str, conference_id: str, recording_id: str) -> Request:
+    """Build the request for the metadata of one recording."""
+    return _read(
+        f"get recording {recording_id} of conference {conference_id}",
+        _recording(account, conference_id, recording_id),
+    )
+
+
+def download_conference_recording(account: str, conference_id: str, recording_id: str) -> Request:
+    """Build the request for the audio of a recording, which is not read at once."""
+    return Request(
+        name=f"download recording {recording_id} of conference {conference_id}",
+        method="GET",
+        path=f"{_recording(account, conference_id, recording_id)}/media",
+        idempotent=True,
+        safe=True,
+        streams=True,
+    )
+
+
+def get_call(account: str, call_id: str) -> Request:
+    """Build the request for one call."""
+    return _read(f"get call {call_id}", _call(account, call_id))
+
+
+def update_call(account: str, call_id: str, update: UpdateCall) -> Request:
+    """Build the call update. Hanging up may be repeated; a redirect would be heard twice."""
+    ends = update.state is CallState.COMPLETED
+    return Request(
+        name=f"{'hang up' if ends else 'redirect'} call {call_id}",
+        method="POST",
+        path=_call(account, call_id),
+        idempotent=ends,
+        content_type="application/json",
+        body=update.to_json().encode(),
+    )
 
 
 def list_conferences(
@@ -116,6 +205,22 @@ def token() -> Request:
 
 def _conferences(account: str) -> str:
     return f"/api/v2/accounts/{account}/conferences"
+
+
+def _conference(account: str, conference_id: str) -> str:
+    return f"{_conferences(account)}/{path_segment(conference_id)}"
+
+
+def _conference_member(account: str, conference_id: str, call_id: str) -> str:
+    return f"{_conference(account, conference_id)}/members/{path_segment(call_id, 'call id')}"
+
+
+def _recording(account: str, conference_id: str, recording_id: str) -> str:
+    return f"{_conference(account, conference_id)}/recordings/{path_segment(recording_id, 'recording id')}"
+
+
+def _call(account: str, call_id: str) -> str:
+    return f"/api/v2/accounts/{account}/calls/{path_segment(call_id, 'call id')}"
 
 
 def _read(name: str, path: str) -> Request:

@@ -1,0 +1,569 @@
+"""Recordings: whatever happens on the way, they come whole or as an error, to a file or in chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandwidth_async import (
+    BasicCredentials,
+    ClientStateError,
+    ConfigurationError,
+    DeadlineExceededError,
+    NotFoundError,
+    RateLimit,
+    RetryPolicy,
+    ServerError,
+    Timeouts,
+    TransportError,
+    VoiceClient,
+)
+from bandwidth_async.download import Draft, Media
+from tests.wire_server import CLOSE, HANG, RESET, Script, Wait, WireServer, answered, wire_server
+
+AUDIO = bytes(range(256)) * 400  # more than one packet
+PATH = "/api/v2/accounts/9900000/conferences/conf-1/recordings/r-1/media"
+NAME = "download recording r-1 of conference conf-1"
+ONCE = RetryPolicy(attempts=1)
+AT_ONCE = RetryPolicy(backoff_base=0)
+
+virtual_time = pytest.mark.looptime
+
+
+def with_length(length: int, *more: str) -> bytes:
+    """Return the headers of an answer that announces ``length`` bytes."""
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {length}", "Content-Type: audio/mpeg", *more]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+WHOLE = with_length(len(AUDIO)) + AUDIO
+
+
+def in_chunks(data: bytes) -> bytes:
+    """Return the body of a chunked answer, without its end."""
+    pieces = [data[start : start + 5000] for start in range(0, len(data), 5000)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+@asynccontextmanager
+async def recorded(*scripts: Script, **settings: Any) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
+    """Give a server with these answers and a client of it; see that neither leaves a task."""
+    before = asyncio.all_tasks()
+    async with wire_server(*scripts) as server:
+        defaults: dict[str, Any] = {
+            "account_id": "9900000",
+            "credentials": BasicCredentials("user", "s3cr3t"),
+            "voice_url": server.url,
+            "rate_limit": RateLimit.fixed(10_000),
+            "retry": AT_ONCE,
+            "random": Random(5),
+        }
+        async with VoiceClient(**{**defaults, **settings}) as client:
+            yield server, client
+    assert asyncio.all_tasks() == before
+
+
+def media_of(client: VoiceClient) -> AbstractAsyncContextManager[Media]:
+    """Return the recording, to be opened."""
+    return client.download_conference_recording("conf-1", "r-1")
+
+
+async def heard(client: VoiceClient) -> bytes:
+    """Return a recording as chunks, joined."""
+    async with media_of(client) as media:
+        return b"".join([chunk async for chunk in media])
+
+
+def left_in(folder: Path) -> list[str]:
+    """Return the names of what is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+# In chunks
+
+
+async def test_a_recording_in_chunks() -> None:
+    """The bytes, and what the server said of them, for one request that carries the credentials."""
+    async with recorded((WHOLE,)) as (server, client), media_of(client) as media:
+        assert (media.content_type, media.length, media.received) == ("audio/mpeg", len(AUDIO), 0)
+        assert b"".join([chunk async for chunk in media]) == AUDIO
+        assert media.received == len(AUDIO)
+        assert repr(media) == "<Media audio/mpeg, 102400 bytes of 102400>"
+    (arrived,) = server.arrived
+    assert arrived.line == f"GET {PATH}"
+    assert b"Authorization: Basic" in arrived.request
+    assert b"Accept: */*\r\n" in arrived.request
+
+
+async def test_a_recording_of_unknown_length() -> None:
+    """A chunked answer has an end of its own."""
+    script: Script = (CHUNKED, in_chunks(AUDIO), b"0\r\n\r\n")
+    async with recorded(script) as (_, client), media_of(client) as media:
+        assert (media.content_type, media.length) == (None, None)
+        assert b"".join([chunk async for chunk in media]) == AUDIO
+
+
+async def test_an_empty_recording() -> None:
+    """No bytes are a whole recording when the server says so."""
+    async with recorded((with_length(0),)) as (_, client):
+        assert await heard(client) == b""
+
+
+async def test_a_connection_that_gave_all_is_used_again() -> None:
+    """Reading to the end gives the connection back, leaving before closes it."""
+    async with recorded((WHOLE,), (WHOLE,), (WHOLE,)) as (server, client):
+        assert await heard(client) == AUDIO
+        async with media_of(client) as media:
+            await anext(media)
+        assert await heard(client) == AUDIO
+    assert [arrived.connection for arrived in server.arrived] == [1, 1, 2]
+
+
+async def test_a_stream_that_was_left_gives_nothing_more() -> None:
+    """What is read after the context is an error, not a short recording."""
+    async with recorded((WHOLE,)) as (_, client):
+        async with media_of(client) as media:
+            pass
+        with pytest.raises(TransportError, match="closed before its end"):
+            await anext(media)
+
+
+@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize("end", [CLOSE, RESET])
+@pytest.mark.parametrize("form", ["length", "chunked"])
+async def test_a_cut_at_every_tenth(tenth: int, end: Any, form: str, tmp_path: Path) -> None:
+    """Each is an error in both forms, and no file is left, neither a short one nor a draft."""
+    part = AUDIO[: len(AUDIO) * tenth // 10]
+    sent = with_length(len(AUDIO)) + part if form == "length" else CHUNKED + in_chunks(part)
+    async with recorded((sent, end), (sent, end), (sent, end), retry=ONCE) as (server, client):
+        with pytest.raises(TransportError) as caught:
+            await heard(client)
+        assert not caught.value.ambiguous
+        with pytest.raises(TransportError) as caught:
+            await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r.mp3")
+        assert len(server.arrived) <= 3  # a reset that comes ahead of the headers is repeated once
+    assert left_in(tmp_path) == []
+
+
+@virtual_time
+async def test_a_cut_stays_an_error() -> None:
+    """Who reads on after the error gets it again, and never an end."""
+    script: Script = (with_length(9) + b"abc", Wait(1), CLOSE)
+    async with recorded(script) as (_, client), media_of(client) as media:
+        assert await anext(media) == b"abc"
+        for _ in range(2):
+            with pytest.raises(TransportError) as caught:
+                await anext(media)
+            assert str(caught.value) == f"{NAME}: cut after 3 of 9 bytes"
+
+
+async def test_a_cut_tells_how_many_requests_there_were() -> None:
+    """As every error does."""
+    failed = (answered("503 Service Unavailable"),)
+    async with recorded(failed, (with_length(9), CLOSE)) as (_, client):
+        with pytest.raises(TransportError) as caught:
+            await heard(client)
+    assert caught.value.attempts == 2
+
+
+async def test_what_the_listener_of_responses_raises() -> None:
+    """It is raised, and nothing goes on coming behind it."""
+
+    def fail(_: object) -> None:
+        raise LookupError("mine")
+
+    async with recorded((WHOLE[:-1], HANG)) as (server, client):
+        with pytest.raises(LookupError, match="mine"):
+            async with client.download_conference_recording("conf-1", "r-1", on_response=fail):
+                raise AssertionError("not reached")
+        assert await server.kept() == set()
+
+
+async def test_a_cut_of_the_last_chunk_mark() -> None:
+    """All the bytes came, but not the mark that they are all."""
+    async with recorded((CHUNKED + in_chunks(AUDIO), CLOSE)) as (_, client):
+        with pytest.raises(TransportError, match=r"cut after 102400 bytes$"):
+            await heard(client)
+
+
+async def test_an_answer_whose_end_cannot_be_known() -> None:
+    """Without a length a cut looks like the end, so such an answer is refused."""
+    until_closed = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + AUDIO
+    async with recorded((until_closed, CLOSE), retry=ONCE) as (_, client):
+        with pytest.raises(TransportError, match="does not say where it ends"):
+            await heard(client)
+
+
+async def test_a_success_without_a_recording() -> None:
+    """A 202 or 204 is not an empty recording."""
+    async with recorded((answered("202 Accepted"),), retry=ONCE) as (_, client):
+        with pytest.raises(TransportError, match="answered 202, which has no recording in it"):
+            await heard(client)
+
+
+async def test_refusals_are_met_as_in_every_call() -> None:
+    """429 and 503 are tried again, 404 is not; the error has Bandwidth's words."""
+    body = b'{"type":"validation","description":"no such recording"}'
+    limited = answered("429 Too Many Requests")
+    failed = answered("503 Service Unavailable")
+    async with recorded((limited,), (failed,), (answered("404 Not Found", body),)) as (_, client):
+        with pytest.raises(NotFoundError) as caught:
+            await heard(client)
+        assert (caught.value.description, caught.value.attempts) == ("no such recording", 3)
+
+
+async def test_a_server_that_keeps_failing() -> None:
+    """The attempts run out ahead of the first byte as in every call."""
+    failed = (answered("503 Service Unavailable"),)
+    async with recorded(*[failed] * 9, retry=RetryPolicy(attempts=2, backoff_base=0)) as (server, client):
+        with pytest.raises(ServerError) as caught:
+            await heard(client)
+        assert (caught.value.attempts, len(server.arrived)) == (2, 2)
+
+
+@virtual_time
+async def test_a_long_recording_outlasts_every_limit() -> None:
+    """While bytes come, neither the attempt's timeout nor the deadline counts."""
+    steps = [step for second in range(100) for step in (Wait(1.0), AUDIO[second : second + 1])]
+    script = (with_length(100), *steps)
+    async with recorded(script, timeouts=Timeouts(attempt=1.5), deadline=3) as (_, client):
+        assert await heard(client) == AUDIO[:100]
+
+
+@virtual_time
+async def test_a_silence_ends_it() -> None:
+    """A server that stops in the middle is left after the attempt's timeout."""
+    loop = asyncio.get_running_loop()
+    script: Script = (with_length(10), Wait(1), b"abc", HANG)
+    async with recorded(script, timeouts=Timeouts(attempt=2)) as (_, client):
+        with pytest.raises(TransportError) as caught:
+            await heard(client)
+        assert str(caught.value) == f"{NAME}: silent for 2 s after 3 of 10 bytes"
+        assert loop.time() == pytest.approx(3, abs=0.1)
+
+
+@virtual_time
+async def test_headers_that_do_not_come() -> None:
+    """Up to the first byte an attempt has its timeout, and the call its deadline."""
+    loop = asyncio.get_running_loop()
+    async with recorded((HANG,), (HANG,), timeouts=Timeouts(attempt=2), deadline=3) as (_, client):
+        with pytest.raises(DeadlineExceededError) as caught:
+            await heard(client)
+        assert caught.value.attempts == 2
+        assert loop.time() == pytest.approx(3, abs=0.1)
+
+
+async def test_the_place_at_the_limiter_is_free_while_it_comes() -> None:
+    """A slow download does not keep other requests out."""
+    async with recorded((with_length(9) + b"abc", HANG)) as (_, client), media_of(client) as media:
+        await anext(media)
+        assert client.limiter.snapshot().in_flight == 0
+
+
+async def test_what_is_asked_for_cannot_be() -> None:
+    """Refused before any request: ids that leave the path, settings of a file without a file."""
+    async with recorded() as (server, client):
+        with pytest.raises(ConfigurationError, match="is no recording id"):
+            client.download_conference_recording("conf-1", "../media")
+        settings: dict[str, Any]
+        for settings in ({"overwrite": True}, {"on_progress": print}):
+            with pytest.raises(ConfigurationError, match="give it with to="):
+                client.download_conference_recording("conf-1", "r-1", **settings)
+    assert server.arrived == []
+
+
+# To a file
+
+
+async def test_a_recording_to_a_file(tmp_path: Path) -> None:
+    """The file has the bytes and nothing is beside it; progress is told up to the last byte."""
+    told: list[tuple[int, int | None]] = []
+    async with recorded((WHOLE,)) as (_, client):
+        path = await client.download_conference_recording(
+            "conf-1", "r-1", to=str(tmp_path / "r.mp3"), on_progress=lambda *now: told.append(now)
+        )
+    assert (path, path.read_bytes()) == (tmp_path / "r.mp3", AUDIO)
+    assert left_in(tmp_path) == ["r.mp3"]
+    assert told == sorted(told)
+    assert told[-1] == (len(AUDIO), len(AUDIO))
+
+
+async def test_a_cut_download_starts_again(tmp_path: Path) -> None:
+    """From the first byte, however much had come: the file is as if nothing had happened."""
+    cuts: list[Script] = [(with_length(len(AUDIO)) + b"?" * cut, CLOSE) for cut in (50_000, 1, 102_399)]
+    async with recorded(*cuts, (CHUNKED + in_chunks(AUDIO[:9]) + b"0\r\n\r\n",)) as (server, client):
+        path = await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
+    assert path.read_bytes() == AUDIO[:9]
+    assert len(server.arrived) == 4
+
+
+async def test_the_attempts_of_a_download_run_out(tmp_path: Path) -> None:
+    """Cuts and failures count together, as the policy says for a call."""
+    cut: Script = (with_length(9) + b"abc", CLOSE)
+    failed: Script = (answered("503 Service Unavailable"),)
+    retry = RetryPolicy(attempts=4, backoff_base=0)
+    async with recorded(cut, failed, cut, cut, (WHOLE,), retry=retry) as (server, client):
+        with pytest.raises(TransportError) as caught:
+            await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
+    assert re.fullmatch(rf"{NAME}: cut after \d of 9 bytes \(after 4 attempts\)", str(caught.value))
+    assert len(server.arrived) == 4
+    assert left_in(tmp_path) == []
+
+
+@virtual_time
+async def test_pauses_between_the_starts_of_a_download(tmp_path: Path) -> None:
+    """They grow as for any failure, and each start has the whole deadline again."""
+    cut: Script = (Wait(2), with_length(9) + b"abc", Wait(2), CLOSE)
+    script: Script = (Wait(2), WHOLE)
+    loop = asyncio.get_running_loop()
+    async with recorded(cut, cut, script, retry=RetryPolicy(backoff_base=8), deadline=3) as (_, client):
+        await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
+        random = Random(5)
+        pauses = random.uniform(0, 5) + random.uniform(0, 5)
+        assert loop.time() == pytest.approx(2 * (2 + 2) + 2 + pauses, abs=0.5)
+
+
+async def test_a_file_that_exists_is_refused(tmp_path: Path) -> None:
+    """Before anything is sent, and also when it is only a name that leads nowhere."""
+    target, link = tmp_path / "r", tmp_path / "link"
+    target.write_text("mine")
+    link.symlink_to("nowhere")
+    async with recorded((WHOLE,)) as (server, client):
+        for path in (target, link):
+            with pytest.raises(ConfigurationError, match="exists already"):
+                await client.download_conference_recording("conf-1", "r-1", to=path)
+        assert server.arrived == []
+        await client.download_conference_recording("conf-1", "r-1", to=target, overwrite=True)
+    assert target.read_bytes() == AUDIO
+    assert left_in(tmp_path) == ["link", "r"]
+
+
+async def test_a_failed_download_leaves_the_old_file(tmp_path: Path) -> None:
+    """Overwriting happens only with something whole."""
+    target = tmp_path / "r"
+    target.write_text("mine")
+    async with recorded((with_length(9) + b"abc", CLOSE), retry=ONCE) as (_, client):
+        with pytest.raises(TransportError):
+            await client.download_conference_recording("conf-1", "r-1", to=target, overwrite=True)
+    assert target.read_text() == "mine"
+    assert left_in(tmp_path) == ["r"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+async def test_a_folder_is_no_file(overwrite: bool, tmp_path: Path) -> None:
+    """It is refused before anything is sent, not when the recording is there and has nowhere to go."""
+    async with recorded((WHOLE,)) as (server, client):
+        for path in (tmp_path, Path("..")):
+            with pytest.raises(ConfigurationError, match="is a folder: give the name of a file in it"):
+                await client.download_conference_recording("conf-1", "r-1", to=path, overwrite=overwrite)
+    assert server.arrived == []
+
+
+async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """The operating system's own error, before anything is sent."""
+    async with recorded((WHOLE,)) as (server, client):
+        with pytest.raises(FileNotFoundError):
+            await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "no" / "r")
+    assert server.arrived == []
+
+
+async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operating system's own error, once: asking the server again would not help."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Draft, "write", full)
+    async with recorded((WHOLE,), (WHOLE,)) as (server, client):
+        with pytest.raises(OSError, match="No space left"):
+            await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
+    assert len(server.arrived) == 1
+    assert left_in(tmp_path) == []
+
+
+async def test_what_progress_raises_is_raised(tmp_path: Path) -> None:
+    """It is the caller's own error, and no reason to ask again."""
+
+    def stop(*_: object) -> None:
+        raise LookupError("enough")
+
+    async with recorded((WHOLE,)) as (server, client):
+        with pytest.raises(LookupError, match="enough"):
+            await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r", on_progress=stop)
+    assert len(server.arrived) == 1
+    assert left_in(tmp_path) == []
+
+
+async def test_a_cancelled_download(tmp_path: Path) -> None:
+    """Nothing is left, neither a file nor a task nor a connection."""
+    begun = asyncio.Event()
+    async with recorded((with_length(9) + b"abc", HANG)) as (server, client):
+        task = asyncio.ensure_future(
+            client.download_conference_recording(
+                "conf-1", "r-1", to=tmp_path / "r", on_progress=lambda *_: begun.set()
+            )
+        )
+        await begun.wait()
+        assert len(left_in(tmp_path)) == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert left_in(tmp_path) == []
+        assert await server.kept() == set()
+
+
+async def test_a_download_cancelled_while_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that writes is waited for, so the file is gone for certain."""
+    writing, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+    write = Draft.write
+
+    def slow(draft: Draft, data: bytes) -> None:
+        loop.call_soon_threadsafe(writing.set)
+        go_on.wait()
+        write(draft, data)
+
+    monkeypatch.setattr(Draft, "write", slow)
+    async with recorded((WHOLE,)) as (_, client):
+        task = asyncio.ensure_future(client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r"))
+        await writing.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        go_on.set()
+        await loop.shutdown_default_executor()
+    assert left_in(tmp_path) == []
+
+
+async def test_closing_the_client_ends_its_downloads(tmp_path: Path) -> None:
+    """As it ends every other call."""
+    begun = asyncio.Event()
+    async with recorded((with_length(9) + b"abc", HANG)) as (_, client):
+        task = asyncio.ensure_future(
+            client.download_conference_recording(
+                "conf-1", "r-1", to=tmp_path / "r", on_progress=lambda *_: begun.set()
+            )
+        )
+        await begun.wait()
+        await client.aclose()
+        with pytest.raises(ClientStateError, match="was closed while the call was under way"):
+            await task
+    assert left_in(tmp_path) == []
+
+
+async def test_closing_the_client_at_the_moment_of_the_headers(tmp_path: Path) -> None:
+    """Its stop is not undone by the limit that a download lifts when its bytes begin to come."""
+
+    def stop(_: object) -> None:
+        for trial in client._channel._trials:
+            trial.stop(0.0)
+
+    async with recorded((with_length(9) + b"abc", HANG)) as (_, client):
+        with pytest.raises(DeadlineExceededError, match="the run was stopped"):
+            await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r", on_response=stop)
+    assert left_in(tmp_path) == []
+
+
+# The file by itself
+
+
+def test_a_name_taken_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    """Whoever wrote a file of that name during the download keeps it."""
+    draft = Draft(tmp_path / "r", overwrite=False)
+    draft.write(b"ours")
+    (tmp_path / "r").write_text("theirs")
+    with pytest.raises(ConfigurationError, match="exists already"):
+        draft.keep()
+    draft.close()
+    assert (tmp_path / "r").read_text() == "theirs"
+    assert left_in(tmp_path) == ["r"]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_file_system_without_links(taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the name is looked at once more before the file is renamed."""
+
+    def cannot(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", cannot)
+    draft = Draft(tmp_path / "r", overwrite=False)
+    draft.write(b"ours")
+    if taken:
+        (tmp_path / "r").write_text("theirs")
+        with pytest.raises(ConfigurationError, match="exists already"):
+            draft.keep()
+    else:
+        draft.keep()
+    draft.close()
+    assert (tmp_path / "r").read_text() == ("theirs" if taken else "ours")
+    assert left_in(tmp_path) == ["r"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stops leaves no file of that name with less in it."""
+    seen: list[list[str]] = []
+    sync: Callable[[int], None] = os.fsync
+
+    def watched(file: int) -> None:
+        seen.append(left_in(tmp_path))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    draft = Draft(tmp_path / "r", overwrite=False)
+    draft.keep()
+    ((draft_name,),) = seen
+    assert draft_name != "r"
+    assert left_in(tmp_path) == ["r"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are something else there")
+def test_a_file_has_the_usual_rights(tmp_path: Path) -> None:
+    """Those that any new file gets, not only its owner's."""
+    draft = Draft(tmp_path / "r", overwrite=False)
+    draft.keep()
+    (tmp_path / "other").touch()
+    assert (tmp_path / "r").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_closed_draft_takes_nothing_more(tmp_path: Path) -> None:
+    """A write that comes late from its thread does not bring the file back."""
+    draft = Draft(tmp_path / "r", overwrite=False)
+    draft.close()
+    draft.close()
+    for late in (partial(draft.write, b"x"), draft.restart, draft.keep):
+        with pytest.raises(ValueError, match="closed"):
+            late()
+    assert left_in(tmp_path) == []
+
+
+@given(st.lists(st.binary(max_size=9) | st.none(), max_size=9))
+def test_a_file_holds_what_was_written_since_its_last_start(steps: list[bytes | None]) -> None:
+    """In order, and nothing of what was forgotten; None is a new start."""
+    from tempfile import TemporaryDirectory  # noqa: PLC0415  # Hypothesis runs many with one tmp_path
+
+    wanted = b""
+    with TemporaryDirectory() as folder:
+        draft = Draft(Path(folder) / "r", overwrite=False)
+        for step in steps:
+            if step is None:
+                draft.restart()
+            else:
+                draft.write(step)
+            wanted = b"" if step is None else wanted + step
+        draft.keep()
+        assert (Path(folder) / "r").read_bytes() == wanted

@@ -1,0 +1,781 @@
+"""Whatever comes over the wire: one certain outcome, no connection spoilt, no permit lost, nothing leaked.
+
+A `VoiceClient` over real sockets against `tests.wire_server`. Rows of the list of faults that are not about
+the wire are tested where their rule lives:
+
+=================================================  =======================================================
+forms of ``Retry-After``, ``X-RateLimit-Reset``    tests/test_hints.py, all of it
+an hour asked for                                  test_client: a_door_that_is_shut_for_an_hour_stops_…
+429 among many in flight, out of order, lost probe test_adaptive: a_burst_of_refusals_is_one_event,
+                                                   a_late_answer_s_hint_is_obeyed, a_lost_knock_is_…
+429 for ever                                       test_retry: fifty_refusals_are_enough
+401 in the middle                                  test_channel: a_revoked_token_is_replaced_once_for_all,
+                                                   a_401_with_a_fresh_token_stands
+403 for one, for all                               test_teardown_run: 403_for_…
+404 and 409 in each order                          test_client: a_404_…, a_409_…
+a run cancelled, a hook that raises                test_teardown_run: a_cancelled_run_leaves_nothing_…,
+                                                   what_on_outcome_raises_is_raised
+the same id twice                                  test_client: duplicates_in_a_run
+an error's body that is slow, cut or not JSON      test_transport: a_slow_error_body_…, the_status_decides_…
+TLS                                                tests/test_wire_tls.py
+=================================================  =======================================================
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import math
+import socket
+import traceback
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+from attrs import frozen
+
+from bandwidth_async import (
+    APIError,
+    AuthenticationError,
+    BandwidthError,
+    BasicCredentials,
+    ClientCredentials,
+    DeadlineExceededError,
+    NotFoundError,
+    RateLimit,
+    RetryPolicy,
+    ServerError,
+    Timeouts,
+    TransportError,
+    VoiceClient,
+)
+from bandwidth_async.credentials import Credentials
+from tests.wire_server import (
+    CLOSE,
+    HANG,
+    NO_CONTENT,
+    RESET,
+    Script,
+    Trickle,
+    Wait,
+    WireServer,
+    answered,
+    wire_server,
+)
+
+ACCOUNT = "9900000"
+SECRET, TOKEN = "s3cr3t-of-the-client", "t0ken-of-the-account"
+BASIC = base64.b64encode(f"me:{SECRET}".encode()).decode()
+TOKEN_ANSWER = answered("200 OK", f'{{"access_token": "{TOKEN}", "expires_in": 3600}}'.encode())
+CONFERENCE = answered("200 OK", b'{"id": "conf-1"}')
+NOT_FOUND = answered("404 Not Found")
+START = b"HTTP/1.1 "
+ATTEMPTS = 5
+AT_ONCE = RetryPolicy(attempts=ATTEMPTS, backoff_base=0)
+
+virtual_time = pytest.mark.looptime
+
+
+def client_of(server: WireServer, **settings: Any) -> VoiceClient:
+    """Return a client that repeats without a pause, for as long as its policy lets it."""
+    defaults: dict[str, Any] = {
+        "account_id": ACCOUNT,
+        "credentials": BasicCredentials("me", SECRET),
+        "voice_url": server.url,
+        "api_url": server.url,
+        "rate_limit": RateLimit(100_000, 1000),
+        "retry": AT_ONCE,
+        "timeouts": Timeouts(connect=1.0, attempt=5.0),
+        "random": Random(3),
+    }
+    return VoiceClient(**{**defaults, **settings})
+
+
+@asynccontextmanager
+async def world(*scripts: Script, **settings: Any) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
+    """Give a server and a client of it; see that no permit, connection or task is left."""
+    before = asyncio.all_tasks()
+    server_settings = {name: settings.pop(name) for name in ("greeting", "otherwise") if name in settings}
+    async with wire_server(*scripts, **server_settings) as server:
+        async with client_of(server, **settings) as client:
+            yield server, client
+            assert client.limiter.snapshot().in_flight == 0
+        assert await server.kept() == set()
+    assert asyncio.all_tasks() == before
+
+
+def now() -> float:
+    """Return the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+def connections(server: WireServer) -> list[int]:
+    """Return the connection of each request that arrived."""
+    return [one.connection for one in server.arrived]
+
+
+async def ended(client: VoiceClient, conference_id: str = "conf-1", **settings: Any) -> tuple[str, int]:
+    """End a conference and return what became of it, and in how many attempts."""
+    outcome = await client.end_conference(conference_id, **settings)
+    return str(outcome.kind), outcome.attempts
+
+
+# No answer
+
+NO_ANSWER: dict[str, Script] = {
+    "reset": (RESET,),
+    "closed": (CLOSE,),
+    "reset in the status line": (b"HTTP/1.1 20", RESET),
+    "closed in the status line": (b"HTTP/1.1 20", CLOSE),
+    "reset in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", RESET),
+    "closed in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", CLOSE),
+    "hangs": (HANG,),
+    "hangs in the headers": (b"HTTP/1.1 204 No Content\r\n", HANG),
+    "hangs after a 100": (b"HTTP/1.1 100 Continue\r\n\r\n", HANG),
+    "trickles": (Trickle(NO_CONTENT),),
+    "garbage": (b"what do you want?\r\n\r\n",),
+    "binary": (bytes(range(256)) * 4, CLOSE),
+    "HTTP/0.9": (b"<html>hello</html>", CLOSE),
+    "TLS alert": (b"\x15\x03\x03\x00\x02\x02\x28", CLOSE),
+    "HTTP/2 settings": (b"\x00\x00\x00\x04\x00\x00\x00\x00\x00", HANG),
+    "SSH": (b"SSH-2.0-OpenSSH_9.6\r\n", HANG),
+    "status is no number": (b"HTTP/1.1 abc OK\r\n\r\n",),
+    "status of four digits": (b"HTTP/1.1 2040 OK\r\n\r\n",),
+    "length is no number": (b"HTTP/1.1 204 No Content\r\nContent-Length: x\r\n\r\n",),
+    "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",),
+    "length and chunks": (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    "null in a header": (b"HTTP/1.1 204 No Content\r\nX: a\0b\r\n\r\n",),
+    "header of 100 kB": (b"HTTP/1.1 204 No Content\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",),
+    "10,000 headers": (b"HTTP/1.1 204 No Content\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",),
+    "headers for ever": (b"HTTP/1.1 204 No Content\r\n", *[b"X: " + b"y" * 1000 + b"\r\n"] * 500, HANG),
+    "empty lines for ever": (*[b"\r\n" * 1000] * 100, HANG),
+}
+no_answer = pytest.mark.parametrize("fault", NO_ANSWER.values(), ids=NO_ANSWER)
+
+
+@no_answer
+@virtual_time
+async def test_no_answer_and_then_one(fault: Script) -> None:
+    """The request is repeated on another connection, and the conference has ended."""
+    async with world(fault) as (server, client):
+        assert await ended(client) == ("ended", 2)
+        assert await ended(client, "conf-2") == ("ended", 1)
+        assert connections(server) == [1, 2, 2]
+        assert await server.kept() == {2}
+        assert now() < 6.0
+
+
+@no_answer
+@virtual_time
+async def test_no_answer_and_then_a_404(fault: Script) -> None:
+    """The attempt that got no answer is what ended it."""
+    async with world(fault, (NOT_FOUND,)) as (_, client):
+        assert await ended(client) == ("already_ended", 2)
+
+
+@no_answer
+@virtual_time
+async def test_no_answer_ever(fault: Script) -> None:
+    """After its attempts, and one for the first connection that was cut, the call says that it is open."""
+    async with world(otherwise=fault) as (server, client):
+        with pytest.raises(TransportError) as caught:
+            await client.end_conference("conf-1")
+        error = caught.value
+        assert error.attempts == len(server.arrived) == (ATTEMPTS + 1 if error.dropped else ATTEMPTS)
+        assert error.ambiguous
+        assert str(error).isprintable()
+        assert connections(server) == list(range(1, error.attempts + 1))
+        assert await server.kept() == set()
+
+
+@pytest.mark.parametrize("fault", [RESET, CLOSE])
+@virtual_time
+async def test_cut_before_anything_was_read(fault: Any) -> None:
+    """A server that ends each connection as it comes has ended nothing else."""
+    async with world(greeting=(fault,)) as (server, client):
+        with pytest.raises(TransportError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.attempts, server.connections, server.arrived) == (ATTEMPTS + 1, ATTEMPTS + 1, [])
+
+
+@virtual_time
+async def test_nobody_listens_yet() -> None:
+    """What was never sent is not ambiguous: the 404 that comes at last says that there never was one."""
+    door = socket.socket()
+    door.bind(("127.0.0.1", 0))
+    server = WireServer([(NOT_FOUND,), (NO_CONTENT,)])
+    server.url = f"http://127.0.0.1:{door.getsockname()[1]}"
+    listener = await asyncio.start_server(server.accept, sock=door, start_serving=False)
+    patient = RetryPolicy(attempts=100, backoff_base=0.1)
+    async with client_of(server, retry=patient) as client:
+        asyncio.get_running_loop().call_later(3.0, listener._start_serving)  # type: ignore[attr-defined]  # sync
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.attempts > 2, caught.value.ambiguous) == (True, False)
+        assert await ended(client, "conf-2") == ("ended", 1)
+        assert (len(server.arrived), client.limiter.snapshot().in_flight) == (2, 0)
+    listener.close()
+    await server.stop()
+
+
+@virtual_time
+async def test_nobody_listens() -> None:
+    """All attempts are used; nothing was sent, so nothing is open."""
+    async with wire_server() as server:
+        pass
+    async with client_of(server) as client:
+        with pytest.raises(TransportError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.attempts, caught.value.ambiguous, caught.value.dropped) == (
+            ATTEMPTS,
+            False,
+            False,
+        )
+        assert client.limiter.snapshot().in_flight == 0
+
+
+@virtual_time
+async def test_a_slow_trickle_ends_with_the_attempt() -> None:
+    """A byte a second is always something, and still no answer within the attempt's five seconds."""
+    async with world((Trickle(NO_CONTENT),)) as (_, client):
+        await client.end_conference("conf-1")
+        assert now() == pytest.approx(5.0, abs=0.01)
+
+
+@virtual_time
+async def test_the_deadline_ends_a_trickle_too() -> None:
+    """It is nearer than the attempt's timeout; the request is out, so it is open."""
+    async with world((Trickle(NO_CONTENT),)) as (server, client):
+        with pytest.raises(DeadlineExceededError) as caught:
+            await client.end_conference("conf-1", deadline=2.0)
+        assert now() == pytest.approx(2.0, abs=0.01)
+        assert (caught.value.attempts, caught.value.ambiguous) == (1, True)
+        assert await server.kept() == set()
+
+
+# Kept connections
+
+
+@virtual_time
+async def test_a_kept_connection_that_was_closed_meanwhile() -> None:
+    """It is not used, and nobody notices."""
+    async with world((NO_CONTENT, CLOSE)) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        assert await server.kept() == set()
+        assert await ended(client) == ("ended", 1)
+        assert connections(server) == [1, 2]
+
+
+@pytest.mark.parametrize("fault", [CLOSE, RESET])
+@virtual_time
+async def test_a_kept_connection_that_is_closed_as_it_is_used(fault: Any) -> None:
+    """The request is repeated at once, once, and not charged: one attempt is enough of a policy."""
+    impatient = RetryPolicy(attempts=1, backoff_base=100.0)
+    async with world((NO_CONTENT,), (fault,), (NO_CONTENT,), retry=impatient) as (server, client):
+        assert await ended(client, "conf-1") == ("ended", 1)
+        assert await ended(client, "conf-2") == ("ended", 2)
+        assert connections(server) == [1, 1, 2]
+        assert now() < 0.1
+
+
+@virtual_time
+async def test_every_hundredth_answer_closes() -> None:
+    """Three hundred calls, ten at a time: no error, no repetition."""
+    last = answered("200 OK", b"", "Connection: close")
+    scripts = [(last, CLOSE) if n % 100 == 0 else (NO_CONTENT,) for n in range(1, 301)]
+    async with world(*scripts) as (server, client):
+        for first in range(0, 300, 10):
+            calls = (ended(client, f"conf-{n}") for n in range(first, first + 10))
+            assert await asyncio.gather(*calls) == [("ended", 1)] * 10
+        assert len(server.arrived) == 300
+        assert server.connections == 10 + 2
+
+
+# More than an answer
+
+SURPLUS = answered("200 OK")
+EXTRA: dict[str, bytes] = {
+    "text": b"hello",
+    "JSON": b'{"status": "completed"}',
+    "an empty line": b"\r\n",
+    "half a line": b"HTTP/1.1 ",
+    "another answer": SURPLUS,
+    "chunks": b"5\r\nhello\r\n0\r\n\r\n",
+    "a megabyte": b"x" * 1_000_000,
+}
+HEADS: dict[str, bytes] = {
+    "204": b"HTTP/1.1 204 No Content\r\n\r\n",
+    "204 with length": b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n",
+    "204 in chunks": b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "204 that closes": b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+    "204 of HTTP/1.0": b"HTTP/1.0 204 No Content\r\n\r\n",
+    "204 after 100": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    "200 without a body": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+}
+BODIES: dict[str, bytes] = {
+    "200 with a body": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    "200 in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+@virtual_time
+async def test_a_success_with_more_behind_it(head: bytes, extra: bytes) -> None:
+    """In one piece, or cut just before it: ended, and the connection is not used again."""
+    cuts = range(len(head) - 6, len(head))
+    for script in [(head + extra,), *((head[:cut], Wait(0.1), head[cut:] + extra) for cut in cuts)]:
+        async with world(script, (NOT_FOUND,)) as (server, client):
+            assert await ended(client) == ("ended", 1)
+            with pytest.raises(NotFoundError):
+                await client.end_conference("conf-2")
+            assert connections(server) == [1, 2]
+            assert await server.kept() == {2}
+
+
+@pytest.mark.parametrize("extra", EXTRA)
+@pytest.mark.parametrize("whole", BODIES.values(), ids=BODIES)
+@virtual_time
+async def test_a_success_with_a_body_and_more_behind_it(whole: bytes, extra: str) -> None:
+    """The same; what may be the beginning of an answer is forgotten before the next request."""
+    begun = extra in {"an empty line", "half a line"}
+    async with world((whole + EXTRA[extra],), (NOT_FOUND,)) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        with pytest.raises(NotFoundError):
+            await client.end_conference("conf-2")
+        assert connections(server) == [1, 1 if begun else 2]
+
+
+@pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
+@virtual_time
+async def test_what_comes_on_an_idle_connection_is_nobody_s_answer(extra: bytes) -> None:
+    """A second answer to one request would say of the next conference what was said of this one."""
+    async with world((NO_CONTENT, Wait(1.0), extra), (NOT_FOUND,)) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        await asyncio.sleep(2.0)
+        assert await server.kept() == set()
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-2")
+        assert (caught.value.attempts, connections(server)) == (1, [1, 2])
+
+
+@virtual_time
+async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
+    """Its 408 is no answer to the next request, which takes another connection."""
+    goodbye = answered("408 Request Timeout", b"", "Connection: close")
+    async with world((NO_CONTENT, Wait(1.0), goodbye, CLOSE)) as (server, client):
+        await client.end_conference("conf-1")
+        await asyncio.sleep(2.0)
+        assert await ended(client, "conf-2") == ("ended", 1)
+        assert connections(server) == [1, 2]
+
+
+@virtual_time
+async def test_an_answer_before_the_request() -> None:
+    """On a new connection nothing tells it from an early one; what follows it ends the connection."""
+    async with world((NOT_FOUND,), greeting=(NO_CONTENT,)) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        await asyncio.sleep(1.0)
+        assert (connections(server), await server.kept()) == ([1], set())
+        server.greeting = ()
+        assert await ended(client, "conf-2") == ("ended", 1)
+        assert connections(server) == [1, 2]
+
+
+@virtual_time
+async def test_a_read_with_more_behind_it() -> None:
+    """The body is the one that was announced."""
+    async with world((CONFERENCE + b"extra",), (CONFERENCE + SURPLUS,)) as (server, client):
+        for _ in range(3):
+            server.scripts.append((CONFERENCE,))
+            assert (await client.get_conference("conf-1")).id == "conf-1"
+        assert connections(server) == [1, 2, 3]
+
+
+# Any success
+
+
+@pytest.mark.parametrize(
+    ("script", "kept"),
+    [
+        ((b"HTTP/1.1 100 Continue\r\n\r\n", Wait(0.1), NO_CONTENT), True),
+        ((b"HTTP/1.1 102 Processing\r\n\r\n" * 3 + NO_CONTENT,), True),
+        ((b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n", NO_CONTENT), True),
+        ((b"HTTP/1.1 199 Whatever\r\n\r\n" * 1000 + NO_CONTENT,), True),
+        ((answered("200 OK", b"<html>\xff\xfe"),), True),
+        ((answered("202 Accepted", b"{" * 1000, "Content-Type: text/plain"),), True),
+        ((answered("299 Whatever", b"\x1b[2J"),), True),
+        ((b"HTTP/1.0 200 OK\r\n\r\n", b"until the end", CLOSE), False),
+        ((b"HTTP/1.0 204 No Content\r\n\r\n",), False),
+        ((answered("204 No Content", b"", "Connection: close"),), False),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ncut", CLOSE), False),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ncut", RESET), False),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", HANG), False),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n", Trickle(b"x" * 99)), False),
+        ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\nbad chunk", CLOSE), False),
+        ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbad chunk",), False),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n", *[b"x" * 10_000] * 1000), False),
+        ((answered("200 OK", b"not gzip", "Content-Encoding: gzip"),), False),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+@virtual_time
+async def test_any_success_is_one(script: Script, kept: bool) -> None:
+    """The status says it, the body is not waited for; what could be spoilt is not used again."""
+    async with world(script) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        assert now() < 0.2
+        assert await ended(client, "conf-2") == ("ended", 1)
+        assert connections(server) == [1, 1 if kept else 2]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("headers", [(), ("Upgrade: websocket", "Connection: upgrade")])
+@virtual_time
+async def test_101_is_an_error(headers: tuple[str, ...]) -> None:
+    """Nobody asked to speak something else; the connection is lost to us."""
+    async with world((answered("101 Switching Protocols", b"\x81\x05hello", *headers),)) as (server, client):
+        with pytest.raises(APIError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.status, caught.value.attempts) == (101, 1)
+        assert await ended(client, "conf-2") == ("ended", 1)
+        assert connections(server) == [1, 2]
+
+
+@pytest.mark.parametrize("where", ["{other}/steal", "//127.0.0.1:{port}/x", "/elsewhere", "http://[", "\x7f"])
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+@virtual_time
+async def test_a_redirect_is_an_error_and_is_not_followed(status: int, where: str) -> None:
+    """Neither a change nor a read goes where a server points, and the credentials stay here."""
+    async with wire_server() as other:
+        location = where.format(other=other.url, port=other.url.rpartition(":")[2])
+        answer = answered(f"{status} Elsewhere", b"", f"Location: {location}")
+        async with world(otherwise=(answer,)) as (server, client):
+            for call in (client.end_conference, client.get_conference):
+                with pytest.raises(APIError) as caught:
+                    await call("conf-1")
+                error = caught.value
+                assert (error.status, error.attempts, error.ambiguous) == (status, 1, False)
+            assert len(server.arrived) == 2
+        assert other.connections == 0
+
+
+@virtual_time
+async def test_a_token_s_redirect_is_not_followed_either() -> None:
+    """It would carry the client's secret itself."""
+    async with wire_server() as other, wire_server() as tokens:
+        tokens.otherwise = (answered("307 Elsewhere", b"", f"Location: {other.url}/api/v1/oauth2/token"),)
+        credentials = ClientCredentials("me", SECRET)
+        async with world(credentials=credentials, api_url=tokens.url) as (server, client):
+            with pytest.raises(AuthenticationError):
+                await client.end_conference("conf-1")
+            assert (len(tokens.arrived), server.connections, other.connections) == (1, 0, 0)
+
+
+@virtual_time
+async def test_no_link_in_an_answer_is_followed_elsewhere() -> None:
+    """Neither the next page of a listing nor a member's URL."""
+    async with wire_server() as other:
+        page = answered("200 OK", b'[{"id": "conf-1"}]', f'Link: <{other.url}/next>; rel="next"')
+        member = f'{{"callId": "c-1", "memberUrl": "{other.url}/m", "conferenceId": "conf-1"}}'
+        conference = answered("200 OK", f'{{"id": "conf-1", "activeMembers": [{member}]}}'.encode())
+        async with world((page,), (conference,)) as (server, client):
+            with pytest.raises(TransportError, match="where the credentials are not sent"):
+                async for _ in client.list_conferences():
+                    pass
+            assert (await client.get_conference("conf-1")).id == "conf-1"
+            assert len(server.arrived) == 2
+        assert other.connections == 0
+
+
+@virtual_time
+async def test_an_error_of_ten_megabytes() -> None:
+    """It is read to a bound, in memory and in time, and its connection is not used again."""
+    head = b"HTTP/1.1 404 Not Found\r\nContent-Length: 10000000\r\n\r\n"
+    async with world((head, *[b"x" * 100_000] * 100)) as (server, client):
+        tracemalloc.start()
+        try:
+            with pytest.raises(NotFoundError) as caught:
+                await client.end_conference("conf-1")
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
+        assert (now() < 2.1, len(caught.value.description or "")) == (True, 2048)
+        assert await ended(client) == ("ended", 1)
+        assert connections(server) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x1b[31mred\x1b]0;title\x07",
+        b'{"type": "a\\u001b[2Jb", "description": "c\\r\\nd\\u0000\\u009b"}',
+        b"\xff\xfe\xc3\x28\x80",
+        "\u202etxt.exe\u2028\u2066".encode(),
+        b"<html><script>alert(1)</script></html>",
+    ],
+)
+@pytest.mark.parametrize("length", ["right", "too long", "chunked", "bad chunk"])
+@virtual_time
+async def test_no_text_of_a_server_reaches_a_terminal_as_it_is(body: bytes, length: str) -> None:
+    """One printable line, whatever is in the body and however it ends."""
+    head = b"HTTP/1.1 400 B\x1b[1mad\r\n"
+    answer = {
+        "right": head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body),
+        "too long": head + b"Content-Length: 999\r\n\r\n" + body,
+        "chunked": head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+        "bad chunk": head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\nzz\r\n" % (len(body), body),
+    }[length]
+    async with world((answer, Wait(0.1), CLOSE), (answer, Wait(0.1), CLOSE)) as (_, client):
+        with pytest.raises(BandwidthError) as caught:
+            await client.end_conference("conf-1")
+        error = caught.value
+        assert str(error).isprintable()
+        assert all(word.isprintable() for word in (getattr(error, "description", None) or "",))
+        assert repr(error).isprintable()
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+@pytest.mark.parametrize("rest", [(b"cut", CLOSE), (b"cut", RESET), (b"zz\r\n",), (HANG,)], ids=str)
+@virtual_time
+async def test_an_error_s_text_is_optional(status: int, rest: Script) -> None:
+    """Its status counts; the connection is given up."""
+    length = b"Transfer-Encoding: chunked" if rest == (b"zz\r\n",) else b"Content-Length: 1000"
+    script = (START + b"%d Oops\r\n%s\r\n\r\n" % (status, length), *rest)
+    async with world(script, retry=RetryPolicy(attempts=1)) as (server, client):
+        with pytest.raises(APIError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.status, caught.value.attempts) == (status, 1)
+        assert caught.value.ambiguous is (status == 500)
+        assert await ended(client) == ("ended", 1)
+        assert connections(server) == [1, 2]
+
+
+@virtual_time
+async def test_a_server_that_fails_for_a_while() -> None:
+    """500 is ambiguous, 503 is not: only after the first a 404 means that it has ended."""
+    async with world((answered("500 Oops"),), (NOT_FOUND,), (answered("503 Busy"),), (NOT_FOUND,)) as (
+        _,
+        client,
+    ):
+        assert await ended(client) == ("already_ended", 2)
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-2")
+        assert (caught.value.attempts, caught.value.ambiguous) == (2, False)
+
+
+@virtual_time
+async def test_a_server_that_fails_for_ever() -> None:
+    """Five attempts over one connection, and the error says that it is open."""
+    async with world(otherwise=(answered("502 Bad Gateway", b"<html>"),)) as (server, client):
+        with pytest.raises(ServerError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.attempts, caught.value.ambiguous) == (ATTEMPTS, True)
+        assert connections(server) == [1] * ATTEMPTS
+
+
+# Reads
+
+
+@no_answer
+@virtual_time
+async def test_a_read_without_an_answer_is_never_ambiguous(fault: Script) -> None:
+    """It is repeated like a change; aiohttp itself repeats it once more on a connection that was cut."""
+    async with world(fault, (CONFERENCE,), otherwise=fault) as (_, client):
+        assert (await client.get_conference("conf-1")).id == "conf-1"
+        with pytest.raises(TransportError) as caught:
+            await client.get_conference("conf-1")
+        assert not caught.value.ambiguous
+
+
+# Names
+
+
+@frozen
+class Resolver(AbstractResolver):
+    """Knows one host's addresses; none means that there is no such host."""
+
+    addresses: tuple[str, ...] = ()
+    hangs: bool = False
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Answer as scripted."""
+        if self.hangs:
+            await asyncio.sleep(math.inf)
+        if not self.addresses:
+            raise OSError(socket.EAI_NONAME, "Name or service not known")
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=socket.AF_INET, proto=0, flags=0)
+            for address in self.addresses
+        ]
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
+@asynccontextmanager
+async def named(resolver: Resolver) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
+    """Give a server and a client that knows it by a name only."""
+    connector = aiohttp.TCPConnector(resolver=resolver)
+    async with wire_server() as server, aiohttp.ClientSession(connector=connector) as session:
+        voice = f"http://voice.test:{server.url.rpartition(':')[2]}"
+        async with client_of(server, voice_url=voice, allow_http=True, session=session) as client:
+            yield server, client
+            assert client.limiter.snapshot().in_flight == 0
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+@virtual_time
+async def test_a_host_that_no_name_server_knows(hangs: bool) -> None:
+    """It is tried again; only the silence of a name server cannot be told from that of the server."""
+    async with named(Resolver(hangs=hangs)) as (server, client):
+        with pytest.raises(TransportError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.attempts, caught.value.ambiguous) == (ATTEMPTS, hangs)
+        assert server.connections == 0
+
+
+@virtual_time
+async def test_one_dead_address_of_two() -> None:
+    """The other one is used, within the same attempt."""
+    async with named(Resolver(("127.0.0.2", "127.0.0.1"))) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        assert server.connections == 1
+
+
+# Cancellation
+
+
+async def _end(client: VoiceClient) -> object:
+    return await client.end_conference("conf-1")
+
+
+async def _end_many(client: VoiceClient) -> object:
+    return await client.end_conferences([f"conf-{n}" for n in range(4)], concurrency=2)
+
+
+async def _list(client: VoiceClient) -> object:
+    return [conference async for conference in client.list_conferences()]
+
+
+PAGE = answered("200 OK", b'[{"id": "conf-1"}]', 'Link: </next>; rel="next"')
+CALLS: dict[str, tuple[Callable[[VoiceClient], Awaitable[object]], tuple[Script, ...]]] = {
+    "end": (_end, ((answered("503 Busy", b"wait"),), (NO_CONTENT,))),
+    "end after a cut": (_end, ((CLOSE,), (answered("409 Conflict"),), (NOT_FOUND,))),
+    "end many": (_end_many, ((answered("503 Busy"),), (NO_CONTENT,), (RESET,), (NOT_FOUND,))),
+    "list": (_list, ((PAGE,), (answered("200 OK", b"[]"),))),
+}
+
+
+@pytest.mark.parametrize(("call", "scripts"), CALLS.values(), ids=CALLS)
+@virtual_time
+async def test_a_cancellation_at_every_step(
+    call: Callable[[VoiceClient], Awaitable[object]], scripts: tuple[Script, ...]
+) -> None:
+    """Cut off after each turn of the loop: nothing is left of the call, and the client goes on.
+
+    None of these calls waits for time to pass, which stands still while the loop is turned.
+    """
+    step = 0
+    while not await _cancelled_after(step, call, scripts):
+        step += 1
+    assert step > 10
+
+
+async def _cancelled_after(
+    step: int, call: Callable[[VoiceClient], Awaitable[object]], scripts: tuple[Script, ...]
+) -> bool:
+    """Cancel a call after ``step`` turns, and say whether it had come to its end before."""
+    async with wire_server(otherwise=(TOKEN_ANSWER,)) as tokens:
+        credentials = ClientCredentials("me", SECRET)
+        async with world(*scripts, credentials=credentials, api_url=tokens.url) as (server, client):
+            task = asyncio.ensure_future(call(client))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            finished = not task.cancel()
+            result = (await asyncio.gather(task, return_exceptions=True))[0]
+            assert finished is not isinstance(result, asyncio.CancelledError)
+            seen = client.limiter.snapshot()
+            assert (seen.in_flight, seen.waiting_interactive, seen.waiting_bulk) == (0, 0, 0)
+            server.scripts.clear()
+            assert (await ended(client, "conf-9"))[0] == "ended"
+        assert await tokens.kept() == set()
+    return finished
+
+
+# Secrets
+
+
+def links(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and all that it came from."""
+    chain = [error]
+    for link in chain:
+        chain += [one for one in (link.__cause__, link.__context__) if one and one not in chain]
+    yield from chain
+
+
+def shown(error: BaseException) -> str:
+    """Return all that a reporter of errors may print of one."""
+    parts = ["".join(traceback.format_exception(error))]
+    for link in links(error):
+        parts += [repr(link), str(link), repr(vars(link)), repr(link.args)]
+    return "\n".join(parts)
+
+
+EVERYTHING: list[Script] = [
+    *(script for name, script in NO_ANSWER.items() if "for ever" not in name),
+    *((head + b"hello",) for head in (*HEADS.values(), *BODIES.values())),
+    *((answered(f"{status} Whatever", b'{"type": "x"}'),) for status in (101, 302, 400, 401, 403, 404, 500)),
+    (answered("429 Slow", b"", "Retry-After: 100000"),),
+]
+
+
+@pytest.mark.parametrize("credentials", [ClientCredentials("me", SECRET), BasicCredentials("me", SECRET)])
+@virtual_time
+async def test_no_fault_makes_a_secret_seen(
+    credentials: Credentials, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in a record of any logger, nor in an error and what it came from, nor in a repr."""
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+    sent = b""
+    async with wire_server(otherwise=(TOKEN_ANSWER,)) as tokens:
+        for number, fault in enumerate(EVERYTHING):
+            asyncio.get_running_loop().set_debug(
+                number < 8
+            )  # asyncio has records of its own then; it is slow
+            settings = {"credentials": credentials, "api_url": tokens.url}
+            async with world(otherwise=fault, **settings) as (server, client):
+                for call in (client.end_conference, client.get_conference):
+                    try:
+                        await call("conf-1")
+                    except BandwidthError as error:
+                        told.append(shown(error))
+                told.append(repr(client) + repr(client.limiter))
+            sent += b"".join(one.request for one in server.arrived + tokens.arrived)
+        tokens.otherwise = (answered("401 No", b'{"error": "invalid_client"}'),)
+        async with world(credentials=credentials, api_url=tokens.url) as (server, client):
+            server.otherwise = (answered("401 No"),)
+            with pytest.raises(AuthenticationError) as caught:
+                await client.end_conference("conf-1")
+            told.append(shown(caught.value))
+    told += [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
+    assert {"asyncio", "bandwidth_async.transport", "bandwidth_async.retry"} <= {
+        record.name for record in caplog.records
+    }
+    text = "\n".join(told)
+    assert len(text) > 100_000
+    assert BASIC.encode() in sent
+    assert [secret for secret in (SECRET, TOKEN, BASIC) if secret in text] == []

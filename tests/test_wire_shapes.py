@@ -1,0 +1,142 @@
+"""Members, recordings and calls as they come: the documented shape is a value, any other is no answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from attrs import fields
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandwidth_async import wire
+from bandwidth_async.errors import ConfigurationError, TransportError
+from bandwidth_async.models import (
+    Call,
+    ConferenceMember,
+    ConferenceRecording,
+    UpdateCall,
+    UpdateConferenceMember,
+    camel_case,
+)
+from bandwidth_async.wire import Request
+
+UNSAFE = "../../../accounts/2/conferences/x"
+MUTE = UpdateConferenceMember(mute=True)
+HANG_UP = UpdateCall(state="completed")
+PARSERS: dict[Callable[[bytes], object], tuple[type[Any], str]] = {
+    wire.parse_member: (ConferenceMember, "call_id"),
+    wire.parse_recording: (ConferenceRecording, "recording_id"),
+    wire.parse_call: (Call, "call_id"),
+}
+each_parser = pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__name__)
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=5,
+)
+
+
+def encoded(value: object) -> bytes:
+    """Return a JSON body."""
+    return json.dumps(value).encode()
+
+
+@each_parser
+def test_the_id_alone_is_enough(parse: Callable[[bytes], object]) -> None:
+    """What is missing, null or new does no harm."""
+    kind, name = PARSERS[parse]
+    nothing = {camel_case(a.name): None for a in fields(kind)}
+    bare = kind(**{name: "x"})
+    assert parse(encoded({camel_case(name): "x"})) == bare
+    assert parse(encoded({**nothing, camel_case(name): "x", "new": [1]})) == bare
+
+
+@each_parser
+@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'"x"', b'{"id":"x"}', b"<html>", b"\xff"])
+def test_what_has_no_id_is_no_answer(parse: Callable[[bytes], object], body: bytes) -> None:
+    """An answer of another shape is a transport error, not a guess and not a KeyError."""
+    with pytest.raises(TransportError):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    ("parse", "answer"),
+    [
+        (wire.parse_member, {"callId": "c", "mute": "false"}),
+        (wire.parse_member, {"callId": "c", "callIdsToCoach": "c-2"}),
+        (wire.parse_recording, {"recordingId": "r", "startTime": "yesterday"}),
+        (wire.parse_recording, {"recordingId": "r", "channels": "one"}),
+        (wire.parse_call, {"callId": "c", "endTime": 5}),
+        (wire.parse_call, {"callId": "c", "stirShaken": ["A"]}),
+        (wire.parse_call, {"callId": ["c"]}),
+        (wire.parse_recordings, {"recordingId": "r"}),
+        (wire.parse_recordings, [{"recordingId": "r"}, {}]),
+    ],
+)
+def test_a_field_of_another_kind_is_no_answer(parse: Callable[[bytes], object], answer: object) -> None:
+    """Fields are not bent to fit."""
+    with pytest.raises(TransportError, match="does not have the documented shape"):
+        parse(encoded(answer))
+
+
+def test_no_recordings_are_an_empty_list() -> None:
+    """A conference need not have any."""
+    assert wire.parse_recordings(b"[]") == []
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    """All times that the client returns are aware."""
+    call = wire.parse_call(b'{"callId":"c","startTime":"2026-01-02T03:04:05"}')
+    assert call.start_time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_the_free_keys_of_a_call_are_kept(keys: dict[str, Any]) -> None:
+    """Texts as they are, anything else as its JSON: the description says texts, and that more may come."""
+    call = wire.parse_call(encoded({"callId": "c", "stirShaken": keys}))
+    assert call.stir_shaken is not None
+    assert list(call.stir_shaken) == list(keys)
+    for key, kept in call.stir_shaken.items():
+        assert kept == (keys[key] if isinstance(keys[key], str) else json.dumps(keys[key]))
+
+
+@each_parser
+@given(data=st.data())
+def test_any_body_is_a_value_or_no_answer(parse: Callable[[bytes], object], data: st.DataObject) -> None:
+    """No body makes another exception than ours."""
+    kind, name = PARSERS[parse]
+    names = [camel_case(a.name) for a in fields(kind)]
+    answer = data.draw(st.dictionaries(st.sampled_from(names), json_values) | json_values)
+    try:
+        value = parse(encoded(answer))
+    except TransportError:
+        return
+    assert isinstance(getattr(value, name), str)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda unsafe: wire.update_conference_bxml("1", unsafe, "<Bxml/>"),
+        lambda unsafe: wire.get_conference_member("1", unsafe, "c-1"),
+        lambda unsafe: wire.get_conference_member("1", "conf-1", unsafe),
+        lambda unsafe: wire.update_conference_member("1", unsafe, "c-1", MUTE),
+        lambda unsafe: wire.update_conference_member("1", "conf-1", unsafe, MUTE),
+        lambda unsafe: wire.list_conference_recordings("1", unsafe),
+        lambda unsafe: wire.get_conference_recording("1", unsafe, "r-1"),
+        lambda unsafe: wire.get_conference_recording("1", "conf-1", unsafe),
+        lambda unsafe: wire.download_conference_recording("1", unsafe, "r-1"),
+        lambda unsafe: wire.download_conference_recording("1", "conf-1", unsafe),
+        lambda unsafe: wire.get_call("1", unsafe),
+        lambda unsafe: wire.update_call("1", unsafe, HANG_UP),
+    ],
+)
+def test_an_unsafe_id_makes_no_request(build: Callable[[str], Request]) -> None:
+    """An id that could lead to another path never gets into one, wherever it stands."""
+    with pytest.raises(ConfigurationError):
+        build(UNSAFE)

@@ -1,0 +1,215 @@
+"""TLS: whom the client believes, what it gives up at once, and what it tries again."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import aiohttp
+import pytest
+import trustme
+
+from bandwidth_async import (
+    BasicCredentials,
+    CertificateError,
+    NotFoundError,
+    OutcomeKind,
+    RateLimit,
+    RetryPolicy,
+    Timeouts,
+    TransportError,
+    VoiceClient,
+)
+from tests.wire_server import CLOSE, HANG, NO_CONTENT, RESET, Script, WireServer, answered, wire_server
+
+SECRET = "s3cr3t-of-the-client"
+ATTEMPTS = 5
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"
+UNKNOWN_VERSION = b"\x15\x03\x03\x00\x02\x02\x46"
+
+virtual_time = pytest.mark.looptime
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Make an authority that nobody but these tests trusts."""
+    return trustme.CA()
+
+
+def presenting(authority: trustme.CA, host: str = "127.0.0.1", **times: Any) -> ssl.SSLContext:
+    """Return how a server shows a certificate for ``host``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host, **times).configure_cert(context)
+    return context
+
+
+def client_of(server: WireServer, **settings: Any) -> VoiceClient:
+    """Return a client that repeats without a pause."""
+    defaults: dict[str, Any] = {
+        "account_id": "9900000",
+        "credentials": BasicCredentials("me", SECRET),
+        "voice_url": server.url.replace("http:", "https:"),
+        "rate_limit": RateLimit(100_000, 1000),
+        "retry": RetryPolicy(attempts=ATTEMPTS, backoff_base=0),
+        "timeouts": Timeouts(connect=1.0, attempt=5.0),
+        "random": Random(3),
+    }
+    return VoiceClient(**{**defaults, **settings})
+
+
+@asynccontextmanager
+async def trusting(authority: trustme.CA, server: WireServer) -> AsyncIterator[VoiceClient]:
+    """Give a client that trusts the authority of these tests, and no other."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    connector = aiohttp.TCPConnector(ssl=context)
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        client_of(server, session=session) as client,
+    ):
+        yield client
+        assert client.limiter.snapshot().in_flight == 0
+
+
+async def refusal(client: VoiceClient) -> TransportError:
+    """Return what an ending comes to; nothing can have arrived."""
+    with pytest.raises(TransportError) as caught:
+        await client.end_conference("conf-1")
+    assert client.limiter.snapshot().in_flight == 0
+    assert not caught.value.ambiguous
+    assert str(caught.value).isprintable()
+    return caught.value
+
+
+@virtual_time
+async def test_a_certificate_that_holds(authority: trustme.CA) -> None:
+    """Requests go over TLS, and over one connection."""
+    async with wire_server(tls=presenting(authority)) as server, trusting(authority, server) as client:
+        for n in range(3):
+            assert (await client.end_conference(f"conf-{n}")).attempts == 1
+        assert [one.connection for one in server.arrived] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("host", "times", "words"),
+    [
+        ("127.0.0.1", {"not_before": NOW - 2 * DAY, "not_after": NOW - DAY}, "expired"),
+        ("127.0.0.1", {"not_before": NOW + DAY, "not_after": NOW + 2 * DAY}, "not yet valid"),
+        ("voice.bandwidth.com", {}, "IP address mismatch"),
+        ("127.0.0.2", {}, "IP address mismatch"),
+    ],
+)
+@virtual_time
+async def test_a_certificate_that_does_not_hold(
+    authority: trustme.CA, host: str, times: dict[str, datetime], words: str
+) -> None:
+    """It is refused before anything is sent, and not asked for again: waiting does not mend it."""
+    async with (
+        wire_server(tls=presenting(authority, host, **times)) as server,
+        trusting(authority, server) as client,
+    ):
+        error = await refusal(client)
+        assert isinstance(error, CertificateError)
+        assert words in str(error)
+        assert (error.attempts, server.arrived) == (1, [])
+
+
+@virtual_time
+async def test_a_certificate_of_an_unknown_authority(authority: trustme.CA) -> None:
+    """The client as it comes believes the system's authorities only."""
+    async with wire_server(tls=presenting(authority)) as server, client_of(server) as client:
+        error = await refusal(client)
+        assert isinstance(error, CertificateError)
+        assert (error.attempts, server.arrived) == (1, [])
+
+
+@virtual_time
+async def test_a_run_over_a_certificate_that_does_not_hold(authority: trustme.CA) -> None:
+    """The first id finds out, for all of them."""
+    async with wire_server(tls=presenting(authority)) as server, client_of(server) as client:
+        report = await client.end_conferences(["conf-1", "conf-2"])
+        assert dict(report.counts) == {OutcomeKind.FAILED: 1, OutcomeKind.NOT_ATTEMPTED: 1}
+        assert isinstance(report.stopped, CertificateError)
+        assert (report.attempts, server.arrived) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        (RESET,),
+        (CLOSE,),
+        (HANG,),
+        (HANDSHAKE_FAILURE, CLOSE),
+        (UNKNOWN_VERSION, CLOSE),
+        (b"\x16\x03\x03\x00\x00garbage", CLOSE),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", CLOSE),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", HANG),
+    ],
+    ids=str,
+)
+@virtual_time
+async def test_a_handshake_that_fails_otherwise(greeting: Script) -> None:
+    """It may pass: it is tried again, and nothing was sent that could be open."""
+    async with wire_server(greeting=greeting) as server:
+        async with client_of(server) as client:
+            error = await refusal(client)
+            assert not isinstance(error, CertificateError)
+            assert (error.attempts, server.connections, server.arrived) == (ATTEMPTS, ATTEMPTS, [])
+        assert await server.kept() == set()
+    assert asyncio.get_running_loop().time() < ATTEMPTS * 1.1
+
+
+@virtual_time
+async def test_a_server_that_speaks_an_old_version_only(authority: trustme.CA) -> None:
+    """The two have no version in common: no connection, tried again, nothing sent."""
+    context = presenting(authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    old = ssl.create_default_context()
+    authority.configure_trust(old)
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with (
+        wire_server(tls=context) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=old)) as session,
+        client_of(server, session=session) as client,
+    ):
+        error = await refusal(client)
+        assert not isinstance(error, CertificateError)
+        assert (error.attempts, server.arrived) == (ATTEMPTS, [])
+
+
+@pytest.mark.parametrize("fault", [RESET, CLOSE])
+@virtual_time
+async def test_cut_after_the_request(authority: trustme.CA, fault: Any) -> None:
+    """Over TLS as without it: the request may have arrived, and is repeated."""
+    async with (
+        wire_server((fault,), (answered("404 Not Found"),), tls=presenting(authority)) as server,
+        trusting(authority, server) as client,
+    ):
+        outcome = await client.end_conference("conf-1")
+        assert (str(outcome.kind), outcome.attempts) == ("already_ended", 2)
+        assert [one.connection for one in server.arrived] == [1, 2]
+
+
+@virtual_time
+async def test_more_than_an_answer(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's own connections take one answer for each request over TLS too."""
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusted)
+    async with wire_server(
+        (NO_CONTENT + b"hello",), (NO_CONTENT + NO_CONTENT,), tls=presenting(authority)
+    ) as server:
+        server.scripts.append((answered("404 Not Found"),))
+        async with client_of(server) as client:
+            for n in range(2):
+                assert (await client.end_conference(f"conf-{n}")).attempts == 1
+            with pytest.raises(NotFoundError):
+                await client.end_conference("conf-3")
+            assert [one.connection for one in server.arrived] == [1, 2, 3]
