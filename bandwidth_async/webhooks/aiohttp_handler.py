@@ -1,0 +1,55 @@
+"""A handler for aiohttp.web that takes webhooks. Import this module to use it; the package does not."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from bandwidth_async.webhooks.parsing import BODY_LIMIT
+from bandwidth_async.webhooks.reception import Reception
+
+if TYPE_CHECKING:
+    from bandwidth_async.webhooks.basic_auth import BasicAuth
+    from bandwidth_async.webhooks.deduplication import Memory
+    from bandwidth_async.webhooks.reception import Receiver
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def aiohttp_handler(
+    receive: Receiver,
+    *,
+    auth: BasicAuth | None,
+    body_limit: int = BODY_LIMIT,
+    memory: Memory | None = None,
+) -> Handler:
+    """Return a handler that hands the event of each request to ``receive``.
+
+    ``app.router.add_route("*", "/webhooks", aiohttp_handler(hub.publish, auth=BasicAuth(…)))``; the settings
+    are those of `Reception`. The application's ``client_max_size`` does not matter here.
+    """
+    reception = Reception(receive, auth=auth, body_limit=body_limit, memory=memory)
+
+    async def handle(request: web.Request) -> web.Response:
+        reply = await reception.answer(
+            method=request.method,
+            authorization=request.headers.get("Authorization"),
+            query=request.rel_url.raw_query_string,
+            read=partial(_read, request),
+        )
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body or None)
+
+    return handle
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    """Read to the end, or past the limit; aiohttp itself deals with a sender that leaves before."""
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > limit:
+            break
+    return bytes(body)

@@ -1,0 +1,100 @@
+"""An ASGI application that takes webhooks; it needs nothing but an ASGI server."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.webhooks.parsing import BODY_LIMIT
+from bandwidth_async.webhooks.reception import Reception
+
+if TYPE_CHECKING:
+    from bandwidth_async.webhooks.basic_auth import BasicAuth
+    from bandwidth_async.webhooks.deduplication import Memory
+    from bandwidth_async.webhooks.reception import Receiver, Reply
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_log = logging.getLogger("bandwidth_async.webhooks")
+
+
+class _GoneError(Exception):
+    """The client left before its request was whole."""
+
+
+def asgi_app(
+    receive: Receiver,
+    *,
+    auth: BasicAuth | None,
+    body_limit: int = BODY_LIMIT,
+    memory: Memory | None = None,
+) -> Application:
+    """Return an ASGI application that hands the event of each request to ``receive``, on any path.
+
+    The settings are those of `Reception`. It can be served alone (it answers ``lifespan``) or mounted; a
+    client that leaves early gets no answer, and what was begun for it is finished. WebSockets are refused.
+    """
+    reception = Reception(receive, auth=auth, body_limit=body_limit, memory=memory)
+
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await _serve(reception, scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            raise ConfigurationError(f"webhooks come over http, not {scope['type']!r}")
+
+    return application
+
+
+async def _serve(reception: Reception, scope: Message, receive: Receive, send: Send) -> None:
+    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    try:
+        reply = await reception.answer(
+            method=scope["method"],
+            authorization=headers.get(b"authorization"),
+            query=scope.get("query_string", b"").decode("latin-1"),
+            read=partial(_read, receive),
+        )
+        await _send(reply, send)
+    except _GoneError:
+        _log.warning("a webhook request was cut off before its end")
+    except OSError:  # what a server raises for a client that has gone
+        _log.warning("the sender of a webhook left before its answer")
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    body = bytearray()
+    while len(body) <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _GoneError
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return bytes(body)
+
+
+async def _send(reply: Reply, send: Send) -> None:
+    headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
+    if reply.status != 204:
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Say yes to starting and stopping; there is nothing to prepare."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,174 @@
+"""The aiohttp handler over real sockets, with a sender that behaves as Bandwidth does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from yarl import URL
+
+from bandwidth_async.webhooks import BasicAuth, ConferenceCompleted, Event, EventHub, parse_event
+from bandwidth_async.webhooks.aiohttp_handler import aiohttp_handler
+
+AUTH = BasicAuth("bandwidth", "s3cret")
+BODY = {
+    "eventType": "conferenceCompleted",
+    "eventTime": "2026-11-22T10:00:00Z",
+    "conferenceId": "conf-1",
+    "tag": "grüße & 100 % = +1",
+}
+
+
+class Bandwidth:
+    """Delivers events as Bandwidth does: first without credentials, and with them when it is challenged."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self.url = url
+        self.answers: list[tuple[int, str | None]] = []
+        self._session = session
+
+    async def deliver(self, event: dict[str, str], method: str = "POST") -> tuple[int, str, str]:
+        """Send an event; return the status, media type and text of the last answer."""
+        answer = await self._send(event, method, {})
+        challenge = self.answers[-1][1]
+        if answer[0] == 401 and challenge and challenge.startswith('Basic realm="'):
+            basic = aiohttp.encode_basic_auth("bandwidth", "s3cret")
+            answer = await self._send(event, method, {"Authorization": basic})
+        return answer
+
+    async def _send(
+        self, event: dict[str, str], method: str, headers: dict[str, str]
+    ) -> tuple[int, str, str]:
+        how: dict[str, Any] = {"json": event} if method == "POST" else {"params": event}
+        async with self._session.request(method, self.url, headers=headers, **how) as response:
+            self.answers.append((response.status, response.headers.get("WWW-Authenticate")))
+            return response.status, response.content_type, await response.text()
+
+
+@asynccontextmanager
+async def receiving(receive: Any, **settings: Any) -> AsyncIterator[Bandwidth]:
+    """Serve a receiver, and give a sender."""
+    app = web.Application()
+    app.router.add_route("*", "/webhooks", aiohttp_handler(receive, **{"auth": AUTH, **settings}))
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        yield Bandwidth(str(server.make_url("/webhooks")), session)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_the_challenge_end_to_end(method: str) -> None:
+    """Without credentials 401, with them 204, and whoever waits for the proof has it."""
+    hub = EventHub()
+    async with receiving(hub.publish) as bandwidth:
+        assert (await bandwidth.deliver(BODY, method))[0] == 204
+        assert bandwidth.answers == [(401, 'Basic realm="webhooks"'), (204, None)]
+    assert await hub.completed("conf-1", deadline=0) == parse_event(BODY)
+
+
+async def test_wrong_credentials_receive_nothing() -> None:
+    """Challenged again, and the hub knows nothing."""
+    received: list[Event] = []
+    async with receiving(received.append, auth=BasicAuth("bandwidth", "other")) as bandwidth:
+        assert (await bandwidth.deliver(BODY))[0] == 401
+        assert bandwidth.answers == [(401, 'Basic realm="webhooks"')] * 2
+    assert received == []
+
+
+async def test_bxml_arrives_as_it_was_said() -> None:
+    """As XML in UTF-8."""
+    bxml = "<Response><SpeakSentence>Grüße</SpeakSentence></Response>"
+    async with receiving(lambda _: bxml, auth=None) as bandwidth:
+        created = {**BODY, "eventType": "conferenceCreated"}
+        assert await bandwidth.deliver(created) == (200, "application/xml", bxml)
+
+
+async def test_refusals_over_the_wire() -> None:
+    """Each with its status, and the server goes on."""
+    async with receiving(lambda _: None, auth=None, body_limit=1000) as bandwidth:
+        assert (await bandwidth.deliver({}))[:2] == (400, "text/plain")
+        assert (await bandwidth.deliver({**BODY, "tag": "x" * 1000}))[0] == 413
+        assert (await bandwidth.deliver({**BODY, "tag": "x" * 1000}, "GET"))[0] == 414
+        assert (await bandwidth.deliver(BODY, "PUT"))[0] == 405
+        assert (await bandwidth.deliver(BODY))[0] == 204
+
+
+async def test_the_limit_holds_for_what_a_body_unpacks_to() -> None:
+    """And for one that does not say how long it is: it is not read to its end."""
+    asked = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield b" " * 65_536
+
+    async with receiving(lambda _: None, auth=None) as bandwidth, aiohttp.ClientSession() as session:
+        bomb = json.dumps({**BODY, "tag": "x" * 1_000_000}).encode()
+        async with session.post(bandwidth.url, data=bomb, compress="deflate") as response:
+            assert response.status == 413
+        async with session.post(bandwidth.url, data=endless()) as response:
+            assert response.status == 413
+    assert asked < 1000
+
+
+@pytest.mark.parametrize(
+    ("headers", "begun"),
+    [(b"Content-Length: 1000", b"{"), (b"Transfer-Encoding: chunked", b"1\r\n{\r\n")],
+    ids=["too short", "without an end"],
+)
+async def test_a_body_that_is_cut_off_is_no_event(
+    headers: bytes, begun: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is received, nothing fails, and the server goes on."""
+    received: list[Event] = []
+    async with receiving(received.append, auth=None) as bandwidth:
+        url = URL(bandwidth.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(
+            b"POST /webhooks HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n" + headers + b"\r\n\r\n"
+        )
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(begun)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        assert (await bandwidth.deliver(BODY))[0] == 204
+    assert [event.conference_id for event in received] == ["conf-1"]
+    assert caplog.messages == []
+
+
+async def test_a_sender_that_leaves_early_does_not_undo_the_event() -> None:
+    """The receiver goes on to its end, and the event that comes again is known."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    received: list[Event] = []
+
+    async def receive(event: Event) -> None:
+        begun.set()
+        await go_on.wait()
+        received.append(event)
+
+    async with receiving(receive, auth=None) as bandwidth:
+        first = asyncio.ensure_future(bandwidth.deliver(BODY))
+        await begun.wait()
+        first.cancel()
+        await asyncio.wait([first])
+        again = asyncio.ensure_future(bandwidth.deliver(BODY))
+        go_on.set()
+        assert (await again)[0] == 204
+    assert received == [parse_event(BODY)]
+    assert isinstance(received[0], ConferenceCompleted)
+
+
+def test_the_package_does_not_load_a_web_server() -> None:
+    """Whoever uses ASGI, or only reads events, does not pay for aiohttp.web."""
+    code = "import sys, bandwidth_async.webhooks; sys.exit('aiohttp.web' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,192 @@
+"""The ASGI application, driven as a server would: scope, receive, send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.webhooks import BasicAuth, Event, asgi_app, parse_event
+
+BODY = {
+    "eventType": "conferenceMemberJoin",
+    "eventTime": "2026-11-22T10:00:00Z",
+    "conferenceId": "conf-1",
+    "callId": "c-1",
+}
+CONTENT = json.dumps(BODY).encode()
+BASIC = aiohttp.encode_basic_auth("bandwidth", "s3cret").encode()
+GONE = {"type": "http.disconnect"}
+
+
+def part(content: bytes, *, more: bool = False) -> dict[str, Any]:
+    """Return a part of a request's body."""
+    return {"type": "http.request", "body": content, "more_body": more}
+
+
+def answer(status: int, *headers: tuple[bytes, bytes], body: bytes = b"") -> list[dict[str, Any]]:
+    """Return what the application should send."""
+    length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
+    return [
+        {"type": "http.response.start", "status": status, "headers": [*headers, *length]},
+        {"type": "http.response.body", "body": body},
+    ]
+
+
+class Server:
+    """An ASGI server with one application that takes events."""
+
+    def __init__(self, said: str | None = None, **settings: Any) -> None:
+        self.received: list[Event] = []
+        self.unread: list[dict[str, Any]] = []
+        self._said = said
+        self.app = asgi_app(self._receive, **{"auth": None, **settings})
+
+    def _receive(self, event: Event) -> str | None:
+        self.received.append(event)
+        return self._said
+
+    async def drive(self, scope: dict[str, Any], *messages: dict[str, Any]) -> list[Any]:
+        """Run the application once, and return what it sent."""
+        self.unread = list(messages)
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return self.unread.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        return sent
+
+    async def post(self, *messages: dict[str, Any], **scope: Any) -> list[Any]:
+        """Send a request."""
+        whole = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [], **scope}
+        return await self.drive(whole, *messages)
+
+
+async def test_a_post_is_an_event() -> None:
+    """Answered with 204, which has no length."""
+    server = Server()
+    assert await server.post(part(CONTENT)) == answer(204)
+    assert server.received == [parse_event(BODY)]
+
+
+async def test_a_body_may_come_in_parts() -> None:
+    """Of any size, and without the keys that ASGI lets a server leave out."""
+    server = Server()
+    parts = [part(CONTENT[at : at + 7], more=True) for at in range(0, len(CONTENT), 7)]
+    assert await server.post(*parts, {"type": "http.request"}) == answer(204)
+    assert server.received == [parse_event(BODY)]
+
+
+async def test_a_get_is_an_event() -> None:
+    """In its query, percent-encoded, of which nothing else is read."""
+    server = Server()
+    query = "&".join(f"{name}={value}" for name, value in {**BODY, "tag": "gr%C3%BC%C3%9Fe"}.items())
+    assert await server.post(part(b""), method="GET", query_string=query.encode()) == answer(204)
+    assert server.received == [parse_event({**BODY, "tag": "grüße"})]
+    assert server.unread == [part(b"")]
+
+
+async def test_bxml_is_sent_as_xml() -> None:
+    """With its length in bytes."""
+    bxml = "<Bxml><SpeakSentence>Grüße</SpeakSentence></Bxml>"
+    xml = (b"content-type", b"application/xml; charset=utf-8")
+    assert await Server(bxml).post(part(CONTENT)) == answer(200, xml, body=bxml.encode())
+
+
+async def test_the_challenge_comes_before_the_body() -> None:
+    """401 for the first request, of which nothing is read; then the credentials come."""
+    server = Server(auth=BasicAuth("bandwidth", "s3cret"))
+    challenge = (b"www-authenticate", b'Basic realm="webhooks"')
+    assert await server.post(part(CONTENT)) == answer(401, challenge)
+    assert server.unread == [part(CONTENT)]
+    wrong = [(b"authorization", b"Basic \xff\xfe")]
+    assert await server.post(part(CONTENT), headers=wrong) == answer(401, challenge)
+    assert server.received == []
+    assert await server.post(part(CONTENT), headers=[(b"authorization", BASIC)]) == answer(204)
+    assert server.received == [parse_event(BODY)]
+
+
+async def test_a_body_is_read_to_the_limit_only() -> None:
+    """However much more there is."""
+    server = Server(body_limit=10)
+    plain = (b"content-type", b"text/plain; charset=utf-8")
+    sent = await server.post(*(part(b"123456", more=True) for _ in range(5)))
+    assert sent == answer(413, plain, body=b"more than 10 bytes")
+    assert len(server.unread) == 3
+
+
+async def test_refusals_have_their_status() -> None:
+    """What is not an event, and what is not a method of webhooks."""
+    server = Server()
+    assert (await server.post(part(b"{}")))[0]["status"] == 400
+    assert await server.post(method="PUT") == answer(405, (b"allow", b"GET, POST"))
+
+
+async def test_a_sender_that_leaves_gets_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """Half a body is not an event, and no reason to fail."""
+    server = Server()
+    assert await server.post(part(CONTENT[:10], more=True), GONE) == []
+    assert server.received == []
+    assert caplog.messages == ["a webhook request was cut off before its end"]
+
+
+async def test_an_answer_that_nobody_waits_for_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """ASGI servers raise an OSError then; the event was received all the same."""
+    server = Server()
+
+    async def receive() -> Any:
+        return part(CONTENT)
+
+    async def send(_: Any) -> None:
+        raise BrokenPipeError
+
+    await server.app({"type": "http", "method": "POST", "headers": []}, receive, send)
+    assert server.received == [parse_event(BODY)]
+    assert caplog.messages == ["the sender of a webhook left before its answer"]
+
+
+async def test_it_can_be_cancelled_anywhere() -> None:
+    """While it waits for the body nothing is kept of the event."""
+    server = Server()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(_: Any) -> None:
+        pass  # pragma: no cover
+
+    task = asyncio.ensure_future(server.app({"type": "http", "method": "POST", "headers": []}, receive, send))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert await server.post(part(CONTENT)) == answer(204)
+
+
+async def test_it_starts_and_stops_with_its_server() -> None:
+    """The lifespan protocol, so that it can be served alone."""
+    events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    assert await Server().drive({"type": "lifespan"}, *events) == [
+        {"type": "lifespan.startup.complete"},
+        {"type": "lifespan.shutdown.complete"},
+    ]
+
+
+async def test_a_websocket_is_refused() -> None:
+    """Closed before it is open: servers answer 403."""
+    sent = await Server().drive({"type": "websocket"}, {"type": "websocket.connect"})
+    assert sent == [{"type": "websocket.close"}]
+
+
+async def test_an_unknown_protocol_is_an_error() -> None:
+    """As ASGI asks of applications."""
+    with pytest.raises(ConfigurationError, match="webhooks come over http, not 'gopher'"):
+        await Server().drive({"type": "gopher"})

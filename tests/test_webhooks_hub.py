@@ -1,0 +1,368 @@
+"""Where events meet those who wait: twice, out of order, too early, too late, and many, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+
+from bandwidth_async.errors import ConfigurationError, DeadlineExceededError
+from bandwidth_async.webhooks import (
+    ConferenceCompleted,
+    ConferenceCreated,
+    ConferenceEvent,
+    ConferenceMemberExit,
+    ConferenceMemberJoin,
+    Event,
+    EventHub,
+    Memory,
+    UnknownEvent,
+)
+
+pytestmark = pytest.mark.looptime
+
+TIME = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def completed(conference: str = "conf-1", second: int = 0) -> ConferenceCompleted:
+    """Return the event that proves an end."""
+    return ConferenceCompleted(conference_id=conference, event_time=TIME + timedelta(seconds=second))
+
+
+def joined(call: str, second: int = 0, conference: str = "conf-1") -> ConferenceMemberJoin:
+    """Return the event of a call that joined."""
+    return ConferenceMemberJoin(
+        conference_id=conference, event_time=TIME + timedelta(seconds=second), call_id=call
+    )
+
+
+def now() -> float:
+    """Return the virtual time, which starts at 0."""
+    return asyncio.get_running_loop().time()
+
+
+def empty(hub: EventHub) -> bool:
+    """Whether nobody is left in the hub's books."""
+    return repr(hub).startswith("<EventHub: 0 waiting, 0 listening, ")
+
+
+async def waiting(
+    hub: EventHub, *conferences: str, **options: Any
+) -> list[asyncio.Task[ConferenceCompleted]]:
+    """Return tasks that wait for the end of conferences, and have begun to."""
+    tasks = [asyncio.ensure_future(hub.completed(conference, **options)) for conference in conferences]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_who_waits_gets_the_event() -> None:
+    """All who wait for the same one, and only they."""
+    hub = EventHub()
+    first, second, other = await waiting(hub, "conf-1", "conf-1", "conf-2")
+    assert repr(hub) == "<EventHub: 3 waiting, 0 listening, 0 kept>"
+    hub.publish(completed())
+    assert [await first, await second] == [completed(), completed()]
+    assert not other.done()
+    hub.publish(completed("conf-2"))
+    assert await other == completed("conf-2")
+    assert empty(hub)
+
+
+async def test_an_event_of_another_kind_is_not_it() -> None:
+    """Joining does not prove the end."""
+    hub = EventHub()
+    (task,) = await waiting(hub, "conf-1")
+    hub.publish(joined("c-1"))
+    hub.publish(UnknownEvent(event_type="conferenceCompleted2", conference_id="conf-1"))
+    await asyncio.sleep(1)
+    assert not task.done()
+    hub.publish(completed())
+    assert await task == completed()
+
+
+async def test_an_event_that_came_before_counts() -> None:
+    """The webhook may be faster than the answer to the request that caused it."""
+    hub = EventHub()
+    hub.publish(completed())
+    await asyncio.sleep(899)
+    assert await hub.completed("conf-1") == completed()
+    assert now() == 899
+
+
+async def test_it_counts_for_a_while_only() -> None:
+    """Memory has an age."""
+    hub = EventHub()
+    hub.publish(completed())
+    await asyncio.sleep(900)
+    with pytest.raises(DeadlineExceededError):
+        await hub.completed("conf-1", deadline=1)
+
+
+async def test_memory_has_a_size() -> None:
+    """The oldest is forgotten; nothing grows with the number of conferences."""
+    hub = EventHub(memory=Memory(size=100))
+    for number in range(1000):
+        hub.publish(completed(f"conf-{number}"))
+    assert repr(hub) == "<EventHub: 0 waiting, 0 listening, 100 kept>"
+    assert await hub.completed("conf-900", deadline=0) == completed("conf-900")
+    with pytest.raises(DeadlineExceededError):
+        await hub.completed("conf-899", deadline=0)
+
+
+async def test_waits_that_are_over_leave_nothing() -> None:
+    """Not even an empty place for each conference that was once waited for."""
+    hub = EventHub()
+    for number in range(100):
+        with pytest.raises(DeadlineExceededError):
+            await hub.completed(f"conf-{number}", deadline=0)
+    assert vars(hub)["_expected"] == {}
+
+
+async def test_what_is_expected_is_not_missed_however_many_come() -> None:
+    """Expecting an event holds a place for it."""
+    hub = EventHub(memory=Memory(size=1))
+    async with hub.expecting("conf-1", ConferenceCompleted) as expected:
+        hub.publish(completed())
+        for number in range(2, 50):
+            hub.publish(completed(f"conf-{number}"))
+        assert expected.met
+        assert await expected.event(deadline=0) == completed()
+    assert empty(hub)
+
+
+async def test_a_wait_ends_at_its_deadline() -> None:
+    """With an error that says what did not come, and that nothing is proven by that."""
+    hub = EventHub()
+    with pytest.raises(DeadlineExceededError) as caught:
+        await hub.completed("conf-1", deadline=30)
+    assert str(caught.value) == (
+        "no ConferenceCompleted of conf-1 came within 30 s; "
+        "webhooks can get lost: get_conference tells how things are"
+    )
+    assert now() == 30
+    assert empty(hub)
+
+
+@pytest.mark.parametrize("deadline", [None, math.inf])
+async def test_a_wait_may_be_endless(deadline: float | None) -> None:
+    """Inside somebody else's limit."""
+    hub = EventHub()
+    (task,) = await waiting(hub, "conf-1", deadline=deadline)
+    await asyncio.sleep(1e6)
+    hub.publish(completed())
+    assert await task == completed()
+
+
+async def test_an_event_at_the_deadline_is_not_lost() -> None:
+    """Both in one turn of the loop: the event wins."""
+    hub = EventHub()
+    asyncio.get_running_loop().call_at(5, hub.publish, completed())
+    assert await hub.completed("conf-1", deadline=5) == completed()
+
+
+@pytest.mark.parametrize("wrong", [-1, math.nan])
+async def test_a_deadline_that_is_none_is_refused(wrong: float) -> None:
+    """Before waiting for it."""
+    with pytest.raises(ConfigurationError, match="deadline is a number of seconds"):
+        await EventHub().completed("conf-1", deadline=wrong)
+
+
+async def test_a_cancelled_wait_leaves_nothing_and_harms_nobody() -> None:
+    """Neither in the books nor to another that waits for the same."""
+    hub = EventHub()
+    first, second = await waiting(hub, "conf-1", "conf-1")
+    first.cancel()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    hub.publish(completed())
+    assert await second == completed()
+    assert empty(hub)
+
+
+async def test_an_expectation_can_be_waited_for_by_several() -> None:
+    """One that gives up or is cancelled takes nothing from the others."""
+    hub = EventHub()
+    async with hub.expecting("conf-1", ConferenceCompleted) as expected:
+        patient = asyncio.ensure_future(expected.event(deadline=None))
+        cancelled = asyncio.ensure_future(expected.event(deadline=None))
+        with pytest.raises(DeadlineExceededError):
+            await expected.event(deadline=1)
+        cancelled.cancel()
+        await asyncio.sleep(1)
+        hub.publish(completed())
+        assert await patient == await expected.event(deadline=0) == completed()
+    assert repr(expected) == "<Expectation of ConferenceCompleted of conf-1: met>"
+
+
+async def test_the_newest_of_a_kind_is_remembered() -> None:
+    """By the time of the event, not by its arrival: an older one that comes late changes nothing."""
+    hub = EventHub()
+    for event in (joined("c-1", 1), joined("c-3", 3), joined("c-2", 2)):
+        hub.publish(event)
+    assert await hub.wait("conf-1", ConferenceMemberJoin, deadline=0) == joined("c-3", 3)
+
+
+async def test_any_event_of_a_conference_can_be_waited_for() -> None:
+    """The base of all kinds fits each; of what is remembered the newest counts."""
+    hub = EventHub()
+    hub.publish(completed(second=5))
+    hub.publish(joined("c-1", 4))
+    assert await hub.wait("conf-1", ConferenceEvent, deadline=0) == completed(second=5)
+
+
+@pytest.mark.parametrize("kind", [UnknownEvent, str])
+async def test_a_kind_that_never_comes_is_refused(kind: Any) -> None:
+    """Rather than waited for."""
+    with pytest.raises(ConfigurationError, match="kind is a type of conference event"):
+        await EventHub().wait("conf-1", kind, deadline=1)
+
+
+async def test_listeners_get_every_event_once() -> None:
+    """Each of them all, unknown kinds too, in the order of arrival."""
+    hub = EventHub()
+    events: list[Event] = [completed(), joined("c-1"), UnknownEvent(event_type="tea")]
+    async with hub.listen() as one, hub.listen() as two:
+        for event in (*events, *events):
+            hub.publish(event)
+        for listener in (one, two):
+            assert [await anext(listener) for _ in events] == events
+            assert repr(listener) == "<Listener: 0 to come, 0 dropped>"
+    assert empty(hub)
+
+
+async def test_a_failing_listener_touches_nobody() -> None:
+    """Its error is its own."""
+    hub = EventHub()
+    heard: Counter[Event] = Counter()
+
+    async def fail() -> None:
+        async with hub.listen() as events:
+            async for _ in events:
+                raise RuntimeError("my own")
+
+    async def hear() -> None:
+        async with hub.listen() as events:
+            async for event in events:
+                heard.update([event])
+
+    failing, hearing = asyncio.ensure_future(fail()), asyncio.ensure_future(hear())
+    await asyncio.sleep(0)
+    for call in ("c-1", "c-2", "c-3"):
+        hub.publish(joined(call))
+        await asyncio.sleep(1)
+    with pytest.raises(RuntimeError, match="my own"):
+        await failing
+    hearing.cancel()
+    await asyncio.wait([hearing])
+    assert heard == {joined("c-1"): 1, joined("c-2"): 1, joined("c-3"): 1}
+    assert empty(hub)
+
+
+async def test_a_slow_listener_loses_the_oldest_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Publishing never waits for it, and memory does not grow; the log says it once."""
+    hub = EventHub()
+    async with hub.listen(limit=3) as slow, hub.listen() as fast:
+        for second in range(10):
+            hub.publish(completed(second=second))
+        assert (slow.dropped, fast.dropped) == (7, 0)
+        assert [await anext(slow) for _ in range(3)] == [completed(second=second) for second in (7, 8, 9)]
+    assert caplog.record_tuples == [
+        ("bandwidth_async.webhooks", logging.WARNING, "a listener is 3 events behind: events are dropped")
+    ]
+
+
+@pytest.mark.parametrize("events", [0, 2])
+async def test_listening_ends_with_its_context(events: int) -> None:
+    """Whoever iterates elsewhere is not left waiting, be its queue empty or full."""
+    hub = EventHub()
+    async with hub.listen(limit=2) as listener:
+        for second in range(events):
+            hub.publish(completed(second=second))
+    for _ in range(3):
+        with pytest.raises(StopAsyncIteration):
+            await anext(listener)
+    assert listener.dropped == 0
+
+
+async def test_all_that_iterate_over_a_listener_end() -> None:
+    """Also those who were waiting when it was closed."""
+    hub = EventHub()
+    async with hub.listen(limit=1) as listener:
+
+        async def count() -> int:
+            return len([event async for event in listener])
+
+        tasks = [asyncio.ensure_future(count()) for _ in range(3)]
+        await asyncio.sleep(0)
+        hub.publish(completed())
+        await asyncio.sleep(1)
+    assert sum(await asyncio.gather(*tasks)) == 1
+
+
+async def test_a_listener_without_room_is_refused() -> None:
+    """At least one event has to fit."""
+    with pytest.raises(ConfigurationError, match="limit is how many events"):
+        async with EventHub().listen(limit=0):
+            pass  # pragma: no cover
+
+
+def storm(conferences: int, random: Random) -> list[ConferenceEvent]:
+    """Return the events of conferences, a quarter of them twice, all in any order."""
+    events: list[ConferenceEvent] = []
+    for number in range(conferences):
+        who: dict[str, Any] = {"conference_id": f"conf-{number}"}
+        events += [
+            ConferenceCreated(**who, event_time=TIME),
+            ConferenceMemberJoin(**who, event_time=TIME + timedelta(seconds=1), call_id=f"c-{number}"),
+            ConferenceMemberExit(**who, event_time=TIME + timedelta(seconds=2), call_id=f"c-{number}"),
+            ConferenceCompleted(**who, event_time=TIME + timedelta(seconds=3)),
+        ]
+    events += random.sample(events, len(events) // 4)
+    random.shuffle(events)
+    return events
+
+
+async def test_of_10000_events_every_waiter_gets_its_own_once() -> None:
+    """2,000 conferences, duplicates, any order; half of the waits begin before, half in between or after."""
+    random = Random(5)
+    hub = EventHub()
+    events = storm(2000, random)
+    assert len(events) == 10_000
+    ids = [f"conf-{number}" for number in range(2000)]
+    results: Counter[tuple[str, str]] = Counter()
+
+    async def wait(conference: str, kind: type[ConferenceEvent], begin: float) -> None:
+        await asyncio.sleep(begin)
+        event = await hub.wait(conference, kind, deadline=300)
+        assert type(event) is kind
+        results[event.conference_id, event.event_type] += 1
+
+    async def publish() -> None:
+        for number, event in enumerate(events):
+            hub.publish(event)
+            if number % 100 == 0:
+                await asyncio.sleep(1)
+
+    heard: Counter[Event] = Counter()
+    async with hub.listen(limit=10_000) as listener:
+        async with asyncio.TaskGroup() as group:
+            for conference in ids:
+                for kind in (ConferenceCompleted, ConferenceMemberExit):
+                    begin = random.choice([0, random.uniform(0, 150)])
+                    group.create_task(wait(conference, kind, begin))
+            group.create_task(publish())
+        while len(heard) < 8000:
+            heard[await anext(listener)] += 1
+    assert results == {
+        (conference, kind): 1
+        for conference in ids
+        for kind in ("conferenceCompleted", "conferenceMemberExit")
+    }
+    assert heard == dict.fromkeys(events, 1)
+    assert repr(hub) == "<EventHub: 0 waiting, 0 listening, 8000 kept>"

@@ -1,0 +1,282 @@
+"""What becomes of one webhook request: who is let in, what is read, what is answered, and only once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.webhooks import BasicAuth, Event, Memory, Reception, Reply, parse_event
+
+pytestmark = pytest.mark.looptime
+
+AUTH = BasicAuth("bandwidth", "s3cret")
+BASIC = aiohttp.encode_basic_auth("bandwidth", "s3cret")
+TIME = "2026-11-22T10:00:00Z"
+TAKEN = Reply(status=204)
+FAILED = Reply(status=500)
+BXML = "<Bxml><SpeakSentence>Grüße</SpeakSentence></Bxml>"
+SPOKEN = Reply(
+    status=200, headers={"Content-Type": "application/xml; charset=utf-8"}, body=BXML.encode("utf-8")
+)
+
+
+def body(kind: str = "conferenceMemberJoin", **changes: str) -> dict[str, str]:
+    """Return the properties of an event."""
+    ids = {"conferenceId": "conf-1", "callId": "c-1", "recordingId": "r-1"}
+    return {"eventType": kind, "eventTime": TIME, **ids, **changes}
+
+
+class Sender:
+    """Sends requests to a reception, and knows what was read of them and received from them."""
+
+    def __init__(self, *answers: Any, auth: BasicAuth | None = None, **settings: Any) -> None:
+        self.received: list[Event] = []
+        self.read = 0
+        self.reception = Reception(self._receive, auth=auth, **settings)
+        self._answers = list(answers)
+
+    async def _receive(self, event: Event) -> Any:
+        """Answer as the script says: a number is waited for, an error is raised, the rest returned."""
+        self.received.append(event)
+        while self._answers:
+            answer = self._answers.pop(0)
+            if isinstance(answer, BaseException):
+                raise answer
+            if not isinstance(answer, int):
+                return answer
+            await asyncio.sleep(answer)
+        return None
+
+    async def post(self, content: object = None, **options: Any) -> Reply:
+        """Send a body, as JSON unless it is bytes."""
+        whole = content if isinstance(content, bytes) else json.dumps(content or body()).encode()
+
+        async def read(_: int) -> bytes:
+            self.read += 1
+            return whole
+
+        return await self.reception.answer(
+            **{"method": "POST", "authorization": None, "query": "", "read": read, **options}
+        )
+
+    async def get(self, content: dict[str, str], **options: Any) -> Reply:
+        """Send properties as a query."""
+        return await self.post(b"", **{"method": "GET", "query": urlencode(content), **options})
+
+
+def complaint(status: int, why: str) -> Reply:
+    """Return the answer that tells what was wrong."""
+    return Reply(status=status, headers={"Content-Type": "text/plain; charset=utf-8"}, body=why.encode())
+
+
+async def test_an_event_is_received_and_answered_with_nothing() -> None:
+    """204 is what Bandwidth's pages show for an answer without BXML."""
+    sender = Sender()
+    assert await sender.post() == TAKEN
+    assert sender.received == [parse_event(body())]
+
+
+async def test_a_get_is_read_from_its_query() -> None:
+    """Its body, if it should have one, is not looked at."""
+    sender = Sender()
+    assert await sender.get(body(tag="a & b = 100 %", name="")) == TAKEN
+    assert sender.received == [parse_event(body(tag="a & b = 100 %", name=""))]
+    assert sender.read == 0
+
+
+async def test_a_post_is_not_read_from_its_query() -> None:
+    """A URL may have a query of its own."""
+    sender = Sender()
+    assert await sender.post(query="conferenceId=conf-2&room=7") == TAKEN
+    assert sender.received == [parse_event(body())]
+
+
+@pytest.mark.parametrize("method", ["PUT", "HEAD", "DELETE", "get", "OPTIONS"])
+async def test_other_methods_are_refused(method: str) -> None:
+    """Before anything else."""
+    sender = Sender(auth=AUTH)
+    assert await sender.post(method=method) == Reply(status=405, headers={"Allow": "GET, POST"})
+    assert (sender.read, sender.received) == (0, [])
+
+
+async def test_nothing_is_read_without_the_credentials() -> None:
+    """The challenge of Bandwidth's first request; then they come, and the event with them."""
+    sender = Sender(auth=AUTH)
+    challenge = Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="webhooks"'})
+    assert await sender.post() == challenge
+    assert await sender.get(body()) == challenge
+    assert await sender.post(authorization="Basic d3Jvbmc6d3Jvbmc=") == challenge
+    assert (sender.read, sender.received) == (0, [])
+    assert await sender.post(authorization=BASIC) == TAKEN
+    assert await sender.get(body("conferenceCreated"), authorization=BASIC) == TAKEN
+    assert len(sender.received) == 2
+
+
+async def test_what_is_too_long_is_refused() -> None:
+    """A byte above the limit, in a body or in a query."""
+    content = json.dumps(body()).encode()
+    query = urlencode(body())
+    sender = Sender(body_limit=len(content))
+    assert await sender.post(content) == TAKEN
+    assert await sender.post(content + b" ") == complaint(413, f"more than {len(content)} bytes")
+    sender = Sender(body_limit=len(query))
+    assert await sender.get(body()) == TAKEN
+    assert await sender.get(body(tag="")) == complaint(414, f"more than {len(query)} bytes")
+
+
+async def test_what_is_not_an_event_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """With a sentence for whoever reads the sender's log, and in ours."""
+    sender = Sender()
+    assert await sender.post(b"hello") == complaint(400, "not an event: the body is not JSON")
+    assert await sender.get({}) == complaint(400, "not an event: its eventType is missing")
+    assert sender.received == []
+    assert caplog.messages == [
+        "a webhook request was answered with 400: not an event: the body is not JSON",
+        "a webhook request was answered with 400: not an event: its eventType is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["conferenceCreated", "conferenceMemberJoin", "conferenceMemberExit", "conferenceRedirect", "initiate"],
+)
+async def test_bxml_is_the_answer_where_it_is_allowed(kind: str) -> None:
+    """In UTF-8, as XML; what an unknown kind takes only its receiver knows."""
+    assert await Sender(BXML).post(body(kind)) == SPOKEN
+
+
+@pytest.mark.parametrize("kind", ["conferenceCompleted", "conferenceRecordingAvailable"])
+async def test_bxml_is_a_mistake_where_it_is_not_allowed(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The developer is told, and Bandwidth does not get it."""
+    assert await Sender(BXML).post(body(kind)) == FAILED
+    assert f"{kind} cannot be answered with BXML: return None" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("<Bxml>", "not well-formed"),
+        ("<html/>", "the root of BXML is"),
+        ("", "not well-formed"),
+        (b"<Bxml/>", "a receiver returns BXML as a str, or None, not bytes"),
+        ({}, "a receiver returns BXML as a str, or None, not dict"),
+    ],
+)
+async def test_what_is_not_bxml_is_not_sent(
+    answer: object, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would fail during the call, where nobody sees why."""
+    assert await Sender(answer).post() == FAILED
+    assert why in caplog.text
+
+
+@pytest.mark.parametrize("answer", [None, BXML])
+async def test_a_receiver_may_be_a_plain_function(answer: str | None) -> None:
+    """As a hub's publish is."""
+    reception = Reception(lambda _: answer, auth=None)
+
+    async def read(_: int) -> bytes:
+        return json.dumps(body()).encode()
+
+    reply = await reception.answer(method="POST", authorization=None, query="", read=read)
+    assert reply == (SPOKEN if answer else TAKEN)
+
+
+async def test_a_failing_receiver_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    """With its traceback, and which event it was; neither credentials nor the event's details."""
+    caplog.set_level(logging.DEBUG)
+    sender = Sender(RuntimeError("out of tea"), auth=AUTH)
+    assert await sender.post(body(**{"from": "+15555555555"}), authorization=BASIC) == FAILED
+    assert caplog.messages == ["the receiver failed at conferenceMemberJoin of conf-1"]
+    assert "RuntimeError: out of tea" in caplog.text
+    assert not any(secret in caplog.text for secret in ("s3cret", BASIC, "+15555555555"))
+
+
+async def test_a_slow_receiver_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Bandwidth has hung up by then."""
+    assert await Sender(15).post() == TAKEN
+    assert await Sender(16).post() == TAKEN
+    assert caplog.messages == ["the answer to conferenceMemberJoin took 16.0 s, too long for Bandwidth"]
+
+
+async def test_an_event_that_comes_again_gets_the_same_answer() -> None:
+    """The first answer may have been lost, and its BXML with it; the receiver sees the event once."""
+    sender = Sender(BXML)
+    assert [await sender.post() for _ in range(3)] == [SPOKEN] * 3
+    assert await sender.get(body()) == SPOKEN
+    assert len(sender.received) == 1
+
+
+async def test_an_event_that_comes_again_meanwhile_waits_for_the_answer() -> None:
+    """The receiver is still at it."""
+    sender = Sender(5, BXML)
+    first = asyncio.ensure_future(sender.post())
+    await asyncio.sleep(1)
+    again = [asyncio.ensure_future(sender.post()) for _ in range(3)]
+    assert await asyncio.gather(first, *again) == [SPOKEN] * 4
+    assert len(sender.received) == 1
+    assert asyncio.get_running_loop().time() == 5
+
+
+async def test_after_a_failure_the_event_may_come_again(caplog: pytest.LogCaptureFixture) -> None:
+    """What was not received is not known yet."""
+    sender = Sender(RuntimeError("not now"), BXML)
+    assert [await sender.post() for _ in range(3)] == [FAILED, SPOKEN, SPOKEN]
+    assert len(sender.received) == 2
+    assert len(caplog.records) == 1
+
+
+async def test_who_waited_for_a_failure_tries_itself(caplog: pytest.LogCaptureFixture) -> None:
+    """One of them, and the others get what that one gets."""
+    sender = Sender(1, RuntimeError("not now"), 1, BXML)
+    assert await asyncio.gather(*(sender.post() for _ in range(4))) == [FAILED, SPOKEN, SPOKEN, SPOKEN]
+    assert len(sender.received) == 2
+    assert len(caplog.records) == 1
+
+
+async def test_a_cancelled_request_does_not_answer_for_others() -> None:
+    """Some servers cancel the handler when the client leaves; the next one begins anew."""
+    sender = Sender(5, 5, BXML)
+    first = asyncio.ensure_future(sender.post())
+    await asyncio.sleep(1)
+    again = asyncio.ensure_future(sender.post())
+    waiter = asyncio.ensure_future(sender.post())
+    await asyncio.sleep(1)
+    waiter.cancel()
+    first.cancel()
+    assert await again == SPOKEN
+    assert first.cancelled()
+    assert waiter.cancelled()
+    assert len(sender.received) == 2
+
+
+async def test_answers_are_remembered_for_a_while_and_not_all() -> None:
+    """Memory is bounded in number and in age."""
+    sender = Sender(memory=Memory(size=2, age=10))
+    for call in ("c-1", "c-2", "c-3", "c-3", "c-1"):
+        assert await sender.post(body(callId=call)) == TAKEN
+    assert len(sender.received) == 4
+    assert repr(sender.reception) == "<Reception: no credentials, 2 answers remembered>"
+    await asyncio.sleep(10)
+    assert await sender.post(body(callId="c-1")) == TAKEN
+    assert len(sender.received) == 5
+
+
+def test_the_secret_is_not_in_its_repr() -> None:
+    """Whoever prints the reception prints a name."""
+    assert repr(Sender(auth=AUTH).reception) == (
+        "<Reception: BasicAuth(username='bandwidth', realm='webhooks'), 0 answers remembered>"
+    )
+
+
+def test_a_limit_that_lets_nothing_in_is_refused() -> None:
+    """At least a byte."""
+    with pytest.raises(ConfigurationError, match="body_limit"):
+        Sender(body_limit=0)
