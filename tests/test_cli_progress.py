@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from bandwidth_async.cli.progress import Bar, Lines, display, figure
-from bandwidth_async.gauge import Paused, RateChanged
+from bandwidth_async.gauge import Paused, RateChanged, Unavailable
 from bandwidth_async.teardown import OutcomeKind, Report
 
 HALF = Report(counts=Counter({OutcomeKind.ENDED: 499, OutcomeKind.UNKNOWN: 1}))
@@ -88,6 +88,23 @@ def test_lines_tell_the_limit_and_long_pauses(
         "10 of 1,000 (1%), 2/s, limit 198/s, paused 1 s after a refusal",
         "paused 12 s by the server",
         "500 of 1,000 (50%), 98/s, limit 198/s, paused 9 s by the server, 1 unknown",
+    ]
+
+
+def test_lines_tell_that_the_server_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long pause of an outage gets its own line, any is in the next."""
+    clock = iter([0.0, 1.0, 2.0, 2.0, 7.0])
+    monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
+    with display(1000) as shown:
+        shown.hear(Unavailable(0.7))
+        shown.hear(Unavailable(14.2))
+        shown.update(Report())
+        shown.update(HALF)
+    assert capsys.readouterr().err.splitlines() == [
+        "paused 15 s since the server fails",
+        "500 of 1,000 (50%), 71/s, paused 10 s since the server fails, 1 unknown",
     ]
 
 

@@ -1,28 +1,70 @@
-"""The command group, and the one place where errors become a sentence and an exit code."""
+"""The command group, and the one place where errors become a sentence and an exit code.
+
+A command's module is imported when the command is run, so that ``--help`` and ``--version`` need not wait
+for aiohttp and the rest: that is most of what a short command costs.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from bandwidth_async._version import __version__
-from bandwidth_async.cli import exits, records
-from bandwidth_async.cli.end import end
-from bandwidth_async.cli.look import get, list_
-from bandwidth_async.cli.play import demo, sandbox
+from bandwidth_async.cli import exits
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Where each command is, and its sentence in the list of them.
+COMMANDS = {
+    "end": ("end:end", "End conferences: the members are ejected, their calls go on."),
+    "resume": ("journals:resume", "Go on with a run that was cut off."),
+    "runs": ("journals:runs", "List the runs that left a journal."),
+    "outcomes": ("journals:outcomes", "Print what became of each id of a run."),
+    "list": ("look:list_", "List conferences, oldest first."),
+    "get": ("look:get", "Show one conference with its members."),
+    "members": ("conference:members", "List the members of a conference."),
+    "mute": ("conference:mute", "Mute members: they hear the others and are not heard."),
+    "unmute": ("conference:unmute", "Let members be heard again."),
+    "hold": ("conference:hold", "Put members on hold: they neither hear nor are heard."),
+    "unhold": ("conference:unhold", "Take members off hold."),
+    "redirect": ("conference:redirect", "Send a conference to the BXML at a URL."),
+    "announce": ("conference:announce", "Give a conference BXML from a file: play, speak, record."),
+    "wait": ("conference:wait", "Wait until a conference has completed."),
+    "recordings": ("recordings:recordings", "List the recordings of a conference."),
+    "download": ("recordings:download", "Fetch the audio of a recording."),
+    "sandbox": ("play:sandbox", "Serve a stand-in for Bandwidth's Voice API on this machine."),
+    "demo": ("play:demo", "Watch conferences being ended on a sandbox."),
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(f"bandwidth_async.cli.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
+
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=exits.HELP
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=exits.HELP,
 )
 @click.version_option(__version__, prog_name="bandwidth-async")
 @click.option("-v", "--verbose", is_flag=True, help="Log every request and retry to standard error.")
@@ -40,10 +82,6 @@ def cli(verbose: bool) -> None:
         logging.getLogger("bandwidth_async").setLevel(logging.DEBUG)
 
 
-for command in (end, list_, get, sandbox, demo):
-    cli.add_command(command)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; whatever went wrong is one sentence on stderr."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # closed by our caller: >&-
@@ -51,6 +89,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
     except BrokenPipeError:
+        from bandwidth_async.cli import records  # noqa: PLC0415 - see the module
+
         records.abandon(sys.stdout)
         return exits.Exit.GENERAL
     except click.exceptions.NoArgsIsHelpError as error:

@@ -6,21 +6,28 @@ import asyncio
 import math
 import sys
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import evolve
 
-from bandwidth_async.cli import exits, records
+from bandwidth_async.cli import exits, journals, records
 from bandwidth_async.cli.ids import Ids
 from bandwidth_async.cli.job import Job, carry_out
-from bandwidth_async.cli.options import duration, selection
-from bandwidth_async.client import DEFAULT_CONCURRENCY, VoiceClient
-from bandwidth_async.errors import BandwidthError, DeadlineExceededError
+from bandwidth_async.cli.options import RunOptions, run_options, selection
+from bandwidth_async.client import VoiceClient
+from bandwidth_async.errors import BandwidthError, DeadlineExceededError, JournalError
+from bandwidth_async.journal import Journal
 from bandwidth_async.models import Conference
-from bandwidth_async.pacing import RateLimit
 
-ASK_ABOVE = 100  # ids; more than that are not ended without a yes
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bandwidth_async.pacing import RateLimit
+
+ASK_ABOVE = 100  # ids; more than that are not ended without a yes, nor without a journal
 
 
 @click.command(epilog=exits.HELP)
@@ -35,57 +42,29 @@ ASK_ABOVE = 100  # ids; more than that are not ended without a yes
 )
 @click.option("--all-active", is_flag=True, help="End every conference that a listing shows as active.")
 @selection
-@click.option("--rate", type=float, metavar="R", help="Requests per second at most. [default: found out]")
-@click.option(
-    "--start-rate",
-    type=float,
-    metavar="R",
-    help="Find the rate out, but begin with R requests per second: the summary of an earlier run tells it.",
-)
-@click.option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    default=DEFAULT_CONCURRENCY,
-    show_default=True,
-    metavar="N",
-    help="Conferences in work at once.",
-)
-@click.option(
-    "--deadline",
-    metavar="DURATION",
-    callback=duration,
-    help="Send nothing more after 30s, 10m, 2h or seconds; what is in flight then has 2 s to be answered.",
-)
+@run_options
 @click.option("--dry-run", is_flag=True, help="Show what would be ended, and send no end.")
 @click.option("--yes", is_flag=True, help=f"Do not ask, as --all-active and over {ASK_ABOVE} ids do.")
 @click.option("--max", "maximum", type=click.IntRange(min=0), metavar="N", help="Refuse to end more than N.")
-@click.option("--strict", is_flag=True, help="Count conferences that are not found as failures.")
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl"]),
-    default="table",
-    show_default=True,
-    help="Outcomes in columns for people, or as JSON lines for programs. On a terminal, a table of over "
-    f"{ASK_ABOVE} shows only those that need a look.",
+    "--journal",
+    "journal_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keep the journal in FILE, which must be new. [default: a new file in the state directory, for more "
+    f"than {ASK_ABOVE} ids]",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there.")
-@click.option("--force", is_flag=True, help="Replace an existing --output file.")
+@click.option("--no-journal", is_flag=True, help="Keep no journal: the run cannot be resumed.")
 def end(  # noqa: PLR0917 - click passes an option a parameter
     ids: tuple[str, ...],
     sources: tuple[str, ...],
     all_active: bool,
-    rate: float | None,
-    start_rate: float | None,
-    concurrency: int,
-    deadline: float | None,
+    how: RunOptions,
     dry_run: bool,
     yes: bool,
     maximum: int | None,
-    strict: bool,
-    form: str,
-    output: Path | None,
-    force: bool,
+    journal_file: Path | None,
+    no_journal: bool,
     **chosen: Any,
 ) -> int:
     """End conferences: the members are ejected, their calls go on.
@@ -95,45 +74,75 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     ended) or not_attempted. Exits 0 when no conference is left active as far as the server says, and 3
     when not one was found.
 
+    The journal records the input first and then each outcome, so that a run that was stopped or killed can
+    be gone on with: see bandwidth-async resume.
+
     \b
     bandwidth-async end conf-1 conf-2
     bandwidth-async end --from ids.txt --rate 50 --output outcomes.jsonl --format jsonl
     bandwidth-async list --active --format jsonl | bandwidth-async end --from - --yes
     """
     started = time.monotonic()
-    limit = _limit(rate, start_rate)
+    limit = how.limit()
+    if journal_file is not None and no_journal:
+        raise click.UsageError("--journal and --no-journal: give one of them")
     items: list[str | Conference]
     if all_active:
         if ids or sources:
             raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
-        items = list(asyncio.run(_listed_as_active(chosen, limit, deadline)))
+        items = list(asyncio.run(_listed_as_active(chosen, limit, how.deadline)))
     elif any(chosen.values()):
         raise click.UsageError("--name, --created-before and --created-after go with --all-active")
     else:
         items = list(_given(ids, sources))
     if maximum is not None and len(items) > maximum:
         raise click.UsageError(f"{_count(items)} are more than --max {maximum:,}; nothing was ended")
-    if output is not None and any(_same_file(output, source) for source in sources):
-        raise click.UsageError(f"{output} is the input; choose another --output")
+    if how.output is not None and any(_same_file(how.output, source) for source in sources):
+        raise click.UsageError(f"{how.output} is the input; choose another --output")
     if dry_run:
-        return _show(items, form, output, force=force)
+        return _show(items, how)
     client = VoiceClient.from_env(rate_limit=limit)
     if not items:
         print("there are no conferences to end", file=sys.stderr)
         return exits.Exit.OK
     if not yes and (all_active or len(items) > ASK_ABOVE):
         _ask(items, from_terminal="-" not in sources and sys.stdin.isatty())
-    with records.open_output(output, force=force) as stream:
-        job = Job(
-            items=items,
-            concurrency=concurrency,
-            deadline=None if deadline is None else max(deadline - (time.monotonic() - started), 0.001),
-            strict=strict,
-            writer=records.Writer(stream, records.OUTCOMES, as_json=form == "jsonl"),
-            every_row=form == "jsonl" or len(items) <= ASK_ABOVE,
-            summary_to=sys.stderr if stream is sys.stdout else sys.stdout,
-        )
-        return asyncio.run(carry_out(client, job))
+    how = evolve(how, deadline=_rest(how.deadline, started))
+    recorded = not no_journal and (journal_file is not None or len(items) > ASK_ABOVE)
+    return asyncio.run(_end(client, items, how, journals.new_file(journal_file) if recorded else None))
+
+
+async def _end(client: VoiceClient, items: list[str | Conference], how: RunOptions, path: Path | None) -> int:
+    if path is None:
+        with records.open_output(how.output, force=how.force) as stream:
+            return await carry_out(client, Job(source=items, total=len(items), how=how, stream=stream))
+    async with _recorded(path, client.account_id, items) as journal:
+        with records.open_output(how.output, force=how.force) as stream:
+            print(f"journal: {path}", file=sys.stderr)
+            return await carry_out(client, Job(source=journal, total=len(items), how=how, stream=stream))
+
+
+@asynccontextmanager
+async def _recorded(path: Path, account_id: str, items: list[str | Conference]) -> AsyncIterator[Journal]:
+    """Yield a new journal that holds the input; leave none behind when nothing is sent after all."""
+    try:
+        journal = Journal.create(path, account_id=account_id, created=time.time())
+    except JournalError as error:
+        raise click.UsageError(error.message) from error
+    async with journal:
+        begun = False
+        try:
+            await journal.record(items)
+            begun = True
+            yield journal
+        except BaseException as error:
+            if not begun or isinstance(error, click.UsageError):
+                path.unlink()  # noqa: ASYNC240 - one small file, and nothing else is under way
+            raise
+
+
+def _rest(deadline: float | None, started: float) -> float | None:
+    return None if deadline is None else max(deadline - (time.monotonic() - started), 0.001)
 
 
 def _given(ids: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, None]:
@@ -179,23 +188,14 @@ async def _listed_as_active(
         raise DeadlineExceededError("the deadline came during the listing; nothing was ended") from None
 
 
-def _limit(rate: float | None, start: float | None) -> RateLimit:
-    if rate is None:
-        return RateLimit.adaptive(start=start)
-    if start is not None:
-        raise click.UsageError(
-            "--rate is kept to, --start-rate is where finding out begins: give one of them"
-        )
-    return RateLimit.fixed(rate)
-
-
 def _same_file(output: Path, source: str) -> bool:
     return source != "-" and output.exists() and output.samefile(source)
 
 
-def _show(items: list[str | Conference], form: str, output: Path | None, *, force: bool) -> int:
-    with records.open_output(output, force=force) as stream:
-        writer = records.Writer(stream, records.Columns({"conference_id": 0}), as_json=form == "jsonl")
+def _show(items: list[str | Conference], how: RunOptions) -> int:
+    with records.open_output(how.output, force=how.force) as stream:
+        form = records.JsonLines() if how.form == "jsonl" else records.Columns({"conference_id": 0})
+        writer = records.Writer(stream, form)
         for item in items:
             writer.write({"conference_id": item.id if isinstance(item, Conference) else item})
     print(f"dry run: {_count(items)} would be ended; none was", file=sys.stderr)

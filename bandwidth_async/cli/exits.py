@@ -17,7 +17,6 @@ from bandwidth_async.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from bandwidth_async.teardown import OutcomeKind
 
 if TYPE_CHECKING:
     from signal import Signals
@@ -63,6 +62,8 @@ def exit_for_error(error: BandwidthError) -> Exit:
 
 def exit_for_run(report: Report, *, strict: bool, stopped_by: Signals | None) -> int:
     """Return the code for a run: the first that applies of 2, 130/143, 5, 7, 1, 3, 0."""
+    from bandwidth_async.teardown import OutcomeKind  # noqa: PLC0415 - it brings asyncio, --help needs none
+
     if isinstance(report.stopped, AuthenticationError | PermissionDeniedError):
         return Exit.CREDENTIALS
     if report.stopped is not None:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 import click
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bandwidth_async.cli import exits, records
+from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display, figure
-from bandwidth_async.errors import BandwidthError, DeadlineExceededError, PermissionDeniedError
+from bandwidth_async.errors import (
+    BandwidthError,
+    DeadlineExceededError,
+    JournalError,
+    PermissionDeniedError,
+)
+from bandwidth_async.journal import Journal
 from bandwidth_async.teardown import GRACE, OutcomeKind, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from bandwidth_async.cli.options import RunOptions
     from bandwidth_async.cli.progress import Display
     from bandwidth_async.client import VoiceClient
     from bandwidth_async.models import Conference
@@ -29,22 +39,19 @@ _UNREMARKABLE = (OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_A
 
 @frozen(kw_only=True)
 class Job:
-    """What to end and how; ``every_row`` is whether a person wants to see each of them."""
+    """What to end, how, and where the outcomes go; ``total`` is how many there are."""
 
-    items: list[str | Conference]
-    concurrency: int
-    deadline: float | None  # seconds
-    strict: bool
-    writer: records.Writer
-    every_row: bool
-    summary_to: IO[str]
+    source: list[str | Conference] | Journal
+    total: int
+    how: RunOptions
+    stream: IO[str]
 
 
 async def carry_out(client: VoiceClient, job: Job) -> int:
-    """End the conferences of a job and return the exit code."""
+    """End the conferences of a job and return the exit code: of the whole run, where a journal knows it."""
     stop = Stop()
     with (
-        display(len(job.items)) as shown,
+        display(job.total) as shown,
         _signals(stop, shown) as came,
         client.limiter.listening(shown.hear),
     ):
@@ -52,7 +59,12 @@ async def carry_out(client: VoiceClient, job: Job) -> int:
         async with (
             client,
             client.ending_conferences(
-                job.items, concurrency=job.concurrency, deadline=job.deadline, stop=stop
+                job.source,
+                concurrency=job.how.concurrency,
+                deadline=job.how.deadline,
+                stop=stop,
+                verify=job.how.verify,
+                hang_up=job.how.hang_up,
             ) as outcomes,
         ):
             async for outcome in outcomes:
@@ -61,10 +73,16 @@ async def carry_out(client: VoiceClient, job: Job) -> int:
     report = outcomes.report
     seen = client.limiter.snapshot()
     quota = seen.quota if seen.refusals else None  # nobody has met a limit before the first refusal
-    print(_summary(report, client.account_id, quota), file=job.summary_to, flush=True)
+    summary_to = sys.stderr if job.stream is sys.stdout else sys.stdout
+    print(_summary(report, client.account_id, quota), file=summary_to, flush=True)
+    whole = report
+    if isinstance(job.source, Journal):
+        with suppress(JournalError):  # it failed in the run: then the outcomes that were seen have to do
+            whole = evolve(job.source.report(), stopped=report.stopped)
+        print(_on_record(whole, report, job.source.path), end="", file=summary_to, flush=True)
     if sink.fault:
         raise click.ClickException(f"the outcomes could not all be written: {sink.fault}")
-    return exits.exit_for_run(report, strict=job.strict, stopped_by=came[0] if came else None)
+    return exits.exit_for_run(whole, strict=job.how.strict, stopped_by=came[0] if came else None)
 
 
 class _Sink:
@@ -72,10 +90,13 @@ class _Sink:
 
     def __init__(self, job: Job, shown: Display, stop: Stop) -> None:
         self.fault: str | None = None
-        self._writer = job.writer
+        self._writer = records.Writer(
+            job.stream, records.JsonLines() if job.how.form == "jsonl" else records.OUTCOMES
+        )
         self._shown = shown
         self._stop = stop
-        self._every = job.every_row or not job.writer.on_terminal
+        few = job.how.form == "jsonl" or job.total <= EVERY_ROW_UP_TO
+        self._every = few or not self._writer.on_terminal
 
     def put(self, outcome: Outcome) -> None:
         if self.fault or (outcome.kind in _UNREMARKABLE and not self._every):
@@ -119,9 +140,8 @@ def _signals(stop: Stop, shown: Display) -> Iterator[list[signal.Signals]]:
 
 def _summary(report: Report, account_id: str, quota: float | None) -> str:
     noun = "conference" if report.total == 1 else "conferences"
-    counts = ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in OutcomeKind if report.counts[kind])
     lines = [
-        f"{report.total:,} {noun} in {report.elapsed:.1f} s: {counts}",
+        f"{report.total:,} {noun} in {report.elapsed:.1f} s: {_counts(report)}",
         f"{report.attempts:,} requests, {report.rate:,.0f} conferences a second",
     ]
     if quota is not None:
@@ -131,6 +151,20 @@ def _summary(report: Report, account_id: str, quota: float | None) -> str:
     if report.nothing_found or isinstance(report.stopped, PermissionDeniedError):
         lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?")
     return "\n".join(lines)
+
+
+def _on_record(whole: Report, report: Report, path: Path) -> str:
+    """Say how the whole run stands, and how to go on with it."""
+    lines = []
+    if whole.total != report.total:
+        lines.append(f"in the whole run: {_counts(whole)} of {whole.total:,}")
+    if whole.unsettled:
+        lines.append(f"{whole.unsettled:,} are not settled; go on with: bandwidth-async resume {path}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _counts(report: Report) -> str:
+    return ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in OutcomeKind if report.counts[kind])
 
 
 def _found(quota: float) -> str:

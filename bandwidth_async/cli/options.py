@@ -1,17 +1,50 @@
-"""Option values that several commands share: durations, times, and the choice among listed conferences."""
+"""Options that several commands share: how a run goes, and the choice among listed conferences."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import reduce, wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import frozen
 
+from bandwidth_async.client import DEFAULT_CONCURRENCY
 from bandwidth_async.durations import parse_duration
 from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.pacing import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+EVERY_ROW_UP_TO = 100  # rows of a table on a terminal; of more, only those that need a look
+
+
+@frozen(kw_only=True)
+class RunOptions:
+    """How a run goes and where its outcomes are written, as its command was told."""
+
+    rate: float | None
+    start_rate: float | None
+    concurrency: int
+    deadline: float | None  # seconds
+    verify: bool
+    hang_up: bool
+    strict: bool
+    form: str
+    output: Path | None
+    force: bool
+
+    def limit(self) -> RateLimit:
+        """Return the rate limit that was asked for."""
+        if self.rate is None:
+            return RateLimit.adaptive(start=self.start_rate)
+        if self.start_rate is not None:
+            raise click.UsageError(
+                "--rate is kept to, --start-rate is where finding out begins: give one of them"
+            )
+        return RateLimit.fixed(self.rate)
 
 
 def duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -54,3 +87,62 @@ def selection(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a run; the command gets them as one `RunOptions`, as ``how``."""
+
+    @wraps(command)
+    def told(*arguments: Any, **given: Any) -> Any:
+        names = RunOptions.__attrs_attrs__
+        how = RunOptions(**{name.name: given.pop(name.name) for name in names})
+        return command(*arguments, how=how, **given)
+
+    return reduce(lambda decorated, option: option(decorated), reversed(_RUN), told)
+
+
+_RUN = (
+    click.option("--rate", type=float, metavar="R", help="Requests per second at most. [default: found out]"),
+    click.option(
+        "--start-rate",
+        type=float,
+        metavar="R",
+        help="Find the rate out, but begin with R requests per second: the summary of an earlier run tells "
+        "it.",
+    ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        default=DEFAULT_CONCURRENCY,
+        show_default=True,
+        metavar="N",
+        help="Conferences in work at once.",
+    ),
+    click.option(
+        "--deadline",
+        metavar="DURATION",
+        callback=duration,
+        help="Send nothing more after 30s, 10m, 2h or seconds; what is in flight then has 10 s to be "
+        "answered.",
+    ),
+    click.option("--verify", is_flag=True, help="Read each ended conference back to make sure."),
+    click.option(
+        "--hang-up",
+        is_flag=True,
+        help="End the members' calls too, which otherwise go on; the outcomes name them (calls_ended).",
+    ),
+    click.option("--strict", is_flag=True, help="Count conferences that are not found as failures."),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "jsonl"]),
+        default="table",
+        show_default=True,
+        help="Outcomes in columns for people, or as JSON lines for programs. On a terminal, a table of over "
+        f"{EVERY_ROW_UP_TO} shows only those that need a look.",
+    ),
+    click.option(
+        "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
+    ),
+    click.option("--force", is_flag=True, help="Replace an existing --output file."),
+)

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from bandwidth_async.gauge import Paused
+from bandwidth_async.gauge import Paused, RateChanged, Unavailable
 from bandwidth_async.teardown import OutcomeKind
 
 if TYPE_CHECKING:
@@ -59,19 +59,19 @@ class _Door:
     def __init__(self) -> None:
         self._limit = ""
         self._opens = 0.0
-        self._hinted = False
+        self._why = ""
 
     def hear(self, event: PaceEvent) -> None:
-        if not isinstance(event, Paused):
+        if isinstance(event, RateChanged):
             self._limit = "" if event.quota is None else f"limit {figure(event.quota)}/s"
-        elif event.seconds >= _WORTH_SAYING:
+        elif isinstance(event, Unavailable) or event.seconds >= _WORTH_SAYING:
             self._opens = time.monotonic() + event.seconds
-            self._hinted = event.hinted
+            self._why = _reason(event)
 
     def words(self, now: float) -> str:
         """Return the limit, and the pause that is on."""
         left = self._opens - now
-        return ", ".join(filter(None, (self._limit, _pause(left, hinted=self._hinted) if left > 0 else "")))
+        return ", ".join(filter(None, (self._limit, _pause(left, self._why) if left > 0 else "")))
 
 
 class _Live(ProgressColumn):
@@ -167,8 +167,8 @@ class Lines:
     def hear(self, event: PaceEvent) -> None:
         """Remember it for the next line; a pause in which there is none gets its own."""
         self._door.hear(event)
-        if isinstance(event, Paused) and event.seconds >= _LINE_EVERY:
-            self.say(_pause(event.seconds, hinted=event.hinted))
+        if not isinstance(event, RateChanged) and event.seconds >= _LINE_EVERY:
+            self.say(_pause(event.seconds, _reason(event)))
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -185,8 +185,14 @@ def figure(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _pause(seconds: float, *, hinted: bool) -> str:
-    return f"paused {math.ceil(seconds)} s {'by the server' if hinted else 'after a refusal'}"
+def _reason(event: Paused | Unavailable) -> str:
+    if isinstance(event, Unavailable):
+        return "since the server fails"
+    return "by the server" if event.hinted else "after a refusal"
+
+
+def _pause(seconds: float, why: str) -> str:
+    return f"paused {math.ceil(seconds)} s {why}"
 
 
 def _tried(report: Report) -> int:

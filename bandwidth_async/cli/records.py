@@ -1,25 +1,74 @@
-"""Writing records: one a line, as JSON or in columns, to standard output or a file."""
+"""Writing records: one a line, as JSON, as CSV or in columns, to standard output or a file."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import sys
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import click
-from attrs import frozen
+from attrs import asdict, frozen
 
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-    from bandwidth_async.models import Conference
+    from bandwidth_async.models import Conference, ConferenceMember, ConferenceRecording
     from bandwidth_async.teardown import Outcome
+
+
+class Form(Protocol):
+    """How records look, each as one line."""
+
+    def header(self) -> str | None:
+        """Return the line before the first record, if there is one."""
+
+    def row(self, record: Mapping[str, Any]) -> str:
+        """Return the line of one record."""
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def header(self) -> None:
+        """Return nothing: each line says what its values are."""
+
+    def row(self, record: Mapping[str, Any]) -> str:
+        """Return the line of one record."""
+        return json.dumps(record)
+
+
+class Csv:
+    """Comma-separated values under a header (RFC 4180, with plain line ends)."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+
+    def header(self) -> str:
+        """Return the names of the columns."""
+        return self._line(self._keys)
+
+    def row(self, record: Mapping[str, Any]) -> str:
+        """Return the line of one record; what is None is empty, a list has blanks between."""
+        return self._line([_cell(value) for value in record.values()])
+
+    def _line(self, cells: Sequence[Any]) -> str:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(cells)
+        return line.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(value)
+    return printable(value) if isinstance(value, str) else value
 
 
 @frozen
@@ -43,7 +92,11 @@ class Columns:
 
 
 OUTCOMES = Columns({"conference_id": 50, "outcome": 13, "attempts": 8, "error": 0})
+OUTCOME_KEYS = ("conference_id", "outcome", "attempts", "error", "elapsed")
 CONFERENCES = Columns({"conference_id": 50, "name": 24, "created_time": 24, "completed_time": 24, "tag": 0})
+MEMBERS = Columns({"call_id": 40, "mute": 4, "hold": 4, "call_ids_to_coach": 0})
+CHANGES = Columns({"call_id": 40, "done": 7, "error": 0})
+RECORDINGS = Columns({"recording_id": 40, "status": 10, "start_time": 24, "duration": 10, "file_format": 0})
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
@@ -68,6 +121,28 @@ def conference_record(conference: Conference) -> dict[str, Any]:
     }
 
 
+def member_record(member: ConferenceMember) -> dict[str, Any]:
+    """Return a member as it is written."""
+    return asdict(member)
+
+
+def member_row(member: ConferenceMember) -> dict[str, str | None]:
+    """Return a member as a person reads it."""
+    words = {None: None, True: "yes", False: "no"}
+    return {
+        "call_id": member.call_id,
+        "mute": words[member.mute],
+        "hold": words[member.hold],
+        "call_ids_to_coach": ", ".join(member.call_ids_to_coach or ()) or None,
+    }
+
+
+def recording_record(recording: ConferenceRecording) -> dict[str, Any]:
+    """Return what is known about a recording as it is written."""
+    times = {"start_time": iso(recording.start_time), "end_time": iso(recording.end_time)}
+    return {**asdict(recording), **times}
+
+
 def iso(moment: datetime | None) -> str | None:
     """Return a time as Bandwidth writes it."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
@@ -76,11 +151,10 @@ def iso(moment: datetime | None) -> str | None:
 class Writer:
     """Writes records to one stream, each at once."""
 
-    def __init__(self, stream: IO[str], columns: Columns, *, as_json: bool) -> None:
+    def __init__(self, stream: IO[str], form: Form) -> None:
         self._stream = stream
-        self._columns = columns
-        self._as_json = as_json
-        self._begun = as_json
+        self._form = form
+        self._begun = False
 
     @property
     def on_terminal(self) -> bool:
@@ -91,8 +165,10 @@ class Writer:
         """Return the line of a record, after the header when it is the first."""
         if not self._begun:
             self._begun = True
-            yield self._columns.header()
-        yield json.dumps(record) if self._as_json else self._columns.row(record)
+            header = self._form.header()
+            if header is not None:
+                yield header
+        yield self._form.row(record)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Write one record. Raises `OSError` when the stream takes no more."""

@@ -1,0 +1,202 @@
+"""Runs that are cut off at random moments and gone on with: short here, whole with ``make proofs``.
+
+The command line runs as its users run it, a process of its own; the sandbox's truth is the judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from collections import Counter
+from contextlib import suppress
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from attrs import frozen
+
+from bandwidth_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(1200)
+
+FAULTS = "503=3%,reset=2%"
+SETTLED = {"ended", "already_ended", "not_found", "refused"}
+CUT_OFF = ("ended", "already_ended", "not_found", "refused", "failed", "unknown", "not_attempted")
+
+
+@frozen(kw_only=True)
+class Teardown:
+    """One run on the command line, against one sandbox."""
+
+    sandbox: Sandbox
+    folder: Path
+
+    @property
+    def journal(self) -> Path:
+        """Where its journal is."""
+        return self.folder / "run.journal"
+
+    async def start(self, *arguments: str, most_bytes: int | None = None) -> asyncio.subprocess.Process:
+        """Start a command in a process of its own, which may write files of ``most_bytes`` at most."""
+
+        def limit() -> None:
+            if most_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bandwidth_async",
+            *arguments,
+            env={**os.environ, **self.sandbox.environ, "XDG_STATE_HOME": str(self.folder)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            preexec_fn=limit,
+        )
+
+    async def begin(self, most_bytes: int | None = None) -> asyncio.subprocess.Process:
+        """Start the run: all conferences of the sandbox."""
+        ids = self.folder / "ids.txt"
+        ids.write_text("\n".join(self.sandbox.conference_ids))
+        given = ("end", "--from", str(ids), "--yes", "--journal", str(self.journal), "--format", "jsonl")
+        return await self.start(*given, most_bytes=most_bytes)
+
+    async def go_on(self) -> asyncio.subprocess.Process:
+        """Resume it."""
+        return await self.start("resume", str(self.journal), "--format", "jsonl")
+
+    async def on_record(self) -> dict[str, str]:
+        """Return what the journal says of each id."""
+        process = await self.start("outcomes", str(self.journal))
+        out, err = await process.communicate()
+        assert process.returncode == 0, err
+        rows = [json.loads(line) for line in out.splitlines()]
+        said = {row["conference_id"]: row["outcome"] for row in rows}
+        assert len(said) == len(rows)
+        return said
+
+    def ended(self) -> dict[str, bool]:
+        """Return which conferences have ended, as the sandbox knows."""
+        facts = self.sandbox.truth()["conferences"]
+        return {id_: known["ended_at"] is not None for id_, known in facts.items()}
+
+    def sent_twice(self) -> int:
+        """Return how many conferences were ended by more than one request that arrived."""
+        facts = self.sandbox.truth()["conferences"]
+        return sum(known["end_requests"] > 1 for known in facts.values())
+
+
+async def cut_off(process: asyncio.subprocess.Process, after: float, how: signal.Signals) -> int:
+    """Send a signal after some seconds, unless it is over by then; return the exit code."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(after):
+            await process.communicate()
+    if process.returncode is None:
+        process.send_signal(how)
+    await process.communicate()
+    assert process.returncode is not None
+    return process.returncode
+
+
+def compare(said: dict[str, str], ended: dict[str, bool]) -> None:
+    """See that nothing is called ended that is not, and that every id is there."""
+    assert said.keys() == ended.keys()
+    assert set(said.values()) <= set(CUT_OFF)
+    wrong = [id_ for id_, kind in said.items() if kind in {"ended", "already_ended"} and not ended[id_]]
+    assert not wrong, f"{len(wrong)} are called ended, and the sandbox knows better"
+    hidden = [id_ for id_, kind in said.items() if kind in {"not_attempted", "failed"} and ended[id_]]
+    assert not hidden, f"{len(hidden)} have ended, and are said surely not to have"
+
+
+async def settle(teardown: Teardown) -> None:
+    """Resume until the run is whole, and see that the sandbox agrees, id by id."""
+    process = await teardown.go_on()
+    _, err = await process.communicate()
+    assert process.returncode == 0, err
+    said = await teardown.on_record()
+    compare(said, teardown.ended())
+    assert set(said.values()) <= SETTLED
+    assert all(teardown.ended().values())
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+async def test_a_run_cut_off_at_any_moment_can_be_gone_on_with(
+    how: signal.Signals, tmp_path: Path, full: bool, show: Callable[[str], None]
+) -> None:
+    """However often and whenever: one outcome an id, none that the sandbox does not confirm."""
+    runs, cuts, count = (25, 4, 2000) if full else (1, 2, 300)
+    random = Random(22)
+    kinds, twice, sent = Counter[str](), 0, 0
+    for number in range(runs):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with Sandbox(
+            conferences=count,
+            faults=FAULTS,
+            latency="5-40ms",
+            quota="token-bucket:rate=600,burst=50",
+            seed=number,
+        ) as sandbox:
+            teardown = Teardown(sandbox=sandbox, folder=folder)
+            process = await teardown.begin()
+            for _ in range(cuts):
+                code = await cut_off(process, random.uniform(0.5, 3.0), how)
+                if not teardown.journal.exists():  # cut off before it had begun
+                    assert not any(teardown.ended().values())
+                    process = await teardown.begin()
+                    continue
+                kinds[f"exit {code}"] += 1
+                if await input_is_incomplete(teardown):
+                    assert not any(teardown.ended().values())
+                    teardown.journal.unlink()
+                    process = await teardown.begin()
+                    continue
+                compare(await teardown.on_record(), teardown.ended())
+                process = await teardown.go_on()
+            await process.communicate()
+            await settle(teardown)
+            twice += teardown.sent_twice()
+            sent += count
+    show(f"{runs * cuts} times {how.name}, {count} ids each: {dict(kinds)}, {twice} of {sent} sent twice")
+
+
+async def input_is_incomplete(teardown: Teardown) -> bool:
+    """Say whether a resume refuses the journal for that."""
+    process = await teardown.start("outcomes", str(teardown.journal))
+    _, err = await process.communicate()
+    return b"not recorded to its end" in err or process.returncode != 0
+
+
+async def test_a_full_disk_loses_nothing(tmp_path: Path, full: bool, show: Callable[[str], None]) -> None:
+    """A journal that cannot grow stops the run with a sentence; with room again the run goes on."""
+    count = 2000 if full else 300
+    random = Random(7)
+    seen = Counter[str]()
+    for number in range(20 if full else 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with Sandbox(conferences=count, faults=FAULTS, latency="5-40ms", seed=number) as sandbox:
+            teardown = Teardown(sandbox=sandbox, folder=folder)
+            process = await teardown.begin(most_bytes=count * random.randint(300, 2000))
+            _, err = await process.communicate()
+            assert b"Traceback" not in err
+            if await input_is_incomplete(teardown):
+                seen["while the input was recorded"] += 1
+                assert not any(teardown.ended().values())
+                continue
+            seen[f"exit {process.returncode}"] += 1
+            if process.returncode:
+                assert process.returncode == 1
+                assert b"cannot be written" in err
+                assert b"resume" in err
+            compare(await teardown.on_record(), teardown.ended())
+            await settle(teardown)
+    show(f"{dict(seen)}")
