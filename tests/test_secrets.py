@@ -1,0 +1,129 @@
+"""No secret in anything that is written: the whole command line at debug level, and a search of it all."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bandwidth_async.cli import main
+from bandwidth_async.sandbox.access import Access
+from tests.test_cli import served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bandwidth_async.sandbox import Sandbox
+
+SECRET, PASSWORD = "s3cr3t-of-the-client", "p4ssw0rd-of-the-user"
+FAULTS = "503=10%,reset=10%,500=3%,garbage=3%"
+
+
+@pytest.fixture
+def tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect the access tokens that the sandbox gives out."""
+    given: list[str] = []
+    issue = Access._issue
+
+    def noted(self: Access, now: float) -> str:
+        given.append(issue(self, now))
+        return given[-1]
+
+    monkeypatch.setattr(Access, "_issue", noted)
+    return given
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """Serve conferences badly, to a client whose secrets are easy to find."""
+    with served(
+        conferences=30,
+        members="1-2",
+        faults=FAULTS,
+        token_lifetime="1s",
+        client_secret=SECRET,
+        username="somebody",
+        password=PASSWORD,
+        seed=4,
+    ) as serving:
+        for name in ("BW_USERNAME", "BW_PASSWORD", "BW_ENVIRONMENT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in serving.environ.items():
+            monkeypatch.setenv(name, value)
+        yield serving
+
+
+def commands(stand_in: Sandbox, folder: Path) -> Iterator[tuple[str, ...]]:
+    """Return a command of each kind, those that go wrong included."""
+    ids, rest = stand_in.conference_ids[:3], stand_in.conference_ids[3:]
+    (folder / "ids.txt").write_text("\n".join(rest))
+    (folder / "announce.xml").write_text("<Bxml><SpeakSentence>bye</SpeakSentence></Bxml>")
+    journal = str(folder / "run.journal")
+    yield ("list", "--active")
+    yield ("get", ids[0], "--format", "json")
+    yield ("members", ids[0])
+    yield ("mute", ids[0], "--all")
+    yield ("announce", ids[0], "--bxml", str(folder / "announce.xml"))
+    yield ("redirect", ids[0], "https://example.com/bxml")
+    yield ("recordings", ids[0])
+    yield ("download", ids[0], "r-none", "--output", str(folder / "none.wav"))
+    yield ("end", *ids, "--hang-up", "--verify", "--format", "jsonl", "--output", str(folder / "few.jsonl"))
+    yield ("end", "--from", str(folder / "ids.txt"), "--journal", journal, "--deadline", "0.4")
+    yield ("resume", journal, "--hang-up")
+    yield ("outcomes", journal, "--format", "csv", "--output", str(folder / "all.csv"))
+    yield ("runs",)
+    yield ("end", "conf-none", "bad/id")
+
+
+def everything_in(folder: Path) -> bytes:
+    return b"\n".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def run_all(stand_in: Sandbox, folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    """Run each command with every logger at debug level, and return all that was written anywhere."""
+    written = ""
+    for command in commands(stand_in, folder):
+        main(["-v", *command])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err, command
+        written += out + err
+    return written + everything_in(folder).decode(errors="replace")
+
+
+@pytest.fixture
+def records(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
+    """Have every record of every logger formatted, with its arguments and tracebacks."""
+    with caplog.at_level(logging.DEBUG):
+        for name in ("asyncio", "aiohttp", "aiohttp.client", "bandwidth_async"):
+            logging.getLogger(name).setLevel(logging.DEBUG)
+        yield caplog
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["oauth2", "basic"])
+def test_no_secret_is_written_anywhere(
+    legacy: bool,
+    stand_in: Sandbox,
+    tokens: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    records: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not in output, logs, journals or files: neither the secret, nor a token, nor the header of either."""
+    if legacy:
+        monkeypatch.delenv("BW_CLIENT_ID")
+        monkeypatch.delenv("BW_CLIENT_SECRET")
+        monkeypatch.setenv("BW_USERNAME", "somebody")
+        monkeypatch.setenv("BW_PASSWORD", PASSWORD)
+    written = run_all(stand_in, tmp_path, capfd) + records.text
+    written += "".join(repr(vars(record)) for record in records.records)
+    pairs = (f"{stand_in.client_id}:{SECRET}", f"somebody:{PASSWORD}")
+    headers = [base64.b64encode(pair.encode()).decode() for pair in pairs]
+    assert bool(tokens) is not legacy
+    assert len(written) > 5000
+    assert "end conference" in written  # the log is there
+    for secret in (SECRET, PASSWORD, *headers, *tokens):
+        assert secret not in written
