@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from random import Random
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox.delivery import Delivery, Manner, deliver
 from bandwidth_async.sandbox.faults import Effect, Fault, FaultMix, FaultSource, faults_named, mix_from
-from bandwidth_async.sandbox.messages import Answer, problem
+from bandwidth_async.sandbox.messages import Answer, Stream, problem
 
 BEFORE = Fault(effect=Effect.RESET, after=False)
 AFTER = Fault(effect=Effect.RESET, after=True)
@@ -22,12 +24,14 @@ JSON = {"Content-Type": "application/json"}
 def trace(text: str, seed: int, length: int) -> list[Fault | None]:
     """Return what ``length`` requests meet."""
     source = FaultSource(mix=FaultMix.parse(text), random=Random(seed))
-    return [source.draw() for _ in range(length)]
+    return [source.draw("end") for _ in range(length)]
 
 
 def test_a_mix_is_read_from_text() -> None:
     """Shares are per cent or fractions; a bare reset or hang is half before and half after the work."""
-    mix = FaultMix.parse("503=2%, reset=0.01,hang-after=0.5%,429-after=1%,slow=3%,garbage=4%,")
+    mix = FaultMix.parse(
+        "503=2%, reset=0.01,hang-after=0.5%,429-after=1%,slow=3%,garbage=4%,cut=5%,cut@0.25=6%,"
+    )
     assert mix == FaultMix(
         shares=(
             (Fault(effect=Effect.STATUS, after=False, status=503), 0.02),
@@ -37,12 +41,27 @@ def test_a_mix_is_read_from_text() -> None:
             (Fault(effect=Effect.STATUS, after=True, status=429), 0.01),
             (Fault(effect=Effect.SLOW, after=True), 0.03),
             (Fault(effect=Effect.GARBAGE, after=True), 0.04),
+            (Fault(effect=Effect.CUT, after=True, share=0.5), 0.05),
+            (Fault(effect=Effect.CUT, after=True, share=0.25), 0.06),
         )
     )
 
 
 @pytest.mark.parametrize(
-    "name", ["", "199", "600", "5xx", "slow-before", "garbage-after", "reset-during", "Reset"]
+    "name",
+    [
+        "",
+        "199",
+        "600",
+        "5xx",
+        "slow-before",
+        "garbage-after",
+        "reset-during",
+        "Reset",
+        "cut@1",
+        "cut@",
+        "cut-after",
+    ],
 )
 def test_a_name_that_is_no_fault_is_refused(name: str) -> None:
     """The error repeats the name and shows what there is."""
@@ -96,16 +115,26 @@ def test_planned_faults_come_first_and_leave_the_rest_as_it_was() -> None:
     source.plan("hang-after", 1)
     unavailable = Fault(effect=Effect.STATUS, after=False, status=503)
     planned = [unavailable, unavailable, Fault(effect=Effect.HANG, after=True)]
-    assert [source.draw() for _ in range(30)] == planned + trace(text, 7, 30)[3:]
+    assert [source.draw("end") for _ in range(30)] == planned + trace(text, 7, 30)[3:]
 
 
 def test_a_planned_bare_reset_is_drawn_before_or_after() -> None:
     """Also a planned reset is half before, half after, by the seed."""
     source = FaultSource(mix=FaultMix(), random=Random(1))
     source.plan("reset", 1000)
-    met = Counter(source.draw() for _ in range(1000))
+    met = Counter(source.draw("end") for _ in range(1000))
     assert set(met) == {BEFORE, AFTER}
     assert 400 < met[BEFORE] < 600
+
+
+def test_a_plan_may_be_for_one_kind_of_request() -> None:
+    """It waits for that kind and comes before a plan for any; other kinds pass it by."""
+    source = FaultSource(mix=FaultMix(), random=Random(1))
+    source.plan("503", 1)
+    source.plan("reset-after", 2, "download")
+    unavailable = Fault(effect=Effect.STATUS, after=False, status=503)
+    met = [source.draw(kind) for kind in ("download", "end", "end", "download", "download")]
+    assert met == [AFTER, unavailable, None, AFTER, None]
 
 
 def test_a_plan_for_no_request_is_refused() -> None:
@@ -156,6 +185,30 @@ def test_a_fault_decides_whether_the_work_is_done_and_what_is_heard_of_it(
     (fault,) = faults_named(name)
     assert deliver(fault, work, lambda status: problem(status, "no")) == delivery
     assert len(worked) == done
+
+
+@pytest.mark.parametrize(("share", "length"), [("0", 0), ("0.3", 30), ("0.999", 99)])
+def test_a_cut_answer_is_whole_but_goes_out_in_part(share: str, length: int) -> None:
+    """The headers announce the whole of it; a stream is cut like a body; never all of it goes out."""
+    (fault,) = faults_named(f"cut@{share}")
+    stream = Stream(size=100, blocks=lambda: iter([b"x" * 100]))
+    for answer in (Answer(status=200, body=b"x" * 100), Answer(status=200, stream=stream)):
+        delivery = deliver(fault, partial(evolve, answer), lambda status: problem(status, "no"))
+        assert delivery == Delivery(manner=Manner.CUT, name="cut", answer=answer, length=length)
+    nothing = deliver(fault, lambda: Answer(status=204), lambda status: problem(status, "no"))
+    assert nothing == Delivery(manner=Manner.RESET, name="cut")
+
+
+@pytest.mark.parametrize(("name", "streamed"), [("slow", True), ("garbage", False)])
+def test_a_stream_meets_faults_too(name: str, streamed: bool) -> None:
+    """Slow: the same bytes, one a second. Garbage: nothing of it is left."""
+    (fault,) = faults_named(name)
+    stream = Stream(size=100, blocks=lambda: iter([b"x" * 100]))
+    answer = deliver(
+        fault, lambda: Answer(status=200, stream=stream), lambda status: problem(status, "")
+    ).answer
+    assert answer is not None
+    assert (answer.stream is stream, bool(answer.body)) == (streamed, not streamed)
 
 
 def test_without_a_fault_the_answer_goes_out_as_it_is() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import attrs
 import pytest
 
+from bandwidth_async.cli import play
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox import FaultMix, Hint, Sandbox, TokenBucket, Unlimited
 
@@ -14,7 +16,8 @@ from bandwidth_async.sandbox import FaultMix, Hint, Sandbox, TokenBucket, Unlimi
 def settings(sandbox: Sandbox) -> dict[str, object]:
     """Return what can be given as text."""
     names = (
-        "conferences quota hint latency faults token_lifetime members already_ended forget_ended host port"
+        "conferences quota hint latency faults token_lifetime members already_ended forget_ended host port "
+        "call_already_ended recordings recording_size event_url event_method event_duplicates event_disorder"
     )
     return {name: getattr(sandbox, name) for name in names.split()}
 
@@ -33,6 +36,13 @@ def test_by_default_nothing_goes_wrong() -> None:
         "forget_ended": False,
         "host": "127.0.0.1",
         "port": 0,
+        "call_already_ended": 409,
+        "recordings": (0, 0),
+        "recording_size": 96_044,
+        "event_url": None,
+        "event_method": "POST",
+        "event_duplicates": 0.0,
+        "event_disorder": 0.0,
     }
 
 
@@ -48,6 +58,12 @@ def test_text_and_values_mean_the_same() -> None:
         members="1-2",
         already_ended="409",
         port="8080",
+        call_already_ended="200",
+        recordings="0-2",
+        recording_size="200MB",
+        event_url="",
+        event_duplicates="5%",
+        event_disorder="0.1",
     )
     values = Sandbox(
         conferences=3,
@@ -59,6 +75,12 @@ def test_text_and_values_mean_the_same() -> None:
         members=(1, 2),
         already_ended=409,
         port=8080,
+        call_already_ended=200,
+        recordings=(0, 2),
+        recording_size=200_000_000,
+        event_url=None,
+        event_duplicates=0.05,
+        event_disorder=0.1,
     )
     assert settings(text) == settings(values)
     assert (Sandbox(members=2).members, Sandbox(members="2").members) == ((2, 2), (2, 2))
@@ -85,6 +107,17 @@ def test_text_and_values_mean_the_same() -> None:
         ({"members": 21}, "21 members do not fit: write 0-4 or 2, at most 20"),
         ({"members": "few"}, "'few' is no number of members: write 0-4 or 2, at most 20"),
         ({"already_ended": 200}, "200 is no answer for an ended conference: choose 404, 409 or 204"),
+        ({"call_already_ended": 204}, "204 is no answer for an ended call: choose 409, 404 or 200"),
+        ({"recordings": 21}, "21 recordings do not fit: write 0-4 or 2, at most 20"),
+        ({"recordings": "x"}, "'x' is no number of recordings: write 0-4 or 2, at most 20"),
+        ({"recording_size": "42"}, "'42' is no size of a recording: write 200MB, 64KiB or an even number"),
+        ({"recording_size": "5GB"}, "'5GB' is no size of a recording: write 200MB, 64KiB or an even number"),
+        ({"recording_size": 101}, "101 is no size of a recording: write 200MB, 64KiB or an even number"),
+        ({"recording_size": "big"}, "'big' is no size of a recording: write 200MB, 64KiB or an even number"),
+        ({"event_url": "ftp://127.0.0.1"}, "'ftp://127.0.0.1' is no URL for events: write http://127"),
+        ({"event_method": "PUT"}, "'PUT' is no method for events: choose POST or GET"),
+        ({"event_duplicates": "101%"}, "'101%' is no share: write 5% or 0.05, at most 100%"),
+        ({"event_disorder": -0.1}, "-0.1 is no share: write 5% or 0.05, at most 100%"),
         ({"port": 65536}, "65536 is no port: write 1 to 65535, or 0 for a free one"),
         ({"port": "http"}, "'http' is no port: write 1 to 65535, or 0 for a free one"),
     ],
@@ -110,12 +143,38 @@ def test_the_environment_leads_a_client_here() -> None:
 
 def test_no_secret_is_shown() -> None:
     """The representation tells the settings and keeps the secrets."""
-    shown = repr(Sandbox(client_secret="hidden-1", password="hidden-2"))
+    shown = repr(Sandbox(client_secret="hidden-1", password="hidden-2", event_password="hidden-3"))
     assert "conferences=0" in shown
     assert "hidden" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("44", 44), ("64KiB", 65_536), ("1k", 1000), ("2 MiB", 2 * 1024**2), ("4GB", 4 * 10**9)],
+)
+def test_a_size_has_decimal_and_binary_units(text: str, size: int) -> None:
+    """KB is 1000 and KiB 1024, as everywhere today."""
+    assert Sandbox(recording_size=text).recording_size == size
 
 
 def test_settings_are_fixed() -> None:
     """A setting changed later would do nothing, so it cannot be."""
     with pytest.raises(AttributeError):
         Sandbox().seed = 5
+
+
+def test_the_command_line_has_every_setting_and_the_same_defaults() -> None:
+    """What is served by default differs in the number of conferences and the port alone."""
+    given: dict[str, Any] = play.sandbox.make_context("sandbox", []).params
+    own = {"account_id", "client_id", "client_secret", "username", "password"}
+    fields = {it.name for it in attrs.fields(Sandbox) if it.init}
+    assert given.keys() == fields - own
+    assert settings(Sandbox(**given)) == settings(Sandbox(conferences=100, port=4010))
+
+
+def test_a_plan_names_a_kind_of_request_that_there_is() -> None:
+    """A plan for another would wait for ever."""
+    with pytest.raises(
+        ConfigurationError, match="'stop' is no kind of request: choose one of token, list, get"
+    ):
+        Sandbox().plan("503", kind="stop")

@@ -6,93 +6,28 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Any
 
 import aiohttp
 import pytest
-from multidict import CIMultiDictProxy
-from yarl import URL
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.sandbox import Concurrency, Sandbox, TokenBucket, Truth, server
+from bandwidth_async.sandbox import Concurrency, Sandbox, TokenBucket, Truth, events, server
 from bandwidth_async.sandbox.service import KINDS
+from tests.sandbox_caller import LIST, Caller, calling, until
 
-ACCOUNT = "/api/v2/accounts/9900000"
-LIST = f"{ACCOUNT}/conferences"
-TOKEN = "/api/v1/oauth2/token"
 END = {"status": "completed"}
 REDIRECT = {"redirectUrl": "https://example.com/bxml"}
 COUNTED: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
-
-
-class Reply:
-    """One whole answer."""
-
-    def __init__(self, status: int, headers: CIMultiDictProxy[str], body: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-
-class Caller:
-    """A client of one sandbox, with Basic authentication unless told otherwise."""
-
-    def __init__(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
-        self.sandbox = sandbox
-        self._session = session
-
-    @property
-    def basic(self) -> str:
-        """The header of the API user."""
-        return aiohttp.encode_basic_auth(self.sandbox.username, self.sandbox.password)
-
-    async def ask(self, method: str, path: str, *, authorization: str | None = None, **options: Any) -> Reply:
-        """Send one request and read its answer to the end."""
-        credentials = {"Authorization": self.basic if authorization is None else authorization}
-        headers = {**credentials, **options.pop("headers", {})}
-        url = URL(self.sandbox.url + path if path.startswith("/") else path, encoded=True)
-        async with self._session.request(method, url, headers=headers, **options) as response:
-            return Reply(response.status, response.headers, await response.read())
-
-    async def token(self, **changes: Any) -> Reply:
-        """Ask for a token."""
-        client = aiohttp.encode_basic_auth(self.sandbox.client_id, self.sandbox.client_secret)
-        options = {"data": {"grant_type": "client_credentials"}, "authorization": client, **changes}
-        return await self.ask("POST", TOKEN, **options)
-
-    async def bearer(self) -> str:
-        """Return the header with a fresh token."""
-        return f"Bearer {(await self.token()).json['access_token']}"
-
-    def requests(self) -> dict[str, dict[str, int]]:
-        """Return the truth about the requests."""
-        counts = self.sandbox.truth()["requests"]
-        assert isinstance(counts, dict)
-        return counts
-
-
-@asynccontextmanager
-async def calling(**settings: Any) -> AsyncIterator[Caller]:
-    """Run a sandbox of these settings and a client of it."""
-    async with Sandbox(**settings) as sandbox, aiohttp.ClientSession() as session:
-        yield Caller(sandbox, session)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for the server's side to have happened."""
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    pytest.fail("it never happened")
+TOLD: dict[str, dict[str, int]] = {kind: {} for kind in events.KINDS}
+UNTOUCHED: dict[str, Any] = {
+    "ended_at": None,
+    "end_requests": 0,
+    "members": 0,
+    "active_calls": 0,
+    "recordings": 0,
+}
 
 
 def error(kind: str, description: str) -> dict[str, str | None]:
@@ -110,10 +45,16 @@ async def test_a_conference_is_ended_once() -> None:
         assert ended["activeMembers"] == []
         assert caller.sandbox.truth() == {
             "conferences": {
-                first: {"ended_at": ended["completedTime"], "end_requests": 1},
-                second: {"ended_at": None, "end_requests": 0},
+                first: {
+                    **UNTOUCHED,
+                    "ended_at": ended["completedTime"],
+                    "end_requests": 1,
+                    "active_calls": 2,
+                },
+                second: {**UNTOUCHED, "members": 2, "active_calls": 2},
             },
             "requests": {**COUNTED, "get": {"200": 1}, "end": {"204": 1}},
+            "events": TOLD,
         }
 
 
@@ -144,12 +85,14 @@ async def test_a_conference_is_told_in_full() -> None:
 
 async def test_a_redirect_leaves_the_conference_active() -> None:
     """A redirect answers 204 and is not an end request."""
-    async with calling(conferences=1) as caller:
+    async with calling(conferences=1, members=0) as caller:
         (only,) = caller.sandbox.conference_ids
         assert (await caller.ask("POST", f"{LIST}/{only}", json=REDIRECT)).status == 204
+        await caller.sandbox.events_told()
         assert caller.sandbox.truth() == {
-            "conferences": {only: {"ended_at": None, "end_requests": 0}},
+            "conferences": {only: UNTOUCHED},
             "requests": {**COUNTED, "redirect": {"204": 1}},
+            "events": {**TOLD, "conferenceRedirect": {"withheld": 1}},
         }
 
 
@@ -425,7 +368,7 @@ async def test_a_client_that_leaves_gives_its_place_back() -> None:
 
 async def test_latency_delays_every_answer_but_the_truth() -> None:
     """Tokens and refusals wait as well; who leaves meanwhile has changed nothing."""
-    async with calling(conferences=1, latency="200-210ms") as caller:
+    async with calling(conferences=1, members=0, latency="200-210ms") as caller:
         (only,) = caller.sandbox.conference_ids
         start = time.monotonic()
         await asyncio.gather(
@@ -439,7 +382,7 @@ async def test_latency_delays_every_answer_but_the_truth() -> None:
         truth = (await caller.ask("GET", "/_sandbox/truth", authorization="")).json
         assert time.monotonic() - start < 0.2
         assert truth == {
-            "conferences": {only: {"ended_at": None, "end_requests": 0}},
+            "conferences": {only: UNTOUCHED},
             "requests": {
                 **COUNTED,
                 "token": {"200": 1},
@@ -447,6 +390,7 @@ async def test_latency_delays_every_answer_but_the_truth() -> None:
                 "end": {"abandoned": 1},
                 "other": {"404": 1},
             },
+            "events": TOLD,
         }
 
 
@@ -454,7 +398,7 @@ async def test_the_truth_is_read_only() -> None:
     """The truth has one method, and nobody counts who asks for it."""
     async with calling() as caller:
         assert (await caller.ask("POST", "/_sandbox/truth")).status == 405
-        assert caller.sandbox.truth() == Truth(conferences={}, requests=COUNTED)
+        assert caller.sandbox.truth() == Truth(conferences={}, requests=COUNTED, events=TOLD)
 
 
 @pytest.mark.parametrize(("name", "ended"), [("reset-before", False), ("reset-after", True)])

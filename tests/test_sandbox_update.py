@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from bandwidth_async.sandbox.update import kind_of_update, objection_to, read_update
+from bandwidth_async.sandbox.bodies import read_object
+from bandwidth_async.sandbox.targets import Target
+from bandwidth_async.sandbox.update import CALL, CONFERENCE, kind_of_update, objection_to, redirect_target
 
 URL = "https://example.com/bxml"
 
@@ -30,7 +32,7 @@ URL = "https://example.com/bxml"
 )
 def test_a_right_update_meets_no_objection(fields: dict[str, object]) -> None:
     """What is documented is allowed; methods, credentials and unknown fields are tolerated."""
-    assert objection_to(fields) is None
+    assert objection_to(CONFERENCE, fields) is None
 
 
 @pytest.mark.parametrize(
@@ -74,18 +76,18 @@ def test_a_right_update_meets_no_objection(fields: dict[str, object]) -> None:
 )
 def test_a_wrong_update_meets_the_first_objection(fields: dict[str, object], objection: str) -> None:
     """The answer names the field and what is allowed in it."""
-    assert objection_to(fields) == objection
+    assert objection_to(CONFERENCE, fields) == objection
 
 
 def test_null_is_absent() -> None:
     """A field set to null counts as not sent."""
-    assert read_update(b'{"status": "completed", "redirectUrl": null}') == {"status": "completed"}
+    assert read_object(b'{"status": "completed", "redirectUrl": null}') == {"status": "completed"}
 
 
 @pytest.mark.parametrize("body", [None, b"", b"[]", b'"x"', b"{", b"\xff\xfe\x00", b"[" * 100_000, b"null"])
 def test_only_a_json_object_can_be_read(body: bytes | None) -> None:
     """Anything else is not an update, however long or deep."""
-    assert read_update(body) is None
+    assert read_object(body) is None
 
 
 @pytest.mark.parametrize(
@@ -102,4 +104,50 @@ def test_only_a_json_object_can_be_read(body: bytes | None) -> None:
 )
 def test_the_truth_counts_an_update_by_its_status(fields: object, kind: str) -> None:
     """An end request is one whose body says completed, also when it is invalid otherwise."""
-    assert kind_of_update(json.dumps(fields).encode()) == kind
+    assert kind_of_update(CONFERENCE, json.dumps(fields).encode(), "end", "redirect") == kind
+
+
+@pytest.mark.parametrize(
+    ("fields", "objection"),
+    [
+        ({"state": "completed"}, None),
+        ({"state": "completed", "redirectFallbackUrl": URL, "redirectMethod": "GET"}, None),
+        ({"redirectUrl": URL, "tag": "t" * 4096}, None),
+        ({"redirectUrl": URL, "tag": ""}, None),
+        ({}, "redirectUrl is required when state is active"),
+        ({"status": "completed"}, "redirectUrl is required when state is active"),
+        ({"state": "ended"}, "Invalid state: only active and completed are allowed"),
+        ({"state": "completed", "redirectUrl": URL}, "redirectUrl is not allowed when state is completed"),
+        ({"state": "completed", "tag": "t"}, "tag is not allowed when state is completed"),
+        (
+            {"redirectUrl": URL, "tag": "t" * 4097},
+            "Invalid tag: a string of at most 4096 characters is allowed",
+        ),
+        ({"redirectUrl": URL, "tag": 1}, "Invalid tag: a string of at most 4096 characters is allowed"),
+        ({"redirectUrl": "ftp://x"}, "Invalid redirectUrl: only http and https are allowed"),
+        ({"redirectUrl": "http://x:0"}, "Invalid redirectUrl: only http and https are allowed"),
+    ],
+)
+def test_a_call_has_a_state_and_a_tag(fields: dict[str, object], objection: str | None) -> None:
+    """Otherwise it is updated like a conference, by the name of its own field."""
+    assert objection_to(CALL, fields) == objection
+
+
+def test_a_redirect_leads_somewhere_and_elsewhere() -> None:
+    """Each place with its own method and credentials; POST when nothing is said."""
+    fields = {
+        "redirectUrl": URL,
+        "redirectMethod": "GET",
+        "username": "u",
+        "password": "p",
+        "redirectFallbackUrl": f"{URL}/2",
+        "fallbackUsername": "fu",
+    }
+    assert redirect_target(fields) == Target(
+        url=URL,
+        method="GET",
+        username="u",
+        password="p",
+        fallback=Target(url=f"{URL}/2", method="POST", username="fu", password=None),
+    )
+    assert redirect_target({"redirectUrl": URL}) == Target(url=URL)

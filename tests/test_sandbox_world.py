@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.sandbox.draws import Draws
+from bandwidth_async.sandbox.facts import Conference, wire_time
 from bandwidth_async.sandbox.listing import Listing, next_link
-from bandwidth_async.sandbox.world import Conference, World, wire_time
+from bandwidth_async.sandbox.world import World
 
 NOW = datetime(2026, 11, 22, 8, 0, 0, 123_987, tzinfo=UTC)
 HEX = "[0-9a-f]"
@@ -60,10 +62,10 @@ def test_some_conferences_have_a_tag_and_some_an_event_url() -> None:
 def test_members_are_drawn_within_the_span_and_stay_the_same() -> None:
     """Asking twice gives the same calls; their ids are unique and look like Bandwidth's."""
     world = populated(60, members=(1, 3))
-    calls = [world.active_calls(it) for it in conferences(world)]
-    assert calls == [world.active_calls(it) for it in conferences(world)]
+    calls = [world.members(it) for it in conferences(world)]
+    assert calls == [world.members(it) for it in conferences(world)]
     assert {len(it) for it in calls} == {1, 2, 3}
-    ids = [call for it in calls for call in it]
+    ids = [call.id for it in calls for call in it]
     assert len(ids) == len(set(ids))
     assert all(re.fullmatch(f"c-{HEX}{{8}}-{UUID_SHAPE}", it) for it in ids)
 
@@ -74,10 +76,16 @@ def test_ending_ejects_the_members_and_counts_every_request() -> None:
     first, second = world.add(at=NOW), world.add(at=NOW)
     assert [world.end(first, NOW), world.end(first, NOW + timedelta(hours=1))] == [True, False]
     ended, active = conferences(world)
-    assert (world.active_calls(ended), len(world.active_calls(active))) == ([], 2)
-    assert world.truth() == {
-        first: {"ended_at": "2026-11-22T08:00:00.123Z", "end_requests": 2},
-        second: {"ended_at": None, "end_requests": 0},
+    assert (world.members(ended), len(world.members(active))) == ([], 2)
+    assert world.truth(recordings=lambda _: 7) == {
+        first: {
+            "ended_at": "2026-11-22T08:00:00.123Z",
+            "end_requests": 2,
+            "members": 0,
+            "active_calls": 2,
+            "recordings": 7,
+        },
+        second: {"ended_at": None, "end_requests": 0, "members": 2, "active_calls": 2, "recordings": 7},
     }
 
 
@@ -89,8 +97,47 @@ def test_a_conference_can_be_added_with_name_and_members() -> None:
     assert last == Conference(
         position=2, id=added, name="my.conf_1-a", created_at=conferences(world)[1].created_at, members=7
     )
-    assert len(world.active_calls(last)) == 7
+    assert len(world.members(last)) == 7
     assert (world.get(added), world.get("conf-unknown")) == (last, None)
+
+
+def test_a_call_is_known_for_a_week_after_its_end() -> None:
+    """As Bandwidth documents it; one that is alive is known for ever, one that never was at no time."""
+    world = populated(3, members=(2, 2))
+    first, second = world.calls.of(conferences(world)[1])
+    assert world.calls.hang_up(first, NOW)
+    assert not world.calls.hang_up(first, NOW)
+    for later, known in ((timedelta(days=6, hours=23), first), (timedelta(days=7, seconds=1), None)):
+        assert world.call(first.id, NOW + later) == known
+    assert world.call(second.id, NOW + timedelta(days=100)) == second
+    draws = Draws(1)
+    beyond = (
+        draws.id("c", 1, 2),
+        draws.id("c", 3, 0),
+        draws.id("r", 1, 0),
+        draws.id("conf", 1, 0),
+        "c-1",
+        "",
+    )
+    assert [world.call(it, NOW) for it in beyond] == [None] * 6
+
+
+def test_the_truth_counts_members_and_calls() -> None:
+    """Who leaves is alive, who hangs up is not; a conference counts its own."""
+    world = populated(2, members=(3, 3))
+    first, second = conferences(world)
+    leaving, ending, _ = world.calls.of(first)
+    world.calls.leave(leaving, NOW)
+    world.calls.leave(leaving, NOW)
+    world.calls.hang_up(ending, NOW)
+    facts = world.truth(recordings=lambda it: it.position)
+    assert [(it["members"], it["active_calls"], it["recordings"]) for it in facts.values()] == [
+        (1, 2, 0),
+        (3, 3, 1),
+    ]
+    assert [len(world.members(it)) for it in (first, second)] == [1, 3]
+    assert len(world.active_calls()) == 5
+    assert ending.id not in world.active_calls()
 
 
 @pytest.mark.parametrize("name", ["", "with space", "ä", "x" * 101, "a\n"])

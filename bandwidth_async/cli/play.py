@@ -40,7 +40,8 @@ from bandwidth_async.teardown import Outcome, OutcomeKind
     "--faults",
     default="",
     help="Shares of the requests that fail, as 503=2%,reset=1%,hang=0.1%: any status from 400, reset, hang, "
-    "slow, garbage; with -before or -after for before or after the work is done.",
+    "slow, garbage, cut or cut@0.3 (of the body); with -before or -after for before or after the work is "
+    "done.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all ids and faults.")
 @click.option("--token-lifetime", default="1h", show_default=True, help="How long an access token holds.")
@@ -51,6 +52,23 @@ from bandwidth_async.teardown import Outcome, OutcomeKind
     help="Answer to ending a conference again, 404, 409 or 204; what Bandwidth does is not known.",
 )
 @click.option("--forget-ended", is_flag=True, help="Let ended conferences vanish from get and list.")
+@click.option(
+    "--call-already-ended",
+    default="409",
+    show_default=True,
+    help="Answer to hanging up a call again, 409, 404 or 200; what Bandwidth does is not known.",
+)
+@click.option("--recordings", default="0", show_default=True, help="Finished recordings in each, 2 or 0-2.")
+@click.option(
+    "--recording-size", default="96044", show_default=True, help="Of each one's file: 200MB, 64KiB."
+)
+@click.option("--event-url", help="Tell all events there, on this machine: http://127.0.0.1:8000/events.")
+@click.option("--event-method", default="POST", show_default=True, help="POST or GET.")
+@click.option("--event-username", help="For a webhook that asks for Basic authentication.")
+@click.option("--event-password", help="Belongs to it.")
+@click.option("--event-duplicates", default="0%", show_default=True, help="Share of events told twice.")
+@click.option("--event-disorder", default="0%", show_default=True, help="Share of events held back a while.")
+@click.option("--events-anywhere", is_flag=True, help="Let events leave this machine.")
 def sandbox(**settings: Any) -> int:
     """Serve a stand-in for Bandwidth's Voice API on this machine, until Ctrl-C.
 

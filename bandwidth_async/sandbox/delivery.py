@@ -21,15 +21,20 @@ class Manner(Enum):
     SLOW = "slow"
     RESET = "reset"
     HANG = "hang"
+    CUT = "cut"
 
 
 @frozen(kw_only=True)
 class Delivery:
-    """An answer with its manner; RESET and HANG have none. ``name`` is how the truth counts it."""
+    """An answer with its manner; RESET and HANG have none. ``name`` is how the truth counts it.
+
+    Of a CUT answer ``length`` bytes of the body go out.
+    """
 
     manner: Manner
     name: str
     answer: Answer | None = None
+    length: int = 0
 
 
 def deliver(fault: Fault | None, work: Callable[[], Answer], refuse: Callable[[int], Answer]) -> Delivery:
@@ -42,14 +47,26 @@ def deliver(fault: Fault | None, work: Callable[[], Answer], refuse: Callable[[i
     if fault.effect is Effect.GARBAGE:
         return whole(_with_body(work(), lambda _: _GARBAGE))
     if fault.effect is Effect.SLOW:
-        slow = _with_body(work(), lambda body: (body or b"{}").ljust(_SLOW_BYTES))
+        slow = work()
+        if slow.stream is None:
+            slow = _with_body(slow, lambda body: (body or b"{}").ljust(_SLOW_BYTES))
         return Delivery(manner=Manner.SLOW, name=str(slow.status), answer=slow)
+    if fault.effect is Effect.CUT:
+        return _cut(work(), fault.share)
     if fault.after:
         work()
     if fault.effect is Effect.STATUS:
         return whole(refuse(fault.status))
     moment = "after" if fault.after else "before"
     return Delivery(manner=Manner(fault.effect.value), name=f"{fault.effect.value}-{moment}")
+
+
+def _cut(answer: Answer, share: float) -> Delivery:
+    """Return the answer with the connection closed within its body; without one, no answer at all."""
+    size = answer.content.size
+    if size == 0:
+        return Delivery(manner=Manner.RESET, name="cut")
+    return Delivery(manner=Manner.CUT, name="cut", answer=answer, length=int(size * share))
 
 
 def whole(answer: Answer) -> Delivery:
@@ -64,4 +81,5 @@ def _with_body(answer: Answer, change: Callable[[bytes], bytes]) -> Answer:
         status=200 if answer.status == 204 else answer.status,
         headers={**answer.headers, "Content-Type": "application/json"},
         body=change(answer.body),
+        stream=None,
     )

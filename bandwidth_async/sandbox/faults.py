@@ -7,7 +7,7 @@ no answer says so. Both happen in practice and a client cannot tell them apart.
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import defaultdict, deque
 from enum import Enum
 from random import Random
 
@@ -16,10 +16,11 @@ from attrs import field, frozen
 from bandwidth_async.errors import ConfigurationError
 
 _FORMS = (
-    "an HTTP status from 200 to 599, reset or hang, each also with -before or -after, slow or garbage, "
-    "with shares like 2% or 0.02: 503=2%,reset=1%,hang-after=0.1%"
+    "an HTTP status from 200 to 599, reset or hang, each also with -before or -after, slow, garbage, "
+    "cut or cut@0.3, with shares like 2% or 0.02: 503=2%,reset=1%,hang-after=0.1%"
 )
 _NAME = re.compile(r"([2-5]\d\d|reset|hang)(-before|-after)?|slow|garbage")
+_CUT = re.compile(r"cut(?:@(0(?:\.\d+)?))?")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 
 
@@ -31,22 +32,31 @@ class Effect(Enum):
     HANG = "hang"
     SLOW = "slow"
     GARBAGE = "garbage"
+    CUT = "cut"
 
 
 @frozen(kw_only=True)
 class Fault:
-    """One thing that goes wrong; ``after`` means once the work is done, ``status`` belongs to STATUS."""
+    """One thing that goes wrong; ``after`` means once the work is done.
+
+    ``status`` belongs to STATUS; ``share``, how much of the body still goes out, to CUT.
+    """
 
     effect: Effect
     after: bool
     status: int = 0
+    share: float = 0.0
 
 
 def faults_named(name: str) -> tuple[Fault, ...]:
-    """Return the faults that ``name`` stands for: ``reset`` and ``hang`` alone mean before and after evenly.
+    """Return the faults that ``name`` stands for.
 
+    ``reset`` and ``hang`` alone mean before and after evenly; ``cut`` alone is at half of the body.
     Raises `ConfigurationError` naming the accepted forms.
     """
+    cut = _CUT.fullmatch(name)
+    if cut is not None:
+        return (Fault(effect=Effect.CUT, after=True, share=float(cut[1] or 0.5)),)
     match = _NAME.fullmatch(name)
     if match is None:
         raise ConfigurationError(f"{name!r} is not a fault: write {_FORMS}")
@@ -116,18 +126,20 @@ class FaultSource:
     def __init__(self, *, mix: FaultMix, random: Random) -> None:
         self._mix = mix
         self._random = random
-        self._planned: deque[tuple[Fault, ...]] = deque()  # changed in plan() and, one at a time, in draw()
+        # By kind of request, None for any; changed in plan() and, one at a time, in draw().
+        self._planned: defaultdict[str | None, deque[tuple[Fault, ...]]] = defaultdict(deque)
 
-    def plan(self, name: str, times: int) -> None:
-        """Give the next ``times`` requests the fault of that name; plans are served in order."""
+    def plan(self, name: str, times: int, kind: str | None = None) -> None:
+        """Give the next ``times`` requests of that kind the fault of that name; plans are served in order."""
         if times < 1:
             raise ConfigurationError(f"a fault planned {times} times never happens: plan at least 1")
-        self._planned.extend([faults_named(name)] * times)
+        self._planned[kind].extend([faults_named(name)] * times)
 
-    def draw(self) -> Fault | None:
-        """Return what the next request meets, None for nothing."""
+    def draw(self, kind: str) -> Fault | None:
+        """Return what the next request meets, None for nothing; plans for its kind before those for any."""
         point = self._random.random()
-        if not self._planned:
+        planned = self._planned.get(kind) or self._planned.get(None)
+        if not planned:
             return self._mix.at(point)
-        choices = self._planned.popleft()
+        choices = planned.popleft()
         return choices[int(point * len(choices))]

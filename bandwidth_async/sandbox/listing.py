@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from attrs import frozen
 
-from bandwidth_async.sandbox.world import Conference
+from bandwidth_async.sandbox.facts import Conference
 
 _LARGEST_PAGE = 1000
 _SIZE = re.compile(r"[0-9]{1,4}")

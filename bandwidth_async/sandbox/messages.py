@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from attrs import field, frozen
@@ -39,12 +39,29 @@ class Request:
 
 
 @frozen(kw_only=True)
+class Stream:
+    """A body that is made while it is sent: ``size`` bytes in all, in blocks that ``blocks`` yields."""
+
+    size: int
+    blocks: Callable[[], Iterator[bytes]]
+
+
+@frozen(kw_only=True)
 class Answer:
-    """An HTTP answer, ready to be sent."""
+    """An HTTP answer, ready to be sent; one with a ``stream`` has no ``body``."""
 
     status: int
     headers: Mapping[str, str] = field(factory=dict)
     body: bytes = b""
+    stream: Stream | None = None
+
+    @property
+    def content(self) -> Stream:
+        """The body, of either kind."""
+        return self.stream or Stream(size=len(self.body), blocks=lambda: iter((self.body,)))
+
+
+NO_CONTENT = Answer(status=204)
 
 
 def json_answer(status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:

@@ -116,9 +116,14 @@ async def _send(raw: web.BaseRequest, delivery: Delivery) -> web.StreamResponse:
         _reset(raw)
     if delivery.answer is None:
         await _for_ever()
-    if delivery.manner is Manner.SLOW and raw.method != "HEAD":
-        return await _trickle(raw, delivery.answer)
     answer = delivery.answer
+    if raw.method != "HEAD":
+        if delivery.manner is Manner.SLOW:
+            return await _trickle(raw, answer)
+        if delivery.manner is Manner.CUT:
+            return await _cut(raw, answer, delivery.length)
+        if answer.stream is not None:
+            return await _stream(raw, answer, answer.content.size)
     return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
 
@@ -136,10 +141,35 @@ async def _for_ever() -> NoReturn:
 
 
 async def _trickle(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+    response = await _begin(raw, answer)
+    for block in answer.content.blocks():
+        for byte in block:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(_TRICKLE)
+    return response
+
+
+async def _stream(raw: web.BaseRequest, answer: Answer, length: int) -> web.StreamResponse:
+    """Send up to ``length`` bytes of the body, waiting for the client block by block."""
+    response = await _begin(raw, answer)
+    for block in answer.content.blocks():
+        await response.write(block[:length])
+        length -= len(block)
+        if length <= 0:
+            break
+    return response
+
+
+async def _cut(raw: web.BaseRequest, answer: Answer, length: int) -> web.StreamResponse:
+    """Send the beginning of the body, then close: the client gets all of it and no more."""
+    response = await _stream(raw, answer, length)
+    if raw.transport is not None:  # the client may have left meanwhile
+        raw.transport.close()
+    return response
+
+
+async def _begin(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    response.content_length = len(answer.body)
+    response.content_length = answer.content.size
     await response.prepare(raw)
-    for byte in answer.body:
-        await response.write(bytes([byte]))
-        await asyncio.sleep(_TRICKLE)
     return response

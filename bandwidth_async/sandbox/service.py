@@ -10,28 +10,34 @@ the truth: a status, the name of a lost answer, or ``abandoned`` for a client go
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TypedDict
 
 from attrs import evolve, frozen
 
 from bandwidth_async.sandbox.access import Access
+from bandwidth_async.sandbox.course import Course
 from bandwidth_async.sandbox.delivery import Delivery, deliver, whole
 from bandwidth_async.sandbox.faults import Fault, FaultSource
 from bandwidth_async.sandbox.hints import Hint
 from bandwidth_async.sandbox.messages import Answer, Moment, Request, json_answer, problem
 from bandwidth_async.sandbox.quota import Quota
 from bandwidth_async.sandbox.routes import Call, Door, Operation, Route, find
-from bandwidth_async.sandbox.world import Fate, World
+from bandwidth_async.sandbox.world import Fate
 
-KINDS = ("token", "list", "get", "end", "redirect", "other")
+KINDS = (
+    *("token", "list", "get", "end", "redirect", "bxml", "get-member", "update-member"),
+    *("list-recordings", "get-recording", "download", "get-call", "hang-up", "redirect-call", "other"),
+)
 
 
 class Truth(TypedDict):
-    """What really happened: to each conference, and to the requests by kind and answer."""
+    """What really happened: to each conference, to requests by kind and answer, to events by kind."""
 
     conferences: dict[str, Fate]
     requests: dict[str, dict[str, int]]
+    events: dict[str, dict[str, int]]
 
 
 @frozen(kw_only=True)
@@ -53,28 +59,33 @@ class Service:
     def __init__(
         self,
         *,
-        world: World,
+        course: Course,
         access: Access,
         quota: Quota,
         hint: Hint,
         faults: FaultSource,
         routes: Iterable[Route],
+        events: Callable[[], dict[str, dict[str, int]]],
     ) -> None:
-        self._world = world
+        self._course = course
         self._access = access
         self._quota = quota
         self._hint = hint
         self._faults = faults
-        self._routes = (*routes, self._token_route(), self._truth_route())
+        self._events = events
+        self._routes = (*routes, self._token_route(), *self._backstage_routes())
         self._counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}  # changed in _count()
 
     def _token_route(self) -> Route:
         grant = Operation(kind=lambda _: "token", work=self._access.grant)
         return Route(path="/api/v1/oauth2/token", operations={"POST": grant}, door=Door.TOKEN)
 
-    def _truth_route(self) -> Route:
-        tell = Operation(kind=lambda _: "truth", work=lambda _: json_answer(200, self.truth()))
-        return Route(path="/_sandbox/truth", operations={"GET": tell}, door=Door.BACKSTAGE)
+    def _backstage_routes(self) -> Iterator[Route]:
+        world = self._course.world
+        for name, tell in (("truth", self.truth), ("active-calls", world.active_calls)):
+            work = partial(_told, tell)
+            telling = Operation(kind=lambda _: "truth", work=work)
+            yield Route(path=f"/_sandbox/{name}", operations={"GET": telling}, door=Door.BACKSTAGE)
 
     def arrive(self, request: Request, at: Moment) -> Visit:
         """Let a request in, or turn it away; an admitted one must `leave`."""
@@ -94,7 +105,7 @@ class Service:
         excess = self._quota.admit(at.now)
         if excess is not None:
             return evolve(visit, refusal=self._too_many(excess.seconds, at))
-        return evolve(visit, fault=self._faults.draw(), admitted=True)
+        return evolve(visit, fault=self._faults.draw(visit.kind), admitted=True)
 
     def finish(self, visit: Visit, at: Moment) -> Delivery:
         """Do the visit's work and return what the client gets."""
@@ -121,9 +132,10 @@ class Service:
             self._quota.release()
 
     def truth(self) -> Truth:
-        """Return what really happened: to every conference, and to every kind of request."""
+        """Return what really happened: to every conference, and to every kind of request and event."""
         counts = {kind: dict(answers) for kind, answers in self._counts.items()}
-        return {"conferences": self._world.truth(), "requests": counts}
+        conferences = self._course.world.truth(self._course.recordings.number)
+        return {"conferences": conferences, "requests": counts, "events": self._events()}
 
     def _count(self, kind: str, answer: str) -> None:
         self._counts[kind][answer] += 1
@@ -137,3 +149,7 @@ class Service:
         if status < 400:
             return Answer(status=status, headers={"Location": "/"} if status >= 300 else {})
         return problem(status, "A fault of the sandbox")
+
+
+def _told(tell: Callable[[], object], _call: Call) -> Answer:
+    return json_answer(200, tell())

@@ -14,44 +14,15 @@ from random import Random
 from typing import TypedDict
 from uuid import UUID
 
-from attrs import frozen
-
 from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.sandbox.calls import KEPT, PhoneCalls
+from bandwidth_async.sandbox.draws import Draws
+from bandwidth_async.sandbox.facts import Conference, PhoneCall, to_milliseconds, wire_time
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _PAST = timedelta(hours=3)
 MOST_MEMBERS = 20
 """Calls that fit into one conference, as Bandwidth documents it."""
-
-
-@frozen(kw_only=True)
-class Conference:
-    """The facts of one conference. ``members`` is how many calls it holds, None to draw it when asked."""
-
-    position: int
-    id: str
-    name: str
-    created_at: datetime
-    members: int | None
-
-    @property
-    def tag(self) -> str | None:
-        """Two of three have a tag."""
-        return f"tag-{self.position % 7}" if self.position % 3 else None
-
-    @property
-    def event_url(self) -> str | None:
-        """Every other one reports its events."""
-        return f"https://example.com/conferences/{self.position}" if self.position % 2 else None
-
-
-def wire_time(moment: datetime) -> str:
-    """Return a UTC time as Bandwidth writes it: ISO-8601 with milliseconds and Z."""
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-
-
-def _to_milliseconds(moment: datetime) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _made_up_id(prefix: str, random: Random) -> str:
@@ -60,43 +31,57 @@ def _made_up_id(prefix: str, random: Random) -> str:
 
 
 class Fate(TypedDict):
-    """What became of a conference: when it ended, if it did, and the end requests that reached it."""
+    """What became of a conference.
+
+    When it ended, if it did; the end requests that reached it; how many members it has now, how many of
+    all calls that were in it are still alive, and how many recordings there are.
+    """
 
     ended_at: str | None
     end_requests: int
+    members: int
+    active_calls: int
+    recordings: int
 
 
 class World:
-    """All conferences, oldest first. Adding and ending are the two things that change it."""
+    """All conferences, oldest first, and their calls. Adding and ending are what changes conferences."""
 
     def __init__(self, *, members: tuple[int, int], seed: int) -> None:
-        self._members = members
-        self._seed = seed
+        self.calls = PhoneCalls(members=members, draws=Draws(seed))
         self._random = Random(f"{seed}/conferences")
         self._conferences: list[Conference] = []  # with _positions, changed in add()
         self._positions: dict[str, int] = {}
-        self._ended_at: dict[str, datetime] = {}  # with _end_requests, changed in end()
+        self._ended_at: dict[str, datetime] = {}  # with _end_requests, changed in end(), complete()
         self._end_requests: Counter[str] = Counter()
 
     def populate(self, number: int, now: datetime) -> None:
-        """Add ``number`` conferences, created evenly over the last three hours."""
+        """Add ``number`` conferences, created evenly over the three hours before ``now``."""
         for index in range(number):
-            self.add(at=now - _PAST + _PAST * index / number)
+            self.add(at=now - _PAST + _PAST * index / number, recordings=None)
 
-    def add(self, *, at: datetime, name: str | None = None, members: int | None = None) -> str:
+    def add(
+        self,
+        *,
+        at: datetime,
+        name: str | None = None,
+        members: int | None = None,
+        recordings: int | None = 0,
+    ) -> str:
         """Add a conference and return its id; none is ever older than the one before."""
         position = len(self._conferences)
         if name is not None and not _NAME.fullmatch(name):
             raise ConfigurationError(f"{name!r} is no name: use 1 to 100 letters, digits and -_.")
         if members is not None and not 0 <= members <= MOST_MEMBERS:
             raise ConfigurationError(f"{members} members do not fit: a conference holds 0 to {MOST_MEMBERS}")
-        created_at = _to_milliseconds(at)
+        created_at = to_milliseconds(at)
         conference = Conference(
             position=position,
             id=_made_up_id("conf", self._random),
             name=name or f"conference-{position + 1:06}",
             created_at=max(created_at, self._conferences[-1].created_at) if position else created_at,
             members=members,
+            recordings=recordings,
         )
         self._conferences.append(conference)
         self._positions[conference.id] = position
@@ -105,9 +90,13 @@ class World:
     def end(self, conference_id: str, at: datetime) -> bool:
         """Count the request and end the conference; return False when it had ended before."""
         self._end_requests[conference_id] += 1
+        return self.complete(conference_id, at)
+
+    def complete(self, conference_id: str, at: datetime) -> bool:
+        """End the conference, asked or not; return False when it had ended before."""
         if conference_id in self._ended_at:
             return False
-        self._ended_at[conference_id] = _to_milliseconds(at)
+        self._ended_at[conference_id] = to_milliseconds(at)
         return True
 
     @property
@@ -124,14 +113,26 @@ class World:
         """Return when the conference ended, None while it is active."""
         return self._ended_at.get(conference.id)
 
-    def active_calls(self, conference: Conference) -> list[str]:
-        """Return the ids of the calls in the conference: none once it has ended, they live on outside."""
-        if conference.id in self._ended_at:
-            return []
-        random = Random(f"{self._seed}/members/{conference.id}")
-        drawn = random.randint(*self._members)
-        number = drawn if conference.members is None else conference.members
-        return [_made_up_id("c", random) for _ in range(number)]
+    def members(self, conference: Conference) -> list[PhoneCall]:
+        """Return the calls in the conference: none once it has ended, they live on outside."""
+        return [] if conference.id in self._ended_at else self.calls.staying(conference)
+
+    def is_member(self, call: PhoneCall) -> bool:
+        """Return whether the call is in its conference now."""
+        return call.conference.id not in self._ended_at and self.calls.left_at(call) is None
+
+    def call(self, call_id: str, now: datetime) -> PhoneCall | None:
+        """Return the call of that id, in a conference or not, until a week after its end."""
+        place = self.calls.place(call_id)
+        if place is None or place[0] >= len(self._conferences):
+            return None
+        call = self.calls.at(self._conferences[place[0]], place[1])
+        ended_at = call and self.calls.ended_at(call)
+        return None if ended_at and now - ended_at > KEPT else call
+
+    def active_calls(self) -> list[str]:
+        """Return the ids of all calls that are alive, in a conference or not."""
+        return [call.id for conference in self._conferences for call in self.calls.alive(conference)]
 
     def page(
         self, *, wanted: Callable[[Conference], bool], start: int, size: int
@@ -149,12 +150,17 @@ class World:
                 found.append(conference)
         return (found, None)
 
-    def truth(self) -> dict[str, Fate]:
-        """Return what became of every conference, by id."""
+    def truth(self, recordings: Callable[[Conference], int]) -> dict[str, Fate]:
+        """Return what became of every conference, by id; ``recordings`` counts those of one."""
+        return {it.id: self._fate(it, recordings(it)) for it in self._conferences}
+
+    def _fate(self, conference: Conference, recordings: int) -> Fate:
+        ended_at = self._ended_at.get(conference.id)
+        staying, alive = self.calls.numbers(conference)
         return {
-            known: {
-                "ended_at": wire_time(self._ended_at[known]) if known in self._ended_at else None,
-                "end_requests": self._end_requests[known],
-            }
-            for known in self._positions
+            "ended_at": None if ended_at is None else wire_time(ended_at),
+            "end_requests": self._end_requests.get(conference.id, 0),
+            "members": 0 if ended_at else staying,
+            "active_calls": alive,
+            "recordings": recordings,
         }

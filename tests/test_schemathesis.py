@@ -1,0 +1,161 @@
+"""The sandbox before a witness that nobody here wrote: schemathesis with Bandwidth's published description.
+
+All its checks and phases, with ids that are made up and with real ones. What it has to allow is written down
+in `schemathesis_hooks`. Short here; ``pytest tests/test_schemathesis.py --full -s`` is long: five seeds, with
+made-up ids alone and with real ids alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from attrs import frozen
+
+from bandwidth_async.sandbox import Sandbox
+from tests import description
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+
+# The checks of schemathesis 4: fewer would be a weaker witness than this test claims.
+CHECKS = {
+    *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
+    *("response_headers_conformance", "response_schema_conformance", "negative_data_rejection"),
+    *("positive_data_acceptance", "missing_required_header", "unsupported_method"),
+    *("allow_header_conformance", "use_after_free", "ensure_resource_availability", "ignored_auth"),
+    "object_level_authorization",
+}
+# Kinds of requests in the sandbox's truth, one for each operation, and two for what an update can be.
+OPERATIONS = {
+    *("list", "get", "end", "redirect", "bxml", "get-member", "update-member", "list-recordings"),
+    *("get-recording", "download", "get-call", "hang-up", "redirect-call"),
+}
+ACCEPTED = {"200", "204"}
+
+
+@frozen(kw_only=True)
+class Verdict:
+    """What schemathesis said."""
+
+    report: dict[str, Any]
+    checks: Counter[str]
+    allowed: Counter[str]
+    output: str
+
+
+def _needed() -> str | None:
+    if importlib.util.find_spec("schemathesis") is None:
+        return "schemathesis is not installed: pip install schemathesis"
+    return description.missing()
+
+
+pytestmark = pytest.mark.skipif(_needed() is not None, reason=_needed() or "")
+
+
+def places(sandbox: Sandbox) -> list[dict[str, str]]:
+    """Return one set of ids that belong together for each conference."""
+    return [
+        {
+            "accountId": sandbox.account_id,
+            "conferenceId": conference_id,
+            "memberId": members[0],
+            "callId": members[1],
+            "recordingId": sandbox.recording_ids(conference_id)[0],
+        }
+        for conference_id in sandbox.conference_ids
+        for members in [sandbox.call_ids(conference_id)]
+    ]
+
+
+def interleaved(sandbox: Sandbox) -> list[dict[str, str]]:
+    """Return real places with one in three left to made-up ids."""
+    return [*itertools.chain.from_iterable((place, place, {}) for place in places(sandbox))]
+
+
+PLACES: dict[str, Callable[[Sandbox], list[dict[str, str]]]] = {
+    "made-up": lambda _: [{}],
+    "real": places,
+    "mixed": interleaved,
+}
+
+
+async def judge(sandbox: Sandbox, folder: Path, ids: list[dict[str, str]], *options: str) -> Verdict:
+    """Let schemathesis loose on a sandbox."""
+    (folder / "places.json").write_text(json.dumps(ids))
+    (folder / "allowed").touch()
+    authorization = aiohttp.encode_basic_auth(sandbox.username, sandbox.password)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "run", str(description.find())),
+        *("--url", f"{sandbox.url}/api/v2", "-H", f"Authorization: {authorization}"),
+        *("--checks", "all", "--no-color", "--continue-on-failure", *options),
+        *("--report-json-path", str(folder / "report.json")),
+        *("--report-ndjson-path", str(folder / "events.ndjson")),
+        env={
+            **os.environ,
+            "PYTHONPATH": str(HERE.parent),
+            "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks",
+            "SANDBOX_PLACES": str(folder / "places.json"),
+            "SANDBOX_ALLOWED": str(folder / "allowed"),
+        },
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (folder / "report.json").exists(), output.decode()
+    return Verdict(
+        report=json.loads((folder / "report.json").read_text()),
+        checks=Counter(checks_run(folder / "events.ndjson")),
+        allowed=Counter((folder / "allowed").read_text().splitlines()),
+        output=output.decode(),
+    )
+
+
+def checks_run(events: Path) -> Iterator[str]:
+    """Yield the name of every check that was run on an answer."""
+    for line in events.read_text().splitlines():
+        recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
+        for checks in recorder.get("checks", {}).values():
+            yield from (check["name"] for check in checks)
+
+
+@pytest.mark.timeout(3600)  # the long form; the short one has a limit of its own below
+async def test_schemathesis_finds_nothing(full: bool, show: Callable[[str], None], tmp_path: Path) -> None:
+    """No check fails, none is left out, and with real ids every operation is accepted at least once."""
+    for seed, ids in itertools.product(range(1, 6), ("made-up", "real")) if full else [(1, "mixed")]:
+        folder = tmp_path / f"{seed}-{ids}"
+        folder.mkdir()
+        options = ("--seed", str(seed), "--max-examples", "100" if full else "2")
+        async with Sandbox(
+            conferences=2000 if full else 400, members=3, recordings=1, recording_size="2KB", seed=seed
+        ) as sandbox:
+            async with asyncio.timeout(900 if full else 110):
+                verdict = await judge(sandbox, folder, PLACES[ids](sandbox), *options)
+            requests = sandbox.truth()["requests"]
+        cases = verdict.report["test_cases"]
+        show(
+            f"seed {seed}, {ids} ids: {cases['generated']} cases, {sum(verdict.checks.values())} checks, "
+            f"{cases['unique_failures']} failures, allowed: {dict(verdict.allowed)}; {requests}"
+        )
+        assert (verdict.report["failures"], verdict.report["errors"]) == ([], []), verdict.output
+        assert verdict.report["operations"]["tested"] == len(description.Description.load().operations)
+        assert verdict.checks.keys() >= CHECKS
+        accepted = {kind for kind, answers in requests.items() if answers.keys() & ACCEPTED}
+        assert accepted == OPERATIONS or ids == "made-up"
