@@ -13,32 +13,38 @@ Theory of operation
     next waits as long again as the door has been shut. A burst of refusals thus is one event, and a closed
     window costs its logarithm in knocks.
 
-    *Measure.* A cycle runs from one opening to the next. What was admitted divided by its length is the
-    quota: exact for a bucket that was empty at both ends, and for a window. Three cases differ. While the
-    rate was growing, the cycle averages the past: what counts is between the last second before the refusal,
-    which a window is exact about, and its last moments, which a bucket is nearly exact about. A cycle
-    too short to count is measured over the last second instead, closures included. And a closure much longer
-    than the sample betrays a long window: the cycle is the measure even then, and its length is remembered,
-    so that a raise is watched for a whole window before the next. Where part of a closure may be rounding (a
-    hint in whole seconds, our own knocking), the quota lies in a bracket.
+    *Measure.* A cycle runs from one opening to the next. What was sent in it and not refused, divided by its
+    length, is the quota: exact for a bucket that was empty at both ends, and for a window. (What is still
+    unanswered was let in: to count answers would measure less the slower they are.) Three cases differ.
+    While the rate was growing, the cycle averages the past: what counts is between the last second before
+    the refusal, which a window is exact about, and its last moments, which a bucket is nearly exact about.
+    Growth that was refused near the quota known before has mostly found the depth of a bucket, so then the
+    quota lies between the known one and that. A cycle too short to count is measured over the last second
+    instead, closures included. And a closure much longer than the sample betrays a long window: the cycle is
+    the measure even then, and its length is remembered, so that a raise is watched for a whole window before
+    the next. Where part of a closure may be rounding (a hint in whole seconds, our own knocking), the quota
+    lies in a bracket.
 
-    *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and ease up to its top.
+    *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and ease up to its top, fast
+    at first.
 
-    *Grow.* After a quiet time raise the rate by 2, 4, 8 … 100 % a step until refused; never while nobody
-    waits. The start is the same rule beginning with 100 %.
+    *Grow.* After a quiet time raise the rate by 2, 3, 4.5 … 100 % a step until refused; never while nobody
+    waits. The start is the same rule beginning with 100 %. A door that shuts before three were let in tells
+    nothing: seek on as at the start, at half the rate.
 
-    *Pay.* Growth provokes refusals, so it is paid for: a closure buys quiet until it has cost 2 % of the time
-    and its refusals 0.6 % of the requests. Below a rate once measured the quiet is shorter in proportion, as
-    quotas that drop often come back.
+    *Pay.* Growth provokes refusals, so it is paid for: a closure buys quiet until it has cost 2.5 % of the
+    time and its refusals 0.5 % of the requests. Below a rate once measured (the peak) the quiet is shorter in
+    proportion, as quotas that drop often come back; each growth that does not find it again takes 30 % off
+    the peak.
 
     *Slots.* A server that limits how many are in service refuses when many are in flight, whatever the rate.
     Three closures in a row at an in-flight count that hardly any admitted request had are taken for that:
-    from then on fewer than that many are in flight, and the rate may rise. A refusal below that count, or
-    right after the door opened, disproves it.
+    from then on fewer than that many are in flight, and the rate may rise. Before the third the quiet is
+    short. A refusal below that count, or right after the door opened, disproves it.
 
 Why it converges, for a quota r: above r a refusal comes after at most burst / (rate - r) seconds, and each
-restart is lower by 2 % at least; below r nothing is refused, so growth resumes and doubles its steps; a whole
-cycle measures r to within (burst + 1) / its length, so brackets shrink as cycles grow longer.
+restart is lower by 2 % at least; below r nothing is refused, so growth resumes with ever larger steps; a
+whole cycle measures r to within (burst + 1) / its length, so brackets shrink as cycles grow longer.
 """
 
 from __future__ import annotations
@@ -49,23 +55,27 @@ from typing import NamedTuple
 
 _START = 20.0  # requests/s: two or three are out before the first answer
 _FIRST_STEP, _FIRST_STEP_REQUESTS = 0.3, 6  # seconds and requests between two raises, before any refusal
-_STEP, _STEP_REQUESTS = 0.5, 8  # and after
-_FIRST_RAISE = 0.02
+_STEP, _STEP_REQUESTS = 0.5, 16  # and after
+_FIRST_RAISE, _RAISE_FACTOR = 0.02, 1.5
 _RESTART = 0.98  # of the refused rate, at most
 _LEAST_BLIND = 1.0  # requests/s that are kept to while nothing is measured
 _LEAST_CUT = 0.5  # a short sample is not believed to have dropped by more
 _SAMPLE = 1.0  # seconds that are counted at least, and
 _LEAST = 8  # requests
+_LEAST_MEASURED = 3  # requests; fewer make no first measure
 _BRIEF, _BRIEF_REQUESTS = 0.2, 50  # seconds or requests that show what is admitted just before a refusal
 _LONGEST_WINDOW = 60.0  # seconds that are remembered; a longer closure is an outage
 _FADE = 0.8  # of the remembered window, a cycle
 _COARSE_SHARE, _KNOCK_SHARE = 0.7, 0.6  # where in the bracket to restart, after a coarse hint and otherwise
-_TIME_PRICE, _REFUSAL_PRICE = 0.02, 0.006  # what closures may cost
+_TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005  # what closures may cost
 _SHORTEST_QUIET, _LONGEST_QUIET = 0.5, 300.0  # seconds
-_PEAK_FADE = 0.95
+_PEAK_FADE = 0.7  # when growth did not come back to it
+_RISE = 1.5  # times the known quota: growth beyond it has found another one
+_GROWTH_SHARE = 0.35  # where to restart between the known quota and what growth seemed to find
 _LONGEST_KNOCK = 15.0  # seconds between knocks
 _LATENESS = 0.004  # seconds of timer overshoot that are paid back
 _SUSPICIONS = 3  # closures in a row that look like a limit of slots
+_SUSPENSE = 5.0  # seconds of quiet at most before the last of them
 _MOST_SLOTS = 10_000  # above it there is no limit worth the name
 _SLOT_STEP = 1.0  # seconds between two raises of the slots
 _MEMORY = 20_000  # admitted requests that are remembered one by one
@@ -103,10 +113,11 @@ class AdaptivePace:
         self._knocked_at = -math.inf
         # the measurement
         self._mark = -math.inf  # where the cycle that is measured began
-        self._since_mark = 0  # admitted since
+        self._since_mark = 0  # sent since, and not refused
         self._slack = 0.0  # seconds of its closures that may be rounding
         self._closures = 0.0  # seconds of its closures that were spent knocking
         self._window = 0.0  # of the server, when it is long
+        self._known = 0.0  # the quota as a cycle without growth measured it
         self._peak = 0.0
         self._unwanted = 0.0  # seconds that the door was shut because nobody knocked
         # growth
@@ -155,24 +166,24 @@ class AdaptivePace:
                 self._knock, self._knocked_at = self._tickets, now
         self._due = max(self._due, now) + 1 / self.rate
         self._unsettled[self._tickets] = _Sent(now, in_flight)
+        self._since_mark += 1
         return self._tickets
 
     def on_unsent(self, ticket: int) -> None:
         """Take back a request that did not leave after all."""
-        self._settle(ticket)
+        self._uncount(ticket)
         self._due -= 1 / self.rate
 
     def on_lost(self, ticket: int, now: float) -> None:
         """Forget a request without an answer; a lost knock is knocked again."""
         if ticket == self._knock and not self.pause_hinted:
             self.paused_until = max(self.paused_until, self._knocked_at + 1 / self.rate)
-        self._settle(ticket)
+        self._uncount(ticket)
 
     def on_accepted(self, ticket: int, now: float, *, wanted: bool) -> None:
         """Learn that a request was let in, and raise the rate when that is due."""
         sent = self._settle(ticket)
         self._admitted.append(sent)
-        self._since_mark += sent.at >= self._mark
         if self._shut_at is not None:
             if sent.at > self._latest_refused and not self.pause_hinted:
                 self._open(now)
@@ -180,7 +191,7 @@ class AdaptivePace:
             self._raise_at = max(self._raise_at, now + _STEP)  # an unused rate proves nothing
         elif now < self._quiet_until:
             share = (now - self._opened_at) / (self._quiet_until - self._opened_at)
-            self._set_rate(max(self.rate, self._base + (self._top - self._base) * share))
+            self._set_rate(max(self.rate, self._base + (self._top - self._base) * math.sqrt(share)))
         elif now >= self._raise_at:
             if self._is_used(now):
                 self._grow(now)
@@ -189,7 +200,7 @@ class AdaptivePace:
     def on_refused(self, ticket: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
         """Shut the door, or learn that it still is."""
         knocked = ticket == self._knock
-        sent = self._settle(ticket)
+        sent = self._uncount(ticket)
         self._refusals += 1
         self._latest_refused = max(self._latest_refused, sent.at)
         took = now - sent.at
@@ -220,6 +231,11 @@ class AdaptivePace:
             self._knock = None
         return self._unsettled.pop(ticket)
 
+    def _uncount(self, ticket: int) -> _Sent:
+        sent = self._settle(ticket)
+        self._since_mark -= sent.at >= self._mark
+        return sent
+
     def _patience(self) -> float:
         """Return how long a knock may stay unanswered before it counts as let in."""
         return min(max(2 * (self._refusal_time or 0.0), 0.03), _LONGEST_KNOCK)
@@ -246,12 +262,12 @@ class AdaptivePace:
             first = self._peak == 0
             step, requests = (_FIRST_STEP, _FIRST_STEP_REQUESTS) if first else (_STEP, _STEP_REQUESTS)
             self._raise_at = now + max(step, requests / self.rate, self._window)
-        self._raise = min(1.0, 2 * self._raise)
+        self._raise = min(1.0, _RAISE_FACTOR * self._raise)
 
     def _open(self, now: float) -> None:
         """End a cycle and begin the next, at a rate that was measured or, at first, only made out."""
         hinted = self.pause_hinted
-        if self._peak == 0 and self._since_mark < _LEAST:
+        if self._peak == 0 and self._since_mark < _LEAST_MEASURED:
             self._begin_blind(now)
         else:
             self._begin_measured(now, hinted=hinted)
@@ -282,17 +298,27 @@ class AdaptivePace:
             self._begin_cycle(now)
             self._busy_since, self._unwanted = now, 0.0
         share = _COARSE_SHARE if hinted else _KNOCK_SHARE
+        if not self._growing:
+            self._known = low + share * (top - low)
+        elif low < _RISE * self._known:
+            low, share = min(self._known, top), _GROWTH_SHARE
         self.quota = low + share * (top - low)
         self._base = min(self.quota, limit)
         self._top = max(self._base, min(top, limit))
         if self._slots < math.inf:
             self._base = self._top = max(self._base, self._refused_rate)
         self._set_rate(self._base)
-        self._peak = max(self._peak * _PEAK_FADE, self.rate)
+        self._peak = max(self._peak * (_PEAK_FADE if self._growing else 1.0), self.rate)
+        self._quiet_until = self._raise_at = now + self._quiet(closed)
+        self._growing, self._raise = False, _FIRST_RAISE
+
+    def _quiet(self, closed: float) -> float:
+        """Return the seconds of quiet that a closure of ``closed`` seconds costs."""
         price = max(closed / _TIME_PRICE, self._refusals / (_REFUSAL_PRICE * self.rate))
         quiet = min(price, _LONGEST_QUIET) * min(1.0, self.rate / self._peak)
-        self._quiet_until = self._raise_at = now + max(quiet, _SHORTEST_QUIET)
-        self._growing, self._raise = False, _FIRST_RAISE
+        if len(self._suspects) == _SUSPICIONS - 1 and self._slots == math.inf:
+            quiet = min(quiet, _SUSPENSE)
+        return max(quiet, _SHORTEST_QUIET)
 
     def _measure(self, now: float, closed: float) -> tuple[float, float]:
         """Return the bracket that the quota lies in, after ``closed`` seconds that the server meant."""
@@ -325,8 +351,8 @@ class AdaptivePace:
         self._mark, self._since_mark, self._slack, self._closures = now, 0, 0.0, 0.0
 
     def _count(self, start: float, end: float) -> int:
-        """Return how many of those admitted were sent from ``start`` until before ``end``."""
-        count = 0
+        """Return how many were sent from ``start`` until before ``end``, and not refused."""
+        count = sum(start <= sent.at < end for sent in self._unsettled.values())
         for sent in reversed(self._admitted):
             if sent.at < start - 15.0:  # answers overtake each other, by less than that
                 break
