@@ -263,7 +263,7 @@ class Channel:
         now = asyncio.get_running_loop().time
         if not trial.repeats or trial.free or trial.last_error is None:
             return
-        while not self.limiter.budget.withdraw(now()):
+        while not self.limiter.budget.withdraw(now(), bulk=options.bulk):
             if not options.bulk:
                 raise UnavailableError(
                     f"so many requests fail that this one is not repeated: {trial.last_error.message}"

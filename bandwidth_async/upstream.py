@@ -5,7 +5,7 @@ Theory of operation
     now and then is met with retries. One that fails always must not be: what does not help it holds it down.
 
     *Breaker.* `IN_A_ROW` failures without one answer between them, over half a second at least, open it:
-    nothing leaves for a random half to whole of 1, 2, 4 … 30 seconds, then one request, the probe. A failed
+    nothing leaves for a random half to whole of 1, 2, 4, 5 … seconds, then one request, the probe. A failed
     probe opens it again, a good one closes it, and what waited goes at a quarter of the rate, doubling each
     second, so that nobody is run over in the moment of getting up. Counting in a row, and not a share of the
     last seconds, makes it open soon after a server's death, however many answers there were before; a server
@@ -13,7 +13,11 @@ Theory of operation
     meets one bad moment: all its connections cut at once are one event. What left before it opened tells of
     a server that was, so it counts for nothing, whenever it comes back; nor does what is minutes old.
 
-    *Budget.* Retries in the last ten seconds may be half as many as first tries, and a few a second more.
+    After a minute's outage the pauses grow to a tenth of it and to 30 seconds at most, so that a run comes
+    back within seconds of a short one and does not pester a server that is down for the morning.
+
+    *Budget.* Retries in the last ten seconds may be half as many as first tries (of runs: as many), and a few
+    a second more.
 
 All times are the caller's clock, in seconds.
 """
@@ -31,12 +35,14 @@ IN_A_ROW = 20
 _ROW_SPAN = 0.5  # seconds
 _IN_A_ROW_AGAIN = 3  # while it is getting up
 _UNREACHABLE = 5  # attempts without any answer since the beginning: that is no outage, it is a wrong address
-_SHORTEST, _LONGEST = 1.0, 30.0  # seconds between probes
+_SHORTEST, _USUAL, _LONGEST = 1.0, 5.0, 30.0  # seconds between probes: first, soon, and after long outages
+_OUTAGE_SHARE = 0.1  # of the outage so far
 _STALE = 300.0  # seconds after which a failure tells nothing of the server as it is now
 _FIRST_SHARE = 0.25  # of the rate, after a good probe
 _MOST_DOUBLINGS = 64  # more would only overflow
 _WINDOW = 10  # seconds that the budget looks back
-_RETRIES_PER_TRY = 0.5
+_RETRIES_PER_TRY = 0.5  # of single calls, which come as fast as others send them
+_RETRIES_PER_TRY_IN_RUNS = 1.0  # whose rate the limiter holds: a retry takes the place of a first try
 _RETRIES_PER_SECOND = 5.0
 
 
@@ -133,7 +139,8 @@ class Breaker:
             self._since = now
         if self._opens_at is None and not self._is_enough(now - self._since):
             return False
-        longest = min(_LONGEST, _SHORTEST * 2 ** min(self._trips, _MOST_DOUBLINGS))
+        usual = max(_USUAL, _OUTAGE_SHARE * (now - self._since))
+        longest = min(_LONGEST, usual, _SHORTEST * 2 ** min(self._trips, _MOST_DOUBLINGS))
         self._trips += 1
         self._opens_at = now + self._random.uniform(0.5, 1.0) * longest
         self._probe = self._ramp = None
@@ -165,11 +172,12 @@ class RetryBudget:
         """Count a first try."""
         self._at(now)[1] += 1
 
-    def withdraw(self, now: float) -> bool:
+    def withdraw(self, now: float, *, bulk: bool) -> bool:
         """Say whether a retry is affordable, and count it when it is."""
         second = self._at(now)
         tries, retries = self._sums()
-        if retries >= _RETRIES_PER_TRY * tries + _RETRIES_PER_SECOND * _WINDOW:
+        share = _RETRIES_PER_TRY_IN_RUNS if bulk else _RETRIES_PER_TRY
+        if retries >= share * tries + _RETRIES_PER_SECOND * _WINDOW:
             return False
         second[2] += 1
         return True

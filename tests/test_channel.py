@@ -691,4 +691,4 @@ async def test_what_was_not_sent_affords_no_retry(bandwidth: Bandwidth) -> None:
         results = await end_many(channel, 1000)
         assert {type(result) for result in results} == {UnavailableError}
         budget = channel.limiter.budget
-        assert sum(budget.withdraw(now()) for _ in range(100)) == 50
+        assert sum(budget.withdraw(now(), bulk=False) for _ in range(100)) == 50

@@ -38,6 +38,8 @@ VALUES: dict[str, Any] = {
     "error_id": "9f3c",
     "request": "end conference conf-1",
     "dropped": True,
+    "calls_ended": ("c-1",),
+    "calls_left": ("c-2", "c-3"),
     "last_error": RateLimitError(
         "end conference conf-1: answered 429", status=429, retry_after=0.5, attempts=2
     ),

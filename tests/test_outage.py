@@ -203,7 +203,7 @@ async def test_thirty_seconds_of_outage(
     assert set(ran.kinds) <= {"ended", "already_ended"}
     assert ran.report.stopped is None
     assert len(upstream.sent) <= 1.2 * count + 20
-    assert back[0] - (start + 30.0) <= 30.0
+    assert back[0] - (start + 30.0) <= 5.0
 
 
 @virtual_time
@@ -354,7 +354,7 @@ async def test_a_run_after_an_outage_long_ago_has_its_own_patience(upstream: Ups
 
 @virtual_time
 async def test_half_of_all_requests_fail(upstream: Upstream, show: Callable[[str], None]) -> None:
-    """No breaker opens, everything is ended, and retries are no more than their share."""
+    """No breaker opens, everything is ended, and retries are no more than first tries."""
     random = Random(4)
     upstream.fault = lambda _, __: 503 if random.random() < 0.5 else 204
     ran = await end_all(upstream, 600, retry=RetryPolicy(attempts=30))
@@ -365,8 +365,8 @@ async def test_half_of_all_requests_fail(upstream: Upstream, show: Callable[[str
     worst = 0.0
     for start in range(int(ran.report.elapsed)):
         tries = sum(start <= at < start + 10 for at in firsts.values())
-        worst = max(worst, upstream.within(start, 10.0) - tries - 0.5 * tries)
-    show(f"{len(upstream.sent)} attempts in {ran.report.elapsed:.0f} s; retries above half: {worst:.0f}")
+        worst = max(worst, upstream.within(start, 10.0) - tries - tries)
+    show(f"{len(upstream.sent)} attempts in {ran.report.elapsed:.0f} s; retries above as many: {worst:.0f}")
     # one moment of withdrawing and another of sending: a few workers may be between the two
     assert worst <= 50 + 100
     assert not [event for event in ran.events if isinstance(event, Unavailable)]

@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import click
-from attrs import asdict
 
 from bandwidth_async.cli import exits, records
 from bandwidth_async.cli.options import selection
@@ -36,7 +35,7 @@ def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
 
 
 async def _list(active: bool, limit: int | None, form: str, chosen: dict[str, Any]) -> None:
-    writer = records.Writer(sys.stdout, records.CONFERENCES, as_json=form == "jsonl")
+    writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.CONFERENCES)
     count = 0
     async with VoiceClient.from_env() as client:
         async for conference in client.list_conferences(
@@ -91,5 +90,5 @@ def _record(conference: Conference) -> dict[str, Any]:
         **records.conference_record(conference),
         "conference_event_url": conference.conference_event_url,
         "conference_event_method": conference.conference_event_method,
-        "active_members": None if members is None else [asdict(member) for member in members],
+        "active_members": None if members is None else [records.member_record(member) for member in members],
     }

@@ -116,6 +116,7 @@ class _Run:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_PILOT_TIME):  # wait_for may swallow a cancellation here
                         await self._piloted.wait()
+                self._piloted.set()  # from now on no id is alone, so none has a second try
                 for _ in range(concurrency - 1):
                     workers.create_task(self._work())
         except BaseExceptionGroup as group:
@@ -169,8 +170,9 @@ class _Run:
             return await self._end(target, self._stop)
         except BandwidthError as error:
             self._watch_for_403(error)
-            error.ambiguous |= target.ambiguous  # also of what was raised before anything was sent
-            kind, elapsed = kind_of(error), asyncio.get_running_loop().time() - started
+            # What an earlier try may have ended is unknown also when nothing could be sent this time.
+            kind = OutcomeKind.UNKNOWN if target.ambiguous else kind_of(error)
+            elapsed = asyncio.get_running_loop().time() - started
             sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
             calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
             return Outcome(conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended)

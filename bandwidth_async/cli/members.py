@@ -1,0 +1,175 @@
+"""``members``, and ``mute``, ``unmute``, ``hold`` and ``unhold``: who is in a conference, and how."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import click
+from attrs import frozen
+
+from bandwidth_async.cli import exits, records
+from bandwidth_async.client import VoiceClient
+from bandwidth_async.errors import AuthenticationError, BandwidthError, NotFoundError, PermissionDeniedError
+from bandwidth_async.models import UpdateConferenceMember
+from bandwidth_async.wire import path_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bandwidth_async.models import ConferenceMember
+
+_AT_ONCE = 20  # members that a conference can have
+_WORST_FIRST = (
+    exits.Exit.CREDENTIALS,
+    exits.Exit.DEADLINE,
+    exits.Exit.RATE_LIMIT,
+    exits.Exit.GENERAL,
+    exits.Exit.USAGE,
+    exits.Exit.CONFLICT,
+    exits.Exit.NOT_FOUND,
+)
+
+table_or_jsonl = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="Columns for people, or JSON lines for programs.",
+)
+
+
+@click.command(epilog=exits.HELP)
+@click.argument("conference_id", metavar="ID")
+@click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
+@table_or_jsonl
+def members(conference_id: str, call_ids: tuple[str, ...], form: str) -> int:
+    """List the active members of a conference, or those named by their call ids."""
+    found = asyncio.run(_members(conference_id, call_ids))
+    if not found:
+        print("there are no active members", file=sys.stderr)
+    writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.MEMBERS)
+    for member in found:
+        writer.write(records.member_record(member) if form == "jsonl" else records.member_row(member))
+    return exits.Exit.OK
+
+
+async def _members(conference_id: str, call_ids: tuple[str, ...]) -> Sequence[ConferenceMember]:
+    async with VoiceClient.from_env() as client:
+        if not call_ids:
+            return await _active_members(client, conference_id)
+        return [await client.get_conference_member(conference_id, call_id) for call_id in call_ids]
+
+
+async def _active_members(client: VoiceClient, conference_id: str) -> Sequence[ConferenceMember]:
+    found = (await client.get_conference(conference_id)).active_members
+    if found is None:
+        raise click.ClickException("the answer of the server leaves out who is in the conference")
+    return found
+
+
+@frozen(kw_only=True)
+class _Change:
+    """What is set, and the word for it once it is; ``everyone`` takes the active members."""
+
+    update: UpdateConferenceMember
+    done: str
+    everyone: bool
+
+    def word(self, error: BandwidthError | None) -> str | None:
+        """Say what became of a member; one of all who has left meanwhile needs no setting any more."""
+        if error is None:
+            return self.done
+        return "gone" if self.everyone and isinstance(error, NotFoundError) else None
+
+
+def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember) -> click.Command:
+    @click.command(name, help=f"{sentence} A line for each tells what was done.", epilog=exits.HELP)
+    @click.argument("conference_id", metavar="ID")
+    @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
+    @click.option("--all", "everyone", is_flag=True, help="All active members; one who has left is no error.")
+    @table_or_jsonl
+    def command(conference_id: str, call_ids: tuple[str, ...], everyone: bool, form: str) -> int:
+        if everyone == bool(call_ids):
+            raise click.UsageError("whom? Give call ids, or --all instead")
+        path_segment(conference_id)
+        for call_id in call_ids:
+            path_segment(call_id, "call id")
+        writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.CHANGES)
+        change = _Change(update=update, done=done, everyone=everyone)
+        return asyncio.run(_set(conference_id, list(dict.fromkeys(call_ids)), change, writer))
+
+    return command
+
+
+mute = _setting(
+    "mute",
+    "Mute members: they hear the others and are not heard.",
+    "muted",
+    UpdateConferenceMember(mute=True),
+)
+unmute = _setting(
+    "unmute",
+    "Let members be heard again.",
+    "unmuted",
+    UpdateConferenceMember(mute=False),
+)
+hold = _setting(
+    "hold",
+    "Put members on hold: they neither hear nor are heard.",
+    "held",
+    UpdateConferenceMember(hold=True),
+)
+unhold = _setting(
+    "unhold",
+    "Take members off hold.",
+    "unheld",
+    UpdateConferenceMember(hold=False),
+)
+
+
+async def _set(conference_id: str, call_ids: list[str], change: _Change, writer: records.Writer) -> int:
+    failures: list[BandwidthError] = []
+    async with VoiceClient.from_env() as client:
+        if change.everyone:
+            call_ids = [member.call_id for member in await _active_members(client, conference_id)]
+        for start in range(0, len(call_ids), _AT_ONCE):
+            batch = call_ids[start : start + _AT_ONCE]
+            failures += await _set_batch(client, conference_id, batch, change, writer)
+    if not call_ids:
+        print("there are no active members", file=sys.stderr)
+    if not failures:
+        return exits.Exit.OK
+    were = f"{len(failures)} of {len(call_ids)} members were not {change.done}"
+    print(f"bandwidth-async: {were}", file=sys.stderr)
+    return min(map(exits.exit_for_error, failures), key=_WORST_FIRST.index)
+
+
+async def _set_batch(
+    client: VoiceClient, conference_id: str, call_ids: list[str], change: _Change, writer: records.Writer
+) -> list[BandwidthError]:
+    """Set members at once, write a line for each in their order, and return what failed."""
+
+    async def set_one(call_id: str) -> BandwidthError | None:
+        try:
+            await client.update_conference_member(conference_id, call_id, change.update)
+        except BandwidthError as error:
+            return error
+        return None
+
+    failures = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {call_id: group.create_task(set_one(call_id)) for call_id in call_ids}
+            for call_id, task in tasks.items():
+                error = await task
+                if isinstance(error, AuthenticationError | PermissionDeniedError):
+                    raise error  # all the others would meet it too
+                word = change.word(error)
+                failures += [error] if error and word is None else []
+                writer.write({"call_id": call_id, "done": word, "error": None if word else str(error)})
+    except ExceptionGroup as group_error:
+        raise group_error.exceptions[0] from None
+    return failures

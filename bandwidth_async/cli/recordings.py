@@ -1,0 +1,167 @@
+"""``recordings`` and ``download``: what was recorded of a conference, and its audio."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from bandwidth_async.cli import exits, records
+from bandwidth_async.cli.members import table_or_jsonl
+from bandwidth_async.client import VoiceClient
+from bandwidth_async.errors import BandwidthError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bandwidth_async.models import ConferenceRecording
+
+    Show = Callable[[int, int | None], None]
+
+_FORMAT = re.compile(r"[a-z0-9]{1,8}")
+_LINE_EVERY = 5.0  # seconds between plain lines
+
+
+@click.command(epilog=exits.HELP)
+@click.argument("conference_id", metavar="ID")
+@click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
+@table_or_jsonl
+def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str) -> int:
+    """List the recordings of a conference, or those named by their ids."""
+    found = asyncio.run(_recordings(conference_id, recording_ids))
+    if not found:
+        print("there are no recordings", file=sys.stderr)
+    writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.RECORDINGS)
+    for recording in found:
+        writer.write(records.recording_record(recording))
+    return exits.Exit.OK
+
+
+async def _recordings(conference_id: str, recording_ids: tuple[str, ...]) -> Sequence[ConferenceRecording]:
+    async with VoiceClient.from_env() as client:
+        if not recording_ids:
+            return await client.list_conference_recordings(conference_id)
+        return [await client.get_conference_recording(conference_id, id_) for id_ in recording_ids]
+
+
+@click.command(epilog=exits.HELP)
+@click.argument("conference_id", metavar="ID")
+@click.argument("recording_id", metavar="RECORDING_ID")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE|-",
+    help="Write it there; - is standard output. [default: the recording's id and format, as in r-1.wav]",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def download(conference_id: str, recording_id: str, output: Path | None, force: bool) -> int:
+    """Fetch the audio of a recording into a new file, and print the file's name.
+
+    The file is there whole or not at all: a lost connection starts it again, and whatever ends the command
+    early leaves nothing. Standard output cannot be taken back: only exit code 0 says that all of it is there.
+    """
+    if str(output) == "-":
+        if force:
+            raise click.UsageError("--force goes with a file")
+        if sys.stdout.isatty():
+            raise click.UsageError("audio is not for a terminal: name a file with --output")
+    try:
+        asyncio.run(_download(conference_id, recording_id, output, force))
+    except asyncio.CancelledError:
+        print("bandwidth-async: interrupted", file=sys.stderr)
+        return 128 + signal.SIGTERM
+    return exits.Exit.OK
+
+
+async def _download(conference_id: str, recording_id: str, output: Path | None, force: bool) -> None:
+    # Left alone, SIGTERM would end Python at once and leave the draft. Ctrl-C cancels already.
+    task = cast("asyncio.Task[None]", asyncio.current_task())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with VoiceClient.from_env() as client:
+        if str(output) == "-":
+            await _pass_on(client, conference_id, recording_id)
+            return
+        if output is None:
+            known = await client.get_conference_recording(conference_id, recording_id)
+            output = Path(_file_name(recording_id, known.file_format))
+        await _save(client, conference_id, recording_id, output, force)
+    print(output)
+
+
+async def _pass_on(client: VoiceClient, conference_id: str, recording_id: str) -> None:
+    async with client.download_conference_recording(conference_id, recording_id) as media:
+        async for chunk in media:
+            sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+async def _save(client: VoiceClient, conference_id: str, recording_id: str, path: Path, force: bool) -> None:
+    _check_free(path, force)
+    try:
+        with _bar(path.name) if sys.stderr.isatty() else _lines(path.name) as show:
+            await client.download_conference_recording(
+                conference_id, recording_id, to=path, overwrite=force, on_progress=show
+            )
+    except BandwidthError:
+        raise
+    except OSError as error:
+        raise click.ClickException(f"cannot write to {path}: {error.strerror}") from error
+
+
+def _check_free(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it")
+
+
+def _file_name(recording_id: str, file_format: str | None) -> str:
+    """Return id and format; of the server's words, only one of letters and digits may name a file."""
+    suffix = (file_format or "").lower()
+    return f"{recording_id}.{suffix}" if _FORMAT.fullmatch(suffix) else recording_id
+
+
+@contextmanager
+def _bar(name: str) -> Iterator[Show]:
+    """Show bytes, speed and time left on the terminal of standard error."""
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+    )
+    task = bar.add_task(name, total=None)
+    with bar:
+        yield lambda received, whole: bar.update(task, completed=received, total=whole)
+
+
+@contextmanager
+def _lines(name: str) -> Iterator[Show]:
+    """Print a line on standard error now and then."""
+    told_at = time.monotonic()
+
+    def show(received: int, whole: int | None) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if now - told_at >= _LINE_EVERY:
+            told_at = now
+            share = f" of {whole:,} ({received / whole:.0%})" if whole else ""
+            print(f"{name}: {received:,}{share} bytes", file=sys.stderr, flush=True)
+
+    yield show
