@@ -136,7 +136,7 @@ _HOMES = {
         "ConfigurationError",
         "ConflictError",
         "DeadlineExceededError",
-    "HangUpError",
+        "HangUpError",
         "JournalError",
         "MissingCredentialsError",
         "NotConfirmedError",

@@ -78,7 +78,8 @@ class Ender:
         """
         now = asyncio.get_running_loop().time
         started = now()
-        calls = await self._calls_of(target, options, way, stop) if way.hang_up else ()
+        if way.hang_up:
+            target = await self._with_calls(target, options, way, stop)
         async with self._channel.trial(_rest(options, started), stop) as trial:
             trial.ambiguous = target.ambiguous
             kind = await self._end(target, trial, options)
@@ -86,6 +87,7 @@ class Ender:
                 trial.ambiguous = True  # accepted, whatever the reading meets
                 await self._confirm(target.conference_id, trial, options)
         attempts = trial.attempts
+        calls = target.calls if way.hang_up else ()
         if calls:
             attempts = await self._hang_up(calls, _rest(options, started), stop, attempts)
         return Outcome(target.conference_id, kind, attempts, None, now() - started, calls)
@@ -110,21 +112,19 @@ class Ender:
             ended = False
         return OutcomeKind.ENDED if ended else OutcomeKind.ALREADY_ENDED
 
-    async def _calls_of(
-        self, target: Target, options: CallOptions, way: Way, stop: Stop | None
-    ) -> tuple[str, ...]:
-        """Return the calls to hang up, and have them noted before the conference forgets them."""
+    async def _with_calls(self, target: Target, options: CallOptions, way: Way, stop: Stop | None) -> Target:
+        """Return the target with the calls to hang up, noted before the conference forgets them."""
         request = wire.get_conference(self._account_id, target.conference_id)
         try:
             async with self._channel.trial(options, stop) as trial:
                 found = await self._channel.send(request, trial, options, conference_in)
         except NotFoundError:
-            return target.calls
+            return evolve(target, existed=target.existed or bool(target.calls))
         members = (member.call_id for member in found.active_members or ())
         calls = tuple(dict.fromkeys((*target.calls, *members)))
         if calls != target.calls:
             await way.note_calls(target, calls)
-        return calls
+        return evolve(target, existed=True, calls=calls)
 
     async def _hang_up(
         self, calls: tuple[str, ...], options: CallOptions, stop: Stop | None, attempts: int

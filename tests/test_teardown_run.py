@@ -326,6 +326,15 @@ async def test_a_first_id_that_fails_alone_is_tried_once_more(ambiguous: bool, k
 
 
 @virtual_time
+async def test_only_the_first_id_has_a_second_try() -> None:
+    """Not one that fails beside a first id which takes its time, nor that one once it is not alone."""
+    error = ServerError("answered 503", status=503, attempts=5)
+    ender = Ender({"a": Behaviour(3.0, error), "b": Behaviour(0.1, error)})
+    await carry_out(list("abc"), ender, Heard(), concurrency=3)
+    assert ender.ids == ["a", "b", "c"]
+
+
+@virtual_time
 async def test_a_first_id_that_recovers() -> None:
     """Its outcome is that of the second try, with the attempts of both."""
     errors = [ServerError("answered 503", status=503, attempts=5)]

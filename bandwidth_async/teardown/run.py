@@ -130,23 +130,10 @@ class _Run:
         try:
             async for item in self._ids:
                 target = Target.of(item)
-                outcome = await self._outcome(target)
-                if not self._piloted.is_set():
-                    outcome = await self._second_try(target, outcome)
-                await self._settle(target, outcome)
+                await self._settle(target, await self._outcome(target))
                 self._piloted.set()
         finally:
             self._piloted.set()
-
-    async def _second_try(self, target: Target, first: Outcome) -> Outcome:
-        if self._stop.requested or first.kind not in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}:
-            return first
-        self._piloted.set()
-        ambiguous = target.ambiguous or first.kind is OutcomeKind.UNKNOWN
-        second = await self._outcome(evolve(target, ambiguous=ambiguous))
-        if second.kind is OutcomeKind.NOT_ATTEMPTED:
-            return first
-        return evolve(second, attempts=first.attempts + second.attempts)
 
     async def _drain(self) -> None:
         for item in self._ids.rest:
@@ -161,13 +148,9 @@ class _Run:
             await asyncio.sleep(0)
 
     async def _outcome(self, target: Target) -> Outcome:
-        conference_id = target.conference_id
-        while conference_id in self._busy:
-            await self._busy[conference_id].wait()
-        self._busy[conference_id] = asyncio.Event()
         started = asyncio.get_running_loop().time()
         try:
-            return await self._end(target, self._stop)
+            return await self._tried(target)
         except BandwidthError as error:
             self._watch_for_403(error)
             # What an earlier try may have ended is unknown also when nothing could be sent this time.
@@ -175,7 +158,36 @@ class _Run:
             elapsed = asyncio.get_running_loop().time() - started
             sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
             calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
-            return Outcome(conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended)
+            return Outcome(
+                target.conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended
+            )
+
+    async def _tried(self, target: Target) -> Outcome:
+        try:
+            return await self._end_alone(target)
+        except BandwidthError as error:
+            down = kind_of(error) in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}
+            if self._piloted.is_set() or self._stop.requested or not down or isinstance(error, HangUpError):
+                raise
+            first = error
+        self._piloted.set()
+        try:
+            second = await self._end_alone(evolve(target, ambiguous=target.ambiguous or first.ambiguous))
+        except BandwidthError as error:
+            if not error.attempts:
+                raise first from None
+            error.attempts += first.attempts
+            raise
+        return evolve(second, attempts=first.attempts + second.attempts)
+
+    async def _end_alone(self, target: Target) -> Outcome:
+        """End one, while no other worker has the same id in flight."""
+        conference_id = target.conference_id
+        while conference_id in self._busy:
+            await self._busy[conference_id].wait()
+        self._busy[conference_id] = asyncio.Event()
+        try:
+            return await self._end(target, self._stop)
         finally:
             self._busy.pop(conference_id).set()
 

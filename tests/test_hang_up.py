@@ -1,0 +1,168 @@
+"""Hanging up: the members are read, the conference ended, and each of their calls too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bandwidth_async import (
+    ClientCredentials,
+    DeadlineExceededError,
+    HangUpError,
+    Journal,
+    NotFoundError,
+    Outcome,
+    OutcomeKind,
+    RetryPolicy,
+    Stop,
+    VoiceClient,
+)
+from bandwidth_async.journal import read_outcomes
+from bandwidth_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def client_of(sandbox: Sandbox, **settings: Any) -> VoiceClient:
+    return VoiceClient(
+        account_id=sandbox.account_id,
+        credentials=ClientCredentials(sandbox.client_id, sandbox.client_secret),
+        voice_url=sandbox.url,
+        api_url=sandbox.url,
+        **{"retry": RetryPolicy(backoff_base=0.01), **settings},
+    )
+
+
+def active(sandbox: Sandbox) -> set[str]:
+    """Return the calls that the sandbox calls active."""
+    return set(sandbox.active_calls())
+
+
+def requests(sandbox: Sandbox, kind: str) -> int:
+    return sum(sandbox.truth()["requests"].get(kind, {}).values())
+
+
+async def members_of(client: VoiceClient, conference_id: str) -> set[str]:
+    conference = await client.get_conference(conference_id)
+    return {member.call_id for member in conference.active_members or ()}
+
+
+async def test_the_calls_of_a_conference_are_ended_with_it() -> None:
+    """The outcome names them, and nothing is left alive."""
+    async with Sandbox(conferences=2, members="3") as sandbox, client_of(sandbox) as client:
+        first, second = sandbox.conference_ids
+        calls = await members_of(client, first)
+        outcome = await client.end_conference(first, hang_up=True)
+        assert (outcome.kind, set(outcome.calls_ended), outcome.attempts) == (OutcomeKind.ENDED, calls, 4)
+        assert active(sandbox) == await members_of(client, second)
+        assert (await client.end_conference(second)).calls_ended == ()
+        assert len(active(sandbox)) == 3
+
+
+async def test_a_call_that_has_ended_before_counts_as_ended() -> None:
+    """404 and 409 say of a call that it is over."""
+    async with Sandbox(conferences=1, members="2") as sandbox, client_of(sandbox) as client:
+        (conference_id,) = sandbox.conference_ids
+        sandbox.plan("409", kind="hang-up")
+        sandbox.plan("404", kind="hang-up")
+        outcome = await client.end_conference(conference_id, hang_up=True)
+        assert (outcome.kind, len(outcome.calls_ended)) == (OutcomeKind.ENDED, 2)
+
+
+async def test_a_conference_that_is_not_there_has_no_calls() -> None:
+    """What a 404 means stays what it was."""
+    async with Sandbox(conferences=0) as sandbox, client_of(sandbox) as client:
+        with pytest.raises(NotFoundError):
+            await client.end_conference("conf-none", hang_up=True)
+        assert requests(sandbox, "hang-up") == 0
+
+
+async def test_calls_that_go_on_are_named() -> None:
+    """The conference has ended, the error says which calls have not."""
+    async with (
+        Sandbox(conferences=1, members="2") as sandbox,
+        client_of(sandbox, retry=RetryPolicy(attempts=1)) as client,
+    ):
+        (conference_id,) = sandbox.conference_ids
+        calls = await members_of(client, conference_id)
+        sandbox.plan("503", kind="hang-up")
+        with pytest.raises(HangUpError) as caught:
+            await client.end_conference(conference_id, hang_up=True)
+        error = caught.value
+        assert {*error.calls_ended, *error.calls_left} == calls
+        assert (len(error.calls_left), error.attempts, error.ambiguous) == (1, 4, False)
+        assert error.calls_left[0] in str(error)
+        assert active(sandbox) == set(error.calls_left)
+
+
+async def test_in_a_run_it_failed_and_says_which_calls_ended() -> None:
+    """Not settled, so that a resume goes on with the calls; also the run's first id is not ended twice."""
+    async with (
+        Sandbox(conferences=1, members="2") as sandbox,
+        client_of(sandbox, retry=RetryPolicy(attempts=1)) as client,
+    ):
+        sandbox.plan("503", kind="hang-up")
+        outcomes: list[Outcome] = []
+        report = await client.end_conferences(
+            sandbox.conference_ids, hang_up=True, on_outcome=outcomes.append
+        )
+        assert report.counts == {OutcomeKind.FAILED: 1}
+        assert (len(outcomes[0].calls_ended), requests(sandbox, "end")) == (1, 1)
+
+
+async def test_a_deadline_holds_over_all_of_it() -> None:
+    """Members, end and calls share the one deadline of the call."""
+    async with Sandbox(conferences=1, members="4", latency="60ms") as sandbox, client_of(sandbox) as client:
+        await client.get_conference(sandbox.conference_ids[0])  # the token is there
+        with pytest.raises(HangUpError) as caught:
+            await client.end_conference(sandbox.conference_ids[0], hang_up=True, deadline=0.16)
+        assert isinstance(caught.value.__cause__, DeadlineExceededError)
+        assert caught.value.calls_left
+
+
+async def test_a_journal_remembers_the_calls(tmp_path: Path) -> None:
+    """An ended conference names its members no more; a resume hangs up what it meant to."""
+    path, stop = tmp_path / "run.journal", Stop()
+    async with (
+        Sandbox(conferences=3, members="2") as sandbox,
+        client_of(sandbox, retry=RetryPolicy(attempts=1)) as client,
+    ):
+        sandbox.plan("503", times=2, kind="hang-up")
+        async with Journal.create(path, account_id=client.account_id, created=0.0) as journal:
+            await journal.record(sandbox.conference_ids)
+            report = await client.end_conferences(
+                journal, hang_up=True, on_outcome=lambda _: stop.request(), stop=stop, concurrency=1
+            )
+        assert report.counts == {OutcomeKind.FAILED: 1, OutcomeKind.NOT_ATTEMPTED: 2}
+        assert len(active(sandbox)) == 6
+        async with Journal.open(path) as journal:
+            outcomes: list[Outcome] = []
+            await client.end_conferences(journal, hang_up=True, on_outcome=outcomes.append)
+            kinds = [outcome.kind.value for outcome in outcomes]
+            assert sorted(kinds) == ["already_ended", "ended", "ended"]
+            assert [len(outcome.calls_ended) for outcome in outcomes] == [2, 2, 2]
+            assert journal.report().unsettled == 0
+        assert [len(outcome.calls_ended) for outcome in read_outcomes(path)] == [2, 2, 2]
+        assert active(sandbox) == set()
+
+
+async def test_no_call_is_left_alive(full: bool, show: Callable[[str], None]) -> None:
+    """Hundreds of conferences of up to twenty members, under faults."""
+    count = 500 if full else 40
+    async with Sandbox(
+        conferences=count, members="0-20", faults="503=1%,reset=1%", latency="1-10ms", seed=5
+    ) as sandbox:
+        async with client_of(sandbox, retry=RetryPolicy()) as client:
+            outcomes: list[Outcome] = []
+            report = await client.end_conferences(
+                sandbox.conference_ids, hang_up=True, on_outcome=outcomes.append
+            )
+        hung_up = sum(len(outcome.calls_ended) for outcome in outcomes)
+        left = len(active(sandbox))
+        show(f"{dict(report.counts)}, {hung_up} calls hung up, {left} left, {report.elapsed:.0f} s")
+        assert active(sandbox) == set()
+        assert report.ok
+        assert hung_up > 5 * count
