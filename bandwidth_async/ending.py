@@ -78,15 +78,16 @@ class Ender:
         """
         now = asyncio.get_running_loop().time
         started = now()
+        attempts = 0
         if way.hang_up:
-            target = await self._with_calls(target, options, way, stop)
+            target, attempts = await self._with_calls(target, options, way, stop)
         async with self._channel.trial(_rest(options, started), stop) as trial:
             trial.ambiguous = target.ambiguous
             kind = await self._end(target, trial, options)
             if way.verify and kind is OutcomeKind.ENDED:
                 trial.ambiguous = True  # accepted, whatever the reading meets
                 await self._confirm(target.conference_id, trial, options)
-        attempts = trial.attempts
+        attempts += trial.attempts
         calls = target.calls if way.hang_up else ()
         if calls:
             attempts = await self._hang_up(calls, _rest(options, started), stop, attempts)
@@ -112,19 +113,21 @@ class Ender:
             ended = False
         return OutcomeKind.ENDED if ended else OutcomeKind.ALREADY_ENDED
 
-    async def _with_calls(self, target: Target, options: CallOptions, way: Way, stop: Stop | None) -> Target:
-        """Return the target with the calls to hang up, noted before the conference forgets them."""
+    async def _with_calls(
+        self, target: Target, options: CallOptions, way: Way, stop: Stop | None
+    ) -> tuple[Target, int]:
+        """Return the target with its calls, which the conference soon forgets, and the requests sent."""
         request = wire.get_conference(self._account_id, target.conference_id)
         try:
             async with self._channel.trial(options, stop) as trial:
                 found = await self._channel.send(request, trial, options, conference_in)
-        except NotFoundError:
-            return evolve(target, existed=target.existed or bool(target.calls))
+        except NotFoundError as error:
+            return evolve(target, existed=target.existed or bool(target.calls)), error.attempts
         members = (member.call_id for member in found.active_members or ())
         calls = tuple(dict.fromkeys((*target.calls, *members)))
         if calls != target.calls:
             await way.note_calls(target, calls)
-        return evolve(target, existed=True, calls=calls)
+        return evolve(target, existed=True, calls=calls), trial.attempts
 
     async def _hang_up(
         self, calls: tuple[str, ...], options: CallOptions, stop: Stop | None, attempts: int

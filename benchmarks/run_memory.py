@@ -11,19 +11,19 @@ import resource
 import sys
 import time
 
-from bandwidth_async.teardown import Outcome, OutcomeKind, Stop, run
+from bandwidth_async.teardown import Outcome, OutcomeKind, Stop, Target, run
 
 IDS = 1_000_000
 ALLOWED = 10.0  # MB
 
 
-async def ended(item: object, _: Stop) -> Outcome:
+async def ended(target: Target, _: Stop) -> Outcome:
     """Stand in for the sender."""
     await asyncio.sleep(0)
-    return Outcome(str(item), OutcomeKind.ENDED, 1)
+    return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
 
 
-async def forget(_: Outcome) -> None:
+async def forget(_: Target, __: Outcome) -> None:
     """Keep no outcome."""
 
 

@@ -56,7 +56,7 @@ async def test_the_calls_of_a_conference_are_ended_with_it() -> None:
         first, second = sandbox.conference_ids
         calls = await members_of(client, first)
         outcome = await client.end_conference(first, hang_up=True)
-        assert (outcome.kind, set(outcome.calls_ended), outcome.attempts) == (OutcomeKind.ENDED, calls, 4)
+        assert (outcome.kind, set(outcome.calls_ended), outcome.attempts) == (OutcomeKind.ENDED, calls, 5)
         assert active(sandbox) == await members_of(client, second)
         assert (await client.end_conference(second)).calls_ended == ()
         assert len(active(sandbox)) == 3
