@@ -1,0 +1,293 @@
+"""The pytest plugin as its users meet it: in a pytest of its own, with every warning an error."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bandwidth_async import ConfigurationError, RetryPolicy
+from bandwidth_async.pytest_plugin import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bandwidth_async.pytest_plugin import BandwidthSandbox
+
+    Run = Callable[..., pytest.RunResult]
+
+pytest_plugins = "pytester"
+
+ROOT = Path(__file__).parents[1]
+PLUGIN = "bandwidth_async.pytest_plugin"
+
+ASYNC_TEST = """
+    import pytest
+    pytestmark = pytest.mark.{marker}
+
+    @pytest.mark.bandwidth_sandbox(conferences=1)
+    async def test_it(bandwidth_sandbox):
+        sandbox = bandwidth_sandbox.sandbox
+        (only,) = sandbox.conference_ids
+        sandbox.plan("503", times=2)
+        async with bandwidth_sandbox.client() as client:
+            assert (await client.end_conference(only)).attempts == 3
+        await sandbox.events_told()
+        assert sandbox.truth()["requests"]["end"] == {{"503": 2, "204": 1}}
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run pytest with this plugin and those that are named, and no other."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+
+    def run(source: str, *plugins: str, **settings: str) -> pytest.RunResult:
+        pytester.makepyfile(source)
+        named = [word for plugin in (PLUGIN, *plugins) for word in ("-p", plugin)]
+        set_ = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+        return pytester.runpytest_subprocess(
+            "-W", "error", "--strict-markers", "-p", "no:cacheprovider", *named, *set_
+        )
+
+    return run
+
+
+def test_pytest_finds_it_by_itself() -> None:
+    """Who installs the package has the fixture."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"bandwidth_async": PLUGIN}
+
+
+def test_the_example_runs_without_other_plugins(run: Run) -> None:
+    """Planned faults, settings by marker, a program beside it: as it stands in the examples."""
+    run((ROOT / "examples" / "test_with_sandbox.py").read_text()).assert_outcomes(passed=3)
+
+
+def test_under_pytest_asyncio(run: Run) -> None:
+    """The client is in the loop of the test, the sandbox in its own."""
+    scope = "asyncio_default_fixture_loop_scope"
+    result = run(ASYNC_TEST.format(marker="asyncio"), "pytest_asyncio.plugin", **{scope: "function"})
+    result.assert_outcomes(passed=1)
+
+
+def test_under_anyio(run: Run) -> None:
+    """As under pytest-asyncio."""
+    pytest.importorskip("anyio")
+    source = ASYNC_TEST.format(marker="anyio")
+    source += """
+    @pytest.fixture
+    def anyio_backend():
+        return "asyncio"
+    """
+    run(source, "anyio.pytest_plugin").assert_outcomes(passed=1)
+
+
+def test_pytest_without_the_fixture_does_not_pay_for_it(run: Run) -> None:
+    """Loading the plugin loads neither aiohttp nor the sandbox."""
+    result = run("""
+        import sys
+
+        def test_it():
+            assert "bandwidth_async.pytest_plugin" in sys.modules
+            assert not {"aiohttp", "bandwidth_async.client", "bandwidth_async.sandbox"} & set(sys.modules)
+    """)
+    result.assert_outcomes(passed=1)
+
+
+def test_the_nearest_marker_counts(run: Run) -> None:
+    """Module, class and test add up; what two of them set, the test's wins. Each test has a new sandbox."""
+    result = run("""
+        import pytest
+        pytestmark = pytest.mark.bandwidth_sandbox(members=3, seed=5)
+
+        @pytest.mark.bandwidth_sandbox(conferences=2)
+        class TestIt:
+            def test_class(self, bandwidth_sandbox):
+                sandbox = bandwidth_sandbox.sandbox
+                assert (len(sandbox.conference_ids), sandbox.members, sandbox.seed) == (2, (3, 3), 5)
+                assert bandwidth_sandbox.environ["BW_VOICE_URL"] == sandbox.url
+                sandbox.add_conference()
+
+            @pytest.mark.bandwidth_sandbox(conferences="1", seed=6)
+            def test_test(self, bandwidth_sandbox):
+                sandbox = bandwidth_sandbox.sandbox
+                assert (len(sandbox.conference_ids), sandbox.members, sandbox.seed) == (1, (3, 3), 6)
+
+        four = pytest.param(4, marks=pytest.mark.bandwidth_sandbox(conferences=4))
+
+        @pytest.mark.parametrize("number", [four])
+        def test_parameter(bandwidth_sandbox, number):
+            assert len(bandwidth_sandbox.sandbox.conference_ids) == number
+    """)
+    result.assert_outcomes(passed=3)
+
+
+def test_a_wrong_setting_is_a_sentence(run: Run) -> None:
+    """The test does not run; no traceback of ours, and nothing left behind."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        sentences = {
+            "conference=5": "a sandbox has no setting 'conference'; it has conferences, quota, hint, *",
+            "faults='503=200%'": "the faults add up to 200 % of all requests; 100 % is the most",
+            "conferences='many'": "*many*",
+            "latency=object()": "*object*",
+            "event_url='https://example.com/'": "'https://example.com/' is not on this machine: *",
+            f"port={port}": f"cannot serve on 127.0.0.1 port {port} *",
+        }
+        tests = [
+            f"@pytest.mark.bandwidth_sandbox({setting})\ndef test_{number}(bandwidth_sandbox): pass"
+            for number, setting in enumerate(sentences)
+        ]
+        last = "def test_threads(): assert threading.active_count() == 1"
+        result = run("\n".join(["import pytest, threading", *tests, last]))
+    result.assert_outcomes(errors=6, passed=1)
+    for sentence in sentences.values():
+        result.stdout.fnmatch_lines([f"@pytest.mark.bandwidth_sandbox: {sentence}"])
+    assert "Traceback" not in result.stdout.str()
+    assert "pytest_plugin.py" not in result.stdout.str()
+
+
+def test_a_setting_without_a_name_is_a_sentence(run: Run) -> None:
+    """It would not be clear what is meant."""
+    result = run("""
+        import pytest
+
+        @pytest.mark.bandwidth_sandbox(5)
+        def test_it(bandwidth_sandbox):
+            pass
+    """)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["@pytest.mark.bandwidth_sandbox takes settings by name: conferences=5"])
+
+
+def test_the_marker_is_explained(run: Run) -> None:
+    """``pytest --markers`` and ``--fixtures`` tell of it, and a run with --strict-markers knows it."""
+    result = run("", addopts="--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.bandwidth_sandbox(?*settings): settings of the sandbox*"])
+    result = run("", addopts="--fixtures")
+    result.stdout.fnmatch_lines(["bandwidth_sandbox*", "*A running stand-in for Bandwidth's Voice API*"])
+
+
+def test_nothing_is_left_behind(run: Run) -> None:
+    """No thread, no socket and no loop, also after a test that failed with a request under way."""
+    result = run("""
+        import asyncio, contextlib, gc, socket, threading
+        import pytest
+        urls = []
+
+        @pytest.mark.bandwidth_sandbox(conferences=1)
+        def test_fails(bandwidth_sandbox):
+            sandbox = bandwidth_sandbox.sandbox
+            urls.append(sandbox.port)
+            sandbox.plan("hang")
+
+            async def give_up():
+                async with bandwidth_sandbox.client() as client, asyncio.timeout(0.2):
+                    await client.get_conference(sandbox.conference_ids[0])
+
+            asyncio.run(give_up())
+
+        def test_after():
+            gc.collect()
+            assert threading.active_count() == 1
+            with contextlib.closing(socket.socket()) as again:
+                assert again.connect_ex(("127.0.0.1", urls[0])) != 0
+    """)
+    result.assert_outcomes(failed=1, passed=1)
+    assert "ResourceWarning" not in result.stdout.str()
+
+
+@pytest.fixture
+def unheard() -> str:
+    """Return a URL on this machine that nobody serves."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{bound.getsockname()[1]}/"
+
+
+def test_its_switches_are_turned_in_its_own_thread(unheard: str) -> None:
+    """A new conference tells its event there, which in this thread, without a loop, would fail."""
+    with serving(event_url=unheard, event_disorder="100%") as bandwidth:
+        sandbox = bandwidth.sandbox
+        added = sandbox.add_conference(members=0)
+        asyncio.run(sandbox.events_told())
+        truth = sandbox.truth()
+    assert list(truth["conferences"]) == [added]
+    assert truth["events"]["conferenceCreated"] == {"connection-error": 1}
+
+
+def test_what_is_wrong_there_is_raised_here() -> None:
+    """A plan that cannot be is the error that it is on a sandbox in the same thread."""
+    with serving() as bandwidth:
+        with pytest.raises(ConfigurationError, match="'nonsense' is not a fault"):
+            bandwidth.sandbox.plan("nonsense")
+        with pytest.raises(KeyError, match="conf-none"):
+            bandwidth.sandbox.call_ids("conf-none")
+
+
+def test_its_insides_are_out_of_reach() -> None:
+    """Parts that belong to the other thread cannot be had, nor anything set that would have no effect."""
+    with serving() as bandwidth:
+        with pytest.raises(AttributeError, match="_works of a sandbox in another thread is out of reach"):
+            _ = bandwidth.sandbox._works
+        with pytest.raises(AttributeError):
+            bandwidth.sandbox.port = 1
+        assert bandwidth.sandbox.url in repr(bandwidth.sandbox)
+        assert bandwidth.sandbox.client_secret not in repr(bandwidth)
+
+
+def test_it_can_be_down_for_a_while() -> None:
+    """Stopped and started again at the same address, with its conferences as they were."""
+    with serving(conferences=1) as bandwidth:
+        asyncio.run(_through_an_outage(bandwidth))
+
+
+async def _through_an_outage(bandwidth: BandwidthSandbox) -> None:
+    sandbox = bandwidth.sandbox
+    (only,) = sandbox.conference_ids
+    async with bandwidth.client(retry=RetryPolicy(attempts=1)) as client:
+        await sandbox.stop()
+        with pytest.raises(Exception, match="no connection"):
+            await client.get_conference(only)
+        await sandbox.start()
+    async with bandwidth.client() as client:
+        assert (await client.get_conference(only)).active
+
+
+def test_its_thread_ends_with_it() -> None:
+    """Also where it could not begin, as its port is taken."""
+    before = threading.active_count()
+    with serving() as bandwidth:
+        assert threading.active_count() == before + 1
+        with (
+            pytest.raises(ConfigurationError, match="cannot serve"),
+            serving(port=bandwidth.sandbox.port),
+        ):
+            pass  # pragma: no cover
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
+def test_a_client_takes_its_own_settings() -> None:
+    """They win over those that lead here, so that a test can have them wrong."""
+    with serving() as bandwidth:
+        assert bandwidth.client().account_id == bandwidth.environ["BW_ACCOUNT_ID"]
+        assert bandwidth.client(account_id="1").account_id == "1"
+
+
+def test_many_threads_can_ask_at_once() -> None:
+    """Each call is done between two requests, so that none is lost."""
+    with serving() as bandwidth:
+        threads = [threading.Thread(target=bandwidth.sandbox.add_conference) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(bandwidth.sandbox.conference_ids)) == 20
