@@ -1,0 +1,112 @@
+"""The server of the hot path's benchmarks: an nginx that answers 204 at once, on a core of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_START_TIME = 5.0  # seconds for nginx to listen
+
+# Without a master there is one process to pin. It reads the body of a request, to throw it away.
+_CONFIG = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{ return 204; }}
+        location = /status {{ stub_status; }}
+    }}
+}}
+"""
+
+
+def why_not() -> str | None:
+    """Return why there can be no server on this machine; None when there can."""
+    if shutil.which("nginx") is None:
+        return "nginx is not in the path; install it: apt-get install nginx-light, or brew install nginx"
+    return None
+
+
+def cores() -> tuple[int | None, int | None]:
+    """Return a core for the server and one for the clients; None where processes cannot be pinned."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None, None
+    server, *others = sorted(os.sched_getaffinity(0))
+    return (server, others[0]) if others else (None, None)
+
+
+def pin(process: int, core: int | None) -> None:
+    """Keep a process (0 is this one) on one core."""
+    if core is not None:
+        os.sched_setaffinity(process, {core})
+
+
+@contextmanager
+def serving(core: int | None) -> Iterator[str]:
+    """Run an nginx on ``core`` and give its URL; it is gone afterwards, whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="hot-path-") as folder:
+        port = _free_port()
+        config = Path(folder, "nginx.conf")
+        config.write_text(_CONFIG.format(folder=folder, port=port))
+        command = ["nginx", "-p", folder, "-c", str(config), "-e", f"{folder}/error.log"]
+        nginx = subprocess.Popen(command)  # noqa: S603  # all our own words
+        try:
+            pin(nginx.pid, core)
+            _await_listener(port)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            nginx.terminate()
+            nginx.wait()
+
+
+def served(base: str) -> int:
+    """Return how many requests the server has had, this one included."""
+    with urlopen(f"{base}/status") as answer:  # noqa: S310  # http to this machine
+        text = answer.read().decode()
+    numbers = re.search(r"^ \d+ \d+ (\d+) $", text, re.MULTILINE)
+    if numbers is None:
+        raise ValueError(f"nginx's status is not as expected: {text!r}")
+    return int(numbers[1])
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _await_listener(port: int) -> None:
+    give_up = time.monotonic() + _START_TIME
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)
+        else:
+            return

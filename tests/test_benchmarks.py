@@ -1,0 +1,163 @@
+"""The benchmarks of the hot path run, and judge by the rules that they print. No time is measured here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from attrs import evolve
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from growth import Row  # noqa: E402  # the path comes first
+from hot_path import Figure, Spread, goals, ratios, table  # noqa: E402
+from hot_path_drawing import draw  # noqa: E402
+from hot_path_server import served, serving, why_not  # noqa: E402
+from startup import help_share, imports_aiohttp  # noqa: E402
+
+needs_nginx = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+
+def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark as its user does."""
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def figure(client: str, cpu: float, *, turn: int = 0, rate: float = 1000.0) -> Figure:
+    """Make a figure at concurrency 100."""
+    return Figure(client=client, concurrency=100, turn=turn, count=10, cpu=cpu, rate=rate, peak=30.0)
+
+
+@needs_nginx
+def test_clients_end_everything(tmp_path: Path) -> None:
+    """Each client that needs no extra sends one request for each end, and its figures are saved."""
+    clients = ["naive", "naive + tenacity", "raw protocol", "ours", "ours, journal"]
+    saved = tmp_path / "figures.json"
+    done = run("hot_path.py", "--short", "--repeat", "1", "--json", str(saved), "--only", *clients)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(saved.read_text())["figures"]
+    assert {(one["client"], one["concurrency"]) for one in figures} == {
+        (client, concurrency) for client in clients for concurrency in (10, 100, 1000)
+    }
+    assert all(one["count"] == 300 and one["cpu"] > 0 and one["rate"] > 0 for one in figures)
+
+
+@needs_nginx
+def test_server_counts_and_leaves_nothing() -> None:
+    """The server counts its requests, and its port is free again afterwards."""
+    with serving(None) as base:
+        assert served(base) + 1 == served(base)
+    with pytest.raises(OSError, match="refused"):
+        served(base)
+
+
+def test_without_nginx_a_sentence_says_how_to_get_it(tmp_path: Path) -> None:
+    """No traceback, and no run."""
+    done = run("hot_path.py", "--short", PATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "nginx is not in the path; install it: apt-get install nginx-light, or brew install nginx\n"
+    )
+
+
+def test_ratios_are_formed_within_a_turn() -> None:
+    """A machine that is twice as slow in the second turn changes no ratio."""
+    figures = [
+        figure("naive", 0.25),
+        figure("ours", 0.125),
+        figure("naive", 0.5, turn=1),
+        figure("ours", 0.5, turn=1),
+    ]
+    assert ratios(figures, lambda one: one.cpu, "naive")[100, "ours"] == Spread(0.75, 0.5, 1.0)
+    assert "ours                    0.75 (0.50-1.00)" in table(figures)
+
+
+def test_where_a_peer_did_not_run_nothing_is_compared_with_it() -> None:
+    """The slow ones do not run with 1,000 at once."""
+    figures = [figure("naive", 0.1), figure("ours", 0.1), evolve(figure("ours", 0.1), concurrency=1000)]
+    assert list(ratios(figures, lambda one: one.cpu, "naive")) == [(100, "naive"), (100, "ours")]
+
+
+@pytest.mark.parametrize(("cpu", "rate", "met"), [(0.1, 850.0, [True, True]), (0.101, 849.0, [False, False])])
+def test_goals_are_judged_at_their_edge(cpu: float, rate: float, met: list[bool]) -> None:
+    """As much processor time as the bare loop is enough, and 0.85 of the rate with a journal."""
+    figures = [figure("naive", 0.1), figure("ours", cpu), figure("ours, journal", 0.2, rate=rate)]
+    assert [fine for _, fine in goals(figures)] == met
+
+
+def test_picture_is_svg_with_every_client() -> None:
+    """A bar for each, the least first; one that is too long is cut and keeps its number."""
+    picture = ET.fromstring(draw({"httpx": 71.2, "naive": 1.0, "ours": 0.9}))  # noqa: S314  # our own
+    texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[-6:] == ["bandwidth_async", "0.90", "aiohttp, semaphore, gather", "1.00", "httpx", "71 →"]
+
+
+def test_growth_of_kept_outcomes_is_judged_by_the_million() -> None:
+    """300 bytes for each of a million outcomes are allowed, and 10 MB where none is kept."""
+    allowed = 300 * 1_000_000 / 1024**2
+    row = Row(kind="kept", count=1_000_000, wall=1.0, cpu=1.0, grown=allowed)
+    assert row.is_fine
+    assert not Row(kind="kept", count=1_000_000, wall=1.0, cpu=1.0, grown=allowed + 1).is_fine
+    assert Row(kind="stub", count=1_000_000, wall=1.0, cpu=1.0, grown=10.0).is_fine
+    assert not Row(kind="sent", count=1_000_000, wall=1.0, cpu=1.0, grown=10.1).is_fine
+
+
+def test_growth_runs() -> None:
+    """The smallest rows, each in a process of its own."""
+    done = run("growth.py", "--most", "1000")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [
+        ["stub", "1,000"],
+        ["kept", "1,000"],
+    ]
+
+
+def test_micro_runs(tmp_path: Path) -> None:
+    """Every part has a figure."""
+    saved = tmp_path / "micro.json"
+    done = run("micro.py", "--short", "--repeat", "1", "--json", str(saved))
+    assert done.returncode == 0, done.stderr
+    assert all(micros > 0 for micros in json.loads(saved.read_text()).values())
+
+
+def test_help_does_not_import_aiohttp() -> None:
+    """Half of the start would be aiohttp."""
+    assert not imports_aiohttp("bandwidth-async --help")
+    assert not imports_aiohttp("bandwidth-async --version")
+    assert imports_aiohttp("import aiohttp")
+
+
+def test_help_is_judged_without_clicks_own_import() -> None:
+    """What click adds to a bare interpreter is taken off first."""
+    times = {"bandwidth-async --help": [70.0], "import click": [40.0], "python -c pass": [10.0]}
+    assert help_share(times) == [4.0]
+
+
+def test_clients_of_the_extra_end_everything_too() -> None:
+    """The others need what `make bench` installs."""
+    missing = [name for name in ("aiohttp_retry", "httpx", "bandwidth", "uvloop") if not _found(name)]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}; pip install -e '.[bench]'")
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    with serving(None) as base:
+        for client in ("aiohttp-retry", "httpx", "bandwidth-sdk, threads", "ours, uvloop", "naive, uvloop"):
+            done = run("hot_path_clients.py", client, base, "20", "5", "")
+            assert done.returncode == 0, done.stderr
+
+
+def _found(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
