@@ -95,6 +95,10 @@ class Authorizer:
         self._failure: BandwidthError | None = None  # of the last fetch
         self._failed_until = -math.inf
 
+    def is_ready(self) -> bool:
+        """Say whether there is a header to show that needs no renewal."""
+        return self._refusal is None and _now() < min(self._renew_at, self._expires_at)
+
     async def ready(self) -> None:
         """Return once there is a header to show.
 

@@ -137,6 +137,6 @@ def pause_of(pace: Pace, breaker: Breaker, now: float) -> tuple[float, PauseReas
 
 
 def _differ(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is not other
+    if one == other or one is None or other is None:
+        return one is not other and one != other
     return not math.isclose(one, other, rel_tol=_WORTH_TELLING)

@@ -124,6 +124,7 @@ class Limiter:
         self._in_flight = 0  # admitted, and not settled
         self._refusals = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock: Callable[[], float] = self._now  # that of the loop, once it is known
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -227,14 +228,14 @@ class Limiter:
             raise
 
     def _accepted(self, ticket: int) -> None:
-        now = self._now()
+        now = self._clock()
         self._in_flight -= 1
         self._pace.on_accepted(ticket, now, wanted=len(self._waiting) > 0)
         self._breaker.on_answer(ticket, now, self._pace.rate)
         self._look(now)
 
     def _refused(self, ticket: int, hint: float | None) -> None:
-        now = self._now()
+        now = self._clock()
         self._in_flight -= 1
         self._refusals += 1
         jitter = self._random.uniform(0, _HINT_JITTER) if hint else 0.0
@@ -245,7 +246,7 @@ class Limiter:
         self._look(now)
 
     def _failed(self, ticket: int, *, answered: bool) -> None:
-        now = self._now()
+        now = self._clock()
         self._in_flight -= 1
         if answered:
             self._pace.on_accepted(ticket, now, wanted=len(self._waiting) > 0)
@@ -258,8 +259,10 @@ class Limiter:
 
     def _left(self, ticket: int | None, *, sent: bool) -> None:
         """Take back an admission, with the ticket that is not settled yet."""
-        now = self._now()
         self._connected -= 1
+        if ticket is None and not len(self._waiting):
+            return
+        now = self._clock()
         if ticket is not None:
             self._in_flight -= 1
             self._breaker.on_gone(ticket)
@@ -313,7 +316,7 @@ class Limiter:
 
     def _look(self, now: float) -> None:
         """Let in whoever is due, set the timer for the next, and tell who listens."""
-        while (waiter := self._waiting.first()) is not None:
+        while len(self._waiting) and (waiter := self._waiting.first()) is not None:
             due = self._due(now)
             if due > now:
                 self._wake_later(due)
@@ -342,5 +345,5 @@ class Limiter:
         if self._loop is not loop:
             if self._loop is not None:
                 raise ClientStateError("this limiter belongs to another event loop; make one for each")
-            self._loop = loop
+            self._loop, self._clock = loop, loop.time
         return loop

@@ -8,8 +8,8 @@ import ipaddress
 import logging
 import platform
 import time
-from contextlib import contextmanager
-from functools import partial
+from contextlib import nullcontext
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -31,9 +31,10 @@ from bandwidth_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from bandwidth_async.hints import Headers
+    from bandwidth_async.watchdog import Watchdog
 
 _log = logging.getLogger("bandwidth_async.transport")
 
@@ -82,15 +83,10 @@ class Answer:
     next_page: URL | None = None
     media: Media | None = None
 
-    @contextmanager
-    def closed_on_error(self) -> Iterator[None]:
-        """Close what still comes when it cannot be handed on."""
-        try:
-            yield
-        except BaseException:
-            if self.media is not None:
-                self.media.close()
-            raise
+    def close(self) -> None:
+        """Close what still comes."""
+        if self.media is not None:
+            self.media.close()
 
 
 def origin(url: str, name: str, *, allow_http: bool) -> URL:
@@ -190,10 +186,12 @@ async def exchange(
     *,
     proxy: str | URL | None = None,
     on_status: Callable[[int, Headers], None] | None = None,
+    watchdog: Watchdog | None = None,
 ) -> Answer:
     """Send ``request`` once and return the success it is answered with.
 
-    ``on_status`` hears of the answer before its body is read. Raises `APIError` for any other answer,
+    ``on_status`` hears of the answer before its body is read. ``watchdog`` keeps the time in place of a timer
+    of its own, which pays where many are sent. Raises `APIError` for any other answer,
     `TransportError` when there is none; both say whether the request may have taken effect.
     """
     headers = {
@@ -204,26 +202,32 @@ async def exchange(
     }
     if request.content_type:
         headers["Content-Type"] = request.content_type
-    total = None if request.streams else timeouts.attempt
     try:
         sending = session.request(
             request.method,
-            URL(f"{base}{request.path}", encoded=True),
+            _located(base, request.path),
             data=request.body,
             headers=headers,
             allow_redirects=False,
             raise_for_status=False,
-            timeout=aiohttp.ClientTimeout(total=total, sock_connect=timeouts.connect),
+            timeout=_limits(timeouts.connect, None if request.streams or watchdog else timeouts.attempt),
             proxy=proxy,
             middlewares=None if request.method == "POST" else (_unrepeated(request), *session._middlewares),
         )
         if request.streams:
             return await _open(request, sending, timeouts, on_status)
-        async with sending as response:
-            if on_status:
-                on_status(response.status, response.headers)
-            _log.debug("%s: %s", request.name, response.status)
-            return await _receive(request, response)
+        with watchdog.guard(timeouts.attempt) if watchdog else nullcontext():
+            response = await sending
+            try:
+                status = response.status
+                if on_status:
+                    on_status(status, response.headers)
+                _log.debug("%s: %s", request.name, status)
+                if 200 <= status < 300 and not request.reads:
+                    return Answer(status=status, headers=response.headers)
+                return await _receive(request, response)
+            finally:
+                response.release()
     except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError) as error:
         failure = translate(error, request)
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
@@ -231,6 +235,16 @@ async def exchange(
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
     raise failure  # without the cause, whose repr holds our headers or the proxy's password
+
+
+def _located(base: URL, path: str) -> URL:
+    # To take the base with another path saves most of what parsing a URL costs.
+    return URL(f"{base}{path}", encoded=True) if "?" in path else base.with_path(path, encoded=True)
+
+
+@lru_cache(maxsize=16)
+def _limits(connect: float, total: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total, sock_connect=connect)
 
 
 def _unrepeated(request: wire.Request) -> aiohttp.ClientMiddlewareType:
@@ -281,8 +295,6 @@ async def _receive(request: wire.Request, response: aiohttp.ClientResponse) -> A
     if not 200 <= response.status < 300:
         body = await _read_error(response)
         raise wire.error_from(request, response.status, response.headers, body, time.time())
-    if not request.reads:
-        return Answer(status=response.status, headers=response.headers)
     return Answer(
         status=response.status,
         headers=response.headers,

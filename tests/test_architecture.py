@@ -35,6 +35,7 @@ FLOORS = {
     "retry": 2,
     "teardown": 2,
     "upstream": 2,
+    "watchdog": 2,
     "completion": 2,
     "download": 2,
     "webhooks": 2,

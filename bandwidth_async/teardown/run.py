@@ -105,7 +105,7 @@ class _Run:
         self._deliver = deliver
         self._report = report
         self._stop = stop
-        self._busy: dict[str, asyncio.Event] = {}  # ids in flight
+        self._busy: dict[str, asyncio.Event | None] = {}  # ids in flight, and who waits for one
         self._piloted = asyncio.Event()
         self._denied = 0
 
@@ -184,12 +184,15 @@ class _Run:
         """End one, while no other worker has the same id in flight."""
         conference_id = target.conference_id
         while conference_id in self._busy:
-            await self._busy[conference_id].wait()
-        self._busy[conference_id] = asyncio.Event()
+            waited = self._busy[conference_id] = self._busy[conference_id] or asyncio.Event()
+            await waited.wait()
+        self._busy[conference_id] = None
         try:
             return await self._end(target, self._stop)
         finally:
-            self._busy.pop(conference_id).set()
+            waited_for = self._busy.pop(conference_id)
+            if waited_for is not None:
+                waited_for.set()
 
     def _watch_for_403(self, error: BandwidthError) -> None:
         """Stop when every id so far was denied: the account is not ours, and the others would be too."""

@@ -44,13 +44,21 @@ class Stop:
         for tell in tuple(self._listeners):
             tell(grace)
 
-    @contextmanager
-    def listening(self, tell: Callable[[float], None]) -> Iterator[None]:
+    def listen(self, tell: Callable[[float], None]) -> None:
         """Have ``tell(grace)`` called when the end is requested; at once when it has been already."""
         if self.requested:
             tell(0.0)
         self._listeners.add(tell)
+
+    def forget(self, tell: Callable[[float], None]) -> None:
+        """Call ``tell`` no more."""
+        self._listeners.discard(tell)
+
+    @contextmanager
+    def listening(self, tell: Callable[[float], None]) -> Iterator[None]:
+        """Have ``tell(grace)`` called while the context lasts."""
+        self.listen(tell)
         try:
             yield
         finally:
-            self._listeners.discard(tell)
+            self.forget(tell)

@@ -25,6 +25,8 @@ class Target:
     @classmethod
     def of(cls, item: str | Conference | Target) -> Target:
         """Return what was given to a run as a target."""
+        if type(item) is str:
+            return cls(item)
         if isinstance(item, Target):
             return item
         if isinstance(item, Conference):
