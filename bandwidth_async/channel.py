@@ -269,9 +269,9 @@ class Channel:
         """Hold nothing against an id of a run while the server is down, unless that lasts too long."""
         trial.excused = options.bulk and self.limiter.is_doubtful
         if trial.excused and self.limiter.down_for > self._patience(options):
-            raise UnavailableError(
-                f"Bandwidth has failed for {self.limiter.down_for:.0f} s: {error.message}"
-            ) from error
+            never = self.limiter.unreachable
+            what = "never answered" if never else f"has failed for {self.limiter.down_for:.0f} s"
+            raise UnavailableError(f"Bandwidth {what}: {error.message}", ambiguous=error.ambiguous) from error
 
     async def _fetch_token(self) -> wire.Token:
         options = self._token_options

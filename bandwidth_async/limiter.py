@@ -126,6 +126,7 @@ class Limiter:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock: Callable[[], float] = self._now  # that of the loop, once it is known
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf  # kept here, since uvloop's handle for a past moment does not tell
 
     def __repr__(self) -> str:
         seen = self.snapshot()
@@ -327,11 +328,11 @@ class Limiter:
         self._gauge.look(now)
 
     def _wake_later(self, due: float) -> None:
-        if due == math.inf or (self._timer is not None and self._timer.when() <= due):
+        if due == math.inf or (self._timer is not None and self._rings_at <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._bind().call_at(due, self._ring)
+        self._timer, self._rings_at = self._bind().call_at(due, self._ring), due
 
     def _ring(self) -> None:
         self._timer = None

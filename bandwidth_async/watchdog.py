@@ -7,6 +7,7 @@ only to be cancelled.
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ class Watchdog:
 
     def __init__(self) -> None:
         self._guards: set[_Guard] = set()
-        self._timer: asyncio.TimerHandle | None = (
-            None  # rings at the first deadline that there was, or before
-        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf  # at the first deadline that there was, or before
 
     def guard(self, seconds: float) -> _Guard:
         """Bound what is done in this context, by the task that entered it; it ends with `TimeoutError`."""
@@ -29,7 +29,7 @@ class Watchdog:
     def add(self, guard: _Guard, loop: asyncio.AbstractEventLoop) -> None:
         """Watch one more."""
         self._guards.add(guard)
-        if self._timer is None or guard.deadline < self._timer.when():
+        if self._timer is None or guard.deadline < self._rings_at:
             self._ring_at(guard.deadline, loop)
 
     def discard(self, guard: _Guard) -> None:
@@ -44,7 +44,7 @@ class Watchdog:
     def _ring_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_at(when, self._ring, loop)
+        self._timer, self._rings_at = loop.call_at(when, self._ring, loop), when
 
     def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None

@@ -58,6 +58,7 @@ FLOORS = {
 # Where each third party may be imported. One that is not named here has no business in this package.
 DOORS = {
     "aiohttp": {"transport", "download", "sandbox", "webhooks"},
+    "uvloop": {"cli"},
     "pytest": {"pytest_plugin"},
     "sqlite3": {"journal"},
     "yarl": {"transport"},

@@ -528,7 +528,7 @@ def test_an_unforeseen_error_is_a_sentence(
     def broken(*_: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("bandwidth_async.cli.look.asyncio.run", broken)
+    monkeypatch.setattr("bandwidth_async.cli.look.loop.run", broken)
     monkeypatch.setattr("bandwidth_async.cli.look._get", lambda _: None)
     assert main(["get", "conf-1"]) == 1
     assert "unexpected RuntimeError: boom" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bandwidth_async.cli import exits, records
+from bandwidth_async.cli import exits, loop, records
 from bandwidth_async.cli.options import duration
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
@@ -57,7 +56,7 @@ def redirect(conference_id: str, url: str, **given: str | None) -> int:
         async with VoiceClient.from_env() as client:
             await client.update_conference(conference_id, update)
 
-    asyncio.run(_once(send()))
+    loop.run(_once(send()))
     print(f"{conference_id}: redirect accepted")
     return exits.Exit.OK
 
@@ -94,7 +93,7 @@ def announce(conference_id: str, bxml: str) -> int:
         async with VoiceClient.from_env() as client:
             await client.update_conference_bxml(conference_id, text)
 
-    asyncio.run(_once(send()))
+    loop.run(_once(send()))
     print(f"{conference_id}: BXML accepted")
     return exits.Exit.OK
 
@@ -132,5 +131,5 @@ def wait(conference_id: str, deadline: float | None) -> int:
             seen = await client.wait_until_completed(conference_id, deadline=deadline or math.inf)
         return records.iso(seen.completed_time)
 
-    print(f"{conference_id} completed {asyncio.run(completed())}")
+    print(f"{conference_id} completed {loop.run(completed())}")
     return exits.Exit.OK

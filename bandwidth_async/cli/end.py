@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from attrs import evolve
 
-from bandwidth_async.cli import exits, journals, records
+from bandwidth_async.cli import exits, journals, loop, records
 from bandwidth_async.cli.ids import Ids
 from bandwidth_async.cli.job import Job, carry_out
 from bandwidth_async.cli.options import RunOptions, run_options, selection
@@ -90,7 +90,7 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     if all_active:
         if ids or sources:
             raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
-        items = list(asyncio.run(_listed_as_active(chosen, limit, how.deadline)))
+        items = list(loop.run(_listed_as_active(chosen, limit, how.deadline)))
     elif any(chosen.values()):
         raise click.UsageError("--name, --created-before and --created-after go with --all-active")
     else:
@@ -109,7 +109,7 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         _ask(items, from_terminal="-" not in sources and sys.stdin.isatty())
     how = evolve(how, deadline=_rest(how.deadline, started))
     recorded = not no_journal and (journal_file is not None or len(items) > ASK_ABOVE)
-    return asyncio.run(_end(client, items, how, journals.new_file(journal_file) if recorded else None))
+    return loop.run(_end(client, items, how, journals.new_file(journal_file) if recorded else None))
 
 
 async def _end(client: VoiceClient, items: list[str | Conference], how: RunOptions, path: Path | None) -> int:

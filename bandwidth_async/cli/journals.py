@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from datetime import UTC, datetime
@@ -11,7 +10,7 @@ from random import Random
 
 import click
 
-from bandwidth_async.cli import exits, records
+from bandwidth_async.cli import exits, loop, records
 from bandwidth_async.cli.job import Job, carry_out
 from bandwidth_async.cli.options import RunOptions, run_options
 from bandwidth_async.client import VoiceClient
@@ -52,7 +51,7 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
     """
     del yes  # nothing is asked here, so there is nothing to agree to
     client = VoiceClient.from_env(rate_limit=how.limit())
-    return asyncio.run(_resume(client, _path_of(journal), how))
+    return loop.run(_resume(client, _path_of(journal), how))
 
 
 async def _resume(client: VoiceClient, path: Path, how: RunOptions) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from typing import Any
 
 import click
 
-from bandwidth_async.cli import exits, records
+from bandwidth_async.cli import exits, loop, records
 from bandwidth_async.cli.options import selection
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.models import Conference
@@ -30,7 +29,7 @@ from bandwidth_async.wire import printable
 )
 def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
     """List conferences, oldest first."""
-    asyncio.run(_list(active, limit, form, chosen))
+    loop.run(_list(active, limit, form, chosen))
     return exits.Exit.OK
 
 
@@ -64,7 +63,7 @@ async def _list(active: bool, limit: int | None, form: str, chosen: dict[str, An
 )
 def get(conference_id: str, form: str) -> int:
     """Show one conference with its members."""
-    conference = asyncio.run(_get(conference_id))
+    conference = loop.run(_get(conference_id))
     record = _record(conference)
     if form == "json":
         print(json.dumps(record, indent=2))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from attrs import frozen
 
-from bandwidth_async.cli import exits, records
+from bandwidth_async.cli import exits, loop, records
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import AuthenticationError, BandwidthError, NotFoundError, PermissionDeniedError
 from bandwidth_async.models import UpdateConferenceMember
@@ -47,7 +47,7 @@ table_or_jsonl = click.option(
 @table_or_jsonl
 def members(conference_id: str, call_ids: tuple[str, ...], form: str) -> int:
     """List the active members of a conference, or those named by their call ids."""
-    found = asyncio.run(_members(conference_id, call_ids))
+    found = loop.run(_members(conference_id, call_ids))
     if not found:
         print("there are no active members", file=sys.stderr)
     writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.MEMBERS)
@@ -99,7 +99,7 @@ def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember
             path_segment(call_id, "call id")
         writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.CHANGES)
         change = _Change(update=update, done=done, everyone=everyone)
-        return asyncio.run(_set(conference_id, list(dict.fromkeys(call_ids)), change, writer))
+        return loop.run(_set(conference_id, list(dict.fromkeys(call_ids)), change, writer))
 
     return command
 

@@ -22,7 +22,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bandwidth_async.cli import exits, records
+from bandwidth_async.cli import exits, loop, records
 from bandwidth_async.cli.members import table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
@@ -44,7 +44,7 @@ _LINE_EVERY = 5.0  # seconds between plain lines
 @table_or_jsonl
 def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str) -> int:
     """List the recordings of a conference, or those named by their ids."""
-    found = asyncio.run(_recordings(conference_id, recording_ids))
+    found = loop.run(_recordings(conference_id, recording_ids))
     if not found:
         print("there are no recordings", file=sys.stderr)
     writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.RECORDINGS)
@@ -82,7 +82,7 @@ def download(conference_id: str, recording_id: str, output: Path | None, force: 
         if sys.stdout.isatty():
             raise click.UsageError("audio is not for a terminal: name a file with --output")
     try:
-        asyncio.run(_download(conference_id, recording_id, output, force))
+        loop.run(_download(conference_id, recording_id, output, force))
     except asyncio.CancelledError:
         print("bandwidth-async: interrupted", file=sys.stderr)
         return 128 + signal.SIGTERM

@@ -92,7 +92,7 @@ class Columns:
 
 
 OUTCOMES = Columns({"conference_id": 50, "outcome": 13, "attempts": 8, "error": 0})
-OUTCOME_KEYS = ("conference_id", "outcome", "attempts", "error", "elapsed")
+OUTCOME_KEYS = ("conference_id", "outcome", "attempts", "error", "elapsed", "calls_ended")
 CONFERENCES = Columns({"conference_id": 50, "name": 24, "created_time": 24, "completed_time": 24, "tag": 0})
 MEMBERS = Columns({"call_id": 40, "mute": 4, "hold": 4, "call_ids_to_coach": 0})
 CHANGES = Columns({"call_id": 40, "done": 7, "error": 0})
@@ -107,6 +107,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "attempts": outcome.attempts,
         "error": outcome.error,
         "elapsed": round(outcome.elapsed, 6),
+        "calls_ended": list(outcome.calls_ended),
     }
 
 
