@@ -11,6 +11,8 @@ def main() -> None:
         if error.name not in {"click", "rich"}:
             raise
         sys.exit(f"the command line needs {error.name}: pip install 'bandwidth-async[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -276,7 +276,11 @@ class VoiceClient(Operations):
                 f"the journal {conferences.path} is of account {conferences.account_id}, "
                 f"this client of {self._account_id}"
             )
-        way = evolve(way, note_calls=conferences.note_calls)
+        way = Way(
+            verify=way.verify or conferences.verify,
+            hang_up=way.hang_up or conferences.hang_up,
+            note_calls=conferences.note_calls,
+        )
         durable = Durable(conferences, partial(self._ender.end_in_run, options, way), deliver, stop)
         return conferences.unsettled(), durable.end, durable.deliver
 

@@ -23,14 +23,14 @@ from bandwidth_async.errors import (
     UnavailableError,
 )
 from bandwidth_async.models import CallState, ConferenceStatus, UpdateCall, UpdateConference
-from bandwidth_async.teardown import Outcome, OutcomeKind
+from bandwidth_async.teardown import Outcome, OutcomeKind, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from random import Random
 
     from bandwidth_async.channel import CallOptions, Channel
-    from bandwidth_async.models import Conference
+    from bandwidth_async.models import Call, Conference
     from bandwidth_async.retry import RetryPolicy, Trial
     from bandwidth_async.teardown import Stop, Target
     from bandwidth_async.transport import Answer
@@ -88,7 +88,7 @@ class Ender:
                 trial.ambiguous = True  # accepted, whatever the reading meets
                 await self._confirm(target.conference_id, trial, options)
         attempts += trial.attempts
-        calls = target.calls if way.hang_up else ()
+        calls = target.calls  # also those that an earlier part of the run noted
         if calls:
             attempts = await self._hang_up(calls, _rest(options, started), stop, attempts)
         return Outcome(target.conference_id, kind, attempts, None, now() - started, calls)
@@ -132,32 +132,53 @@ class Ender:
     async def _hang_up(
         self, calls: tuple[str, ...], options: CallOptions, stop: Stop | None, attempts: int
     ) -> int:
-        """End each call, and return ``attempts`` plus what it took.
-
-        Raises `HangUpError` for those that go on. A call that is not found, or in conflict, has ended.
-        """
+        """End each call; return ``attempts`` plus what it took. Raises `HangUpError` for those that go on."""
         started = asyncio.get_running_loop().time()
         left: dict[str, BandwidthError] = {}
         for call_id in calls:
             try:
-                request = wire.update_call(self._account_id, call_id, _HANG_UP)
                 async with self._channel.trial(_rest(options, started), stop) as trial:
-                    await self._channel.send(request, trial, options, nothing_in)
+                    await self._end_call(call_id, trial, options)
                 attempts += trial.attempts
             except BandwidthError as error:
                 attempts += error.attempts
-                if not isinstance(error, NotFoundError | ConflictError):
-                    left[call_id] = error
+                left[call_id] = error
         if left:
             why = next(iter(left.values()))
+            names = ", ".join(wire.printable(call_id) for call_id in left)
             raise HangUpError(
                 f"the conference has ended, but {len(left)} of its {len(calls)} calls go on "
-                f"({', '.join(left)}): {why.message}",
+                f"({names}): {why.message}",
                 calls_ended=tuple(call_id for call_id in calls if call_id not in left),
                 calls_left=tuple(left),
+                lasting=all(kind_of(error) is OutcomeKind.REFUSED for error in left.values()),
                 attempts=attempts,
             ) from why
         return attempts
+
+    async def _end_call(self, call_id: str, trial: Trial, options: CallOptions) -> None:
+        """End one call. One that is not found is over; one that cannot be changed now is looked at first."""
+        request = wire.update_call(self._account_id, call_id, _HANG_UP)
+        for pause in (*_CONFLICT_PAUSES, None):
+            try:
+                await self._channel.send(request, trial, options, nothing_in)
+            except NotFoundError:
+                return
+            except ConflictError:
+                if not await self._goes_on(call_id, trial, options):
+                    return
+                if pause is None:
+                    raise
+                await asyncio.sleep(self._random.uniform(*pause))
+            else:
+                return
+
+    async def _goes_on(self, call_id: str, trial: Trial, options: CallOptions) -> bool:
+        request = wire.get_call(self._account_id, call_id)
+        try:
+            return (await self._channel.send(request, trial, options, call_in)).active
+        except NotFoundError:
+            return False
 
     async def _end_or_explain(
         self, request: wire.Request, conference_id: str, trial: Trial, options: CallOptions
@@ -204,6 +225,11 @@ def _rest(options: CallOptions, started: float) -> CallOptions:
 
 def nothing_in(_: Answer) -> None:
     """Read nothing: the status has said it."""
+
+
+def call_in(answer: Answer) -> Call:
+    """Read the call of an answer."""
+    return wire.parse_call(answer.body)
 
 
 def conference_in(answer: Answer) -> Conference:

@@ -182,7 +182,8 @@ class WebhookError(BandwidthError, ValueError):
 class HangUpError(BandwidthError):
     """The conference has ended, but some of its calls could not be hung up.
 
-    ``calls_ended`` and ``calls_left`` are their ids; `VoiceClient.update_call` ends a single one.
+    ``calls_ended`` and ``calls_left`` are their ids, ``lasting`` says that trying again would change nothing.
+    `VoiceClient.update_call` ends a single one.
     """
 
     def __init__(
@@ -191,6 +192,7 @@ class HangUpError(BandwidthError):
         *,
         calls_ended: tuple[str, ...] = (),
         calls_left: tuple[str, ...] = (),
+        lasting: bool = False,
         attempts: int = 0,
         retry_after: float | None = None,
         ambiguous: bool = False,
@@ -198,6 +200,7 @@ class HangUpError(BandwidthError):
         super().__init__(message, attempts=attempts, retry_after=retry_after, ambiguous=ambiguous)
         self.calls_ended = calls_ended
         self.calls_left = calls_left
+        self.lasting = lasting
 
 
 class DeadlineExceededError(BandwidthError, TimeoutError):

@@ -40,6 +40,7 @@ VALUES: dict[str, Any] = {
     "dropped": True,
     "calls_ended": ("c-1",),
     "calls_left": ("c-2", "c-3"),
+    "lasting": True,
     "last_error": RateLimitError(
         "end conference conf-1: answered 429", status=429, retry_after=0.5, attempts=2
     ),

@@ -146,8 +146,8 @@ async def test_an_incomplete_input(tmp_path: Path) -> None:
     path = tmp_path / "run.journal"
     await Journal.create(path, account_id="9900000", created=CREATED).aclose()
     assert refused(lambda: Journal.open(path), path) == (
-        "FILE is incomplete: the run was cut off while its input was being recorded, and nothing had been"
-        " sent; start it again with end"
+        "FILE is incomplete: its run was cut off while the input was being recorded, before any end was sent"
+        " (or this is a copy without its -wal file); remove it and start again with end"
     )
     assert (describe(path).complete, describe(path).total, list(read_outcomes(path))) == (False, 0, [])
 

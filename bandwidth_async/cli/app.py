@@ -6,6 +6,7 @@ for aiohttp and the rest: that is most of what a short command costs.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -86,6 +87,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; whatever went wrong is one sentence on stderr."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # closed by our caller: >&-
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115  # 2>&-
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an id that cannot be spelled is no reason to stop
     try:
         return cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
     except BrokenPipeError:

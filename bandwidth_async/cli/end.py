@@ -6,25 +6,21 @@ import asyncio
 import math
 import sys
 import time
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import evolve
 
 from bandwidth_async.cli import exits, journals, loop, records
 from bandwidth_async.cli.ids import Ids
 from bandwidth_async.cli.job import Job, carry_out
 from bandwidth_async.cli.options import RunOptions, run_options, selection
 from bandwidth_async.client import VoiceClient
-from bandwidth_async.errors import BandwidthError, DeadlineExceededError, JournalError
-from bandwidth_async.journal import Journal
+from bandwidth_async.errors import BandwidthError, DeadlineExceededError
 from bandwidth_async.models import Conference
+from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from bandwidth_async.pacing import RateLimit
 
 ASK_ABOVE = 100  # ids; more than that are not ended without a yes, nor without a journal
@@ -70,9 +66,9 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     """End conferences: the members are ejected, their calls go on.
 
     Each conference of the input gets one outcome: ended, already_ended, not_found, refused (the server
-    said no and would say so again), failed (given up, surely not ended), unknown (given up, may have
-    ended) or not_attempted. Exits 0 when no conference is left active as far as the server says, and 3
-    when not one was found.
+    said no and would say so again), failed (given up, surely not ended; or, with --hang-up, some of its
+    calls go on), unknown (given up, may have ended) or not_attempted. Exits 0 when no conference is left
+    active as far as the server says, and 3 when not one was found.
 
     The journal records the input first and then each outcome, so that a run that was stopped or killed can
     be gone on with: see bandwidth-async resume.
@@ -82,10 +78,12 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     bandwidth-async end --from ids.txt --rate 50 --output outcomes.jsonl --format jsonl
     bandwidth-async list --active --format jsonl | bandwidth-async end --from - --yes
     """
-    started = time.monotonic()
     limit = how.limit()
-    if journal_file is not None and no_journal:
-        raise click.UsageError("--journal and --no-journal: give one of them")
+    if journal_file is not None and (no_journal or dry_run):
+        raise click.UsageError(
+            f"--journal and {'--dry-run' if dry_run else '--no-journal'}: give one of them"
+        )
+    began = time.monotonic()
     items: list[str | Conference]
     if all_active:
         if ids or sources:
@@ -95,54 +93,37 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         raise click.UsageError("--name, --created-before and --created-after go with --all-active")
     else:
         items = list(_given(ids, sources))
+    how = how.after(began)
     if maximum is not None and len(items) > maximum:
         raise click.UsageError(f"{_count(items)} are more than --max {maximum:,}; nothing was ended")
-    if how.output is not None and any(_same_file(how.output, source) for source in sources):
-        raise click.UsageError(f"{how.output} is the input; choose another --output")
+    files = [Path(source) for source in sources if source != "-"]
     if dry_run:
-        return _show(items, how)
+        return _show(items, how, files)
     client = VoiceClient.from_env(rate_limit=limit)
     if not items:
         print("there are no conferences to end", file=sys.stderr)
         return exits.Exit.OK
     if not yes and (all_active or len(items) > ASK_ABOVE):
-        _ask(items, from_terminal="-" not in sources and sys.stdin.isatty())
-    how = evolve(how, deadline=_rest(how.deadline, started))
-    recorded = not no_journal and (journal_file is not None or len(items) > ASK_ABOVE)
-    return loop.run(_end(client, items, how, journals.new_file(journal_file) if recorded else None))
+        _ask(items, from_terminal="-" not in sources and sys.stdin is not None and sys.stdin.isatty())
+    if no_journal or (journal_file is None and len(items) <= ASK_ABOVE):
+        return loop.run(_end(client, items, how, files))
+    return loop.run(_end_on_record(client, items, how, files, journals.new_file(journal_file)))
 
 
-async def _end(client: VoiceClient, items: list[str | Conference], how: RunOptions, path: Path | None) -> int:
-    if path is None:
-        with records.open_output(how.output, force=how.force) as stream:
-            return await carry_out(client, Job(source=items, total=len(items), how=how, stream=stream))
-    async with _recorded(path, client.account_id, items) as journal:
-        with records.open_output(how.output, force=how.force) as stream:
-            print(f"journal: {path}", file=sys.stderr)
-            return await carry_out(client, Job(source=journal, total=len(items), how=how, stream=stream))
+async def _end(client: VoiceClient, items: list[str | Conference], how: RunOptions, files: list[Path]) -> int:
+    with records.open_output(how.output, force=how.force, keep=files) as stream:
+        return await carry_out(client, Job(source=items, total=len(items), how=how, stream=stream))
 
 
-@asynccontextmanager
-async def _recorded(path: Path, account_id: str, items: list[str | Conference]) -> AsyncIterator[Journal]:
-    """Yield a new journal that holds the input; leave none behind when nothing is sent after all."""
-    try:
-        journal = Journal.create(path, account_id=account_id, created=time.time())
-    except JournalError as error:
-        raise click.UsageError(error.message) from error
-    async with journal:
-        begun = False
-        try:
-            await journal.record(items)
-            begun = True
-            yield journal
-        except BaseException as error:
-            if not begun or isinstance(error, click.UsageError):
-                path.unlink()  # noqa: ASYNC240 - one small file, and nothing else is under way
-            raise
-
-
-def _rest(deadline: float | None, started: float) -> float | None:
-    return None if deadline is None else max(deadline - (time.monotonic() - started), 0.001)
+async def _end_on_record(
+    client: VoiceClient, items: list[str | Conference], how: RunOptions, files: list[Path], path: Path
+) -> int:
+    began = time.monotonic()
+    async with journals.recorded(path, client.account_id, items, how) as journal:
+        with records.open_output(how.output, force=how.force, keep=[*files, path]) as stream:
+            print(f"journal: {printable(str(path))}", file=sys.stderr)
+            job = Job(source=journal, total=len(items), how=how.after(began), stream=stream)
+            return await carry_out(client, job)
 
 
 def _given(ids: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, None]:
@@ -153,6 +134,8 @@ def _given(ids: tuple[str, ...], sources: tuple[str, ...]) -> dict[str, None]:
         found.add(f"argument {number}", value)
     for source in sources:
         if source == "-":
+            if sys.stdin is None:
+                raise click.UsageError("standard input is closed; there are no ids to read from it")
             found.read(sys.stdin.buffer, "standard input")
             continue
         try:
@@ -188,12 +171,8 @@ async def _listed_as_active(
         raise DeadlineExceededError("the deadline came during the listing; nothing was ended") from None
 
 
-def _same_file(output: Path, source: str) -> bool:
-    return source != "-" and output.exists() and output.samefile(source)
-
-
-def _show(items: list[str | Conference], how: RunOptions) -> int:
-    with records.open_output(how.output, force=how.force) as stream:
+def _show(items: list[str | Conference], how: RunOptions, files: list[Path]) -> int:
+    with records.open_output(how.output, force=how.force, keep=files) as stream:
         form = records.JsonLines() if how.form == "jsonl" else records.Columns({"conference_id": 0})
         writer = records.Writer(stream, form)
         for item in items:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import sys
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from bandwidth_async.errors import (
 )
 from bandwidth_async.journal import Journal
 from bandwidth_async.teardown import GRACE, OutcomeKind, Stop
+from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,18 +70,24 @@ async def carry_out(client: VoiceClient, job: Job) -> int:
             ) as outcomes,
         ):
             async for outcome in outcomes:
+                if len(came) > 1 and outcome.kind is OutcomeKind.NOT_ATTEMPTED:
+                    break  # "at once": the rest would be a row each that says so
                 sink.put(outcome)
                 shown.update(outcomes.report)
     report = outcomes.report
+    report.counts[OutcomeKind.NOT_ATTEMPTED] += job.total - report.total
     seen = client.limiter.snapshot()
     quota = seen.quota if seen.refusals else None  # nobody has met a limit before the first refusal
     summary_to = sys.stderr if job.stream is sys.stdout else sys.stdout
-    print(_summary(report, client.account_id, quota), file=summary_to, flush=True)
     whole = report
     if isinstance(job.source, Journal):
         with suppress(JournalError):  # it failed in the run: then the outcomes that were seen have to do
             whole = evolve(job.source.report(), stopped=report.stopped)
-        print(_on_record(whole, report, job.source.path), end="", file=summary_to, flush=True)
+    lines = _summary(report, whole, client.account_id, quota)
+    if isinstance(job.source, Journal):
+        lines += _on_record(whole, report, job.source.path)
+    with suppress(OSError):  # whoever listened has gone; the exit code still tells
+        print("\n".join(lines), file=summary_to, flush=True)
     if sink.fault:
         raise click.ClickException(f"the outcomes could not all be written: {sink.fault}")
     return exits.exit_for_run(whole, strict=job.how.strict, stopped_by=came[0] if came else None)
@@ -107,7 +115,7 @@ class _Sink:
                 for line in self._writer.lines(record):
                     self._shown.say(line)
             else:
-                self._writer.write(record)
+                self._writer.write(record, at_once=outcome.kind is not OutcomeKind.NOT_ATTEMPTED)
         except OSError as error:
             self.fault = error.strerror or str(error)
             self._writer.abandon()
@@ -138,7 +146,7 @@ def _signals(stop: Stop, shown: Display) -> Iterator[list[signal.Signals]]:
             loop.remove_signal_handler(number)
 
 
-def _summary(report: Report, account_id: str, quota: float | None) -> str:
+def _summary(report: Report, whole: Report, account_id: str, quota: float | None) -> list[str]:
     noun = "conference" if report.total == 1 else "conferences"
     lines = [
         f"{report.total:,} {noun} in {report.elapsed:.1f} s: {_counts(report)}",
@@ -148,19 +156,24 @@ def _summary(report: Report, account_id: str, quota: float | None) -> str:
         lines.append(_found(quota))
     if report.stopped:
         lines.append(f"stopped early: {report.stopped}")
-    if report.nothing_found or isinstance(report.stopped, PermissionDeniedError):
+    if whole.nothing_found or isinstance(report.stopped, PermissionDeniedError):
         lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?")
-    return "\n".join(lines)
+    return lines
 
 
-def _on_record(whole: Report, report: Report, path: Path) -> str:
+def _on_record(whole: Report, report: Report, path: Path) -> list[str]:
     """Say how the whole run stands, and how to go on with it."""
     lines = []
     if whole.total != report.total:
         lines.append(f"in the whole run: {_counts(whole)} of {whole.total:,}")
     if whole.unsettled:
-        lines.append(f"{whole.unsettled:,} are not settled; go on with: bandwidth-async resume {path}")
-    return "".join(f"{line}\n" for line in lines)
+        lines.append(f"{whole.unsettled:,} are not settled; go on with: {how_to_go_on(path)}")
+    return lines
+
+
+def how_to_go_on(path: Path) -> str:
+    """Return the command that goes on with a journal, to be pasted into a shell."""
+    return f"bandwidth-async resume {shlex.quote(printable(str(path)))}"
 
 
 def _counts(report: Report) -> str:

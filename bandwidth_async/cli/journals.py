@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import click
 
 from bandwidth_async.cli import exits, loop, records
-from bandwidth_async.cli.job import Job, carry_out
+from bandwidth_async.cli.job import Job, carry_out, how_to_go_on
 from bandwidth_async.cli.options import RunOptions, run_options
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import JournalError
@@ -26,6 +29,11 @@ from bandwidth_async.journal import (
     state_directory,
 )
 from bandwidth_async.teardown import OutcomeKind
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from bandwidth_async.models import Conference
 
 _RUNS = records.Columns(
     {"run": 24, "created": 24, "account_id": 12, "total": 9, "settled": 9, "state": 16, "journal": 0}
@@ -42,7 +50,8 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
     """Go on with a run: end what its journal does not hold as settled.
 
     Settled is what ended, had already_ended, was not_found or was refused; the rest is tried again. What
-    may have been ended when the run was cut off counts as already_ended when it is found no more. The exit
+    may have been ended when the run was cut off counts as already_ended when it is found no more.
+    --verify and --hang-up hold on from the run's first part. The exit
     code speaks of the whole run, the outcomes written are of this part: outcomes prints all of them.
 
     \b
@@ -55,6 +64,7 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
 
 
 async def _resume(client: VoiceClient, path: Path, how: RunOptions) -> int:
+    began = time.monotonic()
     try:
         journal = Journal.open(path, account_id=client.account_id)
     except JournalError as error:
@@ -64,8 +74,9 @@ async def _resume(client: VoiceClient, path: Path, how: RunOptions) -> int:
         if not whole.unsettled:
             print(f"nothing to do: all {whole.total:,} conferences are settled", file=sys.stderr)
             return exits.exit_for_run(whole, strict=how.strict, stopped_by=None)
-        with records.open_output(how.output, force=how.force) as stream:
-            return await carry_out(client, Job(source=journal, total=whole.unsettled, how=how, stream=stream))
+        with records.open_output(how.output, force=how.force, keep=[path]) as stream:
+            job = Job(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
+            return await carry_out(client, job)
 
 
 @click.command(epilog=exits.HELP)
@@ -115,7 +126,7 @@ def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
         info, rows = describe(path), read_outcomes(path)
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    with records.open_output(output, force=force) as stream:
+    with records.open_output(output, force=force, keep=[path]) as stream:
         writer = records.Writer(
             stream, records.JsonLines() if form == "jsonl" else records.Csv(records.OUTCOME_KEYS)
         )
@@ -129,10 +140,10 @@ def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
 def new_file(given: Path | None) -> Path:
     """Return where a new journal is to be: ``given``, or a name of its own in the state directory."""
     if given is not None:
+        if given.is_dir():
+            raise click.UsageError(f"{given} is a directory; name a file for the journal")
         if given.exists():
-            raise click.UsageError(
-                f"{given} exists; go on with it (bandwidth-async resume {given}), or choose another file"
-            )
+            raise click.UsageError(_taken(given))
         return given
     try:
         return new_journal_path(state_directory(os.environ), datetime.now(UTC), Random())
@@ -140,6 +151,39 @@ def new_file(given: Path | None) -> Path:
         raise click.UsageError(
             f"{error}; say where to keep the journal with --journal FILE, or do without by --no-journal"
         ) from error
+
+
+def _taken(given: Path) -> str:
+    with suppress(JournalError):
+        if not describe(given).complete:
+            return f"{given} is of a run that was cut off before it sent anything; remove it"
+    return f"{given} exists; go on with it ({how_to_go_on(given)}), or choose another file"
+
+
+@asynccontextmanager
+async def recorded(
+    path: Path, account_id: str, items: Sequence[str | Conference], how: RunOptions
+) -> AsyncIterator[Journal]:
+    """Yield a new journal that holds the input; leave none behind when nothing is sent after all."""
+    try:
+        journal = Journal.create(
+            path, account_id=account_id, created=time.time(), verify=how.verify, hang_up=how.hang_up
+        )
+    except JournalError as error:
+        raise click.UsageError(error.message) from error
+    begun = False
+    try:
+        async with journal:
+            await journal.record(items)
+            begun = True
+            yield journal
+    except BaseException as error:
+        if not begun or isinstance(error, click.UsageError):
+            path.unlink()  # noqa: ASYNC240 - one small file, and nothing else is under way
+        if isinstance(error, JournalError) and not begun:
+            reason = error.message.partition(";")[0]
+            raise click.ClickException(f"{reason}; nothing was ended") from error
+        raise
 
 
 def _path_of(name: str) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from functools import reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bandwidth_async.client import DEFAULT_CONCURRENCY
 from bandwidth_async.durations import parse_duration
@@ -35,6 +36,12 @@ class RunOptions:
     form: str
     output: Path | None
     force: bool
+
+    def after(self, began: float) -> RunOptions:
+        """Return what is left when something has taken the time since ``began`` (`time.monotonic`)."""
+        if self.deadline is None:
+            return self
+        return evolve(self, deadline=max(self.deadline - (time.monotonic() - began), 0.001))
 
     def limit(self) -> RateLimit:
         """Return the rate limit that was asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console
@@ -171,8 +172,9 @@ class Lines:
             self.say(_pause(event.seconds, _reason(event)))
 
     def say(self, line: str) -> None:
-        """Print a line."""
-        print(line, file=sys.stderr, flush=True)
+        """Print a line, unless nobody listens any more."""
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def display(total: int) -> Display:

@@ -171,10 +171,11 @@ class Writer:
                 yield header
         yield self._form.row(record)
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record. Raises `OSError` when the stream takes no more."""
+    def write(self, record: Mapping[str, Any], *, at_once: bool = True) -> None:
+        """Write one record, seen by others ``at_once``. Raises `OSError` when the stream takes no more."""
         self._stream.write("".join(f"{line}\n" for line in self.lines(record)))
-        self._stream.flush()
+        if at_once:
+            self._stream.flush()
 
     def abandon(self) -> None:
         """Write no more, and have nothing left that closing the stream would try to write."""
@@ -182,11 +183,13 @@ class Writer:
 
 
 @contextmanager
-def open_output(path: Path | None, *, force: bool) -> Iterator[IO[str]]:
-    """Yield the stream that records go to: a new file, or standard output."""
+def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) -> Iterator[IO[str]]:
+    """Yield the stream that records go to: a new file, or standard output; never one of those to ``keep``."""
     if path is None or str(path) == "-":
         yield sys.stdout
         return
+    if path.resolve() in {kept.resolve() for kept in keep}:
+        raise click.UsageError(f"{path} is the input or the journal; choose another --output")
     try:
         stream = path.open("w" if force else "x", encoding="utf-8")
     except FileExistsError:

@@ -18,7 +18,7 @@ from attrs import frozen
 
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import schema
-from bandwidth_async.journal.judging import admit, check, inspect, reported
+from bandwidth_async.journal.judging import Run, admit, check, inspect, reported
 from bandwidth_async.journal.lock import Lock
 from bandwidth_async.journal.mounts import network_file_system
 
@@ -39,25 +39,25 @@ class Held:
     """
 
     path: Path
-    account_id: str
+    run: Run
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     lock: Lock
 
 
-def create(path: Path, account_id: str, created: float) -> Held:
+def create(path: Path, run: Run) -> Held:
     """Make a new journal and hold it. Raises `JournalError`."""
 
-    def begin(connection: sqlite3.Connection) -> str:
+    def begin(connection: sqlite3.Connection) -> Run:
         with reported(path, writing=True):
             connection.execute("BEGIN IMMEDIATE")
             for table in schema.TABLES.values():
                 connection.execute(table)
-            connection.execute(schema.BEGIN_RUN, (account_id, created))
+            connection.execute(schema.BEGIN_RUN, (run.account_id, run.created, run.verify, run.hang_up))
             connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {schema.VERSION}")
             connection.execute("COMMIT")
-        return account_id
+        return run
 
     _refuse_network(path)
     _make_file(path)
@@ -72,17 +72,17 @@ def create(path: Path, account_id: str, created: float) -> Held:
 def go_on(path: Path, account_id: str | None) -> Held:
     """Hold a journal that is there. Raises `JournalError`, with the reason why it cannot be gone on with."""
 
-    def begin(connection: sqlite3.Connection) -> str:
+    def begin(connection: sqlite3.Connection) -> Run:
         run = inspect(connection, path)
         if account_id is not None and run.account_id != account_id:
             raise JournalError(f"{path} is of account {run.account_id}, not of {account_id}")
         if run.total is None:
             raise JournalError(
-                f"{path} is incomplete: the run was cut off while its input was being recorded, and nothing"
-                " had been sent; start it again with end"
+                f"{path} is incomplete: its run was cut off while the input was being recorded, before any"
+                " end was sent (or this is a copy without its -wal file); remove it and start again with end"
             )
         check(connection, path)
-        return run.account_id
+        return run
 
     admit(path, writing=True)
     _refuse_network(path)
@@ -100,8 +100,8 @@ def connect(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
     )
 
 
-def _hold(path: Path, begin: Callable[[sqlite3.Connection], str]) -> Held:
-    """Lock and open. ``begin`` makes or judges the content, before anything else, and returns the account."""
+def _hold(path: Path, begin: Callable[[sqlite3.Connection], Run]) -> Held:
+    """Lock and open. ``begin`` makes or judges the content, before anything else, and returns the run."""
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise JournalError(
             f"a journal needs SQLite 3.33 or newer, and this Python comes with {sqlite3.sqlite_version}"
@@ -116,12 +116,12 @@ def _hold(path: Path, begin: Callable[[sqlite3.Connection], str]) -> Held:
         undo.callback(lock.release)
         with reported(path):
             writer = undo.enter_context(closing(connect(path)))
-            account_id = begin(writer)
+            run = begin(writer)
             _prepare(writer, path)
             reader = undo.enter_context(closing(connect(path)))
             reader.execute("PRAGMA query_only = ON")
         undo.pop_all()
-    return Held(path=path, account_id=account_id, writer=writer, reader=reader, lock=lock)
+    return Held(path=path, run=run, writer=writer, reader=reader, lock=lock)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -72,14 +72,29 @@ class Journal:
         self._writer = Writer(held.writer, self._explain, held.lock.release)
 
     @classmethod
-    def create(cls, path: str | PathLike[str], *, account_id: str, created: float) -> Self:
+    def create(
+        cls,
+        path: str | PathLike[str],
+        *,
+        account_id: str,
+        created: float,
+        verify: bool = False,
+        hang_up: bool = False,
+    ) -> Self:
         """Make a new journal, readable for its owner alone. ``created`` is seconds since the epoch.
+
+        ``verify`` and ``hang_up`` are kept with it, so that whoever goes on with the run ends conferences as
+        it was meant to, whether told so again or not.
 
         Raises `JournalError` when there is such a file, or where none can be made.
         """
         given = Path(path)
         return cls(
-            file.create(reading.located(given.parent) / given.name, account_id, created), recorded=False
+            file.create(
+                reading.located(given.parent) / given.name,
+                judging.Run(account_id=account_id, created=created, verify=verify, hang_up=hang_up),
+            ),
+            recorded=False,
         )
 
     @classmethod
@@ -103,7 +118,17 @@ class Journal:
     @property
     def account_id(self) -> str:
         """The account whose conferences the run ends."""
-        return self._held.account_id
+        return self._held.run.account_id
+
+    @property
+    def verify(self) -> bool:
+        """Whether the run reads each ended conference back, in its first part and in each that goes on."""
+        return self._held.run.verify
+
+    @property
+    def hang_up(self) -> bool:
+        """Whether the run ends the members' calls too, in its first part and in each that goes on."""
+        return self._held.run.hang_up
 
     async def __aenter__(self) -> Self:
         return self

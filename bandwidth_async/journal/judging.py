@@ -26,13 +26,16 @@ _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 @frozen(kw_only=True)
 class Run:
     """What a journal says of its run. ``created`` is epoch seconds; ``given`` and ``total`` are the ids of
-    the input with and without duplicates, None until all of them are recorded.
+    the input with and without duplicates, None until all of them are recorded. ``verify`` and ``hang_up``
+    are how it ends a conference.
     """
 
     account_id: str
     created: float
-    given: int | None
-    total: int | None
+    given: int | None = None
+    total: int | None = None
+    verify: bool
+    hang_up: bool
 
 
 def admit(path: Path, *, writing: bool = False) -> None:
@@ -71,10 +74,18 @@ def inspect(connection: sqlite3.Connection, path: Path) -> Run:
                 f"{path} is a journal of version {version}, and this program knows version {schema.VERSION}"
             )
         found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-        rows = connection.execute("SELECT account_id, created, given, total FROM run").fetchall()
+        rows = connection.execute(schema.READ_RUN).fetchall()
         if found != schema.TABLES or len(rows) != 1 or not isinstance(rows[0][0], str):
             raise JournalError(f"{path} is damaged: it does not have the tables of a journal")
-        return Run(account_id=rows[0][0], created=rows[0][1], given=rows[0][2], total=rows[0][3])
+        account_id, created, given, total, verify, hang_up = rows[0]
+        return Run(
+            account_id=account_id,
+            created=created,
+            given=given,
+            total=total,
+            verify=bool(verify),
+            hang_up=bool(hang_up),
+        )
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:

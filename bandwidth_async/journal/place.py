@@ -16,12 +16,15 @@ def state_directory(environ: Mapping[str, str]) -> Path:
     """Return the user's directory for journals.
 
     https://specifications.freedesktop.org/basedir-spec/latest/: ``$XDG_STATE_HOME``, where that is not set
-    or relative ``~/.local/state``.
+    or relative ``~/.local/state``. Raises `JournalError` when there is no home directory either.
     """
     stated = Path(environ.get("XDG_STATE_HOME", ""))
     if not stated.is_absolute():
         home = environ.get("HOME", "")
-        stated = (Path(home) if home else Path.home()) / ".local" / "state"
+        try:
+            stated = (Path(home) if home else Path.home()) / ".local" / "state"
+        except RuntimeError:
+            raise JournalError("there is no home directory to keep journals in: set XDG_STATE_HOME") from None
     return stated / "bandwidth-async"
 
 

@@ -89,8 +89,9 @@ def located(path: str | PathLike[str]) -> Path:
 
 
 def calls_in(text: str | None) -> tuple[str, ...]:
-    """Return the call ids of a cell."""
-    return tuple(json.loads(text)) if text else ()
+    """Return the call ids of a cell; what is no list of texts names none."""
+    found = json.loads(text) if text else []
+    return tuple(found) if isinstance(found, list) and all(isinstance(one, str) for one in found) else ()
 
 
 def pages(connection: sqlite3.Connection, path: Path, query: str) -> Iterator[tuple[Any, ...]]:

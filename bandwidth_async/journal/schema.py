@@ -33,6 +33,8 @@ TABLES = {
     id INTEGER PRIMARY KEY CHECK (id = 1),
     account_id TEXT NOT NULL,
     created REAL NOT NULL,
+    verify INTEGER NOT NULL CHECK (verify IN (0, 1)),
+    hang_up INTEGER NOT NULL CHECK (hang_up IN (0, 1)),
     given INTEGER,
     total INTEGER
 )""",
@@ -50,7 +52,8 @@ TABLES = {
 )""",
 }
 
-BEGIN_RUN = "INSERT INTO run (id, account_id, created) VALUES (1, ?, ?)"
+BEGIN_RUN = "INSERT INTO run (id, account_id, created, verify, hang_up) VALUES (1, ?, ?, ?, ?)"
+READ_RUN = "SELECT account_id, created, given, total, verify, hang_up FROM run"
 
 # Rows: conference id, existed, kind, error. What is given twice is kept once, with all that is known.
 RECORD = """INSERT INTO conferences (conference_id, existed, kind, error)

@@ -1,6 +1,6 @@
 """One run: many ids in, exactly one outcome for each out. Knows nothing of HTTP."""
 
-from bandwidth_async.teardown.outcome import Outcome, OutcomeKind, Report
+from bandwidth_async.teardown.outcome import Outcome, OutcomeKind, Report, kind_of
 from bandwidth_async.teardown.run import Deliver, End, Outcomes, Source, iterate, run
 from bandwidth_async.teardown.stop import GRACE, Stop
 from bandwidth_async.teardown.target import Target
@@ -17,5 +17,6 @@ __all__ = [
     "Stop",
     "Target",
     "iterate",
+    "kind_of",
     "run",
 ]

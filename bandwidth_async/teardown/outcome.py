@@ -14,6 +14,7 @@ from bandwidth_async.errors import (
     ClientStateError,
     ConfigurationError,
     DeadlineExceededError,
+    HangUpError,
     JournalError,
     NotFoundError,
     RateLimitError,
@@ -78,7 +79,7 @@ def kind_of(error: BandwidthError) -> OutcomeKind:
             | JournalError()
         ):
             return OutcomeKind.FAILED if error.attempts else OutcomeKind.NOT_ATTEMPTED
-        case APIError(transient=False) | ConfigurationError():
+        case APIError(transient=False) | ConfigurationError() | HangUpError(lasting=True):
             return OutcomeKind.REFUSED
         case _:
             return OutcomeKind.FAILED
@@ -117,8 +118,13 @@ class Report:
 
     @property
     def nothing_found(self) -> bool:
-        """Whether there were ids and not one was found: the account id may be the wrong one."""
-        return 0 < self.total == self.counts[OutcomeKind.NOT_FOUND]
+        """Whether there were ids and not one was found: the account id may be the wrong one.
+
+        An id that is not found after an attempt without an answer is called ``already_ended``; a few of these
+        among many that are not found prove nothing.
+        """
+        missing, perhaps = self.counts[OutcomeKind.NOT_FOUND], self.counts[OutcomeKind.ALREADY_ENDED]
+        return missing > perhaps and self.total == missing + perhaps
 
     @property
     def rate(self) -> float:
