@@ -4,13 +4,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint proofs bench-memory bench-goodput bench-goodput-short bench-nginx clean
+.PHONY: demo test lint proofs bench bench-memory bench-goodput bench-goodput-short bench-nginx clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
 
 test: .venv/ready-test
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term:skip-covered
 
 lint: .venv/ready-lint
 	$(BIN)/ruff check .
@@ -19,7 +19,17 @@ lint: .venv/ready-lint
 
 # The long forms of the proofs that `make test` runs in short form.
 proofs: .venv/ready-test
-	$(BIN)/python -m pytest tests/test_proofs.py --full -s
+	$(BIN)/python -m pytest --full -s tests/test_proofs.py tests/test_proof_kills.py tests/test_outage.py \
+		tests/test_hang_up.py tests/test_events_end_to_end.py tests/test_proof_downloads.py \
+		tests/test_schemathesis.py tests/test_prism.py
+
+# What an end costs, beside what people write or import instead; needs nginx. Saves figures and draws them.
+bench: .venv/ready-bench
+	$(BIN)/python benchmarks/hot_path.py
+	$(BIN)/python benchmarks/hot_path.py --draw
+	$(BIN)/python benchmarks/micro.py --json benchmarks/figures/micro.json
+	$(BIN)/python benchmarks/growth.py --json benchmarks/figures/growth.json
+	$(BIN)/python benchmarks/startup.py --json benchmarks/figures/startup.json
 
 # Peak memory of a run over a million ids.
 bench-memory: .venv/ready-cli
