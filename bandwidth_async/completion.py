@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from attrs import evolve
 
-from bandwidth_async.errors import BandwidthError, DeadlineExceededError, NotFoundError
+from bandwidth_async.errors import (
+    APIError,
+    BandwidthError,
+    CertificateError,
+    DeadlineExceededError,
+    NotFoundError,
+    TransportError,
+)
 from bandwidth_async.models import Conference
 
 if TYPE_CHECKING:
@@ -19,8 +27,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_log = logging.getLogger("bandwidth_async.completion")
+
 _FIRST_PAUSE = 0.5  # seconds at most, after the first look
 _LONGEST_PAUSE = 10.0  # seconds
+_SHORTEST_LOOK = 0.001  # seconds; a look has to have some
 
 
 class Completion(Protocol):
@@ -41,7 +52,9 @@ class CompletionHub(Protocol):
 class Watch:
     """Waits for the end of one conference.
 
-    ``look`` reads it within the seconds it is given, and returns it with the attempts that were made.
+    ``look`` reads it within the seconds it is given, and returns it with the attempts that were made. One
+    that fails for now is followed by another, until the seconds of the watch are over: a conference outlasts
+    many an outage, and with a hub the event may still come.
     """
 
     def __init__(self, conference_id: str, look: Look, *, seconds: float, random: Random) -> None:
@@ -50,7 +63,8 @@ class Watch:
         self._seconds = seconds
         self._random = random
         self._attempts = 0
-        self._last_seen: Conference | None = None  # changed in _seen_now()
+        self._last_seen: Conference | None = None  # changed in _see(), as are the attempts and the error
+        self._last_error: BandwidthError | None = None  # of the last look, unless it saw something
 
     async def completed(self, hub: CompletionHub | None) -> Conference:
         """Return the conference once it has ended, by whichever way that is known first."""
@@ -60,41 +74,57 @@ class Watch:
         now = asyncio.get_running_loop().time
         deadline = now() + self._seconds
         for pause in pauses(self._random):
-            conference = await self._seen_now(deadline - now())
-            if not conference.active:
+            conference = await self._see(max(deadline - now(), _SHORTEST_LOOK))
+            if conference is not None and not conference.active:
                 return conference
-            await asyncio.sleep(min(pause, deadline - now()))
+            hint = self._last_error.retry_after if self._last_error else None
+            await asyncio.sleep(min(max(pause, hint or 0.0), deadline - now()))
             if now() >= deadline:
                 raise self._late()
         raise AssertionError("there is always another pause")  # pragma: no cover
 
-    async def _seen_now(self, seconds: float) -> Conference:
-        """Return the conference as it is. One that was there and is gone has ended."""
+    async def _see(self, seconds: float) -> Conference | None:
+        """Return the conference as it is, None where that cannot be known now.
+
+        One that was there and is gone has ended.
+        """
         try:
             self._last_seen, attempts = await self._look(seconds)
-        except NotFoundError as error:
-            error.attempts += self._attempts
-            if self._last_seen is None:
-                raise
-            return _ended(self._last_seen, datetime.now(UTC))
-        except DeadlineExceededError as error:
-            error.attempts += self._attempts
-            raise (self._late(error) if self._last_seen else error) from error.last_error
         except BandwidthError as error:
-            error.attempts += self._attempts
-            raise
+            self._attempts += error.attempts
+            if isinstance(error, NotFoundError) and self._last_seen is not None:
+                return _ended(self._last_seen, datetime.now(UTC))
+            if not _may_pass(error):
+                error.attempts = self._attempts
+                raise
+            self._note(error)
+            return None
         self._attempts += attempts
+        self._last_error = None
         return self._last_seen
+
+    def _note(self, error: BandwidthError) -> None:
+        met = error.last_error if isinstance(error, DeadlineExceededError) else error
+        if met is not None and self._last_error is None:
+            _log.warning(
+                "conference %s cannot be looked at now, and will be again: %s",
+                self._conference_id,
+                met.message,
+            )
+        self._last_error = met or self._last_error
 
     async def _hear(self, hub: CompletionHub) -> Conference:
         event = await hub.completed(self._conference_id)
         return _ended(self._last_seen or Conference(id=self._conference_id), event.event_time)
 
-    def _late(self, error: DeadlineExceededError | None = None) -> DeadlineExceededError:
+    def _late(self) -> DeadlineExceededError:
+        seen = "was still active" if self._last_seen else "could not be looked at"
+        met = f"; the last look met: {self._last_error.message}" if self._last_error else ""
         return DeadlineExceededError(
-            f"conference {self._conference_id} was still active when its {self._seconds:g} s were over",
-            last_error=error.last_error if error else None,
-            attempts=error.attempts if error else self._attempts,
+            f"conference {self._conference_id} {seen} when its {self._seconds:g} s were over{met}",
+            last_error=self._last_error,
+            retry_after=self._last_error.retry_after if self._last_error else None,
+            attempts=self._attempts,
         )
 
 
@@ -104,6 +134,14 @@ def pauses(random: Random) -> Iterator[float]:
     while True:
         yield random.uniform(0, limit)
         limit = min(2 * limit, _LONGEST_PAUSE)
+
+
+def _may_pass(error: BandwidthError) -> bool:
+    """Say whether a later look may see what this one could not."""
+    if isinstance(error, APIError):
+        return error.transient
+    passing = isinstance(error, TransportError | DeadlineExceededError)
+    return passing and not isinstance(error, CertificateError)
 
 
 def _ended(conference: Conference, moment: datetime) -> Conference:

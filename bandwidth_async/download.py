@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import stat
+from functools import partial
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from bandwidth_async.errors import ConfigurationError, TransportError
+from bandwidth_async.errors import APIError, ConfigurationError, TransportError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from bandwidth_async.hints import Headers
+
+
+_USUAL_RIGHTS = 0o666  # of a new file; the umask takes from it
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
 class Media:
@@ -21,14 +28,15 @@ class Media:
 
     A body that is cut, or silent for longer than ``Timeouts.attempt``, raises `TransportError` instead of
     ending. For one task. Leaving the context that gave it closes it.
+
+    Raises `APIError`, which is not repeated, for an answer that is no whole recording as it is, or of which
+    that could not be told.
     """
 
     def __init__(self, name: str, response: aiohttp.ClientResponse, longest_silence: float) -> None:
-        if response.status != 200:
-            raise TransportError(f"{name}: answered {response.status}, which has no recording in it")
-        chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
-        if response.content_length is None and not chunked:
-            raise TransportError(f"{name}: the answer does not say where it ends, so a cut would not be seen")
+        flaw = _flaw(response.status, response.headers)
+        if flaw:
+            raise APIError(f"{name}: {flaw}", status=response.status, request=name)
         self._name = name
         self._response = response
         self._longest_silence = longest_silence
@@ -47,7 +55,7 @@ class Media:
     @property
     def length(self) -> int | None:
         """How many bytes it has in all, or None where the server does not say."""
-        return None if "Content-Encoding" in self._response.headers else self._response.content_length
+        return self._response.content_length
 
     @property
     def received(self) -> int:
@@ -56,8 +64,9 @@ class Media:
 
     def close(self) -> None:
         """Receive nothing more. Only a connection that has given all of it can be used again."""
-        if not self._response.content.at_eof():
-            self._error = self._error or TransportError(f"{self._name}: closed before its end")
+        whole = self._response.content.at_eof()
+        sentence = "closed, after all of it was read" if whole else "closed before its end"
+        self._error = self._error or TransportError(f"{self._name}: {sentence}")
         self._response.close()
 
     def __aiter__(self) -> Self:
@@ -73,6 +82,10 @@ class Media:
             raise self._fail(f"silent for {self._longest_silence:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._fail("cut") from error
+        except RuntimeError as error:  # of aiohttp, which has closed the connection under us
+            if self._response.connection is not None and self._response.connection.transport is not None:
+                raise  # it serves another task's reading
+            raise self._fail("closed with its client") from error
         if not chunk:
             raise StopAsyncIteration
         self._received += len(chunk)
@@ -87,26 +100,70 @@ class Media:
         return self._error
 
 
+def _flaw(status: int, headers: Headers) -> str | None:
+    """Return what makes an answer none that can be seen to be whole, or None."""
+    if status != 200:
+        return f"answered {status}, which has no recording in it"
+    packed = [coding for coding in _words(headers, "Content-Encoding") if coding != "identity"]
+    if packed:  # aiohttp does not notice where an unpacked body is cut
+        return f"answered in {', '.join(packed)}, which was not asked for"
+    transfer = _words(headers, "Transfer-Encoding")
+    if transfer not in ([], ["chunked"]):
+        return f"answered in the transfer coding {', '.join(transfer)}, which was not asked for"
+    if not transfer and "Content-Length" not in headers:
+        return "the answer does not say where it ends, so a cut would not be seen"
+    return None
+
+
+def _words(headers: Headers, name: str) -> list[str]:
+    """Return the comma-separated words of a header, however often it is there."""
+    words = ",".join(headers.getall(name, ())).lower().split(",")
+    return [word.strip() for word in words if word.strip()]
+
+
+def file_path(to: str | os.PathLike[str]) -> Path:
+    """Return ``to`` as the path of a file. Raises `ConfigurationError` for what cannot be one."""
+    given: object = to  # untyped callers may pass anything
+    text: object = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigurationError(f"a download goes to the path of a file, not to {to!r}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{text!r} cannot be the name of a file") from None
+    if text.endswith(_SEPARATORS):
+        raise ConfigurationError(f"{text} is a folder: give the name of a file in it")
+    return Path(text)
+
+
 class Draft:
     """A file that takes its name when it is complete; until then it has another one beside it.
 
     Methods do file access, so an event loop runs them in threads. A thread cannot be cancelled: the lock
     lets `close` wait for the write that it is in, and later ones find the file closed.
 
-    Raises `ConfigurationError` when there is a file of that name already (unless ``overwrite``) or a folder,
-    and the `OSError` of a place that cannot be written to.
+    To overwrite means a regular file only, the one that a link leads to; the new one gets its rights.
+
+    Raises `ConfigurationError` when there is a file of that name already (unless ``overwrite``), or a folder,
+    a device or the like, and the `OSError` of a place that cannot be written to.
     """
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
-        self._path = path
+        self._path = Path(os.path.realpath(path)) if overwrite else path
         self._overwrite = overwrite
         self._lock = Lock()
-        if path.is_dir():
-            raise ConfigurationError(f"{path} is a folder: give the name of a file in it")
+        rights = self._rights()
         if os.path.lexists(path) and not overwrite:
             raise self._taken()
-        self._draft = path.with_name(f".{secrets.token_hex(8)}.part")
-        self._file = self._draft.open("xb", buffering=0)
+        self._draft = self._path.with_name(f".{secrets.token_hex(8)}.part")
+        opener = partial(os.open, mode=_USUAL_RIGHTS if rights is None else rights)
+        self._file = open(self._draft, "xb", buffering=0, opener=opener)  # noqa: SIM115 - for as long as we live
+        try:
+            if rights is not None:
+                self._draft.chmod(rights)  # ahead of the first byte; the umask may have taken too much
+        except OSError:
+            self.close()
+            raise
 
     def write(self, data: bytes) -> None:
         """Append ``data``."""
@@ -127,6 +184,7 @@ class Draft:
             os.fsync(self._file.fileno())
             self._file.close()
             if self._overwrite:
+                self._rights()  # once more: another may have put a device there meanwhile
                 self._draft.replace(self._path)
             else:
                 self._take_free_name()
@@ -136,6 +194,18 @@ class Draft:
         with self._lock:
             self._file.close()
             self._draft.unlink(missing_ok=True)
+
+    def _rights(self) -> int | None:
+        """Return the rights of the file that is there, or None. Refuses what is no regular file."""
+        try:
+            mode = self._path.stat().st_mode
+        except FileNotFoundError:
+            return None
+        if stat.S_ISDIR(mode):
+            raise ConfigurationError(f"{self._path} is a folder: give the name of a file in it")
+        if not stat.S_ISREG(mode):
+            raise ConfigurationError(f"{self._path} is no regular file: give the name of one")
+        return mode & 0o777
 
     def _take_free_name(self) -> None:
         """Fail where another has taken the name meanwhile: unlike a rename, a link does not replace."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 from attrs import evolve
 
 from bandwidth_async import wire
 from bandwidth_async.completion import Watch
-from bandwidth_async.download import Draft, Media
+from bandwidth_async.download import Draft, Media, file_path
 from bandwidth_async.errors import ConfigurationError, TransportError
 from bandwidth_async.models import Conference, UpdateCall, UpdateConference, UpdateConferenceMember
 from bandwidth_async.retry import RetryPolicy, Trial, is_spent, may_repeat, pause_before_next
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
+    from pathlib import Path
     from random import Random
 
     from yarl import URL
@@ -77,11 +77,15 @@ class Operations:
         is then ``ambiguous``. To end a conference use `end_conference`, which also explains a 404.
         """
         _check_kind(update, UpdateConference)
-        await self._ask(wire.update_conference(self._account_id, conference_id, update), settings, _nothing)
+        await self._ask(
+            wire.update_conference(self._account_id, conference_id, update), settings, wire.nothing_in
+        )
 
     async def get_conference(self, conference_id: str, **settings: Unpack[CallSettings]) -> Conference:
         """Return a conference with its active members."""
-        return await self._ask(wire.get_conference(self._account_id, conference_id), settings, _conference)
+        return await self._ask(
+            wire.get_conference(self._account_id, conference_id), settings, wire.conference_in
+        )
 
     async def list_conferences(
         self,
@@ -98,8 +102,8 @@ class Operations:
         aware and inclusive; ``page_size`` is 1 to 1000; ``deadline`` is for each page. Further pages are
         only asked for on the same host, as the request carries the credentials.
         """
-        if not 1 <= page_size <= 1000:
-            raise ConfigurationError(f"page_size is 1 to 1000, not {page_size}")
+        if type(page_size) is not int or not 1 <= page_size <= 1000:
+            raise ConfigurationError(f"page_size is 1 to 1000, not {page_size!r}")
         request: wire.Request | None = wire.list_conferences(
             self._account_id,
             name=name,
@@ -125,7 +129,7 @@ class Operations:
         well-formed or holds a verb that is not for conferences.
         """
         await self._ask(
-            wire.update_conference_bxml(self._account_id, conference_id, bxml), settings, _nothing
+            wire.update_conference_bxml(self._account_id, conference_id, bxml), settings, wire.nothing_in
         )
 
     async def get_conference_member(
@@ -145,7 +149,7 @@ class Operations:
         """Change a member: ``UpdateConferenceMember(mute=True)``. What is not set stays as it is."""
         _check_kind(update, UpdateConferenceMember)
         request = wire.update_conference_member(self._account_id, conference_id, call_id, update)
-        await self._ask(request, settings, _nothing)
+        await self._ask(request, settings, wire.nothing_in)
 
     async def list_conference_recordings(
         self, conference_id: str, **settings: Unpack[CallSettings]
@@ -200,8 +204,12 @@ class Operations:
 
         A file is there whole or not at all: it is written under another name beside ``to`` and takes its
         own when complete. A cut starts it again, as `RetryPolicy` says. A file that exists is refused
-        (`ConfigurationError`) unless ``overwrite``; ``on_progress`` hears the bytes so far and in all.
-        Chunks cannot be taken back, so there a cut in the middle raises `TransportError`.
+        (`ConfigurationError`) unless ``overwrite``, and so is always what is no regular file; a link is
+        followed, and the new file gets the rights of the old one. ``on_progress`` hears the bytes so far
+        and in all. Chunks cannot be taken back, so there a cut in the middle raises `TransportError`.
+
+        Raises `APIError` for an answer that cannot be told to be a whole recording (a 204, a body without
+        a length, one that is compressed), and the `OSError` of a place that cannot be written to.
 
         ``deadline`` is for the time up to the first byte (of each start). After that a recording may take
         as long as it needs, and only a silence of ``timeouts.attempt`` ends it.
@@ -209,7 +217,7 @@ class Operations:
         request = wire.download_conference_recording(self._account_id, conference_id, recording_id)
         options = evolve(self._options, **settings)
         if to is not None:
-            return self._save(request, options, Path(to), overwrite, on_progress)
+            return self._save(request, options, file_path(to), overwrite, on_progress)
         if overwrite or on_progress:
             raise ConfigurationError(
                 "overwrite and on_progress are for a download to a file: give it with to="
@@ -219,7 +227,7 @@ class Operations:
     async def get_call(self, call_id: str, **settings: Unpack[CallSettings]) -> Call:
         """Return the state of a call. Bandwidth knows it some time after its start, and for 7 days."""
         request = wire.get_call(self._account_id, call_id)
-        return await self._ask(request, settings, lambda answer: wire.parse_call(answer.body))
+        return await self._ask(request, settings, wire.call_in)
 
     async def update_call(self, call_id: str, update: UpdateCall, **settings: Unpack[CallSettings]) -> None:
         """Change a call: ``UpdateCall(state="completed")`` hangs it up.
@@ -228,7 +236,7 @@ class Operations:
         error is then ``ambiguous``. A call that has ended answers with `NotFoundError` or `ConflictError`.
         """
         _check_kind(update, UpdateCall)
-        await self._ask(wire.update_call(self._account_id, call_id, update), settings, _nothing)
+        await self._ask(wire.update_call(self._account_id, call_id, update), settings, wire.nothing_in)
 
     async def wait_until_completed(
         self, conference_id: str, *, hub: CompletionHub | None = None, **settings: Unpack[CallSettings]
@@ -242,8 +250,13 @@ class Operations:
         of the event or the moment when it was found gone.
 
         ``deadline`` is for the whole wait, ``math.inf`` for none (a conference lasts 24 hours at most).
-        Raises `DeadlineExceededError` when it is still active then, and `NotFoundError` when it was not
-        even there at the first look.
+        Until then a look that fails for now (5xx, 408, 429, no answer) is followed by another, and logged
+        as a warning when it is the first.
+
+        Raises `DeadlineExceededError` when it is not known to have ended then, with what the last look
+        met as ``last_error``; `NotFoundError` when it was not there at the first look that was answered; at
+        once any other `APIError` (refused credentials among them) and `CertificateError`; `ClientStateError`
+        when the client is closed meanwhile; and whatever ``hub`` raises.
         """
         options = evolve(self._options, **settings)
         request = wire.get_conference(self._account_id, conference_id)
@@ -251,7 +264,7 @@ class Operations:
         async def look(seconds: float) -> tuple[Conference, int]:
             within = evolve(options, deadline=seconds)
             async with self._channel.trial(within) as trial:
-                return await self._channel.send(request, trial, within, _conference), trial.attempts
+                return await self._channel.send(request, trial, within, wire.conference_in), trial.attempts
 
         watch = Watch(conference_id, look, seconds=options.deadline, random=self._random)
         return await watch.completed(hub)
@@ -331,14 +344,6 @@ def _bound(trial: Trial, seconds: float) -> None:
 def _check_kind(update: object, kind: type) -> None:
     if not isinstance(update, kind):
         raise ConfigurationError(f"the change is an {kind.__name__}, not {type(update).__name__}")
-
-
-def _nothing(_: Answer) -> None:
-    """Read nothing: the status has said it."""
-
-
-def _conference(answer: Answer) -> Conference:
-    return wire.parse_conference(answer.body)
 
 
 def _page(answer: Answer) -> tuple[list[Conference], URL | None]:

@@ -12,13 +12,13 @@ import inspect
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 from attrs import fields, frozen
 
-from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.errors import ClientStateError, ConfigurationError
 
 # Everything that needs aiohttp is imported when the fixture is used: pytest loads this module at every start.
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def bandwidth_sandbox(request: pytest.FixtureRequest) -> Iterator[BandwidthSandb
         try:
             served = stack.enter_context(serving(**settings))
         except (ConfigurationError, TypeError, ValueError) as error:
-            pytest.fail(f"@pytest.mark.{_MARKER}: {error}", pytrace=False)
+            raise pytest.fail.Exception(f"@pytest.mark.{_MARKER}: {error}", pytrace=False) from None
         yield served
 
 
@@ -124,11 +124,13 @@ def _settings(test: pytest.Item) -> dict[str, Any]:
 class _Served:
     """Stands for a sandbox in another thread; whatever is called or read is called or read there."""
 
-    __slots__ = ("_done", "_loop", "_sandbox", "_thread")
+    __slots__ = ("_done", "_ended", "_loop", "_sandbox", "_thread", "_turn")
 
     def __init__(self, sandbox: Sandbox) -> None:
         started: Future[tuple[AbstractEventLoop, asyncio.Event]] = Future()
         self._sandbox = sandbox
+        self._turn = Lock()  # held by a call until it is done, so that none is under way at the end
+        self._ended = False  # changed in _end()
         self._thread = Thread(target=lambda: asyncio.run(_serve(sandbox, started)), daemon=True)
         self._thread.start()
         try:
@@ -138,7 +140,7 @@ class _Served:
             raise
 
     def __repr__(self) -> str:
-        return f"<{self._sandbox!r} at {self._sandbox.url}>"
+        return f"<{self._sandbox!r} {'was' if self._ended else 'is'} at {self._sandbox.url}>"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -160,16 +162,30 @@ class _Served:
             except Exception as error:  # raised to who waits
                 done.set_exception(error)
 
-        self._loop.call_soon_threadsafe(turn)
-        return done.result()
+        with self._turn:
+            self._loop_of_now().call_soon_threadsafe(turn)
+            return done.result()
 
     async def _await_there(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Wait for a coroutine of the sandbox without blocking this loop, which may serve its webhooks."""
-        there = asyncio.run_coroutine_threadsafe(function(*arguments, **named), self._loop)
+        with self._turn:
+            loop = self._loop_of_now()
+            there = asyncio.run_coroutine_threadsafe(function(*arguments, **named), loop)
         return await asyncio.wrap_future(there)
+
+    def _loop_of_now(self) -> AbstractEventLoop:
+        """Return the loop to call in. Raises `ClientStateError` when the sandbox is no more."""
+        if self._ended:
+            raise ClientStateError(
+                "this sandbox ended with its test or fixture: ask it before, or serve one for longer with "
+                "bandwidth_async.pytest_plugin.serving()"
+            )
+        return self._loop
 
     def _end(self) -> None:
         """Stop serving, and leave nothing behind."""
+        with self._turn:
+            self._ended = True
         self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join()
 

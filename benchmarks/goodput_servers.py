@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from bandwidth_async.sandbox.quota import FixedWindow, Quota, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Generator
     from random import Random
 
     import aiohttp
@@ -155,8 +155,11 @@ class _Exchange:
         self._server = server
         self._path = path
 
+    def __await__(self) -> Generator[Any, Any, _Response]:
+        return self._server.send(self._path).__await__()
+
     async def __aenter__(self) -> _Response:
-        return await self._server.send(self._path)
+        return await self
 
     async def __aexit__(self, *_: object) -> None:
         pass
@@ -168,6 +171,9 @@ class _Response:
     def __init__(self, status: int, headers: CIMultiDict[str]) -> None:
         self.status = status
         self.headers = headers
+
+    def release(self) -> None:
+        """Do nothing: there is no connection to give back."""
 
     @property
     def content(self) -> Self:

@@ -9,9 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
 
 import schemathesis
 
@@ -21,35 +27,83 @@ _PLACES: list[dict[str, str]] = json.loads(Path(os.environ["SANDBOX_PLACES"]).re
 _REAL = {id_ for place in _PLACES for id_ in place.values()}
 _TURN = count()
 
-# 400 for what the description says only in words, by the beginning of the error's own description.
-_ONLY_IN_WORDS = {
-    "updateConference": (
+Fields = Mapping[str, object]
+_TOLD: set[str] = set()  # the page tokens that links had so far; changed in after_call()
+_VERBS = {
+    *("PlayAudio", "SpeakSentence", "StartRecording", "StopRecording", "PauseRecording", "ResumeRecording"),
+}
+
+
+def is_bxml_of_a_conference(body: object) -> bool:
+    """Judge "a valid BXML document", and which verbs it may have in a conference."""
+    try:
+        root = ElementTree.fromstring(_encoded(body))  # noqa: S314  # made up by schemathesis
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return False
+    return root.tag in {"Bxml", "Response"} and {verb.tag for verb in root} <= _VERBS
+
+
+def has_another_scheme(fields: Fields, name: str) -> bool:
+    """Judge a URL that is neither http nor https."""
+    url = fields.get(name)
+    return isinstance(url, str) and re.match("https?:", url, re.IGNORECASE) is None
+
+
+def is_no_time(fields: Fields, name: str) -> bool:
+    """Judge a time that is not "in ISO8601 format"."""
+    try:
+        datetime.fromisoformat(str(fields.get(name)))
+    except ValueError:
+        return name in fields
+    return False
+
+
+def is_made_up(fields: Fields) -> bool:
+    """Judge a page token that no link ever had."""
+    return "pageToken" in fields and fields["pageToken"] not in _TOLD
+
+
+def lacks_its_url(fields: Fields, state: str) -> bool:
+    """Judge an update that is active, as one without a state is, and does not say where to go."""
+    return fields.get(state, "active") == "active" and "redirectUrl" not in fields
+
+
+def has_with_completed(fields: Fields, state: str, name: str) -> bool:
+    """Judge an update that completes and has what is not allowed then."""
+    return fields.get(state) == "completed" and name in fields
+
+
+def _of_an_update(state: str, not_with_completed: Iterable[str]) -> dict[str, Callable[[Fields], bool]]:
+    return {
         # "Not allowed if `state` is `completed`, but required if `state` is `active`."
-        "redirectUrl is required when status is active",
-        "redirectUrl is not allowed when status is completed",
-        "redirectFallbackUrl is not allowed when status is completed",
+        f"redirectUrl is required when {state} is active": partial(lacks_its_url, state=state),
+        **{
+            f"{name} is not allowed when {state} is completed": partial(
+                has_with_completed, state=state, name=name
+            )
+            for name in not_with_completed
+        },
         # The example of every error: "Invalid answerUrl: only http and https are allowed."
-        "Invalid redirectUrl: only http and https are allowed",
-        "Invalid redirectFallbackUrl: only http and https are allowed",
-    ),
-    "updateCall": (
-        # "Required if `state` is `active`. Not allowed if `state` is `completed`."
-        "redirectUrl is required when state is active",
-        "redirectUrl is not allowed when state is completed",
-        "Invalid redirectUrl: only http and https are allowed",
-        "Invalid redirectFallbackUrl: only http and https are allowed",
-        # "Not allowed if `state` is `completed`", of the tag.
-        "tag is not allowed when state is completed",
-    ),
-    # "A valid BXML document", and which verbs it may have in a conference.
-    "updateConferenceBxml": ("Invalid BXML: ",),
-    "listConferences": (
+        **{
+            f"Invalid {name}: only http and https are allowed": partial(has_another_scheme, name=name)
+            for name in ("redirectUrl", "redirectFallbackUrl")
+        },
+    }
+
+
+# 400 for what the description says only in words, by the beginning of the error's own description. Each with
+# what has to be so in the request itself: the sandbox's word alone allows nothing.
+ONLY_IN_WORDS: dict[str, dict[str, Callable[[Fields], bool]]] = {
+    "updateConference": _of_an_update("status", ("redirectUrl", "redirectFallbackUrl")),
+    "updateCall": _of_an_update("state", ("redirectUrl", "tag")),
+    "updateConferenceBxml": {"Invalid BXML: ": lambda fields: not is_bxml_of_a_conference(fields["body"])},
+    "listConferences": {
         # "Not intended for explicit use."
-        "Invalid pageToken: ",
+        "Invalid pageToken: ": is_made_up,
         # "in ISO8601 format"
-        "Invalid minCreatedTime: ",
-        "Invalid maxCreatedTime: ",
-    ),
+        "Invalid minCreatedTime: ": partial(is_no_time, name="minCreatedTime"),
+        "Invalid maxCreatedTime: ": partial(is_no_time, name="maxCreatedTime"),
+    },
 }
 
 _BXML = (
@@ -63,6 +117,10 @@ _BXML = (
 @schemathesis.serializer("application/xml")
 def as_it_is(_context: Any, value: object) -> bytes:
     """Send the text: the description calls the body a string, which schemathesis would wrap in an element."""
+    return _encoded(value)
+
+
+def _encoded(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode(errors="replace")
 
 
@@ -77,6 +135,13 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any]
                 case.path_parameters[name] = value
     if place and _name(case) == "updateConferenceBxml" and _is_right(case, "body"):
         case.body = _BXML[turn % len(_BXML)]
+
+
+@schemathesis.hook
+def after_call(_context: schemathesis.HookContext, _case: schemathesis.Case[Any], response: Any) -> None:
+    """Note the page token of a link."""
+    for link in response.headers.get("link", ()):
+        _TOLD.update(parse_qs(urlsplit(link[1 : link.index(">")]).query).get("pageToken", ()))
 
 
 @schemathesis.hook
@@ -99,11 +164,24 @@ def _is_right(case: schemathesis.Case[Any], part: str) -> bool:
 
 def _allowed(failure: str, case: schemathesis.Case[Any], response: Any) -> str | None:
     if failure == "RejectedPositiveData" and response.status_code == 400:
-        said = str(response.json()["description"])
-        return next((it for it in _ONLY_IN_WORDS.get(_name(case), ()) if said.startswith(it)), None)
+        return allowance(_name(case), str(response.json()["description"]), _fields(case))
     if failure == "AcceptedNegativeData" and isinstance(case.body, dict) and None in case.body.values():
         return "a null field counts as absent" if _valid_without_nulls(case) else None
     return None
+
+
+def allowance(operation: str, said: str, fields: Fields) -> str | None:
+    """Return why a request may be refused with these words, None when it may not."""
+    words = ONLY_IN_WORDS.get(operation, {}).items()
+    return next((begin for begin, judge in words if said.startswith(begin) and judge(fields)), None)
+
+
+def _fields(case: schemathesis.Case[Any]) -> Fields:
+    """Return what a request says; null counts as absent."""
+    if _name(case) == "listConferences":
+        return dict(case.query)
+    fields = case.body if isinstance(case.body, dict) else {}
+    return {"body": case.body, **{name: it for name, it in fields.items() if it is not None}}
 
 
 def _valid_without_nulls(case: schemathesis.Case[Any]) -> bool:

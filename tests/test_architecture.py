@@ -24,6 +24,7 @@ FLOORS = {
     "errors": 0,
     "_version": 0,
     "models": 1,
+    "bxml": 1,
     "checks": 1,
     "hints": 1,
     "durations": 1,
@@ -268,6 +269,21 @@ def test_a_module_says_what_it_is_for(module: str) -> None:
     docstring = ast.get_docstring(ast.parse(modules()[module].read_text()))
     assert docstring
     assert docstring.splitlines()[0].rstrip().endswith((".", ":"))
+
+
+def test_the_picture_in_the_readme_shows_every_part() -> None:
+    """Whoever opens the README sees the house as it is: each part on its floor."""
+    readme = (Path(bandwidth_async.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    picture = readme.partition("## How it is built")[2].partition("```")[2].partition("```")[0]
+    shown: dict[str, int] = {}
+    floor = -1
+    for line in picture.strip("\n").splitlines():
+        number, parts = line[:4].strip(), line[5:58]
+        floor = int(number) if number else floor
+        shown |= dict.fromkeys(parts.split(), floor)
+    assert shown == {
+        part: number for part, number in FLOORS.items() if part not in {"", "__main__", "_version"}
+    }
 
 
 def test_the_facade_is_imports_and_names_only() -> None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,6 @@ from bandwidth_async.pytest_plugin import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bandwidth_async.sandbox import Sandbox
 
@@ -224,6 +224,28 @@ def test_who_leaves_meanwhile_is_no_failure_of_all(
     assert {row["error"] for row in rows(out)} == {None}
 
 
+@pytest.mark.parametrize("odd", ["..;", "../x", "a\r\nX", "\ud800", "a b"])
+def test_an_odd_id_of_the_server_is_not_wrong_use(
+    sandbox: Sandbox,
+    conference: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    odd: str,
+) -> None:
+    """The user gave no id: exit 1 instead of 6, and the others are set."""
+
+    async def with_an_odd_one(*_: object) -> list[ConferenceMember]:
+        return [ConferenceMember(call_id=odd), ConferenceMember(call_id=sandbox.call_ids(conference)[0])]
+
+    monkeypatch.setattr(cli_members, "_active_members", with_an_odd_one)
+    assert main(["mute", conference, "--all", "--format", "jsonl"]) == 1
+    out, err = capsys.readouterr()
+    failed, muted = rows(out)
+    assert (failed["call_id"], failed["done"], muted["done"]) == (odd, None, "muted")
+    assert failed["error"].startswith("the server names a member that cannot be asked for: ")
+    assert err == "bandwidth-async: 1 of 2 members were not muted\n"
+
+
 def test_more_members_than_fit_are_asked_in_turns(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -333,7 +355,7 @@ def test_what_is_not_there_is_exit_3(
         (["download", "conf-1", "../../x"], "is no recording id"),
         (["download", "conf-1", "r-1", "--output", "-", "--force"], "--force goes with a file"),
         (["download", "conf-1", "r-1", "--output", "latin.xml"], "--force to replace it"),
-        (["download", "conf-1", "r-1", "--output", "."], "choose another --output"),
+        (["download", "conf-1", "r-1", "--output", "."], "is a folder"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_6(
@@ -491,6 +513,18 @@ def test_wait_gives_up_at_its_deadline(conference: str, capsys: pytest.CaptureFi
     assert "was still active when its 0.05 s were over" in capsys.readouterr().err
 
 
+def test_wait_outlasts_an_outage(
+    sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A look that fails, with all its attempts, is told and followed by another."""
+    assert main(["end", conference]) == 0
+    sandbox.plan("503", times=6)
+    capsys.readouterr()
+    assert main(["wait", conference]) == 0
+    assert capsys.readouterr().out.startswith(f"{conference} completed ")
+    assert [message for message in caplog.messages if "will be again" in message] != []
+
+
 def test_recordings_are_listed(
     sandbox: Sandbox, conference: str, recording: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -571,11 +605,32 @@ def test_download_replaces_a_file_only_with_force(
     assert list(folder.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [("/dev/null", "is no regular file"), ("new/", "is a folder"), ("", "path of a file")],
+)
+def test_download_refuses_what_is_no_file(
+    sandbox: Sandbox,
+    recording: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    output: str,
+    sentence: str,
+    force: list[str],
+) -> None:
+    """Exit 6, also with --force, and nothing is sent."""
+    assert main(["download", sandbox.conference_ids[0], recording, "--output", output, *force]) == 6
+    assert sentence in capsys.readouterr().err
+    assert "download" not in requests(sandbox)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_file_that_appears_meanwhile_is_not_replaced(
     conference: str, recording: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is there after we looked: exit 6, and it stays as it is."""
-    monkeypatch.setattr(cli_recordings, "_check_free", lambda path, _: path.write_bytes(b"theirs"))
+    monkeypatch.setattr(cli_recordings, "_check_free", lambda path, _: Path(path).write_bytes(b"theirs"))
     assert main(["download", conference, recording, "--output", "r.wav"]) == 6
     assert [path.read_bytes() for path in folder.iterdir()] == [b"theirs"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 import math
@@ -97,6 +98,13 @@ async def cut(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def quote(request: web.Request) -> web.StreamResponse:
+    """Refuse, and quote what was sent, decoded where it is base64."""
+    kind, _, sent = request.headers["Authorization"].partition(" ")
+    plain = base64.b64decode(sent).decode() if kind == "Basic" else sent
+    return web.json_response({"type": f"{kind} {sent}", "description": f"quoted {plain}"}, status=400)
+
+
 async def hang(_: web.Request) -> web.StreamResponse:
     """Say nothing until the client goes away."""
     await asyncio.sleep(1e6)
@@ -113,6 +121,7 @@ class Bandwidth:
     gone: int = 404
     posts: list[Reply] = field(factory=list)
     gets: list[Reply] = field(factory=list)
+    tokens: list[Reply] = field(factory=list)
     log: list[tuple[str, str]] = field(factory=list)
     bodies: list[dict[str, Any]] = field(factory=list)
     moments: list[float] = field(factory=list)
@@ -136,9 +145,11 @@ class Bandwidth:
         """The ids that have ended."""
         return {name for name, value in self.conferences.items() if "completedTime" in value}
 
-    async def token(self, _: web.Request) -> web.StreamResponse:
+    async def token(self, request: web.Request) -> web.StreamResponse:
         """Give a token."""
         self.token_requests += 1
+        if self.tokens:
+            return await self.tokens.pop(0)(request)
         return web.json_response({"access_token": f"token-{SECRET}", "expires_in": 3600})
 
     async def update(self, request: web.Request) -> web.StreamResponse:
@@ -488,7 +499,7 @@ async def test_reading_is_repeated_and_never_ambiguous() -> None:
             reply(500),
             reply(200, "<html>"),
             reply(429),
-            reply(200, '{"id": 1, "createdTime": "x"}'),
+            reply(200, '{"id": true}'),
         ]
         assert (await client.get_conference("a")).id == "a"
         bandwidth.gets = [reply(500)] * 9
@@ -983,6 +994,47 @@ async def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.records
     for record in caplog.records:
         assert SECRET not in f"{record.getMessage()} {record.args} {record.exc_text}"
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["oauth2", "basic"])
+@virtual_time
+async def test_a_secret_that_the_server_quotes_is_not_shown(
+    caplog: pytest.LogCaptureFixture, *, legacy: bool
+) -> None:
+    """Of the header that it was sent only stars are left, in single calls and in runs."""
+    caplog.set_level(logging.DEBUG)
+    settings = {"credentials": BasicCredentials("me", SECRET)} if legacy else {}
+    async with world("a", "b", **settings) as (bandwidth, client):
+        bandwidth.posts, bandwidth.gets = [quote, quote], [quote]
+        with pytest.raises(BadRequestError) as caught:
+            await client.end_conference("a")
+        with pytest.raises(BadRequestError) as read:
+            await client.get_conference("a")
+        outcomes: list[Outcome] = []
+        await client.end_conferences(["b"], on_outcome=outcomes.append)
+        shown = [repr(vars(error.value)) + str(error.value) for error in (caught, read)]
+        (header,) = bandwidth.shown
+    assert (caught.value.type, caught.value.description) == (
+        ("Basic ***", "quoted me:***") if legacy else ("Bearer ***", "quoted ***")
+    )
+    assert header is not None
+    for text in [*shown, repr(outcomes), caplog.text]:
+        assert ("quoted" in text, SECRET in text) == (text is not caplog.text, False)
+        assert header.partition(" ")[2] not in text
+
+
+@virtual_time
+async def test_a_secret_that_the_token_endpoint_quotes_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the client's secret nor the header that carries it."""
+    caplog.set_level(logging.DEBUG)
+    async with world("a") as (bandwidth, client):
+        bandwidth.tokens = [quote]
+        with pytest.raises(AuthenticationError) as caught:
+            await client.end_conference("a")
+    assert caught.value.description == "quoted me:***"
+    sent = base64.b64encode(f"me:{SECRET}".encode()).decode()
+    for text in (str(caught.value), repr(vars(caught.value)), repr(caught.value.__cause__), caplog.text):
+        assert (SECRET in text, sent in text) == (False, False)
 
 
 # The limiter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from copy import copy
 from datetime import UTC, datetime
 from itertools import islice
 from random import Random
@@ -16,11 +17,17 @@ from hypothesis import strategies as st
 
 from bandwidth_async.completion import Watch, pauses
 from bandwidth_async.errors import (
+    APIError,
+    AuthenticationError,
     BandwidthError,
+    CertificateError,
+    ClientStateError,
     DeadlineExceededError,
     NotFoundError,
+    RateLimitError,
     ServerError,
     TransportError,
+    UnavailableError,
 )
 from bandwidth_async.models import Conference, ConferenceMember
 
@@ -158,9 +165,9 @@ async def test_the_deadline_comes_during_a_look() -> None:
     met = ServerError("busy", status=503)
     late = DeadlineExceededError("the deadline of 1 s came", last_error=met, attempts=3)
     with pytest.raises(DeadlineExceededError) as caught:
-        await watch(Looks([ACTIVE, late]), seconds=5).completed(None)
+        await watch(Looks([ACTIVE, late]), seconds=2.5).completed(None)
     assert (caught.value.message, caught.value.attempts, caught.value.last_error) == (
-        "conference conf-1 was still active when its 5 s were over",
+        "conference conf-1 was still active when its 2.5 s were over; the last look met: busy",
         5,
         met,
     )
@@ -171,14 +178,110 @@ async def test_the_deadline_comes_during_the_first_look() -> None:
     late = DeadlineExceededError("the deadline of 1 s came", attempts=3)
     with pytest.raises(DeadlineExceededError) as caught:
         await watch(Looks([late]), seconds=1).completed(None)
-    assert (caught.value, caught.value.attempts) == (late, 3)
+    assert (caught.value.message, caught.value.attempts, caught.value.last_error) == (
+        "conference conf-1 could not be looked at when its 1 s were over",
+        3,
+        None,
+    )
 
 
-async def test_a_look_that_fails_ends_the_wait() -> None:
-    """It had its retries; the attempts of the looks before are counted too."""
-    with pytest.raises(TransportError) as caught:
-        await watch(Looks([ACTIVE, TransportError("cut", attempts=5)])).completed(None)
-    assert caught.value.attempts == 7
+def passing() -> list[BandwidthError]:
+    """Return an error of each kind that time may mend."""
+    return [
+        ServerError("busy", status=503, attempts=5),
+        APIError("slow", status=408, attempts=5),
+        TransportError("cut", attempts=5),
+        UnavailableError("down", attempts=5),
+        RateLimitError("too many", status=429, attempts=5),
+    ]
+
+
+@pytest.mark.parametrize("error", passing(), ids=lambda error: type(error).__name__)
+async def test_a_short_outage_does_not_end_the_wait(error: BandwidthError) -> None:
+    """Not at the first look and not later: the next one follows after the usual pause."""
+    looks = Looks([error, error, ACTIVE, error, ENDED])
+    assert await watch(looks, seconds=60).completed(None) == ENDED
+    assert looks.moments == [0.0, 1.5, 3.5, 6.5, 11.5]
+
+
+@pytest.mark.parametrize("error", passing(), ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("seen", [[], [ACTIVE]])
+async def test_a_long_outage_ends_at_the_deadline(error: BandwidthError, seen: list[Conference]) -> None:
+    """The error says what is known of the conference, what was met, and counts all attempts."""
+    with pytest.raises(DeadlineExceededError) as caught:
+        await watch(Looks([*seen, error]), seconds=3).completed(None)
+    assert now() == 3
+    known = "was still active" if seen else "could not be looked at"
+    assert (caught.value.message, caught.value.attempts, caught.value.last_error) == (
+        f"conference conf-1 {known} when its 3 s were over; the last look met: {error.message}",
+        7 if seen else 10,
+        error,
+    )
+
+
+async def test_an_outage_that_passed_is_forgotten() -> None:
+    """A later deadline is not blamed on it."""
+    with pytest.raises(DeadlineExceededError) as caught:
+        await watch(Looks([TransportError("cut"), ACTIVE]), seconds=30).completed(None)
+    assert caught.value.last_error is None
+
+
+async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Who waits without a deadline has to see why nothing happens."""
+    cut = TransportError("cut")
+    await watch(Looks([cut, cut, ACTIVE, cut, cut, ENDED])).completed(None)
+    sentence = "conference conf-1 cannot be looked at now, and will be again: cut"
+    assert caplog.messages == [sentence, sentence]
+
+
+async def test_a_look_is_not_sooner_than_the_server_asked() -> None:
+    """Its hint counts where it is longer than the pause."""
+    looks = Looks([ServerError("busy", status=503, retry_after=20.0), ENDED])
+    await watch(looks).completed(None)
+    assert looks.moments == [0.0, 21.0]
+
+
+async def test_a_look_that_gave_up_early_is_not_the_last() -> None:
+    """Its next attempt was due after the deadline, but the event may come before it."""
+    soon = DeadlineExceededError("nearer than the next attempt", last_error=TransportError("cut"))
+    found = await watch(Looks([soon]), seconds=30).completed(Hub(25.0))
+    assert (found.completed_time, now()) == (ENDED_AT, 25)
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 1e-300])
+async def test_a_deadline_of_next_to_nothing(seconds: float) -> None:
+    """It has come before anything is seen; a look has some time all the same, as it could not be made."""
+    looks = Looks([ACTIVE])
+    with pytest.raises(DeadlineExceededError):
+        await watch(looks, seconds=seconds).completed(None)
+    assert looks.seconds == [0.001]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        APIError("odd", status=418, attempts=1),
+        ServerError("never", status=501, attempts=1),
+        AuthenticationError("who?", status=401, attempts=1),
+        CertificateError("not to be trusted", attempts=1),
+        ClientStateError("closed", attempts=1),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("hub", [None, Hub(1e6)])
+async def test_what_time_does_not_mend_ends_the_wait(error: BandwidthError, hub: Hub | None) -> None:
+    """At once; the attempts of the looks before are counted too."""
+    error = copy(error)
+    with pytest.raises(BandwidthError) as caught:
+        await watch(Looks([ACTIVE, error])).completed(hub)
+    assert (caught.value, caught.value.attempts, now()) == (error, 3, 2.5)
+
+
+@pytest.mark.parametrize("error", passing(), ids=lambda error: type(error).__name__)
+async def test_the_webhook_comes_in_an_outage(error: BandwidthError) -> None:
+    """What cannot be looked at can still be heard of."""
+    found = await watch(Looks([error])).completed(Hub(100.0))
+    assert (found, now()) == (Conference(id="conf-1", completed_time=ENDED_AT, active_members=()), 100)
 
 
 async def test_the_webhook_comes_first() -> None:
@@ -206,7 +309,7 @@ async def test_looking_comes_first() -> None:
 
 async def test_both_come_at_once() -> None:
     """Both say the same: a look that fails at the moment of the event does no harm."""
-    found = await watch(Looks([TransportError("cut")])).completed(Hub(1.0))
+    found = await watch(Looks([AuthenticationError("who?", status=401)])).completed(Hub(1.0))
     assert found.completed_time == ENDED_AT
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import re
 import sys
@@ -17,8 +18,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from bandwidth_async import (
+    APIError,
     BasicCredentials,
     ClientStateError,
     ConfigurationError,
@@ -31,7 +34,7 @@ from bandwidth_async import (
     TransportError,
     VoiceClient,
 )
-from bandwidth_async.download import Draft, Media
+from bandwidth_async.download import Draft, Media, _flaw
 from tests.wire_server import CLOSE, HANG, RESET, Script, Wait, WireServer, answered, wire_server
 
 AUDIO = bytes(range(256)) * 400  # more than one packet
@@ -204,15 +207,103 @@ async def test_an_answer_whose_end_cannot_be_known() -> None:
     """Without a length a cut looks like the end, so such an answer is refused."""
     until_closed = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + AUDIO
     async with recorded((until_closed, CLOSE), retry=ONCE) as (_, client):
-        with pytest.raises(TransportError, match="does not say where it ends"):
+        with pytest.raises(APIError, match="does not say where it ends"):
             await heard(client)
 
 
-async def test_a_success_without_a_recording() -> None:
-    """A 202 or 204 is not an empty recording."""
-    async with recorded((answered("202 Accepted"),), retry=ONCE) as (_, client):
-        with pytest.raises(TransportError, match="answered 202, which has no recording in it"):
+@pytest.mark.parametrize("status", ["202 Accepted", "204 No Content", "206 Partial Content"])
+async def test_a_success_without_a_recording(status: str) -> None:
+    """It is not an empty recording, and would be none again: it is asked for once, and no outage."""
+    async with recorded(*[(answered(status),)] * 40) as (server, client):
+        for _ in range(25):  # more than it takes to call the server down
+            with pytest.raises(APIError, match=f"answered {status[:3]}, which has no recording in it"):
+                await heard(client)
+        assert len(server.arrived) == 25
+
+
+PACKED = gzip.compress(AUDIO)
+
+
+@pytest.mark.parametrize("body", [PACKED, PACKED[:-12]], ids=["whole", "cut"])
+@pytest.mark.parametrize("coding", ["gzip", "compress", "deflate", "gzip, gzip", "GZIP", "identity, gzip"])
+async def test_a_packed_recording(coding: str, body: bytes, tmp_path: Path) -> None:
+    """A cut would not be seen where it is unpacked, and nobody asked for it: it is refused, once."""
+    script: Script = (with_length(len(body), f"Content-Encoding: {coding}") + body,)
+    async with recorded(script, (WHOLE,)) as (server, client):
+        with pytest.raises(APIError, match=f"answered in {coding.lower().removeprefix('identity, ')}, which"):
+            await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
+        assert len(server.arrived) == 1
+    assert left_in(tmp_path) == []
+
+
+async def test_a_recording_that_says_it_is_not_packed() -> None:
+    """That is what was asked for."""
+    async with recorded((with_length(9, "Content-Encoding: identity") + AUDIO[:9],)) as (_, client):
+        assert await heard(client) == AUDIO[:9]
+
+
+@pytest.mark.parametrize("coding", ["xchunked", "gzip, chunked", "chunked, gzip", "chunkedx"])
+async def test_a_recording_in_another_transfer_coding(coding: str) -> None:
+    """Only plain chunks are sure to say where they end and to hold the recording itself."""
+    head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n".encode()
+    async with recorded((head + in_chunks(AUDIO) + b"0\r\n\r\n", CLOSE), retry=ONCE) as (_, client):
+        with pytest.raises((APIError, TransportError)):
             await heard(client)
+
+
+@pytest.mark.parametrize(
+    ("headers", "flaw"),
+    [
+        ({"Content-Length": "1"}, None),
+        ({"Transfer-Encoding": "Chunked"}, None),
+        ({"Transfer-Encoding": "chunked", "Content-Encoding": "identity"}, None),
+        ({"Transfer-Encoding": "xchunked"}, "the transfer coding xchunked"),
+        ({"Transfer-Encoding": "chunked, xchunked"}, "the transfer coding chunked, xchunked"),
+        ({"Transfer-Encoding": "gzip, chunked"}, "the transfer coding gzip, chunked"),
+        ({"Transfer-Encoding": "xchunked", "Content-Length": "1"}, "the transfer coding xchunked"),
+        ({"Content-Length": "1", "Content-Encoding": "gzip"}, "answered in gzip"),
+        ({}, "does not say where it ends"),
+    ],
+)
+def test_headers_that_do_not_bound_a_recording(headers: dict[str, str], flaw: str | None) -> None:
+    """What aiohttp's parsers make of them differs, so they are read here."""
+    found = _flaw(200, CIMultiDictProxy(CIMultiDict(headers)))
+    assert found is None if flaw is None else flaw in str(found)
+
+
+async def test_a_recording_that_was_read_is_closed_with_its_context() -> None:
+    """What is read after it is an error that does not speak of a cut."""
+    async with recorded((WHOLE,)) as (_, client):
+        async with media_of(client) as media:
+            assert b"".join([chunk async for chunk in media]) == AUDIO
+            assert [chunk async for chunk in media] == []
+        with pytest.raises(TransportError) as caught:
+            await anext(media)
+    assert str(caught.value) == f"{NAME}: closed, after all of it was read"
+
+
+@pytest.mark.parametrize("head", [with_length(9), CHUNKED], ids=["length", "chunked"])
+async def test_closing_the_client_ends_its_streams(head: bytes) -> None:
+    """With our error, not one of aiohttp's; the part that came is no recording."""
+    body = b"3\r\nabc\r\n" if head == CHUNKED else b"abc"
+    async with recorded((head + body, HANG)) as (_, client), media_of(client) as media:
+        assert await anext(media) == b"abc"
+        await client.aclose()
+        for _ in range(2):
+            with pytest.raises(TransportError, match=f"{NAME}: closed with its client after 3( of 9)? bytes"):
+                await anext(media)
+
+
+async def test_a_stream_is_for_one_task() -> None:
+    """A second one that reads is told so, and the first goes on."""
+    async with recorded((with_length(3), HANG)) as (_, client), media_of(client) as media:
+        first = asyncio.ensure_future(anext(media))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="already waiting"):
+            await anext(media)
+        assert not first.done()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
 
 
 async def test_refusals_are_met_as_in_every_call() -> None:
@@ -371,6 +462,48 @@ async def test_a_folder_is_no_file(overwrite: bool, tmp_path: Path) -> None:
             with pytest.raises(ConfigurationError, match="is a folder: give the name of a file in it"):
                 await client.download_conference_recording("conf-1", "r-1", to=path, overwrite=overwrite)
     assert server.arrived == []
+
+
+@pytest.mark.parametrize("name", ["r\0", "", "new/", "\ud800", b"r", 5])
+async def test_what_cannot_name_a_file(name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused by the call itself, before anything is awaited."""
+    monkeypatch.chdir(tmp_path)
+    async with recorded() as (server, client):
+        with pytest.raises(ConfigurationError):
+            client.download_conference_recording("conf-1", "r-1", to=name)
+    assert (server.arrived, left_in(tmp_path)) == ([], [])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such files")
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["fifo", "link", "/dev/null"])
+async def test_what_is_no_regular_file_stays(name: str, overwrite: bool, tmp_path: Path) -> None:
+    """To overwrite a device or a FIFO would replace it, also where only a link leads to it."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("fifo")
+    async with recorded((WHOLE,)) as (server, client):
+        with pytest.raises(ConfigurationError, match="is no regular file: give the name of one"):
+            await client.download_conference_recording(
+                "conf-1", "r-1", to=tmp_path / name, overwrite=overwrite
+            )
+    assert server.arrived == []
+    assert left_in(tmp_path) == ["fifo", "link"]
+
+
+async def test_overwriting_through_a_link(tmp_path: Path) -> None:
+    """The link stays one, and leads to the new bytes; one that led nowhere now leads to them."""
+    (tmp_path / "old").write_text("mine")
+    (tmp_path / "link").symlink_to("old")
+    (tmp_path / "loose").symlink_to("new")
+    async with recorded((WHOLE,), (WHOLE,)) as (_, client):
+        for name in ("link", "loose"):
+            path = tmp_path / name
+            assert path == await client.download_conference_recording(
+                "conf-1", "r-1", to=path, overwrite=True
+            )
+            assert path.is_symlink()
+    assert (tmp_path / "old").read_bytes() == (tmp_path / "new").read_bytes() == AUDIO
+    assert left_in(tmp_path) == ["link", "loose", "new", "old"]
 
 
 async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -538,6 +671,45 @@ def test_a_file_has_the_usual_rights(tmp_path: Path) -> None:
     draft.keep()
     (tmp_path / "other").touch()
     assert (tmp_path / "r").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights are something else there")
+@pytest.mark.parametrize("rights", [0o600, 0o640, 0o666, 0o400])
+def test_overwriting_keeps_the_rights(rights: int, tmp_path: Path) -> None:
+    """What only its owner could read is not for all to read afterwards, nor while it comes."""
+    path = tmp_path / "r"
+    path.write_text("mine")
+    path.chmod(rights)
+    draft = Draft(path, overwrite=True)
+    assert (
+        tmp_path / next(name for name in left_in(tmp_path) if name != "r")
+    ).stat().st_mode & 0o777 == rights
+    draft.write(b"new")
+    draft.keep()
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", rights)
+
+
+def test_a_device_that_appears_meanwhile_stays(tmp_path: Path) -> None:
+    """To overwrite is meant for the file that was there."""
+    draft = Draft(tmp_path / "r", overwrite=True)
+    (tmp_path / "r").mkdir()
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        draft.keep()
+    draft.close()
+    assert left_in(tmp_path) == ["r"]
+
+
+def test_rights_that_cannot_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing is written, and no draft stays."""
+
+    def cannot(*_: object) -> None:
+        raise PermissionError("no rights here")
+
+    (tmp_path / "r").write_text("mine")
+    monkeypatch.setattr(Path, "chmod", cannot)
+    with pytest.raises(PermissionError):
+        Draft(tmp_path / "r", overwrite=True)
+    assert left_in(tmp_path) == ["r"]
 
 
 def test_a_closed_draft_takes_nothing_more(tmp_path: Path) -> None:

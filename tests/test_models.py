@@ -136,6 +136,10 @@ COMPLETED_ALONE = (
 )
 ACTIVE_NEEDS_URL = "status 'active' needs redirect_url; to end the conference use status='completed'"
 NOT_A_URL = "{} must be a URL that starts with http:// or https://, not {!r}"
+NOT_ASKED = (
+    "{} {!r} cannot be asked: a URL has no blanks, nothing that does not print, "
+    "and a port from 1 to 65535 if any"
+)
 STATE = "a conference has a status, a call has a state: write status= instead of state="
 
 
@@ -184,6 +188,26 @@ STATE = "a conference has a status, a call has a state: write status= instead of
             {"redirect_url": URL, "redirect_fallback_url": "javascript:alert(1)"},
             NOT_A_URL.format("redirect_fallback_url", "javascript:alert(1)"),
         ),
+        *(
+            (
+                {"redirect_url": URL, "redirect_fallback_url": bad},
+                NOT_ASKED.format("redirect_fallback_url", bad),
+            )
+            for bad in [
+                "https://exa\nmple.com/x",
+                "https://example.com/\r\nX: y",
+                " https://example.com/",
+                "https://example.com/a b",
+                "https://example.com/\t",
+                "https://example.com/\x00",
+                "https://example.com/\u00a0",
+                "https://example.com/\u202e",
+                "https://example.com/\ud800",
+                "https://example.com:99999/",
+                "https://example.com:0/",
+                "https://example.com:x/",
+            ]
+        ),
         *(({"redirect_url": URL, name: b"x"}, f"{name} must be text") for name in CREDENTIALS),
         *(
             (
@@ -199,6 +223,15 @@ def test_what_bandwidth_would_refuse_is_refused_before(given_fields: dict[str, A
     with pytest.raises(ConfigurationError) as caught:
         update(**given_fields)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://example.com:65535/", "http://[::1]:8080/", "HTTPS://EXAMPLE.COM", "https://example.com/é"],
+)
+def test_a_url_that_can_be_asked_is_taken(url: str) -> None:
+    """It is sent as it was written."""
+    assert update(redirect_url=url).to_dict() == {"redirectUrl": url}
 
 
 def test_a_credential_of_the_limit_is_taken() -> None:

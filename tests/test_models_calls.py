@@ -178,6 +178,13 @@ def test_a_change_of_a_member_that_is_none(given_fields: dict[str, Any], sentenc
     assert str(caught.value) == sentence
 
 
+@pytest.mark.parametrize("odd", ["a\n", "a\x00", "a b", "..", "a/b", "..;", "\ud800", "\x1b[2J"])
+def test_an_id_to_coach_is_an_id(odd: str) -> None:
+    """What could not be asked for cannot be coached either."""
+    with pytest.raises(ConfigurationError, match="is no call id to coach: it has to be one word"):
+        member(call_ids_to_coach=["c-2", odd])
+
+
 # Recordings
 
 

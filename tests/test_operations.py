@@ -474,6 +474,16 @@ async def test_what_cannot_be_right_is_not_sent(
     assert sent(mocked) == []
 
 
+@pytest.mark.parametrize("size", [0, 1001, -1, "5", None, True, 1.5, 1.0])
+async def test_a_page_size_is_a_number_of_conferences(mocked: aioresponses, size: Any) -> None:
+    """Only a whole one; anything else is a sentence that shows it, not a TypeError and not a request."""
+    async with client() as one:
+        with pytest.raises(ConfigurationError) as caught:
+            await anext(one.list_conferences(page_size=size))
+    assert str(caught.value) == f"page_size is 1 to 1000, not {size!r}"
+    assert sent(mocked) == []
+
+
 async def test_urls_in_answers_are_not_followed(mocked: aioresponses) -> None:
     """The client builds its own: others would get the credentials."""
     give(mocked, OPERATIONS["get_conference_member"], 200)
@@ -530,6 +540,27 @@ async def test_waiting_has_no_end_of_its_own(mocked: aioresponses) -> None:
     mocked.get(CONFERENCE, callback=look, repeat=True)
     async with client() as one:
         assert not (await one.wait_until_completed("conf-1", deadline=math.inf)).active
+
+
+@pytest.mark.looptime
+async def test_waiting_through_an_outage(mocked: aioresponses) -> None:
+    """A server that fails for as long as all retries of a look is looked at again."""
+    for _ in range(7):
+        mocked.get(CONFERENCE, status=503)
+    mocked.get(CONFERENCE, payload={"id": "conf-1", "completedTime": "2026-01-02T00:00:00Z"})
+    async with client() as one:
+        assert not (await one.wait_until_completed("conf-1")).active
+    assert len(sent(mocked)) == 8
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("deadline", [1e-9, 1e-4])
+async def test_waiting_for_next_to_nothing(mocked: aioresponses, deadline: float) -> None:
+    """A tiny deadline is one that has come, not a wrong setting."""
+    mocked.get(CONFERENCE, payload={"id": "conf-1"}, repeat=True)
+    async with client() as one:
+        with pytest.raises(DeadlineExceededError):
+            await one.wait_until_completed("conf-1", deadline=deadline)
 
 
 async def test_waiting_for_what_never_was(mocked: aioresponses) -> None:

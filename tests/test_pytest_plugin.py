@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bandwidth_async import ConfigurationError, RetryPolicy
+from bandwidth_async import ClientStateError, ConfigurationError, RetryPolicy
 from bandwidth_async.pytest_plugin import serving
 
 if TYPE_CHECKING:
@@ -137,7 +137,9 @@ def test_a_wrong_setting_is_a_sentence(run: Run) -> None:
             "conference=5": "a sandbox has no setting 'conference'; it has conferences, quota, hint, *",
             "faults='503=200%'": "the faults add up to 200 % of all requests; 100 % is the most",
             "conferences='many'": "*many*",
-            "latency=object()": "*object*",
+            "latency=object()": "<object object at *> is no latency: write 20-200ms, 50ms, or *",
+            "latency=(1,)": "(1,) is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds",
+            "members=None": "None is no number of members: write 0-4 or 2, at most 20",
             "event_url='https://example.com/'": "'https://example.com/' is not on this machine: *",
             f"port={port}": f"cannot serve on 127.0.0.1 port {port} *",
         }
@@ -147,10 +149,11 @@ def test_a_wrong_setting_is_a_sentence(run: Run) -> None:
         ]
         last = "def test_threads(): assert threading.active_count() == 1"
         result = run("\n".join(["import pytest, threading", *tests, last]))
-    result.assert_outcomes(errors=6, passed=1)
+    result.assert_outcomes(errors=8, passed=1)
     for sentence in sentences.values():
         result.stdout.fnmatch_lines([f"@pytest.mark.bandwidth_sandbox: {sentence}"])
     assert "Traceback" not in result.stdout.str()
+    assert "During handling of the above exception" not in result.stdout.str()
     assert "pytest_plugin.py" not in result.stdout.str()
 
 
@@ -241,6 +244,29 @@ def test_its_insides_are_out_of_reach() -> None:
             bandwidth.sandbox.port = 1
         assert bandwidth.sandbox.url in repr(bandwidth.sandbox)
         assert bandwidth.sandbox.client_secret not in repr(bandwidth)
+
+
+def test_what_is_kept_beyond_its_test_says_that_it_has_ended() -> None:
+    """Whatever is asked of it; only its name can still be read."""
+    with serving() as bandwidth:
+        assert repr(bandwidth.sandbox).endswith(f" is at {bandwidth.sandbox.url}>")
+        sandbox, told = bandwidth.sandbox, bandwidth.sandbox.events_told
+        plan = sandbox.plan
+    assert repr(sandbox).startswith("<Sandbox(")
+    assert " was at http://" in repr(sandbox)
+
+    def wait() -> None:
+        asyncio.run(told())
+
+    for use in (
+        lambda: sandbox.truth()["requests"],
+        lambda: plan("503"),
+        bandwidth.client,
+        lambda: bandwidth.environ,
+        wait,
+    ):
+        with pytest.raises(ClientStateError, match="this sandbox ended with its test or fixture: ask it"):
+            use()
 
 
 def test_it_can_be_down_for_a_while() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandwidth_async.sandbox.draws import Draws
+from bandwidth_async.sandbox.draws import Draws, uuid_text
 
 POSITIONS = st.integers(0, 10_000_000)
 SLOTS = st.integers(0, 19)
@@ -42,6 +43,12 @@ def test_ids_look_like_those_of_bandwidth_and_are_unique() -> None:
     assert len(set(ids)) == 2000
     shape = r"c-[0-9a-f]{8}-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
     assert all(re.fullmatch(shape, it) for it in ids)
+
+
+@given(number=st.integers(0, 2**128 - 1))
+def test_a_uuid_is_written_as_the_standard_library_writes_it(number: int) -> None:
+    """With the version and the variant in their places."""
+    assert uuid_text(f"{number:032x}") == str(UUID(int=number, version=4))
 
 
 def test_numbers_are_spread_over_their_span() -> None:

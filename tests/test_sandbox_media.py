@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bandwidth_async.sandbox.draws import Draws
-from bandwidth_async.sandbox.media import BLOCK, wav
+from bandwidth_async.sandbox.media import BLOCK, wav, wav_header
 from bandwidth_async.sandbox.recordings import Recordings
 from bandwidth_async.sandbox.world import World
 
@@ -27,6 +27,25 @@ def test_a_wav_file_has_its_size_and_can_be_read(size: int) -> None:
     with wave.open(io.BytesIO(whole)) as file:
         assert file.getparams()[:4] == (1, 2, 48_000, (size - 44) // 2)
         assert file.readframes(size) == whole[44:]
+
+
+@pytest.mark.parametrize(
+    ("data", "riff", "samples"),
+    [
+        (0, 36, 0),
+        (2**32 - 37, 2**32 - 1, 2**32 - 37),
+        (2**32 - 2, 2**32 - 1, 2**32 - 2),
+        (2**32, 2**32 - 1, 2**32 - 1),
+        (2**40, 2**32 - 1, 2**32 - 1),
+    ],
+)
+def test_a_file_of_more_than_4_gb_has_the_largest_length_in_its_header(
+    data: int, riff: int, samples: int
+) -> None:
+    """A recording that is not stopped for half a day is one; its download does not fail."""
+    header = wav_header(data)
+    assert len(header) == 44
+    assert (int.from_bytes(header[4:8], "little"), int.from_bytes(header[40:], "little")) == (riff, samples)
 
 
 def test_no_two_blocks_are_the_same() -> None:

@@ -405,3 +405,37 @@ async def test_an_answer_that_is_no_http_is_a_failure() -> None:
         await redirect(caller, redirectUrl=url)
         await redirect(caller, redirectUrl=hook.url)
         assert await told(caller) == {"conferenceRedirect": {"failed": 1, "204": 1}}
+
+
+@pytest.mark.parametrize(("size", "outcome"), [(1024**2, "200"), (1024**2 + 1, "failed")])
+async def test_an_answer_is_read_to_a_limit(size: int, outcome: str) -> None:
+    """A webhook that never stops talking is left; what is as long as BXML may be is read."""
+
+    async def talk(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for start in range(0, size, 2**16):
+            await response.write(b" " * min(2**16, size - start))
+        return response
+
+    async with webhook() as hook, calling(event_url=hook.url) as caller:
+        hook.answers.append(talk)
+        caller.sandbox.add_conference(members=0)
+        assert await told(caller) == {"conferenceCreated": {outcome: 1}}
+
+
+async def test_an_endless_answer_is_left() -> None:
+    """The connection is closed, and the next event is told on another."""
+
+    async def talk(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 2**16)
+
+    async with webhook() as hook, calling(event_url=hook.url) as caller:
+        hook.answers.append(talk)
+        for _ in range(2):
+            caller.sandbox.add_conference(members=0)
+            await told(caller)
+        assert await told(caller) == {"conferenceCreated": {"failed": 1, "204": 1}}

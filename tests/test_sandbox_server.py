@@ -14,6 +14,7 @@ import pytest
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox import Concurrency, Sandbox, TokenBucket, Truth, events, server
+from bandwidth_async.sandbox.facts import Conference
 from bandwidth_async.sandbox.service import KINDS
 from tests.sandbox_caller import LIST, Caller, calling, until
 
@@ -392,6 +393,36 @@ async def test_latency_delays_every_answer_but_the_truth() -> None:
             },
             "events": TOLD,
         }
+
+
+@pytest.mark.parametrize("name", ["truth", "active-calls"])
+async def test_others_are_answered_while_the_truth_is_told(name: str) -> None:
+    """It goes out in looks: a request that comes meanwhile is answered long before its end."""
+    async with calling(conferences=20_000, members=2) as caller:
+        sandbox = caller.sandbox
+        begun, answered = asyncio.Event(), asyncio.Event()
+        looks: list[bool] = []
+        told = sandbox._works.world.calls.number
+
+        def number(conference: Conference) -> int:
+            looks.append(answered.is_set())
+            if len(looks) == 1:
+                begun.set()
+            return told(conference)
+
+        async def ask() -> None:
+            await begun.wait()
+            assert (await caller.ask("GET", f"{LIST}/conf-none")).status == 404
+            answered.set()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sandbox._works.world.calls, "number", number)
+            asking = asyncio.create_task(ask())
+            reply = await caller.ask("GET", f"/_sandbox/{name}", authorization="")
+            await asking
+        assert (looks[0], looks[-1], len(looks)) == (False, True, 20_000)
+        expected = sandbox.active_calls() if name == "active-calls" else sandbox.truth()
+        assert (reply.json, reply.headers["Content-Type"]) == (expected, "application/json")
 
 
 async def test_the_truth_is_read_only() -> None:

@@ -50,8 +50,33 @@ def test_a_right_update_meets_no_objection(fields: dict[str, object]) -> None:
         ),
         ({"redirectUrl": "ftp://example.com"}, "Invalid redirectUrl: only http and https are allowed"),
         ({"redirectUrl": "/bxml"}, "Invalid redirectUrl: only http and https are allowed"),
-        ({"redirectUrl": "https://[bad"}, "Invalid redirectUrl: only http and https are allowed"),
-        ({"redirectUrl": 5}, "Invalid redirectUrl: only http and https are allowed"),
+        ({"redirectUrl": " http://127.0.0.1/"}, "Invalid redirectUrl: only http and https are allowed"),
+        ({"redirectUrl": "\x00http://127.0.0.1/"}, "Invalid redirectUrl: only http and https are allowed"),
+        ({"redirectUrl": "https://[bad"}, "Invalid redirectUrl: it cannot be read: Invalid IPv6 URL"),
+        ({"redirectUrl": 5}, "Invalid redirectUrl: a string is required"),
+        ({"redirectUrl": "https://"}, "Invalid redirectUrl: a host is required"),
+        *(
+            (
+                {"redirectUrl": f"http://127.0.0.1:{port}/"},
+                "Invalid redirectUrl: the port must be within the range [1, 65535]",
+            )
+            for port in ("0", "65536", "70000", "http")
+        ),
+        *(
+            (
+                {"redirectUrl": url},
+                "Invalid redirectUrl: spaces, control characters and surrogates are not allowed",
+            )
+            for url in (
+                *(
+                    "https://exa\nmple.com/",
+                    "http://\x00127.0.0.1/",
+                    "http://127.0.0.1/ ",
+                    "http://127.0.0.1/\t",
+                ),
+                *("http://a b/", "http://127.0.0.1/\x7f", "http://127.0.0.1/\ud800", "https://x/\u2028"),
+            )
+        ),
         (
             {"redirectUrl": URL, "redirectFallbackUrl": "mailto:a@example.com"},
             "Invalid redirectFallbackUrl: only http and https are allowed",
@@ -125,7 +150,10 @@ def test_the_truth_counts_an_update_by_its_status(fields: object, kind: str) -> 
         ),
         ({"redirectUrl": URL, "tag": 1}, "Invalid tag: a string of at most 4096 characters is allowed"),
         ({"redirectUrl": "ftp://x"}, "Invalid redirectUrl: only http and https are allowed"),
-        ({"redirectUrl": "http://x:0"}, "Invalid redirectUrl: only http and https are allowed"),
+        (
+            {"redirectUrl": "http://x:0"},
+            "Invalid redirectUrl: the port must be within the range [1, 65535]",
+        ),
     ],
 )
 def test_a_call_has_a_state_and_a_tag(fields: dict[str, object], objection: str | None) -> None:

@@ -29,7 +29,7 @@ def populated(number: int, *, members: tuple[int, int] = (0, 4), seed: int = 1) 
 
 def conferences(world: World) -> list[Conference]:
     """Return all conferences, oldest first."""
-    return world.page(wanted=lambda _: True, start=0, size=10_000)[0]
+    return world.page(wanted=lambda _: True, among=world.positions(), start=0, size=10_000)[0]
 
 
 def test_the_seed_makes_the_ids() -> None:
@@ -77,7 +77,7 @@ def test_ending_ejects_the_members_and_counts_every_request() -> None:
     assert [world.end(first, NOW), world.end(first, NOW + timedelta(hours=1))] == [True, False]
     ended, active = conferences(world)
     assert (world.members(ended), len(world.members(active))) == ([], 2)
-    assert world.truth(recordings=lambda _: 7) == {
+    assert dict(world.truth(recordings=lambda _: 7)) == {
         first: {
             "ended_at": "2026-11-22T08:00:00.123Z",
             "end_requests": 2,
@@ -130,14 +130,14 @@ def test_the_truth_counts_members_and_calls() -> None:
     world.calls.leave(leaving, NOW)
     world.calls.leave(leaving, NOW)
     world.calls.hang_up(ending, NOW)
-    facts = world.truth(recordings=lambda it: it.position)
+    facts = dict(world.truth(recordings=lambda it: it.position))
     assert [(it["members"], it["active_calls"], it["recordings"]) for it in facts.values()] == [
         (1, 2, 0),
         (3, 3, 1),
     ]
     assert [len(world.members(it)) for it in (first, second)] == [1, 3]
-    assert len(world.active_calls()) == 5
-    assert ending.id not in world.active_calls()
+    alive = [call.id for it in (first, second) for call in world.calls.of(it) if call != ending]
+    assert list(world.active_calls()) == alive
 
 
 @pytest.mark.parametrize("name", ["", "with space", "ä", "x" * 101, "a\n"])
@@ -168,7 +168,7 @@ def test_paging_neither_skips_nor_repeats_while_conferences_end(
 
     start: int | None = 0
     while start is not None:
-        page, start = world.page(wanted=still_active, start=start, size=size)
+        page, start = world.page(wanted=still_active, among=world.positions(), start=start, size=size)
         seen += [it.id for it in page]
         if world.ids:
             ended |= data.draw(st.sets(st.sampled_from(world.ids)))
@@ -211,7 +211,16 @@ def test_a_listing_is_read_from_its_query() -> None:
         ),
         *(
             ({"pageToken": token}, "Invalid pageToken: follow the Link header")
-            for token in ("", "x", "e30=", "W10=", "eyJzdGFydCI6IC0xfQ==", "eyJzdGFydCI6ICIxIn0=", "ä")
+            for token in (
+                "",
+                "x",
+                "e30=",
+                "W10=",
+                "eyJzdGFydCI6IC0xfQ==",
+                "eyJzdGFydCI6ICIxIn0=",
+                "eyJzdGFydCI6IHRydWV9",
+                "ä",
+            )
         ),
         ({"minCreatedTime": "yesterday"}, "Invalid minCreatedTime: must be an ISO-8601 time"),
         ({"maxCreatedTime": ""}, "Invalid maxCreatedTime: must be an ISO-8601 time"),
@@ -231,8 +240,64 @@ def test_both_times_of_a_listing_are_included() -> None:
     listing = Listing.read(
         {"minCreatedTime": "2026-01-01T00:00:01.000Z", "maxCreatedTime": "2026-01-01T00:00:03Z"}
     )
-    assert [it.name for it in conferences(world) if listing.wants(it)] == ["n1", "n2", "n3"]
-    assert [it.name for it in conferences(world) if Listing(name="n4").wants(it)] == ["n4"]
+    assert list(world.positions(earliest=listing.earliest, latest=listing.latest)) == [1, 2, 3]
+    assert list(world.positions(name="n4", earliest=listing.earliest)) == [4]
+    assert list(world.positions(name="n4", latest=listing.latest)) == []
+
+
+NAMES = st.sampled_from(
+    [None, None, "a", "b", "conference-000002", "conference-000004", "conference-0000001"]
+)
+TIMES = st.integers(-1, 12).map(lambda second: NOW.replace(microsecond=0) + timedelta(seconds=second))
+
+
+@given(
+    given_names=st.lists(NAMES, max_size=10),
+    name=NAMES,
+    earliest=st.none() | TIMES,
+    latest=st.none() | TIMES,
+    start=st.integers(0, 12),
+    size=st.integers(1, 4),
+)
+def test_a_page_has_what_a_look_at_every_conference_finds(
+    given_names: list[str | None],
+    name: str | None,
+    earliest: datetime | None,
+    latest: datetime | None,
+    start: int,
+    size: int,
+) -> None:
+    """By its given name or the one it has of its own, between two times; two may be of one moment."""
+    world = World(members=(0, 0), seed=1)
+    for number, own in enumerate(given_names):
+        world.add(at=NOW.replace(microsecond=0) + timedelta(seconds=number // 2 * 2), name=own)
+    found = [
+        it
+        for it in conferences(world)[start:]
+        if (name is None or it.name == name)
+        and (earliest is None or it.created_at >= earliest)
+        and (latest is None or it.created_at <= latest)
+    ]
+    among = world.positions(name=name, earliest=earliest, latest=latest)
+    following = found[size].position if len(found) > size else None
+    page = world.page(wanted=lambda _: True, among=among, start=start, size=size)
+    assert page == (found[:size], following)
+
+
+def test_a_conference_without_a_name_is_called_by_its_position() -> None:
+    """Counted from one."""
+    world = populated(2)
+    world.add(at=NOW, name="conference-000001")
+    assert [it.name for it in conferences(world)] == [
+        "conference-000001",
+        "conference-000002",
+        "conference-000001",
+    ]
+    assert [list(world.positions(name=f"conference-{it}")) for it in ("000001", "000002", "000003")] == [
+        [0, 2],
+        [1],
+        [],
+    ]
 
 
 def test_the_next_link_keeps_the_query() -> None:

@@ -8,6 +8,7 @@ made-up ids alone and with real ids alone.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import itertools
 import json
@@ -159,3 +160,76 @@ async def test_schemathesis_finds_nothing(full: bool, show: Callable[[str], None
         assert verdict.checks.keys() >= CHECKS
         accepted = {kind for kind, answers in requests.items() if answers.keys() & ACCEPTED}
         assert accepted == OPERATIONS or ids == "made-up"
+
+
+@pytest.fixture
+def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the hooks as schemathesis has them, without a sandbox."""
+    (tmp_path / "places.json").write_text("[{}]")
+    monkeypatch.setenv("SANDBOX_PLACES", str(tmp_path / "places.json"))
+    return importlib.import_module("tests.schemathesis_hooks")
+
+
+URL = "https://example.com/"
+
+
+@pytest.mark.parametrize(
+    ("operation", "said", "wrong", "right"),
+    [
+        (
+            "updateConference",
+            "redirectUrl is required when status is active",
+            [{}, {"status": "active"}],
+            [{"status": "completed"}, {"redirectUrl": URL}],
+        ),
+        (
+            "updateConference",
+            "redirectFallbackUrl is not allowed when status is completed",
+            [{"status": "completed", "redirectFallbackUrl": URL}],
+            [{"status": "completed"}, {"redirectFallbackUrl": URL}],
+        ),
+        (
+            "updateCall",
+            "tag is not allowed when state is completed",
+            [{"state": "completed", "tag": ""}],
+            [{"state": "completed"}, {"tag": ""}, {"status": "completed", "tag": ""}],
+        ),
+        (
+            "updateCall",
+            "Invalid redirectUrl: only http and https are allowed",
+            [{"redirectUrl": "ftp://example.com"}, {"redirectUrl": "/http:"}],
+            [{"redirectUrl": URL}, {"redirectUrl": "HTTP://h"}, {"redirectFallbackUrl": "ftp://h"}],
+        ),
+        (
+            "updateConferenceBxml",
+            "Invalid BXML: it is not well-formed",
+            [{"body": body} for body in ("", "<Bxml>", "<bxml/>", "<Bxml><Hangup/></Bxml>", 5)],
+            [{"body": "<Bxml/>"}, {"body": "<Response><StopRecording/></Response>"}],
+        ),
+        (
+            "listConferences",
+            "Invalid minCreatedTime: must be an ISO-8601 time",
+            [{"minCreatedTime": "yesterday"}, {"minCreatedTime": ""}],
+            [{"minCreatedTime": "2026-11-22T08:00:00Z"}, {"maxCreatedTime": "yesterday"}, {}],
+        ),
+        (
+            "listConferences",
+            "Invalid pageToken: follow the Link header",
+            [{"pageToken": "x"}],
+            [{"pageToken": "told"}, {}],
+        ),
+    ],
+)
+def test_the_word_of_the_sandbox_alone_allows_nothing(
+    hooks: Any,
+    operation: str,
+    said: str,
+    wrong: list[dict[str, object]],
+    right: list[dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it refuses in these words has to be wrong in that way by another judgement."""
+    monkeypatch.setattr(hooks, "_TOLD", {"told"})
+    assert [hooks.allowance(operation, said, it) is None for it in wrong] == [False] * len(wrong)
+    assert [hooks.allowance(operation, said, it) for it in right] == [None] * len(right)
+    assert [hooks.allowance(operation, "Something else", it) for it in wrong] == [None] * len(wrong)

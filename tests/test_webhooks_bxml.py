@@ -37,17 +37,30 @@ def test_a_document_is_returned_as_it_is(text: str) -> None:
         ("<Bxml>&nbsp;</Bxml>", "not well-formed"),
         ("<Bxml>\ud800</Bxml>", "not well-formed"),
         ("<Bxml>\0</Bxml>", "not well-formed"),
-        ("<bxml/>", "the root of BXML is <Bxml> or <Response>, not <bxml>"),
-        ("<html><Bxml/></html>", "not <html>"),
-        (BOMB, "no document type"),
-        ('<!DOCTYPE Bxml SYSTEM "file:///etc/passwd"><Bxml/>', "no document type"),
-        ("<!DOCTYPE Bxml><Bxml/>", "no document type"),
+        ("<bxml/>", "the BXML's root is <bxml>; it has to be <Bxml>"),
+        ("<html><Bxml/></html>", "root is <html>"),
+        ("<b:Bxml xmlns:b='b'/>", "root is <b:Bxml>"),
+        ("<?xml version='1.0' encoding='latin-1'?><Bxml>é</Bxml>", "is sent as UTF-8 but declares 'latin-1'"),
+        (BOMB, "has a document type"),
+        ('<!DOCTYPE Bxml SYSTEM "file:///etc/passwd"><Bxml/>', "has a document type"),
+        ("<!DOCTYPE Bxml><Bxml/>", "has a document type"),
     ],
 )
 def test_anything_else_is_the_developers_mistake(text: str, why: str) -> None:
     """It is told before Bandwidth stumbles over it; a document type is never read."""
-    with pytest.raises(ConfigurationError, match=why):
+    for for_conference in (True, False):
+        with pytest.raises(ConfigurationError, match=why):
+            check_bxml(text, for_conference=for_conference)
+
+
+@pytest.mark.parametrize(
+    "text", ["<Response><Redirect/></Response>", "<Bxml xmlns:b='b'><b:PlayAudio/></Bxml>"]
+)
+def test_an_answer_for_a_conference_has_its_verbs_alone(text: str) -> None:
+    """It is as strict as an update with BXML; what answers an event of a call may have any verb."""
+    with pytest.raises(ConfigurationError, match="is not for a conference; its BXML holds only PlayAudio, "):
         check_bxml(text)
+    assert check_bxml(text, for_conference=False) == text
 
 
 @given(st.text() | st.text("<>/Bxml&;!-[] "))

@@ -91,11 +91,14 @@ def test_it_keeps_the_newest_and_nothing_else(steps: list[tuple[float, int]], si
 
 
 def test_what_is_forgotten_is_gone() -> None:
-    """Also when it was never there."""
-    recent: Recent[str, int] = Recent(Memory())
-    recent.put("a", 1, 0)
-    recent.forget("a")
-    recent.forget("b")
+    """Also when it was never there; another value in its place is not."""
+    recent: Recent[str, list[int]] = Recent(Memory())
+    first, second = [1], [1]
+    recent.put("a", first, 0)
+    recent.forget("b", first)
+    recent.forget("a", second)
+    assert recent.get("a", 0) is first
+    recent.forget("a", first)
     assert (recent.get("a", 0), len(recent)) == (None, 0)
 
 

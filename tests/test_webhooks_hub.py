@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import logging
 import math
+import tracemalloc
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -22,8 +26,13 @@ from bandwidth_async.webhooks import (
     Event,
     EventHub,
     Memory,
+    Reception,
     UnknownEvent,
 )
+from bandwidth_async.webhooks.parsing import BODY_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.looptime
 
@@ -102,6 +111,50 @@ async def test_it_counts_for_a_while_only() -> None:
     await asyncio.sleep(900)
     with pytest.raises(DeadlineExceededError):
         await hub.completed("conf-1", deadline=1)
+
+
+NAMES = {"eventType": "conferenceCompleted", "eventTime": "2026-11-22T10:00:00Z"}
+HOSTILE: dict[str, Callable[[bytes], bytes]] = {
+    "many objects": lambda head: head + b',"z":[' + b",".join([b"{}"] * 21_000) + b"]}",
+    "many names": lambda head: head + b"".join(b',"%d":1' % number for number in range(7000)) + b"}",
+    "wide text": lambda head: head + f',"tag":"\U0001f600{65_000 * "x"}"}}'.encode(),
+    "many names in a query": lambda head: head + b"".join(b"&%d=" % number for number in range(9000)),
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE)
+async def test_what_a_hostile_sender_has_remembered_is_bounded(attack: str) -> None:
+    """An event takes at most five times the body limit, however its properties are made."""
+    hub = EventHub()
+    reception = Reception(hub.publish, auth=None)
+
+    async def send(conference: str) -> None:
+        properties = {**NAMES, "conferenceId": conference}
+        as_query = attack.endswith("query")
+        head = urlencode(properties) if as_query else json.dumps(properties)[:-1]
+        whole = HOSTILE[attack](head.encode())
+        assert BODY_LIMIT * 0.7 < len(whole) <= BODY_LIMIT
+
+        async def read(_: int) -> bytes:
+            return whole
+
+        method, query = ("GET", whole.decode()) if as_query else ("POST", "")
+        reply = await reception.answer(method=method, authorization=None, query=query, read=read)
+        assert reply.status == 204
+
+    await send("c-0")
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(1, 5):
+            await send(f"c-{number}")
+        gc.collect()
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert 4 * 0.7 * BODY_LIMIT < kept < 4 * 5 * BODY_LIMIT
+    event = await hub.completed("c-4")
+    assert event.raw.items() >= {**NAMES, "conferenceId": "c-4"}.items()
 
 
 async def test_memory_has_a_size() -> None:

@@ -163,7 +163,10 @@ async def test_bxml_is_a_mistake_where_it_is_not_allowed(kind: str, caplog: pyte
     ("answer", "why"),
     [
         ("<Bxml>", "not well-formed"),
-        ("<html/>", "the root of BXML is"),
+        ("<html/>", "the BXML's root is <html>; it has to be <Bxml>"),
+        ("<Response><Redirect/></Response>", "<Redirect> is not for a conference"),
+        ("<b:Bxml xmlns:b='b'/>", "the BXML's root is <b:Bxml>"),
+        ("<?xml version='1.0' encoding='latin-1'?><Bxml/>", "is sent as UTF-8 but declares 'latin-1'"),
         ("", "not well-formed"),
         (b"<Bxml/>", "a receiver returns BXML as a str, or None, not bytes"),
         ({}, "a receiver returns BXML as a str, or None, not dict"),
@@ -175,6 +178,27 @@ async def test_what_is_not_bxml_is_not_sent(
     """It would fail during the call, where nobody sees why."""
     assert await Sender(answer).post() == FAILED
     assert why in caplog.text
+
+
+async def test_an_event_of_a_call_may_be_answered_with_any_verb() -> None:
+    """Its kind is not known here, and a call takes more verbs than a conference."""
+    bxml = "<Response><Redirect redirectUrl='/next'/></Response>"
+    assert (await Sender(bxml).post(body("answer"))).body == bxml.encode()
+
+
+async def test_an_event_that_fails_late_does_not_have_its_successor_forgotten() -> None:
+    """Its own entry was pushed out of the memory; the answer that was given meanwhile is still known."""
+    sender = Sender(memory=Memory(size=1))
+    late = Sender(2, RuntimeError("late"))
+    script = [late, sender, sender]
+    sender.reception._receive = lambda event: script.pop(0)._receive(event)
+    first = asyncio.create_task(sender.post())
+    await asyncio.sleep(1)
+    assert await sender.post(body(conferenceId="conf-2")) == TAKEN
+    assert await sender.post() == TAKEN
+    assert await first == FAILED
+    assert await sender.post() == TAKEN
+    assert script == []
 
 
 @pytest.mark.parametrize("answer", [None, BXML])

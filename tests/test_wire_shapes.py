@@ -16,6 +16,7 @@ from bandwidth_async import wire
 from bandwidth_async.errors import ConfigurationError, TransportError
 from bandwidth_async.models import (
     Call,
+    Conference,
     ConferenceMember,
     ConferenceRecording,
     UpdateCall,
@@ -65,23 +66,75 @@ def test_what_has_no_id_is_no_answer(parse: Callable[[bytes], object], body: byt
 
 
 @pytest.mark.parametrize(
-    ("parse", "answer"),
+    ("parse", "field", "odds"),
     [
-        (wire.parse_member, {"callId": "c", "mute": "false"}),
-        (wire.parse_member, {"callId": "c", "callIdsToCoach": "c-2"}),
-        (wire.parse_recording, {"recordingId": "r", "startTime": "yesterday"}),
-        (wire.parse_recording, {"recordingId": "r", "channels": "one"}),
-        (wire.parse_call, {"callId": "c", "endTime": 5}),
-        (wire.parse_call, {"callId": "c", "stirShaken": ["A"]}),
-        (wire.parse_call, {"callId": ["c"]}),
-        (wire.parse_recordings, {"recordingId": "r"}),
-        (wire.parse_recordings, [{"recordingId": "r"}, {}]),
+        (wire.parse_member, "mute", ["false", 0, [], {}]),
+        (wire.parse_member, "callIdsToCoach", ["c-2", [True], [["c"]], {"c": 1}, 5]),
+        (wire.parse_member, "conferenceId", [True, ["c"], {}]),
+        (wire.parse_recording, "startTime", ["yesterday", "", 20220617, 1655504380375]),
+        (wire.parse_recording, "channels", ["one", True, 1.7, float("inf")]),
+        (wire.parse_call, "endTime", [5, False, {}, ["2022-06-17"]]),
+        (wire.parse_call, "stirShaken", [["A"], "A", True]),
+        (wire.parse_call, "from", [[1], {}]),
     ],
 )
-def test_a_field_of_another_kind_is_no_answer(parse: Callable[[bytes], object], answer: object) -> None:
-    """Fields are not bent to fit."""
-    with pytest.raises(TransportError, match="does not have the documented shape"):
+def test_a_field_of_another_kind_is_none(
+    parse: Callable[[bytes], object], field: str, odds: list[object]
+) -> None:
+    """It is not bent to fit, and the rest is not lost for it."""
+    kind, name = PARSERS[parse]
+    for odd in odds:
+        assert parse(encoded({camel_case(name): "x", field: odd})) == kind(**{name: "x"})
+
+
+@each_parser
+@pytest.mark.parametrize("odd", [None, "", True, False, 1.5, [], ["x"], {}, float("nan")])
+def test_an_id_of_another_kind_is_no_answer(parse: Callable[[bytes], object], odd: object) -> None:
+    """Without an id nothing can be asked about it, or a wrong thing; the sentence names the field."""
+    _, name = PARSERS[parse]
+    with pytest.raises(TransportError, match=f"documented shape: .*{name}"):
+        parse(encoded({camel_case(name): odd}))
+
+
+@each_parser
+def test_an_id_that_is_a_number_is_its_digits(parse: Callable[[bytes], object]) -> None:
+    """It can be asked for as well."""
+    kind, name = PARSERS[parse]
+    assert parse(encoded({camel_case(name): 17})) == kind(**{name: "17"})
+
+
+@pytest.mark.parametrize(
+    ("parse", "answer", "where"),
+    [
+        (wire.parse_recordings, {"recordingId": "r"}, r"\$"),
+        (wire.parse_recordings, [{"recordingId": "r"}, {}], r"\$\[1\]\.recording_?[iI]d"),
+        (wire.parse_recordings, [{"recordingId": "r"}, None], r"\$\[1\]"),
+        (wire.parse_conferences, [{"id": "a"}, {"id": True}], r"\$\[1\]\.id"),
+        (wire.parse_conference, {"id": "a", "activeMembers": [{"callId": "c"}, {}]}, r"active_members\[1\]"),
+        (wire.parse_conference, {"id": "a", "activeMembers": [None]}, r"active_members\[0\]"),
+    ],
+)
+def test_an_item_without_an_id_is_an_error(
+    parse: Callable[[bytes], object], answer: object, where: str
+) -> None:
+    """Left out, it would be one that nobody ends; the sentence says which one it is."""
+    with pytest.raises(TransportError, match=where):
         parse(encoded(answer))
+
+
+@pytest.mark.parametrize("odd", [{}, 5, "none", True])
+def test_members_that_are_no_list_are_not_nobody(odd: object) -> None:
+    """They are left out, which is something else than an empty list."""
+    assert wire.parse_conference(encoded({"id": "a", "activeMembers": odd})) == Conference(id="a")
+
+
+def test_an_odd_conference_does_not_cost_its_page() -> None:
+    """Each keeps what can be read of it."""
+    odd = {"id": "b", "name": {"a": 1}, "createdTime": 5, "conferenceEventMethod": {"a": 1}, "tag": "t"}
+    assert wire.parse_conferences(encoded([{"id": "a"}, odd])) == [
+        Conference(id="a"),
+        Conference(id="b", tag="t"),
+    ]
 
 
 def test_no_recordings_are_an_empty_list() -> None:

@@ -69,13 +69,19 @@ async def carry_out(client: VoiceClient, job: Job) -> int:
                 hang_up=job.how.hang_up,
             ) as outcomes,
         ):
+            left_out = 0
             async for outcome in outcomes:
                 if len(came) > 1 and outcome.kind is OutcomeKind.NOT_ATTEMPTED:
-                    break  # "at once": the rest would be a row each that says so
+                    left_out += 1  # "at once": the rest would be a row each that says so
+                    if left_out > 2 * job.how.concurrency:
+                        break  # more than the workers and the queue hold, so nothing that was sent follows
+                    continue
                 sink.put(outcome)
                 shown.update(outcomes.report)
     report = outcomes.report
-    report.counts[OutcomeKind.NOT_ATTEMPTED] += job.total - report.total
+    if report.total < job.total:  # broken off
+        report.counts[OutcomeKind.NOT_ATTEMPTED] += job.total - report.total
+        report.stopped = stop.reason
     seen = client.limiter.snapshot()
     quota = seen.quota if seen.refusals else None  # nobody has met a limit before the first refusal
     summary_to = sys.stderr if job.stream is sys.stdout else sys.stdout

@@ -14,12 +14,7 @@ from bandwidth_async.client import VoiceClient
 from bandwidth_async.models import Conference
 from bandwidth_async.wire import printable
 
-
-@click.command("list", epilog=exits.HELP)
-@click.option("--active", is_flag=True, help="Only those that have not ended.")
-@selection
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
-@click.option(
+table_or_jsonl = click.option(
     "--format",
     "form",
     type=click.Choice(["table", "jsonl"]),
@@ -27,6 +22,13 @@ from bandwidth_async.wire import printable
     show_default=True,
     help="Columns for people, or JSON lines for programs.",
 )
+
+
+@click.command("list", epilog=exits.HELP)
+@click.option("--active", is_flag=True, help="Only those that have not ended.")
+@selection
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
+@table_or_jsonl
 def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
     """List conferences, oldest first."""
     loop.run(_list(active, limit, form, chosen))

@@ -10,8 +10,16 @@ import click
 from attrs import frozen
 
 from bandwidth_async.cli import exits, loop, records
+from bandwidth_async.cli.look import table_or_jsonl
 from bandwidth_async.client import VoiceClient
-from bandwidth_async.errors import AuthenticationError, BandwidthError, NotFoundError, PermissionDeniedError
+from bandwidth_async.errors import (
+    AuthenticationError,
+    BandwidthError,
+    ConfigurationError,
+    NotFoundError,
+    PermissionDeniedError,
+    TransportError,
+)
 from bandwidth_async.models import UpdateConferenceMember
 from bandwidth_async.wire import path_segment
 
@@ -29,15 +37,6 @@ _WORST_FIRST = (
     exits.Exit.USAGE,
     exits.Exit.CONFLICT,
     exits.Exit.NOT_FOUND,
-)
-
-table_or_jsonl = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl"]),
-    default="table",
-    show_default=True,
-    help="Columns for people, or JSON lines for programs.",
 )
 
 
@@ -155,6 +154,8 @@ async def _set_batch(
     async def set_one(call_id: str) -> BandwidthError | None:
         try:
             await client.update_conference_member(conference_id, call_id, change.update)
+        except ConfigurationError as error:  # not the user's fault: ids that were given have been checked
+            return TransportError(f"the server names a member that cannot be asked for: {error.message}")
         except BandwidthError as error:
             return error
         return None

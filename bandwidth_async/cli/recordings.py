@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from bandwidth_async.cli import exits, loop, records
-from bandwidth_async.cli.members import table_or_jsonl
+from bandwidth_async.cli.look import table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
 
@@ -65,18 +65,18 @@ async def _recordings(conference_id: str, recording_ids: tuple[str, ...]) -> Seq
 @click.argument("recording_id", metavar="RECORDING_ID")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=click.Path(allow_dash=True),
     metavar="FILE|-",
     help="Write it there; - is standard output. [default: the recording's id and format, as in r-1.wav]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def download(conference_id: str, recording_id: str, output: Path | None, force: bool) -> int:
+def download(conference_id: str, recording_id: str, output: str | None, force: bool) -> int:
     """Fetch the audio of a recording into a new file, and print the file's name.
 
     The file is there whole or not at all: a lost connection starts it again, and whatever ends the command
     early leaves nothing. Standard output cannot be taken back: only exit code 0 says that all of it is there.
     """
-    if str(output) == "-":
+    if output == "-":
         if force:
             raise click.UsageError("--force goes with a file")
         if sys.stdout.isatty():
@@ -89,17 +89,17 @@ def download(conference_id: str, recording_id: str, output: Path | None, force: 
     return exits.Exit.OK
 
 
-async def _download(conference_id: str, recording_id: str, output: Path | None, force: bool) -> None:
+async def _download(conference_id: str, recording_id: str, output: str | None, force: bool) -> None:
     # Left alone, SIGTERM would end Python at once and leave the draft. Ctrl-C cancels already.
     task = cast("asyncio.Task[None]", asyncio.current_task())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with VoiceClient.from_env() as client:
-        if str(output) == "-":
+        if output == "-":
             await _pass_on(client, conference_id, recording_id)
             return
         if output is None:
             known = await client.get_conference_recording(conference_id, recording_id)
-            output = Path(_file_name(recording_id, known.file_format))
+            output = _file_name(recording_id, known.file_format)
         await _save(client, conference_id, recording_id, output, force)
     print(output)
 
@@ -111,10 +111,11 @@ async def _pass_on(client: VoiceClient, conference_id: str, recording_id: str) -
     sys.stdout.buffer.flush()
 
 
-async def _save(client: VoiceClient, conference_id: str, recording_id: str, path: Path, force: bool) -> None:
+async def _save(client: VoiceClient, conference_id: str, recording_id: str, path: str, force: bool) -> None:
     _check_free(path, force)
+    name = Path(path).name
     try:
-        with _bar(path.name) if sys.stderr.isatty() else _lines(path.name) as show:
+        with _bar(name) if sys.stderr.isatty() else _lines(name) as show:
             await client.download_conference_recording(
                 conference_id, recording_id, to=path, overwrite=force, on_progress=show
             )
@@ -124,8 +125,8 @@ async def _save(client: VoiceClient, conference_id: str, recording_id: str, path
         raise click.ClickException(f"cannot write to {path}: {error.strerror}") from error
 
 
-def _check_free(path: Path, force: bool) -> None:
-    if path.exists() and not force:
+def _check_free(path: str, force: bool) -> None:
+    if Path(path).is_file() and not force:
         raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it")
 
 

@@ -188,7 +188,7 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
     if path is None or str(path) == "-":
         yield sys.stdout
         return
-    if path.resolve() in {kept.resolve() for kept in keep}:
+    if any(_is_same(path, kept) for kept in keep):
         raise click.UsageError(f"{path} is the input or the journal; choose another --output")
     try:
         stream = path.open("w" if force else "x", encoding="utf-8")
@@ -198,6 +198,11 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
         raise click.UsageError(f"cannot write to {path}: {error.strerror}") from error
     with stream:
         yield stream
+
+
+def _is_same(path: Path, kept: Path) -> bool:
+    """Say whether both name one file, be it by links of either kind."""
+    return path.resolve() == kept.resolve() or (path.exists() and kept.exists() and path.samefile(kept))
 
 
 def abandon(stream: IO[str]) -> None:

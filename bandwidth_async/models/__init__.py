@@ -2,6 +2,7 @@
 
 from bandwidth_async.models.call import Call
 from bandwidth_async.models.conference import CallbackMethod, Conference, ConferenceMember, camel_case
+from bandwidth_async.models.ids import checked_id
 from bandwidth_async.models.member import UpdateConferenceMember
 from bandwidth_async.models.recording import ConferenceRecording
 from bandwidth_async.models.update import (
@@ -27,4 +28,5 @@ __all__ = [
     "UpdateConference",
     "UpdateConferenceMember",
     "camel_case",
+    "checked_id",
 ]

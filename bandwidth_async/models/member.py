@@ -10,6 +10,7 @@ from attrs import Attribute, field, fields, frozen
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.models.conference import camel_case
+from bandwidth_async.models.ids import checked_id
 
 
 def _call_ids(value: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -19,7 +20,7 @@ def _call_ids(value: Iterable[str] | None) -> tuple[str, ...] | None:
     ids = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
     if not all(isinstance(call_id, str) and call_id for call_id in ids):
         raise ConfigurationError(f"call_ids_to_coach is a list of call ids, not {value!r}")
-    return tuple(str(call_id) for call_id in ids)
+    return tuple(checked_id(call_id, "call id to coach") for call_id in ids)
 
 
 def _flag(_: UpdateConferenceMember, attribute: Attribute[Any], value: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import Attribute, field, fields, frozen
 
@@ -65,6 +65,20 @@ def _http_url(_: object, attribute: Attribute[Any], value: object) -> None:
         raise ConfigurationError(
             f"{attribute.name} must be a URL that starts with http:// or https://, not {value!r}"
         )
+    # urlsplit drops line ends and tabs without a word, and Bandwidth would be sent them.
+    url = str(value)
+    if not url.isprintable() or any(c.isspace() for c in url) or not _has_usable_port(parts):
+        raise ConfigurationError(
+            f"{attribute.name} {value!r} cannot be asked: a URL has no blanks, nothing that does not print, "
+            "and a port from 1 to 65535 if any"
+        )
+
+
+def _has_usable_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _text(limit: int) -> Any:  # attrs' validators are generic in the class, which is not known here
@@ -84,20 +98,15 @@ def _text(limit: int) -> Any:  # attrs' validators are generic in the class, whi
 _credential = _text(CREDENTIAL_LIMIT)
 
 
+def _word_first(_: type, attributes: list[Attribute[Any]]) -> list[Attribute[Any]]:
+    """Put status or state ahead of what is inherited, as in Bandwidth's pages."""
+    return sorted(attributes, key=lambda attribute: attribute.name not in {"status", "state"})
+
+
 @frozen(kw_only=True)
-class UpdateConference:
-    """The body of the conference update: end it, or send it to other BXML.
+class _Redirect:
+    """What the changes of a conference and of a call share: where new BXML is, and how it is asked for."""
 
-    ``UpdateConference(status="completed")`` ends a conference and ejects its members (their calls go
-    on). ``UpdateConference(status="active", redirect_url=…)`` makes Bandwidth ask that URL for new BXML;
-    ``username`` and ``password`` are what Bandwidth shows that URL. Only what is set is sent.
-
-    Raises `ConfigurationError`, before anything is sent, for combinations that the published description
-    rules out: ``completed`` with any other field, ``active`` (also by default) without ``redirect_url``,
-    a URL that is not http or https, a credential over 1024 characters.
-    """
-
-    status: ConferenceStatus | None = field(default=None, converter=_status)
     redirect_url: str | None = field(default=None, validator=_http_url)
     redirect_method: CallbackMethod | None = field(default=None, converter=_method)
     username: str | None = field(default=None, validator=_credential, repr=False)
@@ -106,6 +115,32 @@ class UpdateConference:
     redirect_fallback_method: CallbackMethod | None = field(default=None, converter=_method)
     fallback_username: str | None = field(default=None, validator=_credential, repr=False)
     fallback_password: str | None = field(default=None, validator=_credential, repr=False)
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the fields that were set, under the names of the API. It contains the credentials."""
+        values = ((a.name, getattr(self, a.name)) for a in fields(type(self)))
+        return {camel_case(name): str(value) for name, value in values if value is not None}
+
+    def to_json(self) -> str:
+        """Return the body as it is sent. It contains the credentials."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+
+@frozen(kw_only=True, field_transformer=_word_first)
+class UpdateConference(_Redirect):
+    """The body of the conference update: end it, or send it to other BXML.
+
+    ``UpdateConference(status="completed")`` ends a conference and ejects its members (their calls go
+    on). ``UpdateConference(status="active", redirect_url=…)`` makes Bandwidth ask that URL for new BXML;
+    ``username`` and ``password`` are what Bandwidth shows that URL. Only what is set is sent.
+
+    Raises `ConfigurationError`, before anything is sent, for ``completed`` with any other field, ``active``
+    (also by default) without ``redirect_url``, a URL that is not http or https or that nobody could ask, a
+    credential over 1024 characters. That is stricter than the published description, which rules out less of
+    it, and than the server, which is known to take methods beside ``completed``.
+    """
+
+    status: ConferenceStatus | None = field(default=None, converter=_status)
 
     def __new__(cls, **given: object) -> Self:
         """Meet the word that Bandwidth's own pages mix up with a sentence instead of a TypeError."""
@@ -118,17 +153,9 @@ class UpdateConference:
     def __attrs_post_init__(self) -> None:
         _check_combination(self, "status", "end", "the conference")
 
-    def to_dict(self) -> dict[str, str]:
-        """Return the fields that were set, under the names of the API. It contains the credentials."""
-        return _set_fields(self)
 
-    def to_json(self) -> str:
-        """Return the body as it is sent. It contains the credentials."""
-        return json.dumps(self.to_dict(), separators=(",", ":"))
-
-
-@frozen(kw_only=True)
-class UpdateCall:
+@frozen(kw_only=True, field_transformer=_word_first)
+class UpdateCall(_Redirect):
     """The body of the call update: hang it up, or send it to other BXML.
 
     ``UpdateCall(state="completed")`` hangs up an answered call, cancels an outbound one that rings and
@@ -140,14 +167,6 @@ class UpdateCall:
     """
 
     state: CallState | None = field(default=None, converter=_state)
-    redirect_url: str | None = field(default=None, validator=_http_url)
-    redirect_method: CallbackMethod | None = field(default=None, converter=_method)
-    username: str | None = field(default=None, validator=_credential, repr=False)
-    password: str | None = field(default=None, validator=_credential, repr=False)
-    redirect_fallback_url: str | None = field(default=None, validator=_http_url)
-    redirect_fallback_method: CallbackMethod | None = field(default=None, converter=_method)
-    fallback_username: str | None = field(default=None, validator=_credential, repr=False)
-    fallback_password: str | None = field(default=None, validator=_credential, repr=False)
     tag: str | None = field(default=None, validator=_text(TAG_LIMIT))
 
     def __new__(cls, **given: object) -> Self:
@@ -160,14 +179,6 @@ class UpdateCall:
 
     def __attrs_post_init__(self) -> None:
         _check_combination(self, "state", "hang up", "the call")
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the fields that were set, under the names of the API. It contains the credentials."""
-        return _set_fields(self)
-
-    def to_json(self) -> str:
-        """Return the body as it is sent. It contains the credentials."""
-        return json.dumps(self.to_dict(), separators=(",", ":"))
 
 
 def _check_combination(update: UpdateConference | UpdateCall, word: str, end: str, thing: str) -> None:
@@ -182,8 +193,3 @@ def _check_combination(update: UpdateConference | UpdateCall, word: str, end: st
         raise ConfigurationError(
             f"{word} 'active' needs redirect_url; to {end} {thing} use {word}='completed'"
         )
-
-
-def _set_fields(update: UpdateConference | UpdateCall) -> dict[str, str]:
-    values = ((a.name, getattr(update, a.name)) for a in fields(type(update)))
-    return {camel_case(name): str(value) for name, value in values if value is not None}

@@ -9,6 +9,7 @@ recordings there are; ``requests`` counts the answers of each kind of request by
 name of the fault when no whole answer was given (reset-before, reset-after, hang-before, hang-after, cut),
 or as ``abandoned`` when the client left before the work began; ``events`` counts what became of each kind
 of webhook, in the words of `sandbox.sender`. ``GET /_sandbox/active-calls`` has the ids of all calls alive.
+Both go out bit by bit while other requests are answered: each conference is told as it is in its turn.
 
 Faithful to what Bandwidth publishes (OpenAPI description, errors page), and held against it by the tests:
 
@@ -30,7 +31,8 @@ Guesses, where nothing is published:
 - the quota and the unit of ``Retry-After`` (settings ``quota`` and ``hint``); one quota covers the account
 - ``redirectMethod`` and ``redirectFallbackMethod``, documented as not allowed with ``completed``, are
   tolerated there, as Bandwidth's own SDK sends them; so are credentials, and a call's fallback URL
-- unknown fields are ignored; redirect URLs are http or https, as the example of an error has it
+- unknown fields are ignored; redirect URLs are http or https, as the example of an error has it, with a host,
+  a port that can be, and no spaces or control characters
 - null in an update means absent; what a thing lacks is left out of an answer rather than null
 - the order of checks: path 404, 401, 403, 429, 405, 415, 413, 400, conference, member or call 404, 409
 - the error types of 409, 413, 415 (``validation``), 429 (``too-many-requests``) and 500 (``internal-error``);

@@ -1,105 +1,35 @@
-"""BXML for a conference: read safely, and only the verbs that Bandwidth allows there.
-
-A document type is refused before anything in it is expanded, so neither entities nor files are ever read.
-"""
+"""BXML for a conference, as the sandbox takes it: the verbs that Bandwidth allows there, each in its form."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NoReturn
-from xml.parsers import expat
 
-from attrs import define, field, frozen
-
+from bandwidth_async.bxml import ROOTS, VERBS, Document, Verb, read
 from bandwidth_async.sandbox.targets import Target, is_web_url
 
-_ROOTS = ("Bxml", "Response")
-VERBS = (
-    "PlayAudio",
-    "SpeakSentence",
-    "StartRecording",
-    "StopRecording",
-    "PauseRecording",
-    "ResumeRecording",
-)
 _SPEAKING = "SpeakSentence"
 _PLAYING = "PlayAudio"
 _LONGEST_TAG = 256
 
 
-@frozen(kw_only=True)
-class Verb:
-    """One verb with its attributes and the text directly in it."""
-
-    name: str
-    attributes: Mapping[str, str]
-    text: str = ""
-    has_children: bool = False
-
-
-@define(kw_only=True)
-class _Reader:
-    """What has been read so far; changed by the parser's callbacks alone."""
-
-    depth: int = 0
-    root: str = ""
-    stray: str = ""
-    verbs: list[Verb] = field(factory=list)
-    text: list[str] = field(factory=list)
-    nested: bool = False
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
-        self.depth += 1
-        if self.depth == 1:
-            self.root = name
-        elif self.depth == 2:
-            self.verbs.append(Verb(name=name, attributes=attributes))
-            self.text, self.nested = [], False
-        else:
-            self.nested = True
-
-    def end(self, _name: str) -> None:
-        if self.depth == 2:
-            verb = self.verbs.pop()
-            text = "".join(self.text).strip()
-            whole = Verb(name=verb.name, attributes=verb.attributes, text=text, has_children=self.nested)
-            self.verbs.append(whole)
-        self.depth -= 1
-
-    def data(self, text: str) -> None:
-        if self.depth > 1:
-            self.text.append(text)
-        else:
-            self.stray += text.strip()
-
-    def refuse_doctype(self, *_declaration: object) -> NoReturn:
-        raise ValueError("a document type is not allowed")
-
-
 def read_bxml(body: bytes) -> tuple[Verb, ...]:
     """Return the verbs of a document; raises `ValueError`, whose message is the description for a 400."""
-    reader = _Reader()
-    parser = expat.ParserCreate()
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.data
-    parser.StartDoctypeDeclHandler = reader.refuse_doctype
     try:
-        parser.Parse(body, True)
-    except (expat.ExpatError, LookupError, ValueError) as exc:
-        raise ValueError(f"Invalid BXML: {exc}") from exc
-    problem = next(_objections(reader), None)
+        document = read(body)
+    except ValueError as exc:
+        raise ValueError(f"Invalid BXML: it {exc}") from exc
+    problem = next(_objections(document), None)
     if problem is not None:
         raise ValueError(f"Invalid BXML: {problem}")
-    return tuple(reader.verbs)
+    return document.verbs
 
 
-def _objections(reader: _Reader) -> Iterator[str]:
-    if reader.root not in _ROOTS:
-        yield f"the root is {reader.root}, only {' and '.join(_ROOTS)} are allowed"
-    if reader.stray:
+def _objections(document: Document) -> Iterator[str]:
+    if document.root not in ROOTS:
+        yield f"the root is {document.root}, only {' and '.join(ROOTS)} are allowed"
+    if document.stray:
         yield "text outside of a verb"
-    for verb in reader.verbs:
+    for verb in document.verbs:
         if verb.name not in VERBS:
             yield f"{verb.name} is not allowed in a conference, only {', '.join(VERBS)}"
         if verb.has_children and verb.name != _SPEAKING:

@@ -49,9 +49,11 @@ class PhoneCalls:
         """Return the calls that have not left the conference of their own accord."""
         return [call for call in self.of(conference) if call.id not in self._left]
 
-    def alive(self, conference: Conference) -> list[PhoneCall]:
-        """Return the calls of the conference that have not ended, members or not."""
-        return [call for call in self.of(conference) if call.id not in self._ended_at]
+    def alive(self, conference: Conference) -> list[str]:
+        """Return the ids of the conference's calls that have not ended, members or not."""
+        position = conference.position
+        ids = [self._draws.id("c", position, slot) for slot in range(self.number(conference))]
+        return [call_id for call_id in ids if call_id not in self._ended_at]
 
     def numbers(self, conference: Conference) -> tuple[int, int]:
         """Return how many calls `staying` and `alive` would return, at the cost of one draw."""

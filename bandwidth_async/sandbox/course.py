@@ -11,7 +11,8 @@ from datetime import datetime
 
 from attrs import frozen
 
-from bandwidth_async.sandbox.bxml import Verb, recording_target
+from bandwidth_async.bxml import Verb
+from bandwidth_async.sandbox.bxml import recording_target
 from bandwidth_async.sandbox.events import (
     Event,
     conference_event,

@@ -64,7 +64,7 @@ def deliver(fault: Fault | None, work: Callable[[], Answer], refuse: Callable[[i
 def _cut(answer: Answer, share: float) -> Delivery:
     """Return the answer with the connection closed within its body; without one, no answer at all."""
     size = answer.content.size
-    if size == 0:
+    if not size:
         return Delivery(manner=Manner.RESET, name="cut")
     return Delivery(manner=Manner.CUT, name="cut", answer=answer, length=int(size * share))
 

@@ -9,14 +9,22 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Conference:
-    """The facts of one conference; ``members`` and ``recordings`` at its start, None to draw them."""
+    """The facts of one conference; ``members`` and ``recordings`` at its start, None to draw them.
+
+    Without a name it is called by its position; that name is not stored.
+    """
 
     position: int
     id: str
-    name: str
+    _name: str | None
     created_at: datetime
     members: int | None
     recordings: int | None = 0
+
+    @property
+    def name(self) -> str:
+        """What it was named, or ``conference-000001`` and so on."""
+        return self._name or f"conference-{self.position + 1:06}"
 
     @property
     def tag(self) -> str | None:

@@ -14,6 +14,7 @@ from random import Random
 from attrs import field, frozen
 
 from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.sandbox.shares import read_share
 
 _FORMS = (
     "an HTTP status from 200 to 599, reset or hang, each also with -before or -after, slow, garbage, "
@@ -21,7 +22,6 @@ _FORMS = (
 )
 _NAME = re.compile(r"([2-5]\d\d|reset|hang)(-before|-after)?|slow|garbage")
 _CUT = re.compile(r"cut(?:@(0(?:\.\d+)?))?")
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 
 
 class Effect(Enum):
@@ -90,7 +90,7 @@ class FaultMix:
         for part in filter(None, map(str.strip, text.split(","))):
             name, _, written = part.partition("=")
             faults = faults_named(name.strip())
-            share = _share(written.strip(), part)
+            share = _share(written, part)
             shares += [(fault, share / len(faults)) for fault in faults]
         return cls(shares=tuple(shares))
 
@@ -104,17 +104,19 @@ class FaultMix:
 
 
 def _share(written: str, part: str) -> float:
-    match = _SHARE.fullmatch(written)
-    if match is None:
+    share = read_share(written)
+    if share is None:
         raise ConfigurationError(f"{part!r} gives no share of the requests: write {_FORMS}")
-    return float(match[1]) / (100 if match[2] else 1)
+    return share
 
 
 def mix_from(given: str | FaultMix | None) -> FaultMix:
     """Return a mix as it is, a description parsed, and no faults for None."""
     if isinstance(given, FaultMix):
         return given
-    return FaultMix() if given is None else FaultMix.parse(given)
+    if isinstance(given, str | None):
+        return FaultMix() if given is None else FaultMix.parse(given)
+    raise ConfigurationError(f"{given!r} is not a mix of faults: write {_FORMS}")
 
 
 class FaultSource:

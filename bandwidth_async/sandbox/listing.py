@@ -11,8 +11,6 @@ from urllib.parse import urlencode
 
 from attrs import frozen
 
-from bandwidth_async.sandbox.facts import Conference
-
 _LARGEST_PAGE = 1000
 _SIZE = re.compile(r"[0-9]{1,4}")
 
@@ -41,14 +39,6 @@ class Listing:
             start=_start(query["pageToken"]) if "pageToken" in query else 0,
         )
 
-    def wants(self, conference: Conference) -> bool:
-        """Return whether the conference passes the filters."""
-        return (
-            (self.name is None or conference.name == self.name)
-            and (self.earliest is None or conference.created_at >= self.earliest)
-            and (self.latest is None or conference.created_at <= self.latest)
-        )
-
 
 def next_link(url: str, query: Mapping[str, str], start: int) -> str:
     """Return the ``Link`` header to the page from ``start``: the same query with another page token."""
@@ -61,7 +51,7 @@ def _start(token: str) -> int:
         start = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))["start"]
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ValueError("Invalid pageToken: follow the Link header") from exc
-    if not isinstance(start, int) or start < 0:
+    if type(start) is not int or start < 0:  # true is an int, too
         raise ValueError("Invalid pageToken: follow the Link header")
     return start
 

@@ -17,11 +17,18 @@ BLOCK = 64 * 1024
 _NUMBER = 8
 
 
+_MOST = 2**32 - 1
+
+
 def wav_header(data: int) -> bytes:
-    """Return the 44 bytes before ``data`` bytes of samples."""
-    riff = struct.pack("<4sI4s", b"RIFF", HEADER - 8 + data, b"WAVE")
+    """Return the 44 bytes before ``data`` bytes of samples.
+
+    A length that is over 4 GB is written as the largest that there is, as programs do that record without
+    knowing when they will stop: half a day of sound, and the form has 32 bits.
+    """
+    riff = struct.pack("<4sI4s", b"RIFF", min(HEADER - 8 + data, _MOST), b"WAVE")
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, _RATE, BYTES_A_SECOND, 2, 16)
-    return riff + form + struct.pack("<4sI", b"data", data)
+    return riff + form + struct.pack("<4sI", b"data", min(data, _MOST))
 
 
 def wav(noise: bytes, size: int) -> Iterator[bytes]:

@@ -40,9 +40,12 @@ class Request:
 
 @frozen(kw_only=True)
 class Stream:
-    """A body that is made while it is sent: ``size`` bytes in all, in blocks that ``blocks`` yields."""
+    """A body that is made while it is sent: ``size`` bytes in all, in blocks that ``blocks`` yields.
 
-    size: int
+    None is a size that is not known before the end.
+    """
+
+    size: int | None
     blocks: Callable[[], Iterator[bytes]]
 
 

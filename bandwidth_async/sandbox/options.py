@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TypeGuard, TypeVar
 
 from bandwidth_async.durations import parse_duration, parse_span
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox.media import HEADER
+from bandwidth_async.sandbox.shares import read_share
 from bandwidth_async.sandbox.targets import is_web_url
 from bandwidth_async.sandbox.world import MOST_MEMBERS
+
+N = TypeVar("N", int, float)
 
 _SIZE = re.compile(r"(\d+)\s*([kKMG]?)(i?)B?")
 _UNITS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3}
 _SMALLEST = HEADER
 _LARGEST = 4 * 1000**3
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
 MOST_RECORDINGS = 20
 _COUNTS = re.compile(r"(\d+)(?:\s*-\s*(\d+))?")
 ALREADY_ENDED = (404, 409, 204)
@@ -24,20 +27,20 @@ CALL_ALREADY_ENDED = (409, 404, 200)
 
 def latency_from(given: str | float | tuple[float, float] | None) -> tuple[float, float]:
     """Return (shortest, longest) in seconds; ``20-200ms``, ``50ms``, a pair, or None for no latency."""
-    if isinstance(given, int | float | None):
-        given = (given or 0.0, given or 0.0)
-    shortest, longest = parse_span(given) if isinstance(given, str) else given
-    if not 0 <= shortest <= longest < math.inf:
-        raise ConfigurationError(f"{given!r} is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds")
-    return (shortest, longest)
+    span: object = parse_span(given) if isinstance(given, str) else given
+    if given is None or _is_number(given):
+        span = (given or 0.0, given or 0.0)
+    if _is_pair(span, float) and 0 <= span[0] <= span[1] < math.inf:
+        return (span[0], span[1])
+    raise ConfigurationError(f"{given!r} is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds")
 
 
 def lifetime_from(given: str | float) -> float:
     """Return a token's lifetime in seconds, above 0; ``1h`` or a number of seconds."""
-    lifetime = parse_duration(given) if isinstance(given, str) else float(given)
-    if not 0 < lifetime < math.inf:
+    lifetime = parse_duration(given) if isinstance(given, str) else given
+    if not _is_number(lifetime) or not 0 < lifetime < math.inf:
         raise ConfigurationError(f"{given!r} is no token lifetime: write 1h, 90s or seconds above 0")
-    return lifetime
+    return float(lifetime)
 
 
 def members_from(given: str | int | tuple[int, int]) -> tuple[int, int]:
@@ -51,7 +54,10 @@ def recordings_from(given: str | int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _span(given: str | int | tuple[int, int], what: str, limit: int) -> tuple[int, int]:
-    fewest, most = _counts(given, what, limit) if isinstance(given, str | int) else given
+    span: object = _counts(given, what, limit) if isinstance(given, str | int) else given
+    if not _is_pair(span, int):
+        raise ConfigurationError(f"{given!r} is no number of {what}: write 0-4 or 2, at most {limit}")
+    fewest, most = span
     if not 0 <= fewest <= most <= limit:
         raise ConfigurationError(f"{given!r} {what} do not fit: write 0-4 or 2, at most {limit}")
     return (fewest, most)
@@ -62,6 +68,19 @@ def _counts(given: str | int, what: str, limit: int) -> tuple[int, int]:
     if match is None:
         raise ConfigurationError(f"{given!r} is no number of {what}: write 0-4 or 2, at most {limit}")
     return (int(match[1]), int(match[2] or match[1]))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_pair(value: object, kind: type[N]) -> TypeGuard[tuple[N, N]]:
+    """Return whether the value is two numbers; two whole ones where ``kind`` is int."""
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and all(_is_number(it) and (kind is float or isinstance(it, int)) for it in value)
+    )
 
 
 def size_from(given: str | int) -> int:
@@ -78,9 +97,8 @@ def size_from(given: str | int) -> int:
 
 def share_from(given: str | float) -> float:
     """Return a share from 0 to 1; ``5%`` or 0.05."""
-    match = _SHARE.fullmatch(str(given).strip())
-    share = float(match[1]) / (100 if match[2] else 1) if match else -1
-    if not 0 <= share <= 1:
+    share = read_share(str(given))
+    if share is None or share > 1:
         raise ConfigurationError(f"{given!r} is no share: write 5% or 0.05, at most 100%")
     return share
 

@@ -180,4 +180,6 @@ def quota_from(given: str | Quota | None) -> Quota:
     """Return a quota as it is, a description parsed, and no limit for None."""
     if isinstance(given, Quota):
         return given
-    return Unlimited() if given is None else parse_quota(given)
+    if isinstance(given, str | None):
+        return Unlimited() if given is None else parse_quota(given)
+    raise ConfigurationError(f"{given!r} is not a quota: write {_FORMS}")

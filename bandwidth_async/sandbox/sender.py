@@ -4,7 +4,8 @@ Each conference has one line of delivery, so that its events go out one after th
 held back on purpose. Every event gets exactly one outcome in the counts: the last status, or
 
 - ``withheld``: it would have left this machine
-- ``connection-error``, after a second try, ``timeout`` or ``failed`` (no such URL, no HTTP)
+- ``connection-error``, after a second try, ``timeout`` or ``failed`` (no such URL, no HTTP, an answer of more
+  than 1 MiB)
 - ``invalid-bxml``: 2xx, but with an answer that is no BXML for a conference
 - ``stopped``: the sandbox stopped first
 """
@@ -27,6 +28,8 @@ _LIMIT = 15.0
 """Seconds that a webhook has for its answer, as Bandwidth documents it."""
 _TRIES = 2
 """Times that an event is sent to who cannot be reached, as Bandwidth documents it."""
+_LONGEST_ANSWER = 1024**2
+"""Bytes of an answer that are read; BXML that is sent to the sandbox has the same limit."""
 _LINES = 10
 _LONGEST_HOLD = 0.5
 """Seconds within which an event that is held back goes out after all."""
@@ -187,4 +190,14 @@ async def _send(
     else:
         asking = session.post(target.url, json=fields, headers=headers, allow_redirects=False)
     async with asking as response:
-        return response.status, response.headers.get("WWW-Authenticate", ""), await response.read()
+        return response.status, response.headers.get("WWW-Authenticate", ""), await _read(response)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body; raises `ValueError` as soon as it is longer than is read."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _LONGEST_ANSWER:
+            raise ValueError(f"an answer of more than {_LONGEST_ANSWER} bytes")
+    return bytes(body)

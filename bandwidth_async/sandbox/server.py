@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import struct
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from random import Random
 from typing import NoReturn, cast
@@ -123,7 +124,7 @@ async def _send(raw: web.BaseRequest, delivery: Delivery) -> web.StreamResponse:
         if delivery.manner is Manner.CUT:
             return await _cut(raw, answer, delivery.length)
         if answer.stream is not None:
-            return await _stream(raw, answer, answer.content.size)
+            return await _stream(raw, answer, answer.stream.blocks())
     return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
 
@@ -149,20 +150,27 @@ async def _trickle(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     return response
 
 
-async def _stream(raw: web.BaseRequest, answer: Answer, length: int) -> web.StreamResponse:
-    """Send up to ``length`` bytes of the body, waiting for the client block by block."""
+async def _stream(raw: web.BaseRequest, answer: Answer, blocks: Iterable[bytes]) -> web.StreamResponse:
+    """Send the body, waiting for the client block by block, and giving other requests their turns."""
     response = await _begin(raw, answer)
-    for block in answer.content.blocks():
-        await response.write(block[:length])
+    for block in blocks:
+        await response.write(block)
+        await asyncio.sleep(0)  # write() waits only while the client is slow
+    return response
+
+
+def _first(blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
+    """Yield the first ``length`` bytes of the blocks."""
+    for block in blocks:
+        yield block[:length]
         length -= len(block)
         if length <= 0:
-            break
-    return response
+            return
 
 
 async def _cut(raw: web.BaseRequest, answer: Answer, length: int) -> web.StreamResponse:
     """Send the beginning of the body, then close: the client gets all of it and no more."""
-    response = await _stream(raw, answer, length)
+    response = await _stream(raw, answer, _first(answer.content.blocks(), length))
     if raw.transport is not None:  # the client may have left meanwhile
         raw.transport.close()
     return response
@@ -170,6 +178,7 @@ async def _cut(raw: web.BaseRequest, answer: Answer, length: int) -> web.StreamR
 
 async def _begin(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    response.content_length = answer.content.size
+    if answer.content.size is not None:  # else the body goes out in chunks
+        response.content_length = answer.content.size
     await response.prepare(raw)
     return response

@@ -21,9 +21,10 @@ from bandwidth_async.sandbox.course import Course
 from bandwidth_async.sandbox.delivery import Delivery, deliver, whole
 from bandwidth_async.sandbox.faults import Fault, FaultSource
 from bandwidth_async.sandbox.hints import Hint
-from bandwidth_async.sandbox.messages import Answer, Moment, Request, json_answer, problem
+from bandwidth_async.sandbox.messages import Answer, Moment, Request, problem
 from bandwidth_async.sandbox.quota import Quota
 from bandwidth_async.sandbox.routes import Call, Door, Operation, Route, find
+from bandwidth_async.sandbox.telling import array, mapping, told
 from bandwidth_async.sandbox.world import Fate
 
 KINDS = (
@@ -82,9 +83,11 @@ class Service:
 
     def _backstage_routes(self) -> Iterator[Route]:
         world = self._course.world
-        for name, tell in (("truth", self.truth), ("active-calls", world.active_calls)):
-            work = partial(_told, tell)
-            telling = Operation(kind=lambda _: "truth", work=work)
+        for name, blocks in (
+            ("truth", self._truth_in_blocks),
+            ("active-calls", lambda: array(world.active_calls())),
+        ):
+            telling = Operation(kind=lambda _: "truth", work=partial(_told, blocks))
             yield Route(path=f"/_sandbox/{name}", operations={"GET": telling}, door=Door.BACKSTAGE)
 
     def arrive(self, request: Request, at: Moment) -> Visit:
@@ -133,9 +136,21 @@ class Service:
 
     def truth(self) -> Truth:
         """Return what really happened: to every conference, and to every kind of request and event."""
-        counts = {kind: dict(answers) for kind, answers in self._counts.items()}
-        conferences = self._course.world.truth(self._course.recordings.number)
-        return {"conferences": conferences, "requests": counts, "events": self._events()}
+        return {"conferences": dict(self._fates()), "requests": self._requests(), "events": self._events()}
+
+    def _truth_in_blocks(self) -> Iterator[bytes]:
+        """Yield the truth as JSON. Each conference is told as it is in its turn; the counts come last."""
+        yield b'{"conferences":'
+        yield from mapping(self._fates())
+        yield b","
+        counts = b"".join(mapping([("requests", self._requests()), ("events", self._events())]))
+        yield counts.removeprefix(b"{")
+
+    def _fates(self) -> Iterator[tuple[str, Fate]]:
+        return self._course.world.truth(self._course.recordings.number)
+
+    def _requests(self) -> dict[str, dict[str, int]]:
+        return {kind: dict(answers) for kind, answers in self._counts.items()}
 
     def _count(self, kind: str, answer: str) -> None:
         self._counts[kind][answer] += 1
@@ -151,5 +166,5 @@ class Service:
         return problem(status, "A fault of the sandbox")
 
 
-def _told(tell: Callable[[], object], _call: Call) -> Answer:
-    return json_answer(200, tell())
+def _told(blocks: Callable[[], Iterator[bytes]], _call: Call) -> Answer:
+    return told(blocks)

@@ -174,7 +174,7 @@ class Sandbox:
 
     def active_calls(self) -> list[str]:
         """Return the ids of all calls that are alive, in a conference or not."""
-        return self._works.world.active_calls()
+        return list(self._works.world.active_calls())
 
     def call_ids(self, conference_id: str) -> list[str]:
         """Return the ids of the calls that were in the conference at its start, alive or not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import field, frozen
 
@@ -19,13 +19,33 @@ class Target:
     fallback: Target | None = None
 
 
-def is_web_url(value: object) -> bool:
-    """Return whether the value is an http or https URL with a host."""
+def objection_to_url(value: object) -> str | None:
+    """Return what is wrong with a URL that is to be http or https and have a host, None when it is right."""
+    if not isinstance(value, str):
+        return "a string is required"
+    if value.partition(":")[0].lower() not in {"http", "https"}:
+        return "only http and https are allowed"
+    if not value.isprintable() or " " in value:
+        return "spaces, control characters and surrogates are not allowed"  # urlsplit would drop some
     try:
-        url = urlsplit(value) if isinstance(value, str) else None
-        return url is not None and url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        url = urlsplit(value)
+    except ValueError as exc:
+        return f"it cannot be read: {exc}"
+    if not url.hostname:
+        return "a host is required"
+    return None if _has_port(url) else "the port must be within the range [1, 65535]"
+
+
+def _has_port(url: SplitResult) -> bool:
+    try:
+        return url.port != 0
     except ValueError:
         return False
+
+
+def is_web_url(value: object) -> bool:
+    """Return whether the value is an http or https URL with a host."""
+    return objection_to_url(value) is None
 
 
 def is_on_this_machine(url: str) -> bool:

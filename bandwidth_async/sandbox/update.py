@@ -13,7 +13,7 @@ from attrs import frozen
 
 from bandwidth_async.sandbox.bodies import Fields, read_object
 from bandwidth_async.sandbox.calls import MemberSettings
-from bandwidth_async.sandbox.targets import Target, is_web_url
+from bandwidth_async.sandbox.targets import Target, objection_to_url
 
 _URLS = ("redirectUrl", "redirectFallbackUrl")
 _METHODS = ("redirectMethod", "redirectFallbackMethod")
@@ -69,8 +69,9 @@ def _objections(subject: Subject, fields: Fields) -> Iterator[str]:
 
 def _redirect_objections(fields: Fields) -> Iterator[str]:
     for name in _URLS:
-        if name in fields and not is_web_url(fields[name]):
-            yield f"Invalid {name}: only http and https are allowed"
+        objection = objection_to_url(fields[name]) if name in fields else None
+        if objection is not None:
+            yield f"Invalid {name}: {objection}"
     for name in _METHODS:
         if fields.get(name, "POST") not in ("GET", "POST"):
             yield f"Invalid {name}: only GET and POST are allowed"

@@ -7,27 +7,29 @@ Everything that is made up comes from the seed, save the times.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from random import Random
 from typing import TypedDict
-from uuid import UUID
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox.calls import KEPT, PhoneCalls
-from bandwidth_async.sandbox.draws import Draws
+from bandwidth_async.sandbox.draws import Draws, uuid_text
 from bandwidth_async.sandbox.facts import Conference, PhoneCall, to_milliseconds, wire_time
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_OWN_NAME = re.compile(r"conference-(\d{6,12})", re.ASCII)
 _PAST = timedelta(hours=3)
 MOST_MEMBERS = 20
 """Calls that fit into one conference, as Bandwidth documents it."""
 
 
 def _made_up_id(prefix: str, random: Random) -> str:
-    number = UUID(int=random.getrandbits(128), version=4)
-    return f"{prefix}-{random.getrandbits(32):08x}-{number}"
+    uuid = uuid_text(f"{random.getrandbits(128):032x}")
+    return f"{prefix}-{random.getrandbits(32):08x}-{uuid}"
 
 
 class Fate(TypedDict):
@@ -50,8 +52,9 @@ class World:
     def __init__(self, *, members: tuple[int, int], seed: int) -> None:
         self.calls = PhoneCalls(members=members, draws=Draws(seed))
         self._random = Random(f"{seed}/conferences")
-        self._conferences: list[Conference] = []  # with _positions, changed in add()
+        self._conferences: list[Conference] = []  # with the next two, changed in add()
         self._positions: dict[str, int] = {}
+        self._named: dict[str, list[int]] = {}  # by the name that was given
         self._ended_at: dict[str, datetime] = {}  # with _end_requests, changed in end(), complete()
         self._end_requests: Counter[str] = Counter()
 
@@ -78,13 +81,15 @@ class World:
         conference = Conference(
             position=position,
             id=_made_up_id("conf", self._random),
-            name=name or f"conference-{position + 1:06}",
+            name=name,
             created_at=max(created_at, self._conferences[-1].created_at) if position else created_at,
             members=members,
             recordings=recordings,
         )
         self._conferences.append(conference)
         self._positions[conference.id] = position
+        if name is not None:
+            self._named.setdefault(name, []).append(position)
         return conference.id
 
     def end(self, conference_id: str, at: datetime) -> bool:
@@ -130,19 +135,43 @@ class World:
         ended_at = call and self.calls.ended_at(call)
         return None if ended_at and now - ended_at > KEPT else call
 
-    def active_calls(self) -> list[str]:
-        """Return the ids of all calls that are alive, in a conference or not."""
-        return [call.id for conference in self._conferences for call in self.calls.alive(conference)]
+    def active_calls(self) -> Iterator[str]:
+        """Yield the ids of all calls that are alive, in a conference or not."""
+        for conference in self._conferences:
+            yield from self.calls.alive(conference)
+
+    def positions(
+        self,
+        *,
+        name: str | None = None,
+        earliest: datetime | None = None,
+        latest: datetime | None = None,
+    ) -> Sequence[int]:
+        """Return the positions of the conferences of that name that were created between the two times."""
+        created_at = attrgetter("created_at")
+        conferences = self._conferences
+        first = 0 if earliest is None else bisect_left(conferences, earliest, key=created_at)
+        end = len(conferences) if latest is None else bisect_right(conferences, latest, key=created_at)
+        span = range(first, end)
+        return span if name is None else [it for it in self._positions_named(name) if it in span]
+
+    def _positions_named(self, name: str) -> list[int]:
+        positions = set(self._named.get(name, ()))
+        match = _OWN_NAME.fullmatch(name)
+        position = int(match[1]) - 1 if match else -1
+        if 0 <= position < len(self._conferences) and self._conferences[position].name == name:
+            positions.add(position)
+        return sorted(positions)
 
     def page(
-        self, *, wanted: Callable[[Conference], bool], start: int, size: int
+        self, *, wanted: Callable[[Conference], bool], among: Sequence[int], start: int, size: int
     ) -> tuple[list[Conference], int | None]:
         """Return up to ``size`` wanted conferences from position ``start``, and where the next page starts.
 
         Positions are for ever, so paging neither skips nor repeats while conferences end or are added.
         """
         found: list[Conference] = []
-        for position in range(start, len(self._conferences)):
+        for position in among[bisect_left(among, start) :]:
             conference = self._conferences[position]
             if wanted(conference):
                 if len(found) == size:
@@ -150,9 +179,10 @@ class World:
                 found.append(conference)
         return (found, None)
 
-    def truth(self, recordings: Callable[[Conference], int]) -> dict[str, Fate]:
-        """Return what became of every conference, by id; ``recordings`` counts those of one."""
-        return {it.id: self._fate(it, recordings(it)) for it in self._conferences}
+    def truth(self, recordings: Callable[[Conference], int]) -> Iterator[tuple[str, Fate]]:
+        """Yield what became of each conference, with its id; ``recordings`` counts those of one."""
+        for conference in self._conferences:
+            yield conference.id, self._fate(conference, recordings(conference))
 
     def _fate(self, conference: Conference, recordings: int) -> Fate:
         ended_at = self._ended_at.get(conference.id)

@@ -47,9 +47,10 @@ class Recent(Generic[K, V]):
         self._entries[key] = (now, value)
         self._expire(now)
 
-    def forget(self, key: K) -> None:
-        """Keep it no longer."""
-        self._entries.pop(key, None)
+    def forget(self, key: K, value: V) -> None:
+        """Keep this value no longer; what was put in its place since stays."""
+        if self._entries.get(key, (0.0, None))[1] is value:
+            del self._entries[key]
 
     def _expire(self, now: float) -> None:
         while len(self._entries) > self._memory.size or now - self._oldest() >= self._memory.age:

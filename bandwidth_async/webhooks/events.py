@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import field, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Hashable
+
+Properties = Mapping[str, object]
+Raw = Properties | Callable[[], Properties]
+"""All that came; or what reads it once more, so that an event that is kept holds bytes and no objects."""
+
+
+def _opened(raw: Raw) -> Properties:
+    return raw() if callable(raw) else raw
 
 
 @frozen(kw_only=True)
 class ConferenceEvent:
     """What all conference events have: whose it is, when it was made, and everything as it came.
 
-    ``event_time`` is aware, and approximate (Bandwidth's word). ``raw`` holds all properties under
-    Bandwidth's names, also those without an attribute here; treat it as read-only.
+    ``event_time`` is aware, and approximate (Bandwidth's word). ``raw`` has all properties under
+    Bandwidth's names, also those without an attribute here; it is read anew from what came each time.
     """
 
     event_type: ClassVar[str]
@@ -28,7 +37,12 @@ class ConferenceEvent:
     event_time: datetime
     name: str | None = None
     tag: str | None = None
-    raw: Mapping[str, object] = field(factory=dict, hash=False, repr=False)
+    _raw: Raw = field(factory=dict, eq=_opened, hash=False, repr=False)
+
+    @property
+    def raw(self) -> Properties:
+        """All properties, as they came."""
+        return _opened(self._raw)
 
     @property
     def key(self) -> Hashable:
@@ -117,7 +131,7 @@ class ConferenceRecordingAvailable(ConferenceEvent):
 class UnknownEvent:
     """An event of a kind that this package does not know, as it came: of a call, or newer than this code.
 
-    What it is about is None where it does not say so in the usual way; ``raw`` holds all of it. Whether it
+    What it is about is None where it does not say so in the usual way; ``raw`` has all of it. Whether it
     may be answered with BXML only its receiver can know.
     """
 
@@ -127,13 +141,18 @@ class UnknownEvent:
     conference_id: str | None = None
     event_time: datetime | None = None
     call_id: str | None = None
-    raw: Mapping[str, object] = field(factory=dict, hash=False, repr=False)
+    _raw: Raw = field(factory=dict, eq=_opened, hash=False, repr=False)
     _fingerprint: str = field(init=False, repr=False)
 
     @_fingerprint.default
     def _of_all_that_came(self) -> str:
         text = json.dumps(dict(self.raw), sort_keys=True, default=repr)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def raw(self) -> Properties:
+        """All properties, as they came."""
+        return _opened(self._raw)
 
     @property
     def key(self) -> Hashable:

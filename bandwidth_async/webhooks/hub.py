@@ -107,7 +107,8 @@ class EventHub:
 
     ``memory`` is how many events are known again, and how many (the newest of each kind of a conference)
     can still be waited for afterwards; 10,000 for 15 minutes unless told otherwise, which is
-    about 20 MB; a hostile sender can make it 10,000 times the body limit of the handler.
+    about 20 MB. An event keeps its body, and its texts once more in up to four bytes a character: a hostile
+    sender can make each about five times the body limit of the handler.
     """
 
     def __init__(self, *, memory: Memory | None = None) -> None:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NoReturn
+from urllib.parse import parse_qsl
 
 from attrs import NOTHING, fields
 
 from bandwidth_async.errors import WebhookError
 from bandwidth_async.models import camel_case
-from bandwidth_async.webhooks.events import KINDS, ConferenceEvent, Event, UnknownEvent
+from bandwidth_async.webhooks.events import KINDS, ConferenceEvent, Event, Raw, UnknownEvent
 
 BODY_LIMIT = 65_536  # bytes; an event has about 1,000
 ID_LIMIT = 256  # characters; Bandwidth's ids have about 50
@@ -32,15 +34,36 @@ def parse_event(came: bytes | str | Query, *, limit: int = BODY_LIMIT) -> Event:
     ``came`` is the body as bytes or text, or the query as a mapping (also one with lists as values, or a
     body that was already read as JSON) or as pairs. Unknown kinds come back as `UnknownEvent`. Raises
     `WebhookError` for anything that is not an event, and for a body of more than ``limit`` bytes.
+
+    The event of a body keeps the body, which its ``raw`` is read from; that of a query keeps the values.
     """
+    if isinstance(came, bytes | str):
+        return _event(partial(_from_json, came, limit))
+    return _event(partial(_same, _from_query(came)))
+
+
+def parse_query(query: str) -> Event:
+    """Return the event in a query as it stands in a URL, which it keeps as a body is kept."""
+    return _event(partial(_from_text, query))
+
+
+def _event(read: Callable[[], dict[str, object]]) -> Event:
     try:
-        raw = _from_json(came, limit) if isinstance(came, bytes | str) else _from_query(came)
+        raw = read()
         kind = _id(raw.get("eventType"))
         if kind is None:
             raise WebhookError(f"not an event: its eventType is {_shown(raw.get('eventType'))}")
-        return _known(KINDS[kind], raw) if kind in KINDS else _unknown(kind, raw)
+        return _known(KINDS[kind], raw, read) if kind in KINDS else _unknown(kind, raw, read)
     except RecursionError:
         raise WebhookError("not an event: it is nested too deeply") from None
+
+
+def _same(raw: dict[str, object]) -> dict[str, object]:
+    return raw
+
+
+def _from_text(query: str) -> dict[str, object]:
+    return _from_query(parse_qsl(query, keep_blank_values=True))
 
 
 def _from_json(body: bytes | str, limit: int) -> dict[str, object]:
@@ -70,26 +93,26 @@ def _from_query(query: Query) -> dict[str, object]:
     return {name: values[0] if len(values) == 1 else tuple(values) for name, values in found.items()}
 
 
-def _known(kind: type[ConferenceEvent], raw: dict[str, object]) -> ConferenceEvent:
+def _known(kind: type[ConferenceEvent], raw: dict[str, object], read: Raw) -> ConferenceEvent:
     values: dict[str, Any] = {}
     for attribute in fields(kind):
-        if attribute.name == "raw":
+        if attribute.alias == "raw":
             continue
         name = camel_case(attribute.name.rstrip("_"))
         value = _READERS.get(attribute.name, _text)(raw.get(name))
         if value is None and attribute.default is NOTHING:
             raise WebhookError(f"not an event: {kind.event_type} whose {name} is {_shown(raw.get(name))}")
         values[attribute.name] = value
-    return kind(**values, raw=raw)
+    return kind(**values, raw=read)
 
 
-def _unknown(kind: str, raw: dict[str, object]) -> UnknownEvent:
+def _unknown(kind: str, raw: dict[str, object], read: Raw) -> UnknownEvent:
     return UnknownEvent(
         event_type=kind,
         conference_id=_id(raw.get("conferenceId")),
         event_time=_time(raw.get("eventTime")),
         call_id=_id(raw.get("callId")),
-        raw=raw,
+        raw=read,
     )
 
 

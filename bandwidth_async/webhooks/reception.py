@@ -7,15 +7,14 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from attrs import field, frozen
 
 from bandwidth_async.errors import ConfigurationError, WebhookError
 from bandwidth_async.webhooks.bxml import check_bxml
 from bandwidth_async.webhooks.deduplication import Memory, Recent
-from bandwidth_async.webhooks.events import Event
-from bandwidth_async.webhooks.parsing import BODY_LIMIT, parse_event
+from bandwidth_async.webhooks.events import Event, UnknownEvent
+from bandwidth_async.webhooks.parsing import BODY_LIMIT, parse_event, parse_query
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -50,7 +49,8 @@ class Reception:
     ``receive``
         Takes an event and returns nothing, or BXML to answer it with; may be async. Bandwidth waits
         15 seconds. An exception is logged and answered with 500; Bandwidth does not send the event again.
-        So is BXML for an event that takes none, and BXML that is not well-formed.
+        So is BXML for an event that takes none, and BXML that `check_bxml` refuses: what answers an event
+        of a conference has the verbs of a conference, what answers an `UnknownEvent` may have any.
     ``auth``
         The credentials that a request has to show. With None anybody who knows the URL can send events.
     ``body_limit``
@@ -94,9 +94,7 @@ class Reception:
         if len(came) > self._limit:
             return _refusal(414 if method == "GET" else 413, f"more than {self._limit} bytes")
         try:
-            event = parse_event(
-                parse_qsl(query, keep_blank_values=True) if method == "GET" else came, limit=self._limit
-            )
+            event = parse_query(query) if method == "GET" else parse_event(came, limit=self._limit)
         except WebhookError as error:
             return _refusal(400, str(error))
         return await self._answer_once(event)
@@ -117,7 +115,7 @@ class Reception:
             return _FAILED
         finally:
             if not reply.done():
-                self._replies.forget(event.key)
+                self._replies.forget(event.key, reply)
                 reply.cancel()
         return reply.result()
 
@@ -140,7 +138,7 @@ def _reply(event: Event, said: object) -> Reply:
         raise ConfigurationError(f"a receiver returns BXML as a str, or None, not {type(said).__name__}")
     if not event.takes_bxml:
         raise ConfigurationError(f"{event.event_type} cannot be answered with BXML: return None")
-    body = check_bxml(said).encode()
+    body = check_bxml(said, for_conference=not isinstance(event, UnknownEvent)).encode()
     return Reply(status=200, headers={"Content-Type": "application/xml; charset=utf-8"}, body=body)
 
 

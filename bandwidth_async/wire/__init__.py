@@ -2,7 +2,10 @@
 
 from bandwidth_async.wire.answers import (
     Token,
+    call_in,
+    conference_in,
     error_from,
+    nothing_in,
     parse_call,
     parse_conference,
     parse_conferences,
@@ -34,7 +37,9 @@ from bandwidth_async.wire.requests import (
 __all__ = [
     "Request",
     "Token",
+    "call_in",
     "conference_bxml",
+    "conference_in",
     "download_conference_recording",
     "error_from",
     "get_call",
@@ -44,6 +49,7 @@ __all__ = [
     "list_conference_recordings",
     "list_conferences",
     "next_page",
+    "nothing_in",
     "parse_call",
     "parse_conference",
     "parse_conferences",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import frozen
 
@@ -51,10 +51,32 @@ class Token:
         return f"Token(lifetime={self.lifetime})"
 
 
+class Received(Protocol):
+    """An answer of which the body was read."""
+
+    @property
+    def body(self) -> bytes:
+        """What was read."""
+
+
+def nothing_in(_: object) -> None:
+    """Read nothing: the status has said it."""
+
+
+def conference_in(answer: Received) -> Conference:
+    """Read the conference of an answer."""
+    return parse_conference(answer.body)
+
+
+def call_in(answer: Received) -> Call:
+    """Read the call of an answer."""
+    return parse_call(answer.body)
+
+
 def parse_conference(body: bytes) -> Conference:
     """Return the conference in ``body``; unknown fields are ignored, unknown enum values kept as text.
 
-    Raises `TransportError` when there is none.
+    Raises `TransportError` when there is none, or none with an id.
     """
     return structure(read_json(body), Conference)
 

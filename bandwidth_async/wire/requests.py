@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 
-from attrs import frozen
+from attrs import define
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.models import (
@@ -15,15 +15,15 @@ from bandwidth_async.models import (
     UpdateCall,
     UpdateConference,
     UpdateConferenceMember,
+    checked_id,
 )
 from bandwidth_async.wire.bxml import conference_bxml
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
-_UNSAFE = frozenset("/\\%?#")
 _END_BODY = UpdateConference(status=ConferenceStatus.COMPLETED).to_json().encode()
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)  # not frozen: that would double its cost; with `Answer` and `Target` 2.5 % of an end
 class Request:
     """One request, ready to be sent any number of times.
 
@@ -46,22 +46,11 @@ class Request:
 def path_segment(value: object, what: str = "conference id") -> str:
     """Return ``value`` as one segment of a path.
 
-    Raises `ConfigurationError` for whatever could leave its segment or hide there: empty text, dots
-    only, slashes, percent signs, ``?``, ``#``, white space and everything that does not print.
+    Raises `ConfigurationError`, as `models.checked_id` does, for whatever could leave its segment.
     """
-    if isinstance(value, str):
-        if _PLAIN_ID.fullmatch(value):
-            return value
-        if (
-            value.strip(".")
-            and value.isprintable()
-            and not any(c.isspace() for c in value)
-            and _UNSAFE.isdisjoint(value)
-        ):
-            return quote(value, safe="!$&'()*+,;=:@~")
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    raise ConfigurationError(f"{shown} is no {what}: it has to be one word without blanks and / \\ % ? #")
+    if isinstance(value, str) and _PLAIN_ID.fullmatch(value):
+        return value
+    return quote(checked_id(value, what), safe="!$&'()*+,=:@~")
 
 
 def update_conference(account: str, conference_id: str, update: UpdateConference) -> Request:
@@ -232,4 +221,8 @@ def _iso_time(moment: datetime | None) -> str | None:
         return None
     if moment.tzinfo is None:
         raise ConfigurationError(f"{moment} has no time zone: give an aware datetime")
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{moment} is outside the years 1 to 9999 in UTC") from None
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")

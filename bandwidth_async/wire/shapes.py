@@ -1,19 +1,29 @@
-"""How JSON becomes our values: the shapes of the answers, strict in structure, patient with what is new."""
+"""How JSON becomes our values: strict about what an item is called, patient with everything else of it.
+
+A field of another kind than documented is None, as if it were left out: one oddity of one conference is no
+reason to lose a page of a thousand. An item without an id is an error, also inside another: nothing in its
+place would be true.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
-from attrs import fields, has
+from attrs import NOTHING, fields, has, resolve_types
 from cattrs import Converter, transform_error
 from cattrs.cols import homogenous_tuple_structure_factory, list_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
 from bandwidth_async.errors import TransportError
 from bandwidth_async.models import CallbackMethod, camel_case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Hook = Callable[[Any, Any], Any]
 
 T = TypeVar("T")
 
@@ -29,7 +39,7 @@ def read_json(body: bytes) -> Any:
 def structure(value: object, kind: type[T]) -> T:
     """Return ``value``, as JSON has it, as a ``kind``; unknown fields are ignored.
 
-    Raises `TransportError` when it does not have the documented shape.
+    Raises `TransportError`, which says where, when it or something in it has no id, or is nothing at all.
     """
     try:
         return _converter.structure(value, kind)
@@ -39,10 +49,22 @@ def structure(value: object, kind: type[T]) -> T:
         ) from error
 
 
+def _structure_id(value: object, _: type) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise TypeError("not an id")
+    return str(value)
+
+
 def _structure_text(value: object, _: type) -> str:
-    if not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TypeError("not a text")
     return str(value)
+
+
+def _structure_number(value: object, _: type) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("not a whole number")
+    return value
 
 
 def _structure_flag(value: object, _: type) -> bool:
@@ -52,21 +74,48 @@ def _structure_flag(value: object, _: type) -> bool:
 
 
 def _structure_time(value: object, _: type) -> datetime:
-    moment = datetime.fromisoformat(str(value))
+    if not isinstance(value, str):
+        raise TypeError("not a time")  # a number would be read as a date: 20261122
+    moment = datetime.fromisoformat(value)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _structure_method(value: object, _: object) -> CallbackMethod | str | None:
+    if not isinstance(value, str):
+        return None
     try:
-        return None if value is None else CallbackMethod(str(value))
+        return CallbackMethod(value)
     except ValueError:
-        return str(value)
+        return value
 
 
 def _structure_free_keys(value: object, _: object) -> dict[str, str]:
     if not isinstance(value, dict):
         raise TypeError("not an object")
     return {key: inner if isinstance(inner, str) else json.dumps(inner) for key, inner in value.items()}
+
+
+def _patient(hook: Hook) -> Hook:
+    """Return the hook of a field that may be missing: of another kind, it is.
+
+    Items in a list are looked at by their own hook, which has the last word.
+    """
+
+    def read(value: object, kind: object) -> object:
+        try:
+            return hook(value, kind)
+        except Exception:  # whatever the hook makes of it
+            if isinstance(value, list) and any(has(one) for one in _elements(kind)):
+                raise
+            return None
+
+    return read
+
+
+def _elements(kind: Any) -> set[Any]:
+    """Return the types that a type is made of: ``tuple[X, ...] | None`` of tuple, X and None."""
+    inner = {part for argument in get_args(kind) for part in _elements(argument)}
+    return {kind, *inner}
 
 
 def _is_object(kind: object) -> bool:
@@ -81,7 +130,10 @@ def _make_converter() -> Converter:
     converter = Converter()
 
     def camel_cased(kind: type[Any]) -> Any:
-        names: dict[str, Any] = {a.name: override(rename=camel_case(a.name)) for a in fields(kind)}
+        names: dict[str, Any] = {}
+        for a in fields(resolve_types(kind)):
+            hook = _structure_id if a.default is NOTHING else _patient(converter.get_structure_hook(a.type))
+            names[a.name] = override(rename=camel_case(a.name), struct_hook=hook)
         return make_dict_structure_fn(kind, converter, **names)
 
     def from_array(kind: Any) -> Any:
@@ -98,6 +150,7 @@ def _make_converter() -> Converter:
 
     converter.register_structure_hook_factory(has, camel_cased)
     converter.register_structure_hook(str, _structure_text)
+    converter.register_structure_hook(int, _structure_number)
     converter.register_structure_hook(bool, _structure_flag)
     converter.register_structure_hook_factory(_is_array, from_array)
     converter.register_structure_hook(datetime, _structure_time)

@@ -59,7 +59,8 @@ class Conferences:
         except ValueError as exc:
             return problem(400, str(exc))
         page, start = self._world.page(
-            wanted=lambda conference: self._remembered(conference) and listing.wants(conference),
+            wanted=self._remembered,
+            among=self._world.positions(name=listing.name, earliest=listing.earliest, latest=listing.latest),
             start=listing.start,
             size=listing.size,
         )
