@@ -11,7 +11,6 @@ A call goes down four floors, each with one job::
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -194,7 +193,7 @@ class Channel:
                     admission.accepted()
 
             if not trial.repeats:
-                self.limiter.budget.on_try(asyncio.get_running_loop().time())
+                self.limiter.budget.on_try(self._watchdog.loop.time())
             trial.excused = False
             admission.sending()
             try:
@@ -305,12 +304,14 @@ class _Call:
         self._channel = channel
         self._options = options
         self._stop = stop
-        self._trial = Trial(deadline=asyncio.get_running_loop().time() + options.deadline)
-        self._limit = asyncio.timeout_at(None if options.deadline == math.inf else self._trial.deadline)
+        dog = channel._watchdog
+        deadline = dog.loop.time() + options.deadline
+        self._limit = dog.guard_until(deadline)
+        self._trial = Trial(deadline=deadline, limit=self._limit)
 
     async def __aenter__(self) -> Trial:
         trial = self._trial
-        trial.limit = await self._limit.__aenter__()
+        self._limit.__enter__()
         self._channel._trials.add(trial)
         if self._stop is not None:
             self._stop.listen(trial.stop)
@@ -324,7 +325,7 @@ class _Call:
         if self._stop is not None:
             self._stop.forget(trial.stop)
         try:
-            await self._limit.__aexit__(kind, error, trace)
+            self._limit.__exit__(kind, error, trace)
         except TimeoutError:
             error = self._channel._out_of_time(trial, self._options)
             raise error from trial.last_error

@@ -13,6 +13,7 @@ import base64
 import logging
 import math
 from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from attrs import Attribute, field, frozen
@@ -95,9 +96,13 @@ class Authorizer:
         self._failure: BandwidthError | None = None  # of the last fetch
         self._failed_until = -math.inf
 
+    @cached_property
+    def _now(self) -> Callable[[], float]:
+        return asyncio.get_running_loop().time  # asked for once: each time is a system call in Python 3.11
+
     def is_ready(self) -> bool:
         """Say whether there is a header to show that needs no renewal."""
-        return self._refusal is None and _now() < min(self._renew_at, self._expires_at)
+        return self._refusal is None and self._now() < min(self._renew_at, self._expires_at)
 
     async def ready(self) -> None:
         """Return once there is a header to show.
@@ -106,7 +111,7 @@ class Authorizer:
         failure was when it gave no token; ``retry_after`` then says when it is asked again.
         """
         self._raise_refusal()
-        now = _now()
+        now = self._now()
         if now < min(self._renew_at, self._expires_at):
             return
         if self._failure is not None and self._expires_at <= now < self._failed_until:
@@ -125,7 +130,7 @@ class Authorizer:
         error = renewal.exception()
         if isinstance(error, BandwidthError):
             known = error is self._failure
-            raise (self._known_failure(_now()) if known else copy(error)) from error
+            raise (self._known_failure(self._now()) if known else copy(error)) from error
         if error is not None:
             raise error
 
@@ -136,7 +141,7 @@ class Authorizer:
         has to be awaited again.
         """
         self._raise_refusal()
-        if _now() >= self._expires_at:
+        if self._now() >= self._expires_at:
             raise TokenExpiredError
         return self._header
 
@@ -152,7 +157,7 @@ class Authorizer:
         """Remember that the credentials themselves are refused; knowing it already prolongs nothing."""
         if self._refusal is None:
             self._refusal = error
-            self._refused_until = _now() + _REFUSED_FOR
+            self._refused_until = self._now() + _REFUSED_FOR
 
     async def aclose(self) -> None:
         """Leave no renewal behind."""
@@ -161,11 +166,11 @@ class Authorizer:
             await asyncio.wait([self._renewal])
 
     async def _renew(self) -> None:
-        asked_at = _now()
+        asked_at = self._now()
         token = await self._fetch_token()
         self._header = f"Bearer {token.value}"
         # At least a second from now: a token that is older than its fetch would be fetched for ever.
-        self._expires_at = max(asked_at + token.lifetime, _now() + 1.0)
+        self._expires_at = max(asked_at + token.lifetime, self._now() + 1.0)
         self._renew_at = self._expires_at - min(_RENEW_AHEAD, token.lifetime / 5)
 
     def _renewed(self, task: asyncio.Task[None]) -> None:
@@ -175,11 +180,11 @@ class Authorizer:
             self.refuse(error)
         elif error is not None:
             _log.warning("no new access token: %s", error)
-            self._renew_at = _now() + _RENEW_PAUSE
+            self._renew_at = self._now() + _RENEW_PAUSE
             if isinstance(error, BandwidthError):
                 pause = min(_LONGEST_PAUSE, 2.0 ** min(self._failures, 16))
                 self._failures += 1
-                self._failure, self._failed_until = error, _now() + pause
+                self._failure, self._failed_until = error, self._now() + pause
         elif not task.cancelled():
             self._failures, self._failure = 0, None
 
@@ -191,14 +196,10 @@ class Authorizer:
         return error
 
     def _raise_refusal(self) -> None:
-        if self._refusal is not None and _now() < self._refused_until:
+        if self._refusal is not None and self._now() < self._refused_until:
             raise copy(self._refusal)
         self._refusal = None
 
 
 def _basic(name: str, secret: str) -> str:
     return "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from bandwidth_async.channel import CallOptions, Channel
-    from bandwidth_async.models import Call, Conference
     from bandwidth_async.retry import RetryPolicy, Trial
     from bandwidth_async.teardown import Stop, Target
-    from bandwidth_async.transport import Answer
 
 _END = UpdateConference(status=ConferenceStatus.COMPLETED)
 _HANG_UP = UpdateCall(state=CallState.COMPLETED)
@@ -120,9 +118,11 @@ class Ender:
         request = wire.get_conference(self._account_id, target.conference_id)
         try:
             async with self._channel.trial(options, stop) as trial:
-                found = await self._channel.send(request, trial, options, conference_in)
+                found = await self._channel.send(request, trial, options, wire.conference_in)
         except NotFoundError as error:
             return evolve(target, existed=target.existed or bool(target.calls)), error.attempts
+        if found.active and found.active_members is None:
+            raise TransportError(f"{request.name}: the answer does not say who is in it, so nobody was ended")
         members = (member.call_id for member in found.active_members or ())
         calls = tuple(dict.fromkeys((*target.calls, *members)))
         if calls != target.calls:
@@ -161,7 +161,7 @@ class Ender:
         request = wire.update_call(self._account_id, call_id, _HANG_UP)
         for pause in (*_CONFLICT_PAUSES, None):
             try:
-                await self._channel.send(request, trial, options, nothing_in)
+                await self._channel.send(request, trial, options, wire.nothing_in)
             except NotFoundError:
                 return
             except ConflictError:
@@ -176,7 +176,7 @@ class Ender:
     async def _goes_on(self, call_id: str, trial: Trial, options: CallOptions) -> bool:
         request = wire.get_call(self._account_id, call_id)
         try:
-            return (await self._channel.send(request, trial, options, call_in)).active
+            return (await self._channel.send(request, trial, options, wire.call_in)).active
         except NotFoundError:
             return False
 
@@ -186,7 +186,7 @@ class Ender:
         """Return True when the server ended it for us, False when a 409 means that it has ended."""
         for pause in (*_CONFLICT_PAUSES, None):
             try:
-                await self._channel.send(request, trial, options, nothing_in)
+                await self._channel.send(request, trial, options, wire.nothing_in)
             except ConflictError:
                 if await self._has_ended(conference_id, trial, options):
                     return False
@@ -210,7 +210,7 @@ class Ender:
     async def _has_ended(self, conference_id: str, trial: Trial, options: CallOptions) -> bool:
         request = wire.get_conference(self._account_id, conference_id)
         try:
-            return not (await self._channel.send(request, trial, options, conference_in)).active
+            return not (await self._channel.send(request, trial, options, wire.conference_in)).active
         except NotFoundError:
             return True
 
@@ -221,20 +221,6 @@ def _rest(options: CallOptions, started: float) -> CallOptions:
         return options
     left = options.deadline - (asyncio.get_running_loop().time() - started)
     return evolve(options, deadline=max(left, 0.001))
-
-
-def nothing_in(_: Answer) -> None:
-    """Read nothing: the status has said it."""
-
-
-def call_in(answer: Answer) -> Call:
-    """Read the call of an answer."""
-    return wire.parse_call(answer.body)
-
-
-def conference_in(answer: Answer) -> Conference:
-    """Read the conference of an answer."""
-    return wire.parse_conference(answer.body)
 
 
 def _concerns_every_id(error: BandwidthError, policy: RetryPolicy) -> bool:

@@ -113,6 +113,8 @@ class Gauge:
             self.tell(Paused(until - now, pace.pause_hinted))
         elif until < told:
             self._paused_until = until
+        if pace.rate == self._rate and pace.quota == self._quota:
+            return
         if _differ(pace.rate, self._rate) or _differ(pace.quota, self._quota):
             self._rate, self._quota = pace.rate, pace.quota
             self.tell(RateChanged(pace.rate, pace.quota))

@@ -206,6 +206,8 @@ class Limiter:
         `ClientStateError` in another event loop than its first.
         """
         now = self._bind().time()
+        if not len(self._waiting) and self._due(now) <= now <= deadline:  # as it is nearly always
+            return Admission(self, self._let_in(now), next(self._places) if place is None else place)
         ahead = self._waiting.count(bulk=bulk) if place is None else 0
         down = None if bulk else self._unavailable(now)
         hopeless = down or self._hopeless(now, deadline, patience, ahead)
@@ -231,9 +233,13 @@ class Limiter:
     def _accepted(self, ticket: int) -> None:
         now = self._clock()
         self._in_flight -= 1
-        self._pace.on_accepted(ticket, now, wanted=len(self._waiting) > 0)
+        wanted = len(self._waiting) > 0
+        self._pace.on_accepted(ticket, now, wanted=wanted)
         self._breaker.on_answer(ticket, now, self._pace.rate)
-        self._look(now)
+        if wanted:
+            self._look(now)
+        else:
+            self._gauge.look(now)
 
     def _refused(self, ticket: int, hint: float | None) -> None:
         now = self._clock()
@@ -306,7 +312,8 @@ class Limiter:
         """Return when the next one may be let in; infinity is after an answer that is still out."""
         if self._connected >= self._connections:
             return math.inf
-        return max(self._pace.next_time(now, self._in_flight), self._breaker.next_time(now))
+        paced, allowed = self._pace.next_time(now, self._in_flight), self._breaker.next_time(now)
+        return paced if paced > allowed else allowed
 
     def _let_in(self, now: float) -> int:
         ticket = self._pace.on_send(now, self._in_flight)

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from attrs import define, field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
@@ -72,12 +72,25 @@ class RetryPolicy:
     repeat_ambiguous: bool = False
 
 
-@define(kw_only=True, eq=False)
+class Limit(Protocol):
+    """What bounds a call, and can be moved while it lasts: a guard of the watchdog, or `asyncio.Timeout`."""
+
+    def when(self) -> float | None:
+        """Return the moment, in loop time."""
+
+    def expired(self) -> bool:
+        """Say whether it has come."""
+
+    def reschedule(self, when: float | None) -> None:
+        """Move it, or take it away."""
+
+
+@define(eq=False)
 class Trial:
     """What one call has been through so far. Changed only by the call's own task and by `stop`."""
 
     deadline: float = math.inf  # loop time
-    limit: asyncio.Timeout | None = None  # runs out at the deadline, or when the run stops
+    limit: Limit | None = None  # runs out at the deadline, or when the run stops
     attempts: int = 0
     failures: int = 0
     refusals: int = 0

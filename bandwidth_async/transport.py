@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import ipaddress
 import logging
 import platform
+import sys
 import time
 from contextlib import nullcontext
 from functools import lru_cache, partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
-from attrs import field, frozen
+from aiohttp.http_writer import StreamWriter
+from attrs import define, field, frozen
 from yarl import URL
 
 from bandwidth_async import wire
@@ -33,6 +37,8 @@ from bandwidth_async.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from aiohttp.connector import Connection
+
     from bandwidth_async.hints import Headers
     from bandwidth_async.watchdog import Watchdog
 
@@ -44,6 +50,11 @@ USER_AGENT = (
 _CONNECTIONS = 512  # at once, so that file descriptors last
 _ANSWER_LIMIT = 16 * 1024 * 1024  # bytes; a page of 1,000 conferences is about half of one
 _ERROR_LIMIT = 64 * 1024  # bytes of an error's body that are read
+_SHORT_BODY = 4096  # bytes; less than a connection takes at once
+# From Python 3.12 on aiohttp writes as much as it can before it makes a task of it.
+_WRITES_IN_TASKS = (
+    sys.version_info < (3, 12) and "stream_writer" in signature(aiohttp.ClientResponse).parameters
+)
 _GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
 _ERROR_TIMEOUT = 2.0  # seconds for an error's body: its status is what counts
 
@@ -70,7 +81,7 @@ class ResponseInfo:
     attempts: int
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)  # not frozen, as `wire.Request` is not
 class Answer:
     """A success as it came: status, headers, body, and the next page where one was named.
 
@@ -119,7 +130,37 @@ def open_session() -> aiohttp.ClientSession:
     protocol: Callable[..., ResponseHandler] = _OneAnswer
     # aiohttp has no public way to give connections a protocol; tests/test_wire_faults.py sees that it works.
     connector._factory = partial(protocol, loop=asyncio.get_running_loop())
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        request_class=_PromptRequest if _WRITES_IN_TASKS else aiohttp.ClientRequest,
+    )
+
+
+class _PromptRequest(aiohttp.ClientRequest):
+    """A request that writes its body, when that is short, without a task: it would take 9 % of an end."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write the request, and return what the answer will be read into."""
+        body, protocol = self.body, conn.protocol
+        short = isinstance(body, aiohttp.BytesPayload) and (body.size or 0) <= _SHORT_BODY
+        if not short or self.proxy or protocol is None or protocol.writing_paused:
+            return await super().send(conn)
+        writer = StreamWriter(protocol, self.loop)
+        await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
+        await self.write_bytes(writer, conn)
+        return self.response_class(
+            self.method,
+            self.original_url,
+            writer=None,
+            continue100=None,
+            timer=self._timer,
+            request_info=self.request_info,
+            traces=self._traces,
+            loop=self.loop,
+            session=self._session,
+            stream_writer=writer,
+        )
 
 
 class _OneAnswer(ResponseHandler):
@@ -148,9 +189,11 @@ class _OneAnswer(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Parse headers line by line, so that nothing behind them can spoil them."""
         start, length = 0, len(data)
-        alone = data.startswith(b"HTTP/") and data.find(b"\r\n\r\n") == length - 4  # nothing is behind them
+        if self._awaited and data.startswith(b"HTTP/") and data.find(b"\r\n\r\n") == length - 4:
+            super().data_received(data)  # whole headers and nothing behind them, as it is nearly always
+            return
         while self._awaited and start < length:
-            end = length if alone else data.find(b"\n", start) + 1 or length
+            end = data.find(b"\n", start) + 1 or length
             super().data_received(data[start:end])
             start = end if self.exception() is None else length
         rest = data[start:] if start else data
@@ -215,7 +258,7 @@ async def exchange(
             middlewares=None if request.method == "POST" else (_unrepeated(request), *session._middlewares),
         )
         if request.streams:
-            return await _open(request, sending, timeouts, on_status)
+            return await _open(request, sending, timeouts, on_status, authorization)
         with watchdog.guard(timeouts.attempt) if watchdog else nullcontext():
             response = await sending
             try:
@@ -225,7 +268,7 @@ async def exchange(
                 _log.debug("%s: %s", request.name, status)
                 if 200 <= status < 300 and not request.reads:
                     return Answer(status=status, headers=response.headers)
-                return await _receive(request, response)
+                return await _receive(request, response, authorization)
             finally:
                 response.release()
     except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError) as error:
@@ -291,9 +334,9 @@ def translate(error: Exception, request: wire.Request) -> BandwidthError:
     return TransportError(f"{request.name}: {message}", dropped=dropped, ambiguous=not request.safe)
 
 
-async def _receive(request: wire.Request, response: aiohttp.ClientResponse) -> Answer:
+async def _receive(request: wire.Request, response: aiohttp.ClientResponse, authorization: str) -> Answer:
     if not 200 <= response.status < 300:
-        body = await _read_error(response)
+        body = _without_secrets(await _read_error(response), authorization)
         raise wire.error_from(request, response.status, response.headers, body, time.time())
     return Answer(
         status=response.status,
@@ -308,6 +351,7 @@ async def _open(
     sending: Awaitable[aiohttp.ClientResponse],
     timeouts: Timeouts,
     on_status: Callable[[int, Headers], None] | None,
+    authorization: str,
 ) -> Answer:
     """Return as soon as the body of a success begins. An answer that is none is read to its end."""
     async with asyncio.timeout(timeouts.attempt):
@@ -317,7 +361,7 @@ async def _open(
             on_status(response.status, response.headers)
         _log.debug("%s: %s", request.name, response.status)
         if not 200 <= response.status < 300:
-            await _receive(request, response)
+            await _receive(request, response, authorization)
         media = Media(request.name, response, timeouts.attempt)
         return Answer(status=response.status, headers=response.headers, media=media)
     except BaseException:
@@ -346,6 +390,17 @@ async def _read_error(response: aiohttp.ClientResponse) -> bytes:
     except (aiohttp.ClientError, OSError):
         pass
     return bytes(body[:_ERROR_LIMIT])
+
+
+def _without_secrets(body: bytes, authorization: str) -> bytes:
+    """Blank out our own credentials: some servers and proxies quote what they were sent."""
+    kind, _, shown = authorization.partition(" ")
+    secrets = {shown}
+    if kind == "Basic":
+        secrets.add(base64.b64decode(shown).decode().partition(":")[2])
+    for secret in secrets - {""}:
+        body = body.replace(secret.encode(), b"***")
+    return body
 
 
 def _next_page(response: aiohttp.ClientResponse) -> URL | None:

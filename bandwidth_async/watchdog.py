@@ -1,13 +1,14 @@
-"""The timeout of every request in flight, by one timer for all of them.
+"""The timeout of every request in flight and of every call, by one timer for all of them.
 
-A timer for each, which is aiohttp's ``total``, takes 7 µs of the 150 that an end takes: nearly all are set
-only to be cancelled.
+A timer for each, which is aiohttp's ``total`` or `asyncio.timeout`, takes 7 µs of the 150 that an end takes:
+nearly all are set only to be cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,75 +16,98 @@ if TYPE_CHECKING:
 
 
 class Watchdog:
-    """Cancels what takes too long. Belongs to one event loop."""
+    """Cancels what takes too long. Belongs to the event loop of its first guard."""
 
     def __init__(self) -> None:
-        self._guards: set[_Guard] = set()
+        self.guards: set[Guard] = set()  # changed by the guards
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = math.inf  # at the first deadline that there was, or before
+        self.rings_at = math.inf  # at the first deadline that there was, or before
+        self.closed = False
 
-    def guard(self, seconds: float) -> _Guard:
-        """Bound what is done in this context, by the task that entered it; it ends with `TimeoutError`."""
-        return _Guard(self, seconds)
+    @cached_property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that it belongs to."""
+        return asyncio.get_running_loop()
 
-    def add(self, guard: _Guard, loop: asyncio.AbstractEventLoop) -> None:
-        """Watch one more."""
-        self._guards.add(guard)
-        if self._timer is None or guard.deadline < self._rings_at:
-            self._ring_at(guard.deadline, loop)
+    def guard(self, seconds: float) -> Guard:
+        """Bound what is done in this context, by the task that enters it; it ends with `TimeoutError`."""
+        return Guard(self, self.loop.time() + seconds)
 
-    def discard(self, guard: _Guard) -> None:
-        """Watch one less. The timer stays: the next ones will need it."""
-        self._guards.discard(guard)
+    def guard_until(self, deadline: float) -> Guard:
+        """Bound it by a moment of the loop's time; infinity is no bound, until one is set."""
+        return Guard(self, deadline)
+
+    def ring_at(self, when: float) -> None:
+        """Look after the guards at that moment, in loop time."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self.rings_at = self.loop.call_at(when, self._ring), when
 
     def close(self) -> None:
-        """Leave no timer behind."""
-        if self._timer is not None:
+        """Leave no timer behind, as soon as what is still bounded is over."""
+        self.closed = True
+        if self._timer is not None and not self.guards:
             self._timer.cancel()
 
-    def _ring_at(self, when: float, loop: asyncio.AbstractEventLoop) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._rings_at = loop.call_at(when, self._ring, loop), when
-
-    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        now = loop.time()
-        for guard in [guard for guard in self._guards if guard.deadline <= now]:
-            self._guards.discard(guard)
+    def _ring(self) -> None:
+        self._timer, self.rings_at = None, math.inf
+        now = self.loop.time()
+        for guard in [guard for guard in self.guards if guard.deadline <= now]:
+            self.guards.discard(guard)
             guard.expire()
-        if self._guards:
-            self._ring_at(min(guard.deadline for guard in self._guards), loop)
+        first = min((guard.deadline for guard in self.guards), default=math.inf)
+        if first < math.inf:
+            self.ring_at(first)
 
 
-class _Guard:
-    """What `asyncio.timeout` is, without a timer of its own."""
+class Guard:
+    """What `asyncio.timeout` is, without a timer of its own. ``deadline`` is loop time."""
 
-    __slots__ = ("_cancelling", "_dog", "_expired", "_task", "deadline")
+    __slots__ = ("_bounds", "_cancelling", "_dog", "_expired", "_task", "deadline")
 
-    def __init__(self, dog: Watchdog, seconds: float) -> None:
+    def __init__(self, dog: Watchdog, deadline: float) -> None:
         self._dog = dog
-        self.deadline = seconds
+        self._bounds = False  # from entering to leaving it, or to the limit
         self._expired = False
+        self.deadline = deadline
 
     def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._dog.loop)
         if task is None:
             raise RuntimeError("a timeout needs a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self.deadline += loop.time()
-        self._dog.add(self, loop)
+        self._bounds = True
+        self._dog.guards.add(self)
+        if self.deadline < self._dog.rings_at:
+            self._dog.ring_at(self.deadline)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._dog.discard(self)
+        self._bounds = False
+        self._dog.guards.discard(self)  # the timer stays: the next ones will need it
+        if self._dog.closed:
+            self._dog.close()
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
+    def when(self) -> float:
+        """Return the limit, in loop time; infinity is none."""
+        return self.deadline
+
+    def expired(self) -> bool:
+        """Say whether it has come to the limit."""
+        return self._expired
+
+    def reschedule(self, when: float | None) -> None:
+        """Move the limit, or take it away; what has come to it, or is over, stays as it is."""
+        if self._bounds:
+            self.deadline = math.inf if when is None else when
+            if self.deadline < self._dog.rings_at:
+                self._dog.ring_at(self.deadline)
+
     def expire(self) -> None:
         """Cancel the task; `__exit__` makes a timeout of it."""
-        self._expired = True
+        self._bounds, self._expired = False, True
         self._task.cancel()

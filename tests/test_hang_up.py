@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aioresponses import aioresponses
 
 from bandwidth_async import (
+    BasicCredentials,
     ClientCredentials,
     DeadlineExceededError,
     HangUpError,
@@ -96,6 +99,97 @@ async def test_calls_that_go_on_are_named() -> None:
         assert (len(error.calls_left), error.attempts, error.ambiguous) == (1, 4, False)
         assert error.calls_left[0] in str(error)
         assert active(sandbox) == set(error.calls_left)
+
+
+@pytest.mark.looptime
+async def test_a_call_that_is_in_conflict_and_goes_on_is_named() -> None:
+    """409 while reading shows it as active: tried twice more, then left; trying again would not help."""
+    async with Sandbox(conferences=1, members="2") as sandbox, client_of(sandbox) as client:
+        sandbox.plan("409", times=3, kind="hang-up")
+        first, second = sandbox.call_ids(sandbox.conference_ids[0])
+        outcomes: list[Outcome] = []
+        await client.end_conferences(sandbox.conference_ids, hang_up=True, on_outcome=outcomes.append)
+        (outcome,) = outcomes
+        assert (outcome.kind, outcome.calls_ended) == (OutcomeKind.REFUSED, (second,))
+        assert outcome.error is not None
+        assert f"1 of its 2 calls go on ({first}): " in outcome.error
+        assert (requests(sandbox, "hang-up"), requests(sandbox, "get-call")) == (4, 3)
+        assert active(sandbox) == {first}
+
+
+@pytest.mark.looptime
+async def test_a_conflict_that_passes() -> None:
+    """The second try ends the call."""
+    async with Sandbox(conferences=1, members="1") as sandbox, client_of(sandbox) as client:
+        sandbox.plan("409", kind="hang-up")
+        (conference_id,) = sandbox.conference_ids
+        outcome = await client.end_conference(conference_id, hang_up=True)
+        assert outcome.calls_ended == tuple(sandbox.call_ids(conference_id))
+        assert (requests(sandbox, "hang-up"), active(sandbox)) == (2, set())
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["by itself", "after a lost answer"])
+@pytest.mark.looptime
+async def test_a_conflict_of_a_call_that_is_over(*, lost: bool) -> None:
+    """It counts as ended, and is looked at once only."""
+    async with Sandbox(conferences=1, members="2") as sandbox, client_of(sandbox) as client:
+        (conference_id,) = sandbox.conference_ids
+        calls = tuple(sandbox.call_ids(conference_id))
+        if lost:
+            sandbox.plan("503-after", kind="hang-up")
+        else:
+            sandbox.plan("409-after", kind="hang-up")
+        outcome = await client.end_conference(conference_id, hang_up=True)
+        assert (outcome.calls_ended, active(sandbox)) == (calls, set())
+        assert (requests(sandbox, "hang-up"), requests(sandbox, "get-call")) == (3 if lost else 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("faults", "kind"),
+    [
+        (["400", "400"], OutcomeKind.REFUSED),
+        (["503", "503"], OutcomeKind.FAILED),
+        (["400", "503"], OutcomeKind.FAILED),
+    ],
+)
+async def test_a_lasting_no_is_settled_and_a_passing_one_is_not(
+    faults: list[str], kind: OutcomeKind, tmp_path: Path
+) -> None:
+    """A resume tries again only where that may help."""
+    async with (
+        Sandbox(conferences=1, members="2") as sandbox,
+        client_of(sandbox, retry=RetryPolicy(attempts=1)) as client,
+    ):
+        for fault in faults:
+            sandbox.plan(fault, kind="hang-up")
+        async with Journal.create(tmp_path / "j", account_id=client.account_id, created=0.0) as journal:
+            await journal.record(sandbox.conference_ids)
+            report = await client.end_conferences(journal, hang_up=True)
+            assert report.counts == {kind: 1}
+            assert len(list(journal.unsettled())) == (0 if kind.settled else 1)
+        assert len(active(sandbox)) == 2
+
+
+@pytest.mark.parametrize(
+    "call_id", ["c-1\x1b[2J", "c-1\nended", "c-1\u202e", "c-1\ud800", "../../conferences"]
+)
+@pytest.mark.looptime
+async def test_what_a_server_calls_a_call_reaches_no_terminal(mocked: aioresponses, call_id: str) -> None:
+    """Whatever the ids of the members are, the error is one line that can be printed."""
+    conference = "https://voice.bandwidth.com/api/v2/accounts/9900000/conferences/conf-1"
+    members = [{"callId": call_id, "conferenceId": "conf-1"}]
+    mocked.get(conference, payload={"id": "conf-1", "activeMembers": members}, repeat=True)
+    mocked.post(conference, status=204, repeat=True)
+    mocked.post(re.compile(".*/calls/.*"), status=400, repeat=True)
+    async with VoiceClient(account_id="9900000", credentials=BasicCredentials("user", "password")) as client:
+        with pytest.raises(HangUpError) as caught:
+            await client.end_conference("conf-1", hang_up=True)
+        outcomes: list[Outcome] = []
+        await client.end_conferences(["conf-1"], hang_up=True, on_outcome=outcomes.append)
+    assert caught.value.calls_left == (call_id,)
+    assert (str(caught.value).isprintable(), "1 of its 1 calls go on" in str(caught.value)) == (True, True)
+    assert outcomes[0].error is not None
+    assert outcomes[0].error.isprintable()
 
 
 async def test_in_a_run_it_failed_and_says_which_calls_ended() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import logging
+import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aioresponses import CallbackResult, aioresponses
 
 from bandwidth_async.cli import main
 from bandwidth_async.sandbox.access import Access
@@ -15,6 +18,8 @@ from tests.test_cli import served
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from yarl import URL
 
     from bandwidth_async.sandbox import Sandbox
 
@@ -96,9 +101,9 @@ def run_all(stand_in: Sandbox, folder: Path, capfd: pytest.CaptureFixture[str]) 
 @pytest.fixture
 def records(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
     """Have every record of every logger formatted, with its arguments and tracebacks."""
-    with caplog.at_level(logging.DEBUG):
-        for name in ("asyncio", "aiohttp", "aiohttp.client", "bandwidth_async"):
-            logging.getLogger(name).setLevel(logging.DEBUG)
+    with ExitStack() as levels:
+        for name in (None, "asyncio", "aiohttp", "aiohttp.client", "bandwidth_async"):
+            levels.enter_context(caplog.at_level(logging.DEBUG, logger=name))
         yield caplog
 
 
@@ -126,4 +131,44 @@ def test_no_secret_is_written_anywhere(
     assert len(written) > 5000
     assert "end conference" in written  # the log is there
     for secret in (SECRET, PASSWORD, *headers, *tokens):
+        assert secret not in written
+
+
+@pytest.mark.parametrize("door", ["token", "api"])
+def test_a_secret_that_the_server_quotes_is_not_written(
+    door: str,
+    mocked: aioresponses,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    records: pytest.LogCaptureFixture,
+) -> None:
+    """Errors of Bandwidth or a proxy may quote the request's header: rows, journal and log have stars."""
+
+    def quoting(_: URL, *, headers: Any, **__: Any) -> CallbackResult:
+        sent = headers["Authorization"].partition(" ")[2]
+        plain = base64.b64decode(sent).decode() if door == "token" else sent
+        return CallbackResult(status=400, payload={"type": "quoted", "description": f"{sent} {plain}"})
+
+    token, api = (
+        re.compile(r"https://api\.bandwidth\.com/.*"),
+        re.compile(r"https://voice\.bandwidth\.com/.*"),
+    )
+    if door == "token":
+        mocked.post(token, callback=quoting, repeat=True)
+    else:
+        mocked.post(token, payload={"access_token": SECRET, "expires_in": 3600}, repeat=True)
+    mocked.post(api, callback=quoting, repeat=True)
+    for name in ("USERNAME", "PASSWORD", "ENVIRONMENT", "VOICE_URL", "API_URL"):
+        monkeypatch.delenv(f"BW_{name}", raising=False)
+    for name, value in {"ACCOUNT_ID": "9900000", "CLIENT_ID": "me", "CLIENT_SECRET": SECRET}.items():
+        monkeypatch.setenv(f"BW_{name}", value)
+    journal = str(tmp_path / "run.journal")
+    assert main(["-v", "end", "conf-1", "conf-2", "--journal", journal]) == (2 if door == "token" else 1)
+    main(["-v", "outcomes", journal])
+    main(["-v", "runs"])
+    out, err = capfd.readouterr()
+    written = f"{out}{err}{records.text}{everything_in(tmp_path).decode(errors='replace')}"
+    assert out.count("(quoted: *** me:***)" if door == "token" else "(quoted: *** ***)") >= 2
+    for secret in (SECRET, base64.b64encode(f"me:{SECRET}".encode()).decode()):
         assert secret not in written

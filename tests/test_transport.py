@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
+import sys
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import aiohttp
 import pytest
 from aiohttp.client_exceptions import UnixClientConnectorError
 from aiohttp.client_reqrep import ConnectionKey
-from attrs import field, mutable
+from attrs import evolve, field, mutable
 from yarl import URL
 
 from bandwidth_async import wire
@@ -155,6 +156,39 @@ def answered(status: str, body: bytes = b"", *headers: str) -> bytes:
     """Return a whole answer."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+# what is sent
+
+
+@pytest.mark.parametrize("length", [0, 1, 4096, 4097, 200_000])
+async def test_a_request_is_what_aiohttp_itself_would_send(length: int) -> None:
+    """Whether its body is written at once or by a task, the bytes are the same."""
+    request = evolve(END, body=bytes(length))
+    async with raw_server() as server, session_of() as session:
+        await ask(server, session, request)
+        session._request_class = aiohttp.ClientRequest
+        await ask(server, session, request)
+    ours, theirs = server.requests
+    assert ours == theirs
+    assert ours.endswith(b"\r\n\r\n" + bytes(length))
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="aiohttp writes at once by itself")
+@pytest.mark.parametrize(("length", "takes_one"), [(4096, False), (4097, True)])
+async def test_a_short_body_takes_no_task(length: int, takes_one: bool) -> None:
+    """A task for each would be a tenth of what an end costs; a long body has to wait for the connection."""
+    tasks: list[str] = []
+
+    def noted(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
+        tasks.append(coroutine.__qualname__)
+        return asyncio.Task(coroutine, loop=loop, **more)
+
+    async with raw_server() as server, session_of() as session:
+        asyncio.get_running_loop().set_task_factory(noted)
+        await ask(server, session, evolve(END, body=bytes(length)))
+        asyncio.get_running_loop().set_task_factory(None)
+    assert ("ClientRequest.write_bytes" in tasks) is takes_one
 
 
 # aiohttp's errors become ours
@@ -324,7 +358,7 @@ async def test_a_read_has_no_body() -> None:
 @pytest.mark.looptime
 async def test_an_id_is_sent_as_it_was_encoded() -> None:
     """Nothing decodes or encodes the path a second time."""
-    request = wire.get_conference("9900000", "conf-é;=1")
+    request = wire.get_conference("9900000", "conf-é,=1")
     async with raw_server([CONFERENCE]) as server, session_of() as session:
         await ask(server, session, request)
     assert server.requests[0].split()[1].decode() == request.path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -76,6 +77,36 @@ async def test_closed_leaves_no_timer() -> None:
     dog = Watchdog()
     await lasting(dog, 1, 15)
     dog.close()
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # there is no public way
+    assert [timer for timer in timers if not timer.cancelled()] == []
+
+
+async def test_a_limit_can_be_set_moved_and_taken_away() -> None:
+    """Whoever has none gets one later; what is over is bounded no more, whatever is set then."""
+    dog = Watchdog()
+    loop = asyncio.get_running_loop()
+    guard = dog.guard_until(math.inf)
+    for at, limit in ((1, 50.0), (2, None), (60, 100.0), (61, 70.0)):
+        loop.call_later(at, guard.reschedule, limit)
+    with pytest.raises(TimeoutError), guard:
+        await asyncio.sleep(1000)
+    assert (loop.time(), guard.expired(), guard.when()) == (70.0, True, 70.0)
+    over = dog.guard_until(math.inf)
+    with over:
+        pass
+    over.reschedule(loop.time())
+    await asyncio.sleep(1)  # nobody cancels it
+    dog.close()
+
+
+async def test_closed_still_ends_what_is_bounded() -> None:
+    """Closing keeps the timer for those inside; the last of them takes it along."""
+    dog = Watchdog()
+    inside = asyncio.create_task(lasting(dog, 20, 5))
+    await asyncio.sleep(1)
+    dog.close()
+    assert await inside == ("timeout", 5.0)
     loop = asyncio.get_running_loop()
     timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # there is no public way
     assert [timer for timer in timers if not timer.cancelled()] == []

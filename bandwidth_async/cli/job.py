@@ -58,45 +58,56 @@ async def carry_out(client: VoiceClient, job: Job) -> int:
         client.limiter.listening(shown.hear),
     ):
         sink = _Sink(job, shown, stop)
-        async with (
-            client,
-            client.ending_conferences(
-                job.source,
-                concurrency=job.how.concurrency,
-                deadline=job.how.deadline,
-                stop=stop,
-                verify=job.how.verify,
-                hang_up=job.how.hang_up,
-            ) as outcomes,
-        ):
-            left_out = 0
-            async for outcome in outcomes:
-                if len(came) > 1 and outcome.kind is OutcomeKind.NOT_ATTEMPTED:
-                    left_out += 1  # "at once": the rest would be a row each that says so
-                    if left_out > 2 * job.how.concurrency:
-                        break  # more than the workers and the queue hold, so nothing that was sent follows
-                    continue
-                sink.put(outcome)
-                shown.update(outcomes.report)
-    report = outcomes.report
-    if report.total < job.total:  # broken off
-        report.counts[OutcomeKind.NOT_ATTEMPTED] += job.total - report.total
-        report.stopped = stop.reason
-    seen = client.limiter.snapshot()
-    quota = seen.quota if seen.refusals else None  # nobody has met a limit before the first refusal
-    summary_to = sys.stderr if job.stream is sys.stdout else sys.stdout
+        report = await _end_all(client, job, stop, sink, came)
     whole = report
     if isinstance(job.source, Journal):
         with suppress(JournalError):  # it failed in the run: then the outcomes that were seen have to do
             whole = evolve(job.source.report(), stopped=report.stopped)
+    _sum_up(client, job, report, whole)
+    if sink.fault:
+        raise click.ClickException(f"the outcomes could not all be written: {sink.fault}")
+    return exits.exit_for_run(whole, strict=job.how.strict, stopped_by=came[0] if came else None)
+
+
+async def _end_all(
+    client: VoiceClient, job: Job, stop: Stop, sink: _Sink, came: list[signal.Signals]
+) -> Report:
+    """Run, and hand each outcome to the sink; after a second signal only those of what was sent."""
+    left_out = 0
+    async with (
+        client,
+        client.ending_conferences(
+            job.source,
+            concurrency=job.how.concurrency,
+            deadline=job.how.deadline,
+            stop=stop,
+            verify=job.how.verify,
+            hang_up=job.how.hang_up,
+        ) as outcomes,
+    ):
+        async for outcome in outcomes:
+            if len(came) > 1 and outcome.kind is OutcomeKind.NOT_ATTEMPTED:
+                left_out += 1
+                if left_out > 2 * job.how.concurrency:
+                    break  # more than the workers and the queue hold, so nothing that was sent follows
+            else:
+                sink.put(outcome, outcomes.report)
+    report = outcomes.report
+    if report.total < job.total:
+        report.counts[OutcomeKind.NOT_ATTEMPTED] += job.total - report.total
+        report.stopped = stop.reason
+    return report
+
+
+def _sum_up(client: VoiceClient, job: Job, report: Report, whole: Report) -> None:
+    """Print what became of this part and of the whole run, and how to go on."""
+    seen = client.limiter.snapshot()
+    quota = seen.quota if seen.refusals else None  # nobody has met a limit before the first refusal
     lines = _summary(report, whole, client.account_id, quota)
     if isinstance(job.source, Journal):
         lines += _on_record(whole, report, job.source.path)
     with suppress(OSError):  # whoever listened has gone; the exit code still tells
-        print("\n".join(lines), file=summary_to, flush=True)
-    if sink.fault:
-        raise click.ClickException(f"the outcomes could not all be written: {sink.fault}")
-    return exits.exit_for_run(whole, strict=job.how.strict, stopped_by=came[0] if came else None)
+        print("\n".join(lines), file=sys.stderr if job.stream is sys.stdout else sys.stdout, flush=True)
 
 
 class _Sink:
@@ -112,7 +123,11 @@ class _Sink:
         few = job.how.form == "jsonl" or job.total <= EVERY_ROW_UP_TO
         self._every = few or not self._writer.on_terminal
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, outcome: Outcome, report: Report) -> None:
+        self._write(outcome)
+        self._shown.update(report)
+
+    def _write(self, outcome: Outcome) -> None:
         if self.fault or (outcome.kind in _UNREMARKABLE and not self._every):
             return
         record = records.outcome_record(outcome)

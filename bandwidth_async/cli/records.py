@@ -67,7 +67,7 @@ class Csv:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return " ".join(value)
+        value = " ".join(value)
     return printable(value) if isinstance(value, str) else value
 
 
@@ -202,7 +202,7 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
 
 def _is_same(path: Path, kept: Path) -> bool:
     """Say whether both name one file, be it by links of either kind."""
-    return path.resolve() == kept.resolve() or (path.exists() and kept.exists() and path.samefile(kept))
+    return path.exists() and kept.exists() and path.samefile(kept)
 
 
 def abandon(stream: IO[str]) -> None:

@@ -215,8 +215,9 @@ class Journal:
 
     def _targets(self) -> Iterator[Target]:
         rows = reading.pages(self._held.reader, self.path, schema.UNSETTLED_PAGE)
-        for number, conference_id, existed, ambiguous, calls in rows:
-            yield Target(conference_id, bool(existed), bool(ambiguous), number, reading.calls_in(calls))
+        for number, conference_id, existed, ambiguous, cell in rows:
+            calls = reading.calls_in(cell)  # noted when the conference was read, so it did exist
+            yield Target(conference_id, bool(existed or calls), bool(ambiguous), number, calls)
 
     async def _write(self, statement: str, rows: list[Row]) -> None:
         self._check()

@@ -90,7 +90,10 @@ def located(path: str | PathLike[str]) -> Path:
 
 def calls_in(text: str | None) -> tuple[str, ...]:
     """Return the call ids of a cell; what is no list of texts names none."""
-    found = json.loads(text) if text else []
+    try:
+        found = json.loads(text) if text else []
+    except RecursionError:  # SQLite lets lists in lists pass down to a depth of 1,000
+        return ()
     return tuple(found) if isinstance(found, list) and all(isinstance(one, str) for one in found) else ()
 
 

@@ -38,8 +38,8 @@ Theory of operation
     the peak.
 
     *Slots.* A server that limits how many are in service refuses when many are in flight, whatever the rate.
-    Three closures in a row at an in-flight count that hardly any admitted request had are taken for that:
-    from then on fewer than that many are in flight, and the rate may rise. Before the third the quiet is
+    Two closures in a row at an in-flight count that hardly any admitted request had are taken for that:
+    from then on fewer than that many are in flight, and the rate may rise. Before the second the quiet is
     short. A refusal below that count, or right after the door opened, disproves it.
 
 Why it converges, for a quota r: above r a refusal comes after at most burst / (rate - r) seconds, and each
@@ -51,7 +51,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import NamedTuple
+
+from attrs import define
 
 _START = 20.0  # requests/s: two or three are out before the first answer
 _FIRST_STEP, _FIRST_STEP_REQUESTS = 0.3, 6  # seconds and requests between two raises, before any refusal
@@ -74,14 +75,15 @@ _RISE = 1.5  # times the known quota: growth beyond it has found another one
 _GROWTH_SHARE = 0.35  # where to restart between the known quota and what growth seemed to find
 _LONGEST_KNOCK = 15.0  # seconds between knocks
 _LATENESS = 0.004  # seconds of timer overshoot that are paid back
-_SUSPICIONS = 3  # closures in a row that look like a limit of slots
+_SUSPICIONS = 2  # closures in a row that look like a limit of slots
 _SUSPENSE = 5.0  # seconds of quiet at most before the last of them
 _MOST_SLOTS = 10_000  # above it there is no limit worth the name
 _SLOT_STEP = 1.0  # seconds between two raises of the slots
 _MEMORY = 20_000  # admitted requests that are remembered one by one
 
 
-class _Sent(NamedTuple):
+@define(eq=False)  # a named tuple takes twice as long to make
+class _Sent:
     at: float
     in_flight: int
 

@@ -108,6 +108,8 @@ class _Run:
         self._busy: dict[str, asyncio.Event | None] = {}  # ids in flight, and who waits for one
         self._piloted = asyncio.Event()
         self._denied = 0
+        self._settled = 0
+        self._now = asyncio.get_running_loop().time
 
     async def go(self, concurrency: int) -> None:
         try:
@@ -144,18 +146,19 @@ class _Run:
     async def _settle(self, target: Target, outcome: Outcome) -> None:
         self._report.add(outcome)
         await self._deliver(target, outcome)
-        if self._report.total % _BREATH == 0:
+        self._settled += 1
+        if self._settled % _BREATH == 0:
             await asyncio.sleep(0)
 
     async def _outcome(self, target: Target) -> Outcome:
-        started = asyncio.get_running_loop().time()
+        started = self._now()
         try:
             return await self._tried(target)
         except BandwidthError as error:
             self._watch_for_403(error)
             # What an earlier try may have ended is unknown also when nothing could be sent this time.
             kind = OutcomeKind.UNKNOWN if target.ambiguous else kind_of(error)
-            elapsed = asyncio.get_running_loop().time() - started
+            elapsed = self._now() - started
             sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
             calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
             return Outcome(

@@ -46,7 +46,7 @@ class Stop:
 
     def listen(self, tell: Callable[[float], None]) -> None:
         """Have ``tell(grace)`` called when the end is requested; at once when it has been already."""
-        if self.requested:
+        if self.reason is not None:
             tell(0.0)
         self._listeners.add(tell)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import define
 
 from bandwidth_async.models import Conference
 
 
-@frozen
+@define  # not frozen, as `wire.Request` is not
 class Target:
     """One id of a run.
 

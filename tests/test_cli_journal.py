@@ -1,0 +1,851 @@
+"""Runs on record on the command line: ``end`` with a journal, ``resume``, ``runs`` and ``outcomes``."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import os
+import re
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from attrs import define
+
+from bandwidth_async import Journal, RetryPolicy, Timeouts, VoiceClient
+from bandwidth_async.cli import end, journals, main, options, records
+from bandwidth_async.cli.progress import display
+from bandwidth_async.journal import read_outcomes
+from bandwidth_async.sandbox import Sandbox
+from tests.test_cli import ended, feed, requests, rows, served, start, use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+KEYS = ["conference_id", "outcome", "attempts", "error", "elapsed", "calls_ended"]
+FAST = ("--rate", "5000")
+HURRY = Timeouts(attempt=0.3)
+
+
+@pytest.fixture
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    """Serve 120 conferences of two members each, with the environment that leads to them."""
+    with served(conferences=120, members="2") as stand_in:
+        use(stand_in, monkeypatch)
+        yield stand_in
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where runs leave their journals when nobody says where."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state" / "bandwidth-async"
+
+
+def file_of(folder: Path, ids: Sequence[str]) -> str:
+    """Write the ids down and return the file's name."""
+    (folder / "ids.txt").write_text("".join(f"{id_}\n" for id_ in ids))
+    return str(folder / "ids.txt")
+
+
+def said(text: str) -> dict[str, str]:
+    """Return the outcome of each id, as the rows of JSON lines say."""
+    return {row["conference_id"]: row["outcome"] for row in rows(text)}
+
+
+def on_record(path: Path) -> dict[str, str]:
+    """Return the outcome of each id, as the journal says."""
+    return {outcome.conference_id: str(outcome.kind) for outcome in read_outcomes(path)}
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def execute(path: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(statement, values)
+
+
+def finished(path: Path, ids: Sequence[str]) -> Path:
+    """End the ids on record, and return the journal."""
+    main(["end", *ids, "--yes", "--journal", str(path), *FAST])
+    return path
+
+
+def cut_off(path: Path, ids: Sequence[str], *arguments: str) -> Path:
+    """Begin to end the ids, by far not all of them, and return the journal."""
+    given = ["--journal", str(path), "--yes", "--rate", "20", "--deadline", "300ms", *arguments]
+    assert main(["end", *ids, *given]) == 5
+    return path
+
+
+def incomplete(path: Path) -> Path:
+    """Leave a journal as a run does that was killed while it recorded its input."""
+
+    async def begin() -> None:
+        async with Journal.create(path, account_id="9900000", created=time.time()):
+            pass
+
+    asyncio.run(begin())
+    return path
+
+
+# What is on record is true
+
+
+def test_what_a_silent_server_may_have_ended_is_never_said_to_be_active(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It ends each and answers nothing: none of them is failed or not_attempted, and none later not_found."""
+    journal = tmp_path / "run.journal"
+    given = VoiceClient.from_env
+    monkeypatch.setattr(VoiceClient, "from_env", partial(given, timeouts=HURRY, retry=RetryPolicy()))
+    with served(conferences=150, faults="hang-after=100%", seed=3) as silent:
+        use(silent, monkeypatch)
+        ids = silent.conference_ids
+        arguments = ["--yes", "--journal", str(journal), "--rate", "60", "--format", "jsonl"]
+        assert main(["end", "--from", file_of(tmp_path, ids), *arguments]) == 1
+        out, err = capsys.readouterr()
+        told, over = said(out), ended(silent)
+    assert (told, "stopped early: Bandwidth never answered" in err) == (on_record(journal), True)
+    assert told.keys() == set(ids)
+    assert len(over) > 1
+    assert {told[id_] for id_ in over} == {"unknown"}
+    with served(conferences=150, seed=3) as healthy:
+        use(healthy, monkeypatch)
+        assert main(["end", *over, "--no-journal", "--yes", *FAST]) == 0
+        assert main(["resume", str(journal), *FAST]) == 0
+    expected = {id_: "already_ended" if id_ in over else "ended" for id_ in ids}
+    assert on_record(journal) == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_resume_hangs_up_as_its_run_did(
+    sandbox: Sandbox, number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--hang-up is in the journal: without being told again, no call is left alive, and each is named."""
+    journal, ids = tmp_path / "run.journal", sandbox.conference_ids[:30]
+    sandbox.plan("503", times=2, kind="hang-up")
+    words = ["--hang-up", "--journal", str(journal), "--rate", "60", "--format", "jsonl"]
+    process = start(sandbox, "end", *ids, *words)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    alive = set(sandbox.active_calls())
+    assert alive & {call for id_ in ids for call in sandbox.call_ids(id_)}
+    assert main(["resume", str(journal), *FAST]) == 0
+    capsys.readouterr()
+    assert main(["outcomes", str(journal)]) == 0
+    hung_up = {row["conference_id"]: set(row["calls_ended"]) for row in rows(capsys.readouterr().out)}
+    assert hung_up == {id_: set(sandbox.call_ids(id_)) for id_ in ids}
+    assert not set(sandbox.active_calls()) & {call for calls in hung_up.values() for call in calls}
+
+
+def test_a_resume_verifies_as_its_run_did(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--verify is in the journal: each that the resume ends is read back."""
+    ids = sandbox.conference_ids[:30]
+    journal = cut_off(tmp_path / "run.journal", ids, "--verify")
+    before = requests(sandbox)["get"]["200"]
+    capsys.readouterr()
+    assert main(["resume", str(journal), "--format", "jsonl", *FAST]) == 0
+    told = Counter(said(capsys.readouterr().out).values())
+    assert told["ended"] > 20
+    assert requests(sandbox)["get"]["200"] - before == told["ended"]
+
+
+def test_a_resume_may_be_told_to_do_more(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """--hang-up of a resume goes for what it ends; what it could not hang up, the next one does."""
+    ids = sandbox.conference_ids[:30]
+    journal = cut_off(tmp_path / "run.journal", ids)
+    settled = ended(sandbox)
+    monkeypatch.setattr(VoiceClient, "from_env", partial(VoiceClient.from_env, retry=RetryPolicy(attempts=1)))
+    sandbox.plan("503", kind="hang-up")
+    assert main(["resume", str(journal), "--hang-up", *FAST]) == 1
+    assert Counter(on_record(journal).values()) == {"ended": 29, "failed": 1}
+    assert main(["resume", str(journal), *FAST]) == 0
+    alive = set(sandbox.active_calls())
+    assert {id_ for id_ in ids if alive & set(sandbox.call_ids(id_))} == settled
+
+
+@pytest.mark.parametrize(
+    "cell", ["5", '"abc"', "[" * 990 + "]" * 990, '{"a": 1}', "[1, 2]", "null", '["a", null]']
+)
+def test_a_cell_that_is_no_list_of_calls_names_none(
+    sandbox: Sandbox, cell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody wrote into the journal: nothing is hung up for it, and nothing breaks."""
+    ids = sandbox.conference_ids[:30]
+    journal = cut_off(tmp_path / "run.journal", ids)
+    execute(journal, "UPDATE conferences SET calls = ?, calls_ended = ?", cell, cell)
+    capsys.readouterr()
+    assert main(["resume", str(journal), *FAST]) == 0
+    assert "hang-up" not in requests(sandbox)
+    capsys.readouterr()
+    assert main(["outcomes", str(journal)]) == 0
+    assert [row["calls_ended"] for row in rows(capsys.readouterr().out)] == [[]] * 30
+
+
+def test_records_have_the_keys_that_the_readme_shows(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of end, resume and outcomes, as JSON and as CSV; a list in CSV has blanks between."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (shown,) = re.findall(r'`(\{"conference_id".*\})`', readme)
+    assert list(json.loads(shown)) == KEYS
+    journal, id_ = tmp_path / "run.journal", sandbox.conference_ids[0]
+    assert main(["end", id_, "--hang-up", "--journal", str(journal), "--format", "jsonl"]) == 0
+    (record,) = rows(capsys.readouterr().out)
+    assert (list(record), set(record["calls_ended"])) == (KEYS, set(sandbox.call_ids(id_)))
+    assert main(["outcomes", str(journal)]) == 0
+    assert rows(capsys.readouterr().out) == [record]
+    assert main(["outcomes", str(journal), "--format", "csv"]) == 0
+    header, row = csv.reader(io.StringIO(capsys.readouterr().out))
+    assert header == KEYS
+    assert row == [id_, "ended", "4", "", str(record["elapsed"]), " ".join(record["calls_ended"])]
+
+
+def test_what_a_server_calls_a_call_reaches_no_terminal(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ids of calls are the server's: CSV shows them without anything that a terminal would obey."""
+    journal = finished(tmp_path / "run.journal", sandbox.conference_ids[:1])
+    execute(journal, "UPDATE conferences SET calls_ended = ?", json.dumps(["c-1\x1b[2J", "c-2\ud800"]))
+    output = tmp_path / "all.csv"
+    capsys.readouterr()
+    assert main(["outcomes", str(journal), "--format", "csv"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(",c-1 [2J c-2")
+    assert main(["outcomes", str(journal), "--format", "csv", "--output", str(output)]) == 0
+    assert main(["outcomes", str(journal), "--output", str(output), "--force"]) == 0
+    assert rows(output.read_text())[0]["calls_ended"] == ["c-1\x1b[2J", "c-2\ud800"]
+
+
+@pytest.mark.parametrize("gone_on_with", [False, True])
+def test_a_few_that_may_have_been_there_do_not_hide_a_wrong_account(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    *,
+    gone_on_with: bool,
+) -> None:
+    """A 404 after an attempt without an answer proves nothing: exit 3 and a question, for the whole run."""
+    journal, ids = tmp_path / "run.journal", [f"conf-{number}" for number in range(12)]
+    with served(conferences=0) as stand_in:
+        use(stand_in, monkeypatch)
+        stand_in.plan("500", kind="end")
+        if gone_on_with:
+            cut_off(journal, ids)
+            assert "right account id" not in capsys.readouterr().err
+            assert main(["resume", str(journal), *FAST]) == 3
+        else:
+            assert main(["end", *ids, "--journal", str(journal), *FAST]) == 3
+    assert "is 9900000 the right account id (BW_ACCOUNT_ID)?" in capsys.readouterr().err
+    assert Counter(on_record(journal).values()) == {"not_found": 11, "already_ended": 1}
+
+
+# Signals and streams
+
+
+def summed_up(text: str) -> dict[str, int]:
+    """Return the counts of a run's summary, by outcome, and their sum as it says."""
+    found = re.search(r"([\d,]+) conferences in [\d.]+ s: (.*)", text)
+    assert found, text
+    counts = {
+        word: int(number.replace(",", "")) for number, word in re.findall(r"(\d[\d,]*) (\w+)", found[2])
+    }
+    return {"total": int(found[1].replace(",", "")), **counts}
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["journal", "no journal"])
+def test_two_signals_end_a_large_run_at_once(tmp_path: Path, *, recorded: bool) -> None:
+    """The rest gets no rows, and the summary counts it; what was sent is unknown and has its row."""
+    journal, output = tmp_path / "run.journal", tmp_path / "out.jsonl"
+    with served(conferences=20_000) as stand_in:
+        stand_in.plan("hang-before", times=20, kind="end")
+        ids = file_of(tmp_path, stand_in.conference_ids)
+        kept = ["--journal", str(journal)] if recorded else ["--no-journal"]
+        words = ["--yes", *kept, "--rate", "60", "--format", "jsonl", "--output", str(output)]
+        process = start(stand_in, "end", "--from", ids, *words)
+        while requests(stand_in).get("end", {}).get("hang-before", 0) < 20:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # no pause between: others wait to be let through
+        out, err = process.communicate(timeout=8)  # the first signal alone would wait for 10 s
+        sent = sum(requests(stand_in)["end"].values())
+    told = Counter(said(output.read_text()).values())
+    assert process.returncode in {130, 143}  # whichever was delivered first
+    counts = summed_up(out)
+    assert counts.pop("total") == sum(counts.values()) == 20_000
+    assert counts["not_attempted"] == 20_000 - sent
+    assert told.pop("not_attempted", 0) < 300  # those that were at the door when the first signal came
+    assert told == {word: count for word, count in counts.items() if word != "not_attempted"}
+    assert 20 <= told["unknown"] <= 22  # one or two were on their way when the signal came
+    if recorded:
+        assert f"go on with: bandwidth-async resume {journal}\n" in out
+        assert Counter(on_record(journal).values()) == counts
+    assert "Traceback" not in err
+
+
+def test_the_exit_code_outlives_who_listened(tmp_path: Path) -> None:
+    """``end … --output FILE 2>&1 | head -1``, then Ctrl-C: the outcomes are written, the code is 130."""
+    output = tmp_path / "out.jsonl"
+    with served(conferences=300) as stand_in:
+        words = ["end", "--all-active", "--yes", "--rate", "50", "--format", "jsonl", "--output", str(output)]
+        with subprocess.Popen(
+            [sys.executable, "-m", "bandwidth_async", *words],
+            env={**os.environ, **stand_in.environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(b"journal: ")
+            process.stdout.close()
+            while len(ended(stand_in)) < 5:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
+        assert len(said(output.read_text())) == 300
+
+
+def test_a_line_that_nobody_reads_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The progress of a run is no reason for it to stop."""
+    with open("/dev/full", "w") as full:  # a device
+        monkeypatch.setattr(sys, "stderr", full)
+        assert display(1).say("1 of 1") is None  # type: ignore[func-returns-value]  # it returns at all
+        records.abandon(full)
+
+
+def test_an_id_that_the_terminal_cannot_spell_is_escaped(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run goes on: a row for each."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", shown := io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["end", "conf-\u00e9\u20ac", sandbox.conference_ids[0], *FAST]) == 0
+    shown.flush()
+    text = written.getvalue().decode("ascii")
+    assert r"conf-\xe9\u20ac " in text
+    assert len(text.splitlines()) == 3
+    assert "unexpected" not in capsys.readouterr().err
+
+
+# Before anything is sent
+
+
+def test_an_interrupt_while_the_input_is_recorded_leaves_nothing_behind(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nothing was sent, so there is nothing to go on with: no journal, no side file."""
+    record = Journal.record
+
+    async def interrupted(self: Journal, items: Any) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return await record(self, items)
+
+    monkeypatch.setattr(Journal, "record", interrupted)
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    ids = file_of(tmp_path, sandbox.conference_ids)
+    assert main(["end", "--from", ids, "--yes", "--journal", str(folder / "run.journal")]) == 130
+    assert capsys.readouterr().err.strip() == "bandwidth-async: interrupted"
+    assert (files_in(folder), requests(sandbox)) == ([], {})
+
+
+def test_a_journal_that_cannot_take_the_input_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A full disk, here a limit on the size of files: one sentence that nothing was ended."""
+    folder = tmp_path / "journals"
+    folder.mkdir()
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    with served(conferences=0) as stand_in:
+        ids = file_of(tmp_path, [f"conf-{number:040}" for number in range(5000)])
+        words = ["end", "--from", ids, "--yes", "--journal", str(folder / "run.journal")]
+        process = start(stand_in, *words, preexec_fn=limit)
+        out, err = process.communicate(timeout=30)
+        assert requests(stand_in) == {}
+    assert (process.returncode, out, files_in(folder)) == (1, "", [])
+    assert re.fullmatch(
+        r"bandwidth-async: \S+/run\.journal cannot be written: [^;]+; nothing was ended\n", err
+    )
+
+
+def test_an_incomplete_journal_is_not_written_over(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It is said that nothing was sent and that it can be removed; of a whole one, how to go on with it."""
+    begun = incomplete(tmp_path / "begun.journal")
+    assert main(["end", "conf-1", "--journal", str(begun)]) == 6
+    assert f"{begun} is of a run that was cut off before it sent anything; remove it" in (
+        capsys.readouterr().err
+    )
+    whole = finished(tmp_path / "a whole.journal", sandbox.conference_ids[:1])
+    capsys.readouterr()
+    assert main(["end", "conf-1", "--journal", str(whole)]) == 6
+    assert f"{whole} exists; go on with it (bandwidth-async resume '{whole}')" in capsys.readouterr().err
+    assert files_in(tmp_path) == ["a whole.journal", "begun.journal"]
+
+
+@define
+class Clock:
+    """A clock that stands still unless it is moved."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the commands that clock."""
+    made = Clock()
+    for module in (end, journals, options):
+        fake = SimpleNamespace(monotonic=made.monotonic, time=time.time)
+        monkeypatch.setattr(sys.modules[getattr(module, "__module__", module.__name__)], "time", fake)
+    return made
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Collect the deadlines of runs instead of running them."""
+    seen: list[float | None] = []
+
+    async def carry_out(_: VoiceClient, job: Any) -> int:
+        seen.append(job.how.deadline)
+        return 0
+
+    for module in ("end", "journals"):
+        monkeypatch.setattr(sys.modules[f"bandwidth_async.cli.{module}"], "carry_out", carry_out)
+    return seen
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(True, 7.0), (False, 9.0)])
+def test_the_time_of_the_listing_and_of_the_recording_counts_and_thinking_does_not(
+    sandbox: Sandbox,
+    clock: Clock,
+    left: list[float | None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    kept: bool,
+    expected: float,
+) -> None:
+    """Of --deadline 10s: 1 s of listing and 2 s of recording are gone, an hour at the prompt is not."""
+    listing, record = VoiceClient.list_conferences, Journal.record
+
+    def listed(self: VoiceClient, **words: Any) -> Any:
+        clock.now += 1
+        return listing(self, **words)
+
+    async def recorded(self: Journal, items: Any) -> object:
+        clock.now += 2
+        return await record(self, items)
+
+    def agreed(*_: object, **__: object) -> bool:
+        clock.now += 3600
+        return True
+
+    feed(monkeypatch, "", terminal=True)
+    monkeypatch.setattr(VoiceClient, "list_conferences", listed)
+    monkeypatch.setattr(Journal, "record", recorded)
+    monkeypatch.setattr(click, "confirm", agreed)
+    where = ["--journal", str(tmp_path / "run.journal")] if kept else ["--no-journal"]
+    assert main(["end", "--all-active", "--deadline", "10s", *where]) == 0
+    assert left == [pytest.approx(expected)]
+
+
+def test_the_time_of_the_check_counts(
+    sandbox: Sandbox,
+    clock: Clock,
+    left: list[float | None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A journal of a million is checked for seconds before its resume sends anything."""
+    journal = tmp_path / "run.journal"
+    assert main(["end", sandbox.conference_ids[0], "--journal", str(journal)]) == 0
+    opening = Journal.open
+
+    def opened(*words: Any, **named: Any) -> Journal:
+        clock.now += 4
+        return opening(*words, **named)
+
+    monkeypatch.setattr(Journal, "open", opened)
+    assert main(["resume", str(journal), "--deadline", "10s"]) == 0
+    assert left == [None, pytest.approx(6.0)]
+
+
+def test_the_output_is_never_the_journal_or_the_input(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Not by another name of the same file either, and not with --force: what is there stays as it is."""
+    journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
+    ids = Path(file_of(tmp_path, sandbox.conference_ids[:2]))
+    kept = {path: path.read_bytes() for path in (journal, ids)}
+    new, before = tmp_path / "new.journal", requests(sandbox)
+    (tmp_path / "new-link").symlink_to(new)
+    for path in (journal, ids):
+        (tmp_path / f"{path.name}-link").symlink_to(path)
+        os.link(path, tmp_path / f"{path.name}-twin")
+    names = [f"{journal}{end}" for end in ("", "-link", "-twin")]
+    commands = [["resume", str(journal), "--output", name] for name in names]
+    commands += [["outcomes", str(journal), "--output", name] for name in names]
+    commands += [["end", "--from", str(ids), "--output", f"{ids}{end}"] for end in ("", "-link", "-twin")]
+    commands += [["end", "--from", f"{ids}-link", "--dry-run", "--output", str(ids)]]
+    commands += [
+        ["end", "conf-1", "--journal", str(new), "--output", str(name)]
+        for name in (new, tmp_path / "new-link")
+    ]
+    for command in commands:
+        capsys.readouterr()
+        assert main([*command, "--force"]) == 6, command
+        assert "is the input or the journal; choose another --output" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (journal, ids)} == kept
+    assert (new.exists(), requests(sandbox)) == (False, before)
+    assert main(["resume", str(journal), *FAST]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--from", "-"], "standard input is closed; there are no ids to read from it"),
+        (["--all-active"], "confirm with --yes (nothing was ended)"),
+    ],
+)
+def test_a_closed_standard_input_is_a_sentence(
+    sandbox: Sandbox,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    """``<&-``, as under some schedulers."""
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["end", *arguments]) == 6
+    assert sentence in capsys.readouterr().err
+    assert "end" not in requests(sandbox)
+
+
+def test_without_a_home_directory_there_is_a_sentence(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """For ``runs``, and for ``end`` with what to do instead."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert main(["runs"]) == 1
+    sentence = "there is no home directory to keep journals in: set XDG_STATE_HOME"
+    assert capsys.readouterr() == ("", f"bandwidth-async: {sentence}\n")
+    assert main(["end", "--from", file_of(tmp_path, sandbox.conference_ids), "--yes"]) == 6
+    instead = "; say where to keep the journal with --journal FILE, or do without by --no-journal"
+    assert f"{sentence}{instead}" in capsys.readouterr().err
+    assert requests(sandbox) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--dry-run", "--journal", "{folder}/new"], "--journal and --dry-run: give one of them"),
+        (["--no-journal", "--journal", "{folder}/new"], "--journal and --no-journal: give one of them"),
+        (["--journal", "{folder}"], "{folder} is a directory; name a file for the journal"),
+        (["--journal", "{folder}/none/new"], "there is no directory {folder}/none to put a journal in"),
+    ],
+)
+def test_a_journal_that_cannot_be_is_refused(
+    sandbox: Sandbox,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    """Exit 6, nothing is sent and nothing is made."""
+    words = [word.format(folder=tmp_path) for word in arguments]
+    assert main(["end", sandbox.conference_ids[0], *words]) == 6
+    assert sentence.format(folder=tmp_path) in capsys.readouterr().err
+    assert (requests(sandbox), files_in(tmp_path)) == ({}, [])
+
+
+# Where journals are
+
+
+@pytest.mark.parametrize(
+    ("count", "arguments", "kept"), [(100, [], 0), (101, [], 1), (101, ["--no-journal"], 0)]
+)
+def test_more_than_a_hundred_are_on_record(
+    sandbox: Sandbox,
+    state: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    count: int,
+    arguments: list[str],
+    kept: int,
+) -> None:
+    """In the state directory of XDG_STATE_HOME, for its owner alone; its name is told."""
+    ids = sandbox.conference_ids[:count]
+    assert main(["end", "--from", file_of(tmp_path, ids), "--yes", *arguments, *FAST]) == 0
+    err = capsys.readouterr().err
+    found = list(state.iterdir()) if state.exists() else []
+    assert ([f"journal: {path}\n" in err for path in found], len(found)) == ([True] * kept, kept)
+    for path in found:
+        assert (state.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
+        assert list(on_record(path)) == ids
+
+
+def test_one_is_on_record_when_that_is_wished(sandbox: Sandbox, state: Path, tmp_path: Path) -> None:
+    """--journal FILE goes for any number, and leaves the state directory alone."""
+    (id_,) = sandbox.conference_ids[:1]
+    assert on_record(finished(tmp_path / "mine", [id_])) == {id_: "ended"}
+    assert not state.exists()
+    assert ((tmp_path / "mine").stat().st_mode & 0o777, files_in(tmp_path)) == (0o600, ["mine"])
+
+
+# Going on
+
+
+def test_a_run_is_gone_on_with_by_its_name_or_its_file(
+    sandbox: Sandbox,
+    state: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """``runs`` shows the name; a name that is none is a sentence."""
+    state.mkdir(parents=True)
+    ids = sandbox.conference_ids
+    journal = cut_off(state / "20261122T081500Z-3fa9c1.journal", ids[:30])
+    capsys.readouterr()
+    assert main(["outcomes", journal.stem]) == 0
+    assert list(said(capsys.readouterr().out)) == ids[:30]
+    assert main(["resume", journal.stem, *FAST]) == 0
+    assert "nothing to do" not in capsys.readouterr().err
+    monkeypatch.chdir(state)
+    assert main(["resume", journal.name]) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    for command in ("resume", "outcomes"):
+        assert main([command, "20261122T0815"]) == 6
+        sentence = f"there is no file 20261122T0815; there is no run '20261122T0815' in {state}"
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_resume_takes_the_options_of_a_run(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It writes the outcomes of its part, and sums up the whole."""
+    ids, output = sandbox.conference_ids[:30], tmp_path / "rest.jsonl"
+    journal = cut_off(tmp_path / "run.journal", ids)
+    before = ended(sandbox)
+    capsys.readouterr()
+    how = ["--rate", "100", "--concurrency", "2", "--deadline", "30s", "--yes", "--format", "jsonl"]
+    assert main(["resume", str(journal), *how, "--output", str(output)]) == 0
+    assert said(output.read_text()) == {id_: "ended" for id_ in ids if id_ not in before}
+    assert "in the whole run: 30 ended of 30\n" in capsys.readouterr().out
+    assert main(["resume", str(journal), "--deadline", "soon"]) == 6
+
+
+def test_a_resume_can_be_cut_off_too(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its --deadline leaves the rest for the next, and says how to go on."""
+    journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
+    capsys.readouterr()
+    assert main(["resume", str(journal), "--rate", "20", "--deadline", "300ms"]) == 5
+    assert f"are not settled; go on with: bandwidth-async resume {journal}\n" in capsys.readouterr().err
+    counts = Counter(on_record(journal).values())
+    assert counts["ended"] == len(ended(sandbox)) < 30
+    assert counts["ended"] + counts["not_attempted"] == 30
+
+
+@pytest.mark.parametrize(
+    ("found", "arguments", "code"), [(2, [], 0), (0, [], 3), (1, [], 0), (1, ["--strict"], 1)]
+)
+def test_a_finished_run_has_nothing_to_do(
+    sandbox: Sandbox,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    found: int,
+    arguments: list[str],
+    code: int,
+) -> None:
+    """The exit code speaks of the whole run; nothing is sent."""
+    ids = [*sandbox.conference_ids[:found], "conf-x", "conf-y"][:2]
+    journal = finished(tmp_path / "run.journal", ids)
+    before = requests(sandbox)
+    capsys.readouterr()
+    assert main(["resume", str(journal), *arguments]) == code
+    assert capsys.readouterr() == ("", "nothing to do: all 2 conferences are settled\n")
+    assert requests(sandbox) == before
+
+
+def test_a_resume_for_another_account_is_refused(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The journal's conferences are not ours; outcomes can be looked at by anybody."""
+    journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
+    monkeypatch.setenv("BW_ACCOUNT_ID", "1")
+    capsys.readouterr()
+    assert main(["resume", str(journal)]) == 6
+    assert f"{journal} is of account 9900000, not of 1" in capsys.readouterr().err
+    assert main(["outcomes", str(journal)]) == 0
+
+
+def spoilt(how: str, path: Path, ids: Sequence[str]) -> Path:
+    """Return a file that cannot be gone on with."""
+    if how == "text":
+        path.write_text("conf-1\n" * 1000)
+        return path
+    finished(path, ids)
+    if how == "version":
+        execute(path, "PRAGMA user_version = 7")
+    elif how == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("text", "is not a journal"),
+        ("version", "is a journal of version 7, and this program knows version 1"),
+        ("truncated", "is damaged: "),
+    ],
+)
+def test_what_is_no_whole_journal_is_refused(
+    sandbox: Sandbox,
+    state: Path,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
+    reason: str,
+) -> None:
+    """One sentence with the reason and exit 6; ``runs`` shows the others all the same."""
+    state.mkdir(parents=True)
+    path = spoilt(how, state / "b.journal", sandbox.conference_ids)
+    finished(state / "a.journal", sandbox.conference_ids[:1])
+    finished(state / "c.journal", sandbox.conference_ids[:1])
+    before, content = requests(sandbox), path.read_bytes()
+    for command in (
+        ["resume", str(path)],
+        ["outcomes", str(path)],
+        ["outcomes", str(path), "--format", "csv"],
+    ):
+        capsys.readouterr()
+        assert main(command) == 6, command
+        out, err = capsys.readouterr()
+        assert (f"bandwidth-async: {path} {reason}" in err, len(err.splitlines())) == (True, 1)
+        assert out == ""
+    assert main(["runs", "--format", "jsonl"]) == 0
+    out, err = capsys.readouterr()
+    assert [row["run"] for row in rows(out) if row["run"] != "b"] == ["a", "c"]
+    assert f"{path} {reason}" in err
+    assert (requests(sandbox), path.read_bytes()) == (before, content)
+
+
+def test_outcomes_come_in_the_order_of_the_input(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whatever was answered first; --output takes a new file, --force replaces one."""
+    ids, output = [*reversed(sandbox.conference_ids[:30]), "conf-none"], tmp_path / "all.csv"
+    journal = finished(tmp_path / "run.journal", ids)
+    capsys.readouterr()
+    assert main(["outcomes", str(journal)]) == 0
+    told = said(capsys.readouterr().out)
+    assert list(told.items()) == [(id_, "ended") for id_ in ids[:-1]] + [("conf-none", "not_found")]
+    words = ["outcomes", str(journal), "--format", "csv", "--output", str(output)]
+    assert [main(words), main(words), main([*words, "--force"])] == [0, 6, 0]
+    header, *lines = output.read_text().splitlines()
+    assert header == ",".join(KEYS)
+    assert [line.partition(",")[0] for line in lines] == ids
+
+
+def test_runs_shows_how_far_each_has_come(
+    sandbox: Sandbox, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finished, unfinished, in use by a process that lives, input incomplete: as a table and as JSON."""
+    state.mkdir(parents=True)
+    ids = sandbox.conference_ids
+    done, begun = finished(state / "1.journal", [*ids[:2], "conf-x"]), incomplete(state / "3.journal")
+    half = cut_off(state / "2.journal", ids[2:32])
+    came = Counter(on_record(half).values())
+    used = state / "4.journal"
+    words = ["--journal", str(used), "--rate", "20", "--format", "jsonl"]
+    process = start(sandbox, "end", *ids[60:100], *words)
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        capsys.readouterr()
+        assert main(["resume", str(used)]) == 6
+        assert f"{used} is in use: another process is at work on it" in capsys.readouterr().err
+        assert main(["outcomes", str(used)]) == 0  # it may be looked at meanwhile
+        assert said(capsys.readouterr().out)[json.loads(first)["conference_id"]] == "ended"
+        assert main(["runs", "--format", "jsonl"]) == 0
+        shown = rows(capsys.readouterr().out)
+        assert main(["runs"]) == 0
+        table = capsys.readouterr().out.splitlines()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    facts = [(row["run"], row["account_id"], row["total"], row["state"], row["journal"]) for row in shown]
+    assert facts == [
+        ("1", "9900000", 3, "finished", str(done)),
+        ("2", "9900000", 30, "unfinished", str(half)),
+        ("3", "9900000", 0, "input incomplete", str(begun)),
+        ("4", "9900000", 40, "in use", str(used)),
+    ]
+    assert [(row["settled"], row["counts"]) for row in shown[:3]] == [
+        (3, {"ended": 2, "not_found": 1}),
+        (came["ended"], dict(came)),
+        (0, {}),
+    ]
+    assert table[0].split() == ["run", "created", "account_id", "total", "settled", "state", "journal"]
+    assert [re.split(r"\s{2,}", line)[-2] for line in table[1:]] == [
+        "finished",
+        "unfinished",
+        "input incomplete",
+        "in use",
+    ]
+
+
+def test_no_runs_is_a_sentence(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where there is no directory yet, and none is made."""
+    assert main(["runs"]) == 0
+    assert capsys.readouterr() == ("", f"there are no journals in {state}\n")
+    assert not state.exists()
+
+
+def test_an_incomplete_input_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, sandbox: Sandbox
+) -> None:
+    """Nothing of it was sent: outcomes says so, and a resume has nothing to go on with."""
+    begun = incomplete(tmp_path / "run.journal")
+    assert main(["outcomes", str(begun)]) == 0
+    sentence = "the input of this run was not recorded to its end; nothing of it was sent\n"
+    assert capsys.readouterr() == ("", sentence)
+    assert main(["resume", str(begun)]) == 6
+    assert f"{begun} is incomplete: its run was cut off while the input was being recorded" in (
+        capsys.readouterr().err
+    )
+    assert requests(sandbox) == {}
