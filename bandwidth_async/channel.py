@@ -19,6 +19,7 @@ from attrs import field, frozen
 
 from bandwidth_async import wire
 from bandwidth_async.checks import above_zero
+from bandwidth_async.connection import open_session
 from bandwidth_async.credentials import Authorizer, Credentials, TokenExpiredError
 from bandwidth_async.errors import (
     APIError,
@@ -37,7 +38,6 @@ from bandwidth_async.transport import (
     ResponseInfo,
     Timeouts,
     exchange,
-    open_session,
     proxy_from_environment,
 )
 from bandwidth_async.watchdog import Watchdog

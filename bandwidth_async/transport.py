@@ -8,17 +8,13 @@ import errno
 import ipaddress
 import logging
 import platform
-import sys
 import time
 from contextlib import nullcontext
-from functools import lru_cache, partial
-from inspect import signature
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_writer import StreamWriter
 from attrs import define, field, frozen
 from yarl import URL
 
@@ -37,8 +33,6 @@ from bandwidth_async.errors import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aiohttp.connector import Connection
-
     from bandwidth_async.hints import Headers
     from bandwidth_async.watchdog import Watchdog
 
@@ -50,11 +44,6 @@ USER_AGENT = (
 _CONNECTIONS = 512  # at once, so that file descriptors last
 _ANSWER_LIMIT = 16 * 1024 * 1024  # bytes; a page of 1,000 conferences is about half of one
 _ERROR_LIMIT = 64 * 1024  # bytes of an error's body that are read
-_SHORT_BODY = 4096  # bytes; less than a connection takes at once
-# From Python 3.12 on aiohttp writes as much as it can before it makes a task of it.
-_WRITES_IN_TASKS = (
-    sys.version_info < (3, 12) and "stream_writer" in signature(aiohttp.ClientResponse).parameters
-)
 _GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
 _ERROR_TIMEOUT = 2.0  # seconds for an error's body: its status is what counts
 
@@ -122,86 +111,6 @@ def origin(url: str, name: str, *, allow_http: bool) -> URL:
             f"{name} is plain http, which would show the credentials on the way; use https"
         )
     return parsed.origin()
-
-
-def open_session() -> aiohttp.ClientSession:
-    """Return a session as this client wants it: no cookies, no bound of its own. Needs a running loop."""
-    connector = aiohttp.TCPConnector(limit=0)
-    protocol: Callable[..., ResponseHandler] = _OneAnswer
-    # aiohttp has no public way to give connections a protocol; tests/test_wire_faults.py sees that it works.
-    connector._factory = partial(protocol, loop=asyncio.get_running_loop())
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        request_class=_PromptRequest if _WRITES_IN_TASKS else aiohttp.ClientRequest,
-    )
-
-
-class _PromptRequest(aiohttp.ClientRequest):
-    """A request that writes its body, when that is short, without a task: it would take 9 % of an end."""
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Write the request, and return what the answer will be read into."""
-        body, protocol = self.body, conn.protocol
-        short = isinstance(body, aiohttp.BytesPayload) and (body.size or 0) <= _SHORT_BODY
-        if not short or self.proxy or protocol is None or protocol.writing_paused:
-            return await super().send(conn)
-        writer = StreamWriter(protocol, self.loop)
-        await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
-        await self.write_bytes(writer, conn)
-        return self.response_class(
-            self.method,
-            self.original_url,
-            writer=None,
-            continue100=None,
-            timer=self._timer,
-            request_info=self.request_info,
-            traces=self._traces,
-            loop=self.loop,
-            session=self._session,
-            stream_writer=writer,
-        )
-
-
-class _OneAnswer(ResponseHandler):
-    """A connection on which each request has one answer; whatever else comes closes it.
-
-    aiohttp's parser forgets a 204 when it meets the bytes of a body right behind it, and what it receives
-    on an idle connection it takes for the answer to the next request, which is about another conference.
-    """
-
-    _awaited = False  # a request is out, and its answer's headers are not complete
-    _body: aiohttp.StreamReader | None = None
-
-    def set_response_params(self, **params: Any) -> None:
-        """Begin to wait for an answer; aiohttp calls it ahead of each request."""
-        self._awaited, self._body = True, None
-        super().set_response_params(**params)
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        """Take an answer whose headers are complete; a 1xx is not the answer yet."""
-        message, self._body = data
-        self._awaited = message.code < 200 and message.code != 101
-        if message.code == 101:
-            self.force_close()  # the server speaks something else from now on
-        super().feed_data(data, size)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse headers line by line, so that nothing behind them can spoil them."""
-        start, length = 0, len(data)
-        if self._awaited and data.startswith(b"HTTP/") and data.find(b"\r\n\r\n") == length - 4:
-            super().data_received(data)  # whole headers and nothing behind them, as it is nearly always
-            return
-        while self._awaited and start < length:
-            end = data.find(b"\n", start) + 1 or length
-            super().data_received(data[start:end])
-            start = end if self.exception() is None else length
-        rest = data[start:] if start else data
-        if self._body is not None and not self._body.is_eof():
-            super().data_received(rest)  # also without any, which is how aiohttp goes on after a pause
-        elif rest:
-            self.force_close()
-            self.close()
 
 
 def connections_of(session: aiohttp.ClientSession | None) -> int:

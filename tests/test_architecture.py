@@ -37,6 +37,7 @@ FLOORS = {
     "teardown": 2,
     "upstream": 2,
     "watchdog": 2,
+    "connection": 2,
     "completion": 2,
     "download": 2,
     "webhooks": 2,
@@ -58,7 +59,7 @@ FLOORS = {
 
 # Where each third party may be imported. One that is not named here has no business in this package.
 DOORS = {
-    "aiohttp": {"transport", "download", "sandbox", "webhooks"},
+    "aiohttp": {"transport", "connection", "download", "sandbox", "webhooks"},
     "uvloop": {"cli"},
     "pytest": {"pytest_plugin"},
     "sqlite3": {"journal"},

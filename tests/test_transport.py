@@ -19,6 +19,7 @@ from attrs import evolve, field, mutable
 from yarl import URL
 
 from bandwidth_async import wire
+from bandwidth_async.connection import open_session
 from bandwidth_async.errors import (
     APIError,
     BandwidthError,
@@ -36,7 +37,6 @@ from bandwidth_async.transport import (
     Timeouts,
     connections_of,
     exchange,
-    open_session,
     origin,
     proxy_from_environment,
     translate,
