@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _NEVER_UP = 60.0  # seconds that a run waits at most for a server that was never seen well
+_OVERTAKEN = 5  # tokens that may run out on the way, before a 401 counts as a refusal all the same
 _AFFORD_PAUSE = (0.5, 1.0)  # seconds, shortest and longest, until a run asks again for a retry
 
 
@@ -151,6 +152,7 @@ class Channel:
         """Send ``request`` until it is answered, and return what ``read`` makes of the answer."""
         attempt = partial(self._attempt, request, trial, options, read)
         fresh = trial.repeats = False
+        overtaken = 0
         while True:
             trial.check()
             if not self._authorizer.is_ready():
@@ -162,6 +164,9 @@ class Channel:
             except TokenExpiredError:
                 continue
             except AuthenticationError as error:
+                if overtaken < _OVERTAKEN and self._authorizer.has_expired(trial.authorization):
+                    overtaken += 1
+                    continue
                 if fresh or not self._authorizer.is_worth_another(trial.authorization):
                     self._authorizer.refuse(error)
                     raise

@@ -7,12 +7,13 @@ import math
 import os
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, get_args
 
 from attrs import evolve
 
 from bandwidth_async import wire
 from bandwidth_async.channel import CallOptions, Channel
+from bandwidth_async.credentials import Credentials
 from bandwidth_async.durable import Durable
 from bandwidth_async.ending import Ender, Way
 from bandwidth_async.environment import HOSTS, read_environment
@@ -21,6 +22,7 @@ from bandwidth_async.journal import Journal
 from bandwidth_async.limiter import Limiter
 from bandwidth_async.models import Conference
 from bandwidth_async.operations import CallSettings, Operations, RunSettings
+from bandwidth_async.pacing import RateLimit
 from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.teardown import Outcome, Outcomes, Report, Source, Stop, Target, iterate, run
 from bandwidth_async.transport import Timeouts, connections_of, origin
@@ -28,13 +30,12 @@ from bandwidth_async.transport import Timeouts, connections_of, origin
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
+    from types import UnionType
 
     import aiohttp
     from yarl import URL
 
-    from bandwidth_async.credentials import Credentials
     from bandwidth_async.gauge import PaceEvent
-    from bandwidth_async.pacing import RateLimit
     from bandwidth_async.teardown import Deliver, End
 
 
@@ -90,6 +91,12 @@ class VoiceClient(Operations):
         allow_http: bool = False,
         random: Random | None = None,
     ) -> None:
+        _check_kinds(
+            credentials=(credentials, Credentials),
+            rate_limit=(rate_limit, RateLimit),
+            retry=(retry, RetryPolicy),
+            timeouts=(timeouts, Timeouts),
+        )
         if session is not None and trust_env:
             raise ConfigurationError("trust_env belongs to the session: set it on the one you pass")
         if session is not None and session.auth is not None:
@@ -283,6 +290,13 @@ class VoiceClient(Operations):
         )
         durable = Durable(conferences, partial(self._ender.end_in_run, options, way), deliver, stop)
         return conferences.unsettled(), durable.end, durable.deliver
+
+
+def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:
+    for name, (given, kind) in settings.items():
+        if given is not None and not isinstance(given, kind):
+            wanted = " or ".join(one.__name__ for one in get_args(kind) or (kind,))
+            raise ConfigurationError(f"{name} is a {wanted}, not of type {type(given).__name__}")
 
 
 async def _nowhere(_: Target, __: Outcome) -> None:

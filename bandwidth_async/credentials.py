@@ -153,6 +153,10 @@ class Authorizer:
             self._renew_at = self._expires_at = -math.inf
         return True
 
+    def has_expired(self, header: str) -> bool:
+        """Say whether ``header`` ran out while its request was under way, so that a 401 says nothing else."""
+        return self._uses_tokens and header == self._header and -math.inf < self._expires_at <= self._now()
+
     def refuse(self, error: AuthenticationError) -> None:
         """Remember that the credentials themselves are refused; knowing it already prolongs nothing."""
         if self._refusal is None:

@@ -94,17 +94,19 @@ def test_lines_tell_the_limit_and_long_pauses(
 def test_lines_tell_that_the_server_fails(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long pause of an outage gets its own line, any is in the next."""
-    clock = iter([0.0, 1.0, 2.0, 2.0, 7.0])
+    """An outage is told when it begins and now and then, a long pause always; any is in the next line."""
+    clock = iter([0.0, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0, 7.0])
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
     with display(1000) as shown:
         shown.hear(Unavailable(0.7))
+        shown.hear(Unavailable(1.4))
         shown.hear(Unavailable(14.2))
         shown.update(Report())
         shown.update(HALF)
     assert capsys.readouterr().err.splitlines() == [
-        "paused 15 s since the server fails",
-        "500 of 1,000 (50%), 71/s, paused 10 s since the server fails, 1 unknown",
+        "paused 1 s since the server fails or does not answer",
+        "paused 15 s since the server fails or does not answer",
+        "500 of 1,000 (50%), 71/s, paused 10 s since the server fails or does not answer, 1 unknown",
     ]
 
 

@@ -828,7 +828,9 @@ async def test_three_hundred_tasks_and_a_bad_server() -> None:
     # Of those that do not exist, some are ended by a request whose answer is lost, so they must exist.
     missing = {name for number, name in enumerate(ids) if number % 7 == 0 and end_and_cut not in plans[name]}
     wrong = {name for number, name in enumerate(ids) if number % 10 == 3}
-    async with world(*(name for name in ids if name not in missing)) as (bandwidth, client):
+    async with world(
+        *(name for name in ids if name not in missing), timeouts=Timeouts(connect=30, attempt=30)
+    ) as (bandwidth, client):
         bandwidth.faults = fault
         results = await asyncio.gather(*(client.end_conference(name) for name in ids), return_exceptions=True)
         sent = Counter(name for _, name in bandwidth.log)

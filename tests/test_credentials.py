@@ -416,3 +416,19 @@ class TestClosing:
         await auth.aclose()
         (ended,) = await asyncio.gather(waiter, return_exceptions=True)
         assert isinstance(ended, BandwidthError)
+
+
+class TestOvertaken:
+    """A token may run out between showing it and the server's look at it."""
+
+    async def test_a_token_that_ran_out_on_the_way(self) -> None:
+        """It has expired at its end, and not for being refused before."""
+        auth = authorizer(TokenEndpoint(2.0))
+        shown, _ = await header_at(0, auth)
+        assert not auth.has_expired(shown)
+        await until(1.5)
+        assert not auth.has_expired(shown)
+        await until(2.5)
+        assert auth.has_expired(shown)
+        assert auth.is_worth_another(shown)
+        assert not auth.has_expired(shown)  # it is known to be worthless now, whatever the time

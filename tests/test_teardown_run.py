@@ -393,7 +393,8 @@ async def test_wrong_credentials_cost_one_request() -> None:
     assert report.counts == {OutcomeKind.FAILED: 1, OutcomeKind.NOT_ATTEMPTED: 999}
     assert isinstance(report.stopped, AuthenticationError)
     assert heard.outcomes[1:] == [
-        Outcome(str(number), OutcomeKind.NOT_ATTEMPTED, error="401") for number in range(1, 1000)
+        Outcome(str(number), OutcomeKind.NOT_ATTEMPTED, error="the run was stopped: 401")
+        for number in range(1, 1000)
     ]
 
 
@@ -866,3 +867,15 @@ async def test_the_rest_of_the_loop_gets_its_turn() -> None:
     counting.cancel()
     assert report.total == 10_000
     assert turns >= 50
+
+
+@virtual_time
+async def test_what_is_no_text_is_refused() -> None:
+    """A null out of somebody's database is no conference called None."""
+    heard = Heard()
+    ender = Ender()
+    items: Any = ["a", None, 5]
+    await carry_out(items, ender, heard, concurrency=1)
+    assert heard.kinds == [("a", "ended"), ("None", "refused"), ("5", "refused")]
+    assert ender.ids == ["a"]
+    assert heard.outcomes[1].error == "a conference id is text, not None"

@@ -141,6 +141,7 @@ class Lines:
         self._total = total
         self._door = _Door()
         self._told_at = time.monotonic()
+        self._outage_told_at = -math.inf
         self._told = 0
 
     def __enter__(self) -> Self:
@@ -166,10 +167,20 @@ class Lines:
         self._told_at, self._told = now, done
 
     def hear(self, event: PaceEvent) -> None:
-        """Remember it for the next line; a pause in which there is none gets its own."""
+        """Remember it for the next line; a pause in which there is none gets its own, and an outage some."""
         self._door.hear(event)
-        if not isinstance(event, RateChanged) and event.seconds >= _LINE_EVERY:
+        if isinstance(event, RateChanged):
+            return
+        if event.seconds >= _LINE_EVERY or (isinstance(event, Unavailable) and self._is_news()):
             self.say(_pause(event.seconds, _reason(event)))
+
+    def _is_news(self) -> bool:
+        """Say whether nothing was said of an outage for a while; short pauses follow each other in one."""
+        now = time.monotonic()
+        news = now - self._outage_told_at >= _LINE_EVERY
+        if news:
+            self._outage_told_at = now
+        return news
 
     def say(self, line: str) -> None:
         """Print a line, unless nobody listens any more."""
@@ -189,7 +200,7 @@ def figure(rate: float) -> str:
 
 def _reason(event: Paused | Unavailable) -> str:
     if isinstance(event, Unavailable):
-        return "since the server fails"
+        return "since the server fails or does not answer"
     return "by the server" if event.hinted else "after a refusal"
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, S
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -51,12 +52,11 @@ class Journal:
 
     ::
 
-        async with Journal.create(path, account_id="9900000", created=time.time()) as journal:
+        async with Journal.create(path, account_id=client.account_id) as journal:
             await journal.record(ids)
-            for target in journal.unsettled():
-                await journal.claim(target)
-                ...  # end it
-                await journal.settle(target, outcome)
+            report = await client.end_conferences(journal)
+
+    and later `open` and the last line again. The other methods are what such a run does with each id.
 
     Every method raises `JournalError` when the journal is closed or could not be written; once it could
     not, it stays so, and what it holds can be resumed.
@@ -77,11 +77,13 @@ class Journal:
         path: str | PathLike[str],
         *,
         account_id: str,
-        created: float,
+        created: float | None = None,
         verify: bool = False,
         hang_up: bool = False,
     ) -> Self:
-        """Make a new journal, readable for its owner alone. ``created`` is seconds since the epoch.
+        """Make a new journal, readable for its owner alone.
+
+        ``created`` is seconds since the epoch, without it the present.
 
         ``verify`` and ``hang_up`` are kept with it, so that whoever goes on with the run ends conferences as
         it was meant to, whether told so again or not.
@@ -92,7 +94,12 @@ class Journal:
         return cls(
             file.create(
                 reading.located(given.parent) / given.name,
-                judging.Run(account_id=account_id, created=created, verify=verify, hang_up=hang_up),
+                judging.Run(
+                    account_id=account_id,
+                    created=time() if created is None else created,
+                    verify=verify,
+                    hang_up=hang_up,
+                ),
             ),
             recorded=False,
         )

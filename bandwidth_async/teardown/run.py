@@ -131,15 +131,15 @@ class _Run:
     async def _work(self) -> None:
         try:
             async for item in self._ids:
-                target = Target.of(item)
-                await self._settle(target, await self._outcome(target))
+                target, outcome = _taken_up(item)
+                await self._settle(target, outcome or await self._outcome(target))
                 self._piloted.set()
         finally:
             self._piloted.set()
 
     async def _drain(self) -> None:
         for item in self._ids.rest:
-            target = Target.of(item)
+            target, _ = _taken_up(item)
             kind = OutcomeKind.UNKNOWN if target.ambiguous else OutcomeKind.NOT_ATTEMPTED
             await self._settle(target, Outcome(target.conference_id, kind, error=self._stop.why))
 
@@ -203,6 +203,14 @@ class _Run:
             self._denied += 1
             if self._denied >= _DENIED and self._report.total == self._report.counts[OutcomeKind.REFUSED]:
                 self._stop.request(error)
+
+
+def _taken_up(item: Item) -> tuple[Target, Outcome | None]:
+    """Return what is to end, and its outcome already when it cannot be an id."""
+    try:
+        return Target.of(item), None
+    except ConfigurationError as error:
+        return Target(str(item)), Outcome(str(item), OutcomeKind.REFUSED, error=str(error))
 
 
 class Outcomes:

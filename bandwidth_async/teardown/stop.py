@@ -34,8 +34,12 @@ class Stop:
 
     @property
     def why(self) -> str | None:
-        """The reason as a sentence."""
-        return self.reason.message if self.reason else None
+        """The reason as a sentence, fit for an id that it kept from being tried."""
+        if self.reason is None:
+            return None
+        if isinstance(self.reason, DeadlineExceededError):
+            return self.reason.message
+        return f"the run was stopped: {self.reason.message}"
 
     def request(self, reason: BandwidthError | None = None, *, grace: float = GRACE) -> None:
         """Ask for the end; what is in flight has ``grace`` seconds. The first reason stays."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import define
 
+from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.models import Conference
 
 
@@ -24,11 +25,13 @@ class Target:
 
     @classmethod
     def of(cls, item: str | Conference | Target) -> Target:
-        """Return what was given to a run as a target."""
+        """Return what was given to a run as a target. Raises `ConfigurationError` when it cannot be one."""
         if type(item) is str:
             return cls(item)
         if isinstance(item, Target):
             return item
         if isinstance(item, Conference):
             return cls(item.id, existed=True)
-        return cls(str(item))
+        if isinstance(item, str):
+            return cls(str(item))
+        raise ConfigurationError(f"a conference id is text, not {item!r}")
