@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
 import signal
 import sys
@@ -20,6 +19,7 @@ import pytest
 from attrs import frozen
 
 from bandwidth_async.sandbox import Sandbox
+from tests.test_cli import unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,10 +30,6 @@ pytestmark = pytest.mark.timeout(1200)
 FAULTS = "503=3%,reset=2%"
 SETTLED = {"ended", "already_ended", "not_found", "refused"}
 CUT_OFF = ("ended", "already_ended", "not_found", "refused", "failed", "unknown", "not_attempted")
-
-
-# Without coverage's own file, which would be cut off and run into the limit too.
-_UNMEASURED = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
 @frozen(kw_only=True)
@@ -61,7 +57,7 @@ class Teardown:
             "-m",
             "bandwidth_async",
             *arguments,
-            env={**_UNMEASURED, **self.sandbox.environ, "XDG_STATE_HOME": str(self.folder)},
+            env={**unmeasured(), **self.sandbox.environ, "XDG_STATE_HOME": str(self.folder)},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             preexec_fn=limit,
