@@ -94,9 +94,9 @@ class Columns:
 OUTCOMES = Columns({"conference_id": 50, "outcome": 13, "attempts": 8, "error": 0})
 OUTCOME_KEYS = ("conference_id", "outcome", "attempts", "error", "elapsed", "calls_ended")
 CONFERENCES = Columns({"conference_id": 50, "name": 24, "created_time": 24, "completed_time": 24, "tag": 0})
-MEMBERS = Columns({"call_id": 40, "mute": 4, "hold": 4, "call_ids_to_coach": 0})
-CHANGES = Columns({"call_id": 40, "done": 7, "error": 0})
-RECORDINGS = Columns({"recording_id": 40, "status": 10, "start_time": 24, "duration": 10, "file_format": 0})
+MEMBERS = Columns({"call_id": 47, "mute": 4, "hold": 4, "call_ids_to_coach": 0})
+CHANGES = Columns({"call_id": 47, "done": 7, "error": 0})
+RECORDINGS = Columns({"recording_id": 47, "status": 10, "start_time": 24, "duration": 10, "file_format": 0})
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
