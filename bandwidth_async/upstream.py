@@ -117,7 +117,7 @@ class Breaker:
                 self._ramp, self._trips = None, 0
 
     def on_answer(self, ticket: int, now: float, rate: float) -> None:
-        """Learn that the server is alive; ``rate`` is what was sent a second before it failed."""
+        """Learn that the server is alive; ``rate``, the pace's own, is what getting up leads back to."""
         self._answers += 1
         self._heard = True
         if ticket <= self._before:

@@ -14,7 +14,6 @@ import asyncio
 import json
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from attrs import asdict, define, frozen
 from goodput_strategies import Scene, aiolimiter, ours, tenacity
+from hot_path_server import await_listener, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,6 @@ STRATEGIES: dict[str, Strategy] = {
 }
 QUOTAS = {200: 4000, 50: 1000}  # requests a second: conferences
 _CONCURRENCY = 100
-_START_TIME = 5.0  # seconds for nginx to listen
 
 # An empty try_files moves on to the location that answers only after limit_req has had its say; a plain
 # `return` would come before it.
@@ -96,32 +95,13 @@ class Result:
     lost: int
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _await_listener(port: int) -> None:
-    give_up = time.monotonic() + _START_TIME
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
 @contextmanager
 def nginx(rates: Sequence[int]) -> Iterator[dict[int, str]]:
     """Run an nginx for each rate in one process, and give their URLs."""
     binary = shutil.which("nginx")
     if binary is None:
         sys.exit("nginx was not found: apt-get install nginx-light")
-    ports = {rate: _free_port() for rate in rates}
+    ports = {rate: free_port() for rate in rates}
     with tempfile.TemporaryDirectory(prefix="goodput-nginx-") as folder:
         servers = "".join(_SERVER.format(rate=rate, port=port) for rate, port in ports.items())
         config = Path(folder, "nginx.conf")
@@ -130,7 +110,7 @@ def nginx(rates: Sequence[int]) -> Iterator[dict[int, str]]:
         started = subprocess.Popen(command)  # noqa: S603 - all our own words
         try:
             for port in ports.values():
-                _await_listener(port)
+                await_listener(port)
             yield {rate: f"http://127.0.0.1:{port}" for rate, port in ports.items()}
         finally:
             started.terminate()

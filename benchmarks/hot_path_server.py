@@ -69,14 +69,14 @@ def pin(process: int, core: int | None) -> None:
 def serving(core: int | None) -> Iterator[str]:
     """Run an nginx on ``core`` and give its URL; it is gone afterwards, whatever happens."""
     with tempfile.TemporaryDirectory(prefix="hot-path-") as folder:
-        port = _free_port()
+        port = free_port()
         config = Path(folder, "nginx.conf")
         config.write_text(_CONFIG.format(folder=folder, port=port))
         command = ["nginx", "-p", folder, "-c", str(config), "-e", f"{folder}/error.log"]
         nginx = subprocess.Popen(command)  # noqa: S603  # all our own words
         try:
             pin(nginx.pid, core)
-            _await_listener(port)
+            await_listener(port)
             yield f"http://127.0.0.1:{port}"
         finally:
             nginx.terminate()
@@ -93,13 +93,15 @@ def served(base: str) -> int:
     return int(numbers[1])
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def _await_listener(port: int) -> None:
+def await_listener(port: int) -> None:
+    """Return once somebody listens on a port. Raises `OSError` when that takes too long."""
     give_up = time.monotonic() + _START_TIME
     while True:
         try:

@@ -15,7 +15,7 @@ import click
 
 from bandwidth_async.cli import exits, loop, records
 from bandwidth_async.cli.job import Job, carry_out, how_to_go_on
-from bandwidth_async.cli.options import RunOptions, run_options
+from bandwidth_async.cli.options import RunOptions, run_options, table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import (
@@ -80,14 +80,7 @@ async def _resume(client: VoiceClient, path: Path, how: RunOptions) -> int:
 
 
 @click.command(epilog=exits.HELP)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl"]),
-    default="table",
-    show_default=True,
-    help="Columns for people, or JSON lines for programs.",
-)
+@table_or_jsonl
 def runs(form: str) -> int:
     """List the runs whose journals are in the state directory, oldest first."""
     directory = state_directory(os.environ)

@@ -9,19 +9,10 @@ from typing import Any
 import click
 
 from bandwidth_async.cli import exits, loop, records
-from bandwidth_async.cli.options import selection
+from bandwidth_async.cli.options import selection, table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.models import Conference
 from bandwidth_async.wire import printable
-
-table_or_jsonl = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl"]),
-    default="table",
-    show_default=True,
-    help="Columns for people, or JSON lines for programs.",
-)
 
 
 @click.command("list", epilog=exits.HELP)

@@ -10,7 +10,7 @@ import click
 from attrs import frozen
 
 from bandwidth_async.cli import exits, loop, records
-from bandwidth_async.cli.look import table_or_jsonl
+from bandwidth_async.cli.options import table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import (
     AuthenticationError,

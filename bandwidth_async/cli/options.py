@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 EVERY_ROW_UP_TO = 100  # rows of a table on a terminal; of more, only those that need a look
 
+table_or_jsonl = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "jsonl"]),
+    default="table",
+    show_default=True,
+    help="Columns for people, or JSON lines for programs.",
+)
+
 
 @frozen(kw_only=True)
 class RunOptions:

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from bandwidth_async.cli import exits, loop, records
-from bandwidth_async.cli.look import table_or_jsonl
+from bandwidth_async.cli.options import table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
 
