@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from bandwidth_async.hints import Headers
-    from bandwidth_async.limiter import Limiter
+    from bandwidth_async.limiter import Admission, Limiter
     from bandwidth_async.teardown import Stop
 
 T = TypeVar("T")
@@ -187,16 +187,6 @@ class Channel:
             session = self.bind()
             trial.check()
             trial.authorization = self._authorizer.header()
-
-            def answered(status: int, headers: Headers) -> None:
-                if status == 429:
-                    trial.place = admission.place
-                    admission.refused(parse_hint(headers, time.time()))
-                elif status >= 500:
-                    admission.failed(answered=True)
-                else:
-                    admission.accepted()
-
             if not trial.repeats:
                 self.limiter.budget.on_try(self._watchdog.loop.time())
             trial.excused = False
@@ -210,22 +200,14 @@ class Channel:
                         trial.authorization,
                         options.timeouts,
                         proxy=self._proxy,
-                        on_status=answered,
+                        on_status=partial(_heard, trial, admission),
                         watchdog=self._watchdog,
                     )
             except (TransportError, ServerError) as error:
                 admission.failed(answered=False)
                 self._excuse(error, trial, options)
                 raise
-        try:
-            if options.on_response is not None:
-                options.on_response(
-                    ResponseInfo(status=answer.status, headers=answer.headers, attempts=trial.attempts)
-                )
-            return read(answer)
-        except BaseException:
-            answer.close()
-            raise
+        return _handed_on(answer, trial, options, read)
 
     async def _ready(self, options: CallOptions) -> None:
         """Return once there is a token; a run waits for an endpoint that gives none, single calls do not."""
@@ -338,6 +320,30 @@ class _Call:
             error.attempts, error.ambiguous = trial.attempts, trial.ambiguous
             if isinstance(error, DeadlineExceededError):
                 error.last_error = error.last_error or trial.last_error
+
+
+def _heard(trial: Trial, admission: Admission, status: int, headers: Headers) -> None:
+    """Tell the limiter what the server answered; who was refused keeps its place in line."""
+    if status == 429:
+        trial.place = admission.place
+        admission.refused(parse_hint(headers, time.time()))
+    elif status >= 500:
+        admission.failed(answered=True)
+    else:
+        admission.accepted()
+
+
+def _handed_on(answer: Answer, trial: Trial, options: CallOptions, read: Callable[[Answer], T]) -> T:
+    """Return what ``read`` makes of the answer; what still comes is closed when it cannot be handed on."""
+    try:
+        if options.on_response is not None:
+            options.on_response(
+                ResponseInfo(status=answer.status, headers=answer.headers, attempts=trial.attempts)
+            )
+        return read(answer)
+    except BaseException:
+        answer.close()
+        raise
 
 
 def _out_of_time(trial: Trial, options: CallOptions) -> DeadlineExceededError:

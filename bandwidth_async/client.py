@@ -221,7 +221,8 @@ class VoiceClient(Operations):
         ``on_outcome`` hears of each outcome before that too, and may be async. ``deadline`` (seconds) and
         ``stop`` end the run early: what is in flight may finish, the ids that remain become
         ``not_attempted``. ``verify`` and ``hang_up`` are those of `end_conference`; a conference whose calls
-        could not all be hung up is ``failed``, so that a resume goes on with them.
+        could not all be hung up is ``failed``, so that a resume goes on with them, or ``refused`` where the
+        server's no would be the same again.
 
         Nothing is raised for a conference; see `Report`. What every id would meet (refused credentials, a
         server that stays down, a full disk under the journal) ends the run, with the error as
