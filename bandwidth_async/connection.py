@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,13 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_writer import StreamWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from aiohttp.connector import Connection
 
 _SHORT_BODY = 4096  # bytes; less than a connection takes at once
-# From Python 3.12 on aiohttp writes as much as it can before it makes a task of it. What is done here instead
-# is known to fit this version of aiohttp only.
-_WRITES_IN_TASKS = sys.version_info < (3, 12) and aiohttp.__version__.startswith("3.14.")
+_ROOM = 16 * 1024  # bytes that are received at once; a TLS record has as many
+_FITS = aiohttp.__version__.startswith("3.14.")  # `_PromptRequest` is known to fit this version only
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -31,8 +29,27 @@ def open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
-        request_class=_PromptRequest if _WRITES_IN_TASKS else aiohttp.ClientRequest,
+        request_class=_PromptRequest if _FITS else aiohttp.ClientRequest,
     )
+
+
+class _GatheringWriter(StreamWriter):
+    """A writer whose bytes leave with those of all other requests that this turn of the event loop makes.
+
+    A server or proxy on the same machine then is woken once for all of them, and not once for each: 15 % of
+    an end's processor time, spent in the kernel.
+    """
+
+    def _writelines(self, chunks: Iterable[Any]) -> None:
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("the connection was closed before the request")
+        self.loop.call_soon(_write, transport, b"".join(chunks))
+
+
+def _write(transport: asyncio.Transport, message: bytes) -> None:
+    if not transport.is_closing():  # or whoever waits for the answer has been told
+        transport.write(message)
 
 
 class _PromptRequest(aiohttp.ClientRequest):
@@ -44,7 +61,7 @@ class _PromptRequest(aiohttp.ClientRequest):
         short = isinstance(body, aiohttp.BytesPayload) and (body.size or 0) <= _SHORT_BODY
         if not short or self.proxy or protocol is None or protocol.writing_paused:
             return await super().send(conn)
-        writer = StreamWriter(protocol, self.loop)
+        writer = _GatheringWriter(protocol, self.loop)
         await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
         await self.write_bytes(writer, conn)
         return self.response_class(
@@ -61,15 +78,31 @@ class _PromptRequest(aiohttp.ClientRequest):
         )
 
 
-class _OneAnswer(ResponseHandler):
+class _OneAnswer(ResponseHandler, asyncio.BufferedProtocol):
     """A connection on which each request has one answer; whatever else comes closes it.
 
     aiohttp's parser forgets a 204 when it meets the bytes of a body right behind it, and what it receives
     on an idle connection it takes for the answer to the next request, which is about another conference.
+
+    It receives into room of its own, as asyncio else takes 256 KiB from the system for every answer, of which
+    most are 150 bytes long, and gives them back: up to 10 % of an end.
     """
 
+    _room: bytearray | None = None
     _awaited = False  # a request is out, and its answer's headers are not complete
     _body: aiohttp.StreamReader | None = None
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Give room for what has arrived."""
+        if self._room is None:
+            self._room = bytearray(_ROOM)
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what has arrived in it."""
+        with memoryview(self.get_buffer(-1)) as room:
+            arrived = bytes(room[:nbytes])
+        self.data_received(arrived)
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to wait for an answer; aiohttp calls it ahead of each request."""
