@@ -237,8 +237,8 @@ class VoiceClient(Operations):
 
         stop = stop or Stop()
         way = Way(verify=verify, hang_up=hang_up)
-        source, end, deliver = self._ends_of_run(conferences, tell, stop, settings, way)
-        return await run(source, end, deliver, concurrency=concurrency, stop=stop, deadline=deadline)
+        parts = self._parts_of_run(conferences, tell, stop, settings, way)
+        return await run(*parts, concurrency=concurrency, stop=stop, deadline=deadline)
 
     def ending_conferences(
         self,
@@ -263,22 +263,22 @@ class VoiceClient(Operations):
         """
         stop = stop or Stop()
         way = Way(verify=verify, hang_up=hang_up)
-        source, end, record = self._ends_of_run(conferences, _nowhere, stop, settings, way)
-        return iterate(source, end, record, concurrency=concurrency, stop=stop, deadline=deadline)
+        parts = self._parts_of_run(conferences, _nowhere, stop, settings, way)
+        return iterate(*parts, concurrency=concurrency, stop=stop, deadline=deadline)
 
-    def _ends_of_run(
+    def _parts_of_run(
         self,
         conferences: Source | Journal,
         deliver: Deliver,
         stop: Stop,
         settings: RunSettings,
         way: Way,
-    ) -> tuple[Source, End, Deliver]:
-        """Return where the ids come from, what ends one, and where the outcomes go."""
+    ) -> tuple[Source, End, Deliver, Callable[[], None]]:
+        """Return where the ids come from, what ends one, where the outcomes go, and what is done last."""
         self._channel.bind()
         options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
         if not isinstance(conferences, Journal):
-            return conferences, partial(self._ender.end_in_run, options, way), deliver
+            return conferences, partial(self._ender.end_in_run, options, way), deliver, _nothing
         if conferences.account_id != self._account_id:
             raise ConfigurationError(
                 f"the journal {conferences.path} is of account {conferences.account_id}, "
@@ -290,7 +290,7 @@ class VoiceClient(Operations):
             note_calls=conferences.note_calls,
         )
         durable = Durable(conferences, partial(self._ender.end_in_run, options, way), deliver, stop)
-        return conferences.unsettled(), durable.end, durable.deliver
+        return durable.targets(), durable.end, durable.deliver, durable.close
 
 
 def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:
@@ -302,3 +302,7 @@ def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:
 
 async def _nowhere(_: Target, __: Outcome) -> None:
     """Deliver to nobody."""
+
+
+def _nothing() -> None:
+    """Do nothing at the end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,19 @@ class Notes:
     fails: dict[str, int] = field(factory=dict)  # which request of a kind fails first
     asked: Counter[str] = field(factory=Counter)
 
-    async def claim(self, target: Target) -> None:
-        """Note it."""
-        await self._note("claim", target.conference_id)
+    targets: list[Target] = field(factory=list)
+
+    def unsettled(self) -> Iterator[Target]:
+        """Give all."""
+        return iter(self.targets)
+
+    def claim(self, *targets: Target) -> asyncio.Future[None]:
+        """Note them."""
+        return asyncio.ensure_future(self._note("claim", " ".join(one.conference_id for one in targets)))
+
+    def release(self, targets: Iterable[Target]) -> None:
+        """Note them."""
+        self.log.extend(f"release {target.conference_id}" for target in targets)
 
     async def settle(self, target: Target, outcome: Outcome) -> None:
         """Note it."""
@@ -80,9 +91,16 @@ class World:
 
     async def run(self, count: int, concurrency: int = 1) -> Report:
         """End so many."""
+        self.notes.targets = [Target(f"c{number}", number=number) for number in range(1, count + 1)]
         durable = Durable(self.notes, self.end, self.deliver, self.stop)  # type: ignore[arg-type]  # a fake
-        targets = [Target(f"c{number}", number=number) for number in range(1, count + 1)]
-        return await run(targets, durable.end, durable.deliver, concurrency=concurrency, stop=self.stop)
+        return await run(
+            durable.targets(),
+            durable.end,
+            durable.deliver,
+            durable.close,
+            concurrency=concurrency,
+            stop=self.stop,
+        )
 
 
 @virtual_time
@@ -100,12 +118,15 @@ async def test_a_claim_that_cannot_be_written(concurrency: int) -> None:
     """Nothing is sent for it; what is in flight is answered, settled and told; the rest is not attempted."""
     world = World(Notes(fails={"claim": 5}))
     report = await world.run(20, concurrency)
-    sent = [line for line in world.notes.log if line.startswith("send")]
-    assert len(sent) == 4
-    assert report.counts == {OutcomeKind.ENDED: 4, OutcomeKind.NOT_ATTEMPTED: 16}
+    claimed = [one for line in world.notes.log if line.startswith("claim") for one in line.split()[1:]]
+    sent = [line.split()[1] for line in world.notes.log if line.startswith("send")]
+    assert set(sent) <= set(claimed)
+    assert 4 <= len(sent) == len(set(sent)) < 20
+    assert report.counts == {OutcomeKind.ENDED: len(sent), OutcomeKind.NOT_ATTEMPTED: 20 - len(sent)}
     assert isinstance(report.stopped, JournalError)
     assert report.stopped.message == FULL.message
-    assert len([line for line in world.notes.log if line.endswith("ended") and "settle" in line]) == 4
+    settled = [line.split()[1] for line in world.notes.log if line.endswith("ended") and "settle" in line]
+    assert sorted(settled) == sorted(sent)
     assert Counter(outcome.conference_id for outcome in world.outcomes) == Counter(
         f"c{number}" for number in range(1, 21)
     )
@@ -122,6 +143,56 @@ async def test_an_outcome_that_cannot_be_written(concurrency: int) -> None:
     assert report.counts == {OutcomeKind.ENDED: sent, OutcomeKind.NOT_ATTEMPTED: 20 - sent}
     assert len(world.outcomes) == 20
     assert isinstance(report.stopped, JournalError)
+
+
+@virtual_time
+async def test_many_are_claimed_by_one_write_when_they_are_begun_soon_after_each_other() -> None:
+    """Twice as many each time, in order, and each before it is sent; after a while one by one again."""
+    world = World()
+    await world.run(10, concurrency=4)
+    log = world.notes.log
+    claims = [line.split()[1:] for line in log if line.startswith("claim")]
+    assert claims == [["c1"], ["c2"], ["c3", "c4"], ["c5", "c6", "c7", "c8"], ["c9", "c10"]]
+    for batch in claims:
+        for one in batch:
+            assert log.index("claim " + " ".join(batch)) < log.index(f"send {one}")
+    assert sorted(world.outcomes, key=lambda one: int(one.conference_id[1:])) == [
+        Outcome(f"c{number}", OutcomeKind.ENDED, 1) for number in range(1, 11)
+    ]
+
+
+@virtual_time
+async def test_what_was_claimed_ahead_is_given_back_when_a_run_breaks_off() -> None:
+    """No request was out for it; what was in flight stays claimed."""
+    world = World()
+    task = asyncio.create_task(world.run(100, concurrency=4))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    claimed = {one for line in world.notes.log if line.startswith("claim") for one in line.split()[1:]}
+    sent = {line.split()[1] for line in world.notes.log if line.startswith("send")}
+    released = [line.split()[1] for line in world.notes.log if line.startswith("release")]
+    assert released
+    assert set(released) == claimed - sent
+
+
+@virtual_time
+async def test_a_worker_that_is_cancelled_takes_no_claim_of_others_with_it() -> None:
+    """The write belongs to all whose claims it holds."""
+    world = World()
+    world.notes.targets = [Target(f"c{number}", number=number) for number in range(1, 4)]
+    durable = Durable(world.notes, world.end, world.deliver, world.stop)  # type: ignore[arg-type]  # a fake
+    targets = durable.targets()
+    await durable.end(next(targets), world.stop)
+    durable._claimed_at = asyncio.get_running_loop().time()
+    second = asyncio.create_task(durable.end(next(targets), world.stop))
+    await asyncio.sleep(0)
+    third = asyncio.create_task(durable.end(next(targets), world.stop))
+    await asyncio.sleep(0)
+    second.cancel()
+    assert await third == Outcome("c3", OutcomeKind.ENDED, 1)
+    assert [line for line in world.notes.log if line.startswith("claim")] == ["claim c1", "claim c2 c3"]
 
 
 @virtual_time

@@ -17,7 +17,7 @@ import pytest
 from attrs import evolve
 
 from bandwidth_async.errors import ClientStateError, ConfigurationError, JournalError
-from bandwidth_async.journal import Journal, JournalInfo, Recorded, describe, read_outcomes
+from bandwidth_async.journal import Journal, JournalInfo, Recorded, describe, read_outcomes, schema
 from bandwidth_async.journal.writer import Writer, in_order
 from bandwidth_async.models import Conference
 from bandwidth_async.teardown import Outcome, OutcomeKind, Report
@@ -44,6 +44,10 @@ async def recorded(path: Path, count: int) -> Journal:
     journal = create(path)
     assert await journal.record(f"conf-{number}" for number in range(1, count + 1)) == Recorded(count, 0)
     return journal
+
+
+async def claim(journal: Journal, target: Target) -> None:
+    await journal.claim(target)
 
 
 def outcome(target: Target, kind: OutcomeKind, attempts: int = 1, error: str | None = None) -> Outcome:
@@ -230,6 +234,37 @@ async def test_a_claim_that_was_left_behind_stays_unknown(path: Path) -> None:
     assert list(read_outcomes(path)) == [Outcome("conf-1", UNKNOWN, 0, INTERRUPTED)]
 
 
+async def test_many_are_claimed_at_once_and_what_is_not_used_is_released(path: Path, tmp_path: Path) -> None:
+    """By one commit; released rows are what they were, an earlier part's doubt included."""
+    async with await recorded(path, 4) as journal:
+        targets = list(journal.unsettled())
+        await journal.settle(targets[2], outcome(targets[2], UNKNOWN, 2, "cut"))
+        commits = int(repr(journal).split()[-2])
+        await journal.claim(*targets)
+        assert repr(journal) == f"<Journal {path} open, 4 claimed, {commits + 1} commits>"
+        assert kinds(copied(path, tmp_path / "killed")) == [UNKNOWN] * 4
+        journal.release(targets[1:])
+        assert "1 claimed" in repr(journal)
+    assert kinds(path) == [UNKNOWN, NOT_ATTEMPTED, UNKNOWN, NOT_ATTEMPTED]
+    assert next(row for row in read_outcomes(path) if row.conference_id == "conf-3").error == "cut"
+
+
+async def test_releasing_never_raises(path: Path) -> None:
+    """Not for nothing, not in a journal that fails or is closed: that goes on with its doubt."""
+    journal = await recorded(path, 2)
+    targets = list(journal.unsettled())
+    await journal.claim(*targets)
+    journal.release([])
+    journal._held.writer.execute("PRAGMA query_only = ON")
+    journal.release(targets[:1])
+    with pytest.raises(JournalError):
+        await journal.claim(targets[1])
+    journal.release(targets)
+    await journal.aclose()
+    journal.release(targets)
+    assert kinds(path) == [UNKNOWN] * 2
+
+
 async def test_what_may_have_ended_is_not_called_failed(path: Path) -> None:
     """That a later try surely did not end it says nothing of the earlier one; attempts add up."""
     async with await recorded(path, 1) as journal:
@@ -288,16 +323,27 @@ async def test_many_settle_with_few_commits_and_each_is_on_disk(path: Path, tmp_
     assert kinds(path) == [ENDED] * 400
 
 
+async def test_a_group_of_more_rows_than_a_statement_takes(path: Path) -> None:
+    """By as few statements as there must be; no row is left out and none is written twice."""
+    count = schema.MOST_ROWS * 2 + 5
+    async with await recorded(path, count) as journal:
+        commits = int(repr(journal).split()[-2])
+        await journal.claim(*journal.unsettled())
+        assert int(repr(journal).split()[-2]) - commits == 3
+        assert journal.report().counts == {UNKNOWN: count}
+
+
 def test_changes_of_a_row_keep_their_order() -> None:
     """Rows of one statement go together, unless that would put two changes of a row into one."""
-    assert list(in_order([("a", [[1]]), ("a", [[2], [3]]), ("b", [[4]]), ("a", [[5]])])) == [
-        ("a", [[1], [2], [3], [5]]),
-        ("b", [[4]]),
+    a, b = schema.CHANGE, schema.NOTE_CALLS
+    assert list(in_order([(a, [[1]]), (a, [[2], [3]]), (b, [[4]]), (a, [[5]])])) == [
+        (a, [[1], [2], [3], [5]]),
+        (b, [[4]]),
     ]
-    assert list(in_order([("a", [[1]]), ("a", [[2]]), ("a", [[1, "later"]]), ("b", [[2]])])) == [
-        ("a", [[1], [2]]),
-        ("a", [[1, "later"]]),
-        ("b", [[2]]),
+    assert list(in_order([(a, [[1]]), (a, [[2]]), (a, [[1, "later"]]), (b, [[2]])])) == [
+        (a, [[1], [2]]),
+        (a, [[1, "later"]]),
+        (b, [[2]]),
     ]
     assert list(in_order([])) == []
 
@@ -307,11 +353,11 @@ async def test_changes_of_a_row_in_one_group_are_made_in_order(path: Path) -> No
     async with await recorded(path, 1) as journal:
         target = next(journal.unsettled())
         await asyncio.gather(
-            journal.claim(target),
+            claim(journal, target),
             journal.settle(target, outcome(target, FAILED)),
-            journal.claim(target),
+            claim(journal, target),
             journal.settle(target, outcome(target, FAILED)),
-            journal.claim(target),
+            claim(journal, target),
         )
     assert list(read_outcomes(path)) == [Outcome("conf-1", UNKNOWN, 2, INTERRUPTED, 0.25)]
 
@@ -347,7 +393,7 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
     await journal.aclose()
     assert repr(journal) == f"<Journal {path} closed, 0 claimed, 2 commits>"
     for waiting in (
-        journal.claim(target),
+        claim(journal, target),
         journal.settle(target, outcome(target, ENDED)),
         journal.settle(target, Outcome("conf-1", NOT_ATTEMPTED)),
     ):
@@ -363,7 +409,7 @@ def test_another_event_loop_is_refused(path: Path) -> None:
     """The futures of one loop mean nothing to another."""
     journal = asyncio.run(recorded(path, 1))
     with pytest.raises(ClientStateError, match="in use by another event loop"):
-        asyncio.run(journal.claim(next(journal.unsettled())))
+        asyncio.run(claim(journal, next(journal.unsettled())))
     asyncio.run(journal.aclose())
 
 
@@ -387,7 +433,7 @@ async def test_a_cancelled_wait_leaves_the_journal_valid(path: Path, act: str) -
     targets = [] if act == "record" else list(journal.unsettled())
     doing: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
         "record": lambda: journal.record(["conf-1", "conf-2"]),
-        "claim": lambda: journal.claim(targets[0]),
+        "claim": lambda: claim(journal, targets[0]),
         "settle": lambda: journal.settle(targets[0], outcome(targets[0], ENDED)),
         "aclose": journal.aclose,
     }
@@ -450,10 +496,11 @@ async def test_nothing_is_written_after_a_failure(path: Path) -> None:
     """Not what waited meanwhile either, though it could be now."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     closed: list[str] = []
+    insert = schema.Statement(("row",), "INSERT INTO rows SELECT * FROM new")
     writer = Writer(connection, lambda error: JournalError(f"no: {error}"), lambda: closed.append("closed"))
     for _ in range(2):
         with pytest.raises(JournalError, match=r"^no: no such table: rows$"):
-            await writer.write("INSERT INTO rows VALUES (?)", [[1]])
+            await writer.write(insert, [(1,)])
         with closing(sqlite3.connect(path)) as other:
             other.execute("CREATE TABLE IF NOT EXISTS rows (row)")
     await writer.close()
@@ -462,11 +509,11 @@ async def test_nothing_is_written_after_a_failure(path: Path) -> None:
         assert other.execute("SELECT * FROM rows").fetchall() == []
 
 
-async def test_what_json_cannot_say_is_told_too(path: Path) -> None:
+async def test_what_sqlite_cannot_keep_is_told_too(path: Path) -> None:
     """A thread that ended would leave everybody waiting."""
     async with await recorded(path, 1) as journal:
         target = next(journal.unsettled())
-        with pytest.raises(JournalError, match="cannot be written: Object of type object is not JSON"):
+        with pytest.raises(JournalError, match="cannot be written: Error binding parameter 5"):
             await journal.settle(target, Outcome("conf-1", ENDED, elapsed=cast("float", object())))
     assert kinds(path) == [NOT_ATTEMPTED]
 

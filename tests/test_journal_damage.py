@@ -187,7 +187,12 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(number=numbers)
     def claim(self, number: int) -> None:
         """Claim any row, again too."""
-        self.runner.run(self.journal.claim(Target(IDS[number - 1], number=number)))
+        target = Target(IDS[number - 1], number=number)
+
+        async def claim() -> None:
+            await self.journal.claim(target)
+
+        self.runner.run(claim())
         self.rows[number].claim()
 
     @rule(

@@ -21,7 +21,8 @@ from attrs import frozen
 
 from bandwidth_async.errors import ClientStateError, ConfigurationError, JournalError
 from bandwidth_async.journal import file, judging, reading, schema
-from bandwidth_async.journal.writer import Row, Writer
+from bandwidth_async.journal.schema import Row
+from bandwidth_async.journal.writer import Writer
 from bandwidth_async.models import Conference
 from bandwidth_async.teardown import Outcome, OutcomeKind, Report
 from bandwidth_async.teardown.target import Target
@@ -36,6 +37,7 @@ Item = str | Conference | Target
 Items = Iterable[Item] | AsyncIterable[Item]
 
 _CHUNK = 2000  # ids recorded at a time: a few milliseconds of the event loop's time
+_NO_FACTS = (0, None, 0.0, None)  # attempts, error, elapsed, calls
 _EARLIER = "an earlier run may have ended it"
 
 
@@ -177,17 +179,27 @@ class Journal:
             raise JournalError(f"the input of {self.path} is not recorded yet")
         return self._targets()
 
-    async def claim(self, target: Target) -> None:
-        """Note, on disk, that requests for this one may be out from now on: it is unknown until settled."""
-        self._check()
-        number = _row_number(target)
-        self._claimed.add(number)  # before the write, which a cancellation does not call back
-        await self._write(schema.CHANGE, [[number, schema.CLAIMED, 0, None, 0.0, None]])
+    def claim(self, *targets: Target) -> asyncio.Future[None]:
+        """Note that requests for these may be out, once this is awaited: they are unknown until settled."""
+        numbers = [_row_number(target) for target in targets]
+        written = self._write(schema.CHANGE, [(number, schema.CLAIMED, *_NO_FACTS) for number in numbers])
+        self._claimed.update(numbers)
+        return written
+
+    def release(self, targets: Iterable[Target]) -> None:
+        """Take back the claims of what no request was sent for; on disk at the latest with `aclose`."""
+        numbers = [_row_number(target) for target in targets]
+        if numbers and self._closing is None and self._writer.failure is None:
+            word = OutcomeKind.NOT_ATTEMPTED.value
+            self._write(schema.CHANGE, [(number, word, *_NO_FACTS) for number in numbers]).add_done_callback(
+                _heard
+            )
+            self._claimed.difference_update(numbers)
 
     async def note_calls(self, target: Target, calls: Sequence[str]) -> None:
         """Note, on disk, which calls are to be hung up: an ended conference names its members no more."""
         self._check()
-        await self._write(schema.NOTE_CALLS, [[_row_number(target), json.dumps(calls)]])
+        await self._write(schema.NOTE_CALLS, [(_row_number(target), json.dumps(calls))])
 
     async def settle(self, target: Target, outcome: Outcome) -> None:
         """Record an outcome; it is on disk when this returns. What was settled before stays as it was.
@@ -199,9 +211,8 @@ class Journal:
         if outcome.kind is not OutcomeKind.NOT_ATTEMPTED or number in self._claimed:
             error = None if outcome.error is None else _storable(outcome.error)
             calls = json.dumps(outcome.calls_ended) if outcome.calls_ended else None
-            await self._write(
-                schema.CHANGE, [[number, outcome.kind, outcome.attempts, error, outcome.elapsed, calls]]
-            )
+            row = (number, outcome.kind.value, outcome.attempts, error, outcome.elapsed, calls)
+            await self._write(schema.CHANGE, (row,))
         self._claimed.discard(number)
 
     def report(self) -> Report:
@@ -226,14 +237,14 @@ class Journal:
             calls = reading.calls_in(cell)  # noted when the conference was read, so it did exist
             yield Target(conference_id, bool(existed or calls), bool(ambiguous), number, calls)
 
-    async def _write(self, statement: str, rows: list[Row]) -> None:
+    def _write(self, statement: schema.Statement, rows: Sequence[Row]) -> asyncio.Future[None]:
         self._check()
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
             raise ClientStateError(f"{self.path} is in use by another event loop: open a journal for each")
-        await self._writer.write(statement, rows)
+        return self._writer.write(statement, rows)
 
     def _check(self) -> None:
         if self._closing is not None:
@@ -268,8 +279,12 @@ def _row(item: Item) -> Row:
     target = Target.of(item)
     path_segment(target.conference_id)
     if target.ambiguous:
-        return [target.conference_id, target.existed, OutcomeKind.UNKNOWN, _EARLIER]
-    return [target.conference_id, target.existed, None, None]
+        return (target.conference_id, int(target.existed), OutcomeKind.UNKNOWN.value, _EARLIER)
+    return (target.conference_id, int(target.existed), None, None)
+
+
+def _heard(written: asyncio.Future[None]) -> None:
+    written.exception()  # the journal keeps it for whoever asks next
 
 
 def _row_number(target: Target) -> int:

@@ -13,27 +13,24 @@ What always holds
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
 
 from attrs import frozen
 
 from bandwidth_async.errors import JournalError
-
-Row = list[Any]  # what JSON can say: the first value names the row
+from bandwidth_async.journal.schema import MOST_ROWS, Row, Statement
 
 
 @frozen
 class _Job:
     """Rows for one statement, and who waits for them."""
 
-    statement: str
-    rows: list[Row]
+    statement: Statement
+    rows: Sequence[Row]
     future: asyncio.Future[None]
 
 
@@ -55,7 +52,7 @@ class Writer:
         # A daemon: a program that forgets to close its journal still ends, and what is committed stays.
         Thread(target=self._work, name="journal", daemon=True).start()
 
-    def write(self, statement: str, rows: list[Row]) -> asyncio.Future[None]:
+    def write(self, statement: Statement, rows: Sequence[Row]) -> asyncio.Future[None]:
         """Have rows written; the future tells when they are on disk, or raises `JournalError`."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.put(_Job(statement, rows, future))
@@ -89,17 +86,20 @@ class Writer:
             return
         try:
             for statement, rows in in_order((job.statement, job.rows) for job in jobs):
-                self._connection.execute(statement, (json.dumps(rows),))
-                self.commits += 1
+                for start in range(0, len(rows), MOST_ROWS):
+                    self._connection.execute(*statement.of(rows[start : start + MOST_ROWS]))
+                    self.commits += 1
         except Exception as error:  # whatever it is: a thread that ends leaves everybody waiting
             self.failure = self._explain(error)
             self.failure.__cause__ = error
 
 
-def in_order(changes: Iterable[tuple[str, list[Row]]]) -> Iterator[tuple[str, list[Row]]]:
+def in_order(
+    changes: Iterable[tuple[Statement, Sequence[Row]]],
+) -> Iterator[tuple[Statement, Sequence[Row]]]:
     """Put the rows of each statement together, never past an earlier change of the same row."""
-    gathered: dict[str, list[Row]] = {}
-    touched: set[Any] = set()
+    gathered: dict[Statement, list[Row]] = {}
+    touched: set[object] = set()
     for statement, rows in changes:
         keys = {row[0] for row in rows}
         if not touched.isdisjoint(keys):

@@ -245,6 +245,7 @@ async def run(
     source: Source,
     end: End,
     deliver: Deliver,
+    close: Callable[[], None] | None = None,
     *,
     concurrency: int,
     stop: Stop,
@@ -253,8 +254,9 @@ async def run(
 ) -> Report:
     """End every id of ``source`` with ``end``, hand each outcome to ``deliver``, and return the sum.
 
-    ``deadline`` (seconds) stops the run as ``stop`` does. Whatever ``source`` or ``deliver`` raise ends the
-    run and is raised here; no task is left behind then, nor after a cancellation.
+    ``close`` is called last, however the run ends. ``deadline`` (seconds) stops it as ``stop`` does.
+    Whatever ``source`` or ``deliver`` raise ends the run and is raised here; no task is left behind then, nor
+    after a cancellation.
     """
     if concurrency < 1:
         raise ConfigurationError(
@@ -271,6 +273,8 @@ async def run(
         report.elapsed = loop.time() - started
         if timer is not None:
             timer.cancel()
+        if close is not None:
+            close()
     return report
 
 
@@ -279,6 +283,7 @@ async def iterate(
     source: Source,
     end: End,
     record: Deliver,
+    close: Callable[[], None] | None = None,
     *,
     concurrency: int,
     stop: Stop,
@@ -286,7 +291,7 @@ async def iterate(
 ) -> AsyncIterator[Outcomes]:
     """Give the outcomes of a run as an iterator; leaving the context ends the run at once.
 
-    ``record`` is awaited with each outcome before it is given out.
+    ``record`` is awaited with each outcome before it is given out, ``close`` is called last.
     """
     queue: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue(maxsize=concurrency)
     report = Report()
@@ -299,7 +304,14 @@ async def iterate(
         last: BaseException | None = None
         try:
             await run(
-                source, end, deliver, concurrency=concurrency, stop=stop, deadline=deadline, report=report
+                source,
+                end,
+                deliver,
+                close,
+                concurrency=concurrency,
+                stop=stop,
+                deadline=deadline,
+                report=report,
             )
         except Exception as error:  # it belongs to whoever iterates
             last = error
