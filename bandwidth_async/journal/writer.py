@@ -2,7 +2,8 @@
 
 The thread takes what waits, writes it by one statement that commits itself (on disk:
 ``synchronous=FULL``), and then tells everybody with one wake-up of the event loop. While it commits, the
-next group gathers; so 200 workers cost about as many commits as one.
+next group gathers; so 200 workers cost about as many commits as one. Changes also gather while each turn
+of the event loop brings more of them, since a commit costs as much as 20 rows: 7 % of a run at full speed.
 
 What always holds
     Whoever is told "written" reads it again after a power cut. Of two changes to the same row the later one
@@ -23,6 +24,8 @@ from attrs import frozen
 
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal.schema import MOST_ROWS, Row, Statement
+
+_ENOUGH = 64  # changes that wait for no more
 
 
 @frozen
@@ -48,32 +51,47 @@ class Writer:
         self._connection = connection
         self._explain = explain
         self._closed = closed
-        self._waiting: SimpleQueue[_Job | asyncio.Future[None]] = SimpleQueue()  # a future alone: close
+        self._gathered: list[_Job] = []
+        self._waiting: SimpleQueue[list[_Job] | asyncio.Future[None]] = SimpleQueue()  # a future: close
         # A daemon: a program that forgets to close its journal still ends, and what is committed stays.
         Thread(target=self._work, name="journal", daemon=True).start()
 
     def write(self, statement: Statement, rows: Sequence[Row]) -> asyncio.Future[None]:
         """Have rows written; the future tells when they are on disk, or raises `JournalError`."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.put(_Job(statement, rows, future))
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._gathered.append(_Job(statement, rows, future))
+        if len(self._gathered) == 1:
+            loop.call_soon(self._hand_over, loop, 0)
         return future
 
     def close(self) -> asyncio.Future[None]:
         """Write what waits, then close the connection. Nothing may be written after this."""
         future = asyncio.get_running_loop().create_future()
+        self._waiting.put(self._gathered)
+        self._gathered = []
         self._waiting.put(future)
         return future
 
+    def _hand_over(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
+        """Give the thread what has gathered, unless this turn of the loop has brought more of it."""
+        count = len(self._gathered)
+        if before < count < _ENOUGH:
+            loop.call_soon(self._hand_over, loop, count)
+        elif count:
+            self._waiting.put(self._gathered)
+            self._gathered = []
+
     def _work(self) -> None:
         while True:
-            group = [self._waiting.get()]
+            taken = [self._waiting.get()]
             while not self._waiting.empty():
-                group.append(self._waiting.get())
-            jobs = [entry for entry in group if isinstance(entry, _Job)]
+                taken.append(self._waiting.get())
+            jobs = [job for group in taken if isinstance(group, list) for job in group]
             if jobs:
                 self._write(jobs)
                 _tell([job.future for job in jobs], self.failure)
-            closing = [entry for entry in group if not isinstance(entry, _Job)]
+            closing = [future for future in taken if not isinstance(future, list)]
             if closing:
                 with suppress(sqlite3.Error):  # what was told to be written is; the rest has been told too
                     self._connection.close()
