@@ -126,20 +126,20 @@ class Channel:
 
         Raises `ClientStateError` when it is closed or another loop runs.
         """
-        if self._closed:
-            raise ClientStateError("this VoiceClient is closed; make a new one")
-        loop = asyncio.get_running_loop()
-        if self._session is None:
+        loop = asyncio.get_running_loop()  # a system call in Python 3.11: once for each call
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise ClientStateError(
+                    "this VoiceClient belongs to another event loop; make one client for each loop "
+                    "(asyncio.run starts a new one every time)"
+                )
             self._loop = loop
-            self._session = self._given_session or open_session()
-        elif self._loop is not loop:
-            raise ClientStateError(
-                "this VoiceClient belongs to another event loop; make one client for each loop "
-                "(asyncio.run starts a new one every time)"
-            )
-        if self._session.closed:
-            raise ClientStateError("the aiohttp session of this VoiceClient has been closed")
-        return self._session
+            self.limiter.bind()
+        return self._open_session()
+
+    def now(self) -> float:
+        """Return the time of the event loop that it is bound to."""
+        return self._watchdog.loop.time()
 
     def trial(self, options: CallOptions, stop: Stop | None = None) -> _Call:
         """Bound one call by its deadline and its run's stop, and complete the error it ends with."""
@@ -172,6 +172,15 @@ class Channel:
                     raise
             fresh = True
 
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ClientStateError("this VoiceClient is closed; make a new one")
+        if self._session is None:
+            self._session = self._given_session or open_session()
+        if self._session.closed:
+            raise ClientStateError("the aiohttp session of this VoiceClient has been closed")
+        return self._session
+
     async def _attempt(
         self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]
     ) -> T:
@@ -184,11 +193,11 @@ class Channel:
             patience=options.retry.longest_hint,
         )
         with admitted as admission:
-            session = self.bind()
+            session = self._open_session()
             trial.check()
             trial.authorization = self._authorizer.header()
             if not trial.repeats:
-                self.limiter.budget.on_try(self._watchdog.loop.time())
+                self.limiter.budget.on_try(self.now())
             trial.excused = False
             admission.sending()
             try:
@@ -211,8 +220,7 @@ class Channel:
 
     async def _ready(self, options: CallOptions) -> None:
         """Return once there is a token; a run waits for an endpoint that gives none, single calls do not."""
-        now = asyncio.get_running_loop().time
-        started = now()
+        started = self.now()
         while True:
             try:
                 return await self._authorizer.ready()
@@ -220,7 +228,7 @@ class Channel:
                 if not options.bulk:
                     raise
                 unreachable = isinstance(error, TransportError) and not self.limiter.ever_up
-                if unreachable or now() - started > self._patience(options):
+                if unreachable or self.now() - started > self._patience(options):
                     raise UnavailableError(f"there is no access token: {error.message}") from error
                 pause = error.retry_after or 0.0
             await asyncio.sleep(pause + self._random.uniform(*_AFFORD_PAUSE))
@@ -241,10 +249,9 @@ class Channel:
 
     async def _afford(self, trial: Trial, options: CallOptions) -> None:
         """Return once a repetition is within the retry budget; single calls do not wait for it."""
-        now = asyncio.get_running_loop().time
         if trial.free or trial.last_error is None:
             return
-        while not self.limiter.budget.withdraw(now(), bulk=options.bulk):
+        while not self.limiter.budget.withdraw(self.now(), bulk=options.bulk):
             if not options.bulk:
                 raise UnavailableError(
                     f"so many requests fail that this one is not repeated: {trial.last_error.message}"
@@ -292,7 +299,7 @@ class _Call:
         self._options = options
         self._stop = stop
         dog = channel._watchdog
-        deadline = dog.loop.time() + options.deadline
+        deadline = channel.now() + options.deadline
         self._limit = dog.guard_until(deadline)
         self._trial = Trial(deadline=deadline, limit=self._limit)
 

@@ -74,8 +74,7 @@ class Ender:
         A 404 means that it has ended when it did exist, or when an earlier attempt may have ended it.
         Raises `NotFoundError` for any other.
         """
-        now = asyncio.get_running_loop().time
-        started = now()
+        started = self._channel.now()
         attempts = 0
         if way.hang_up:
             target, attempts = await self._with_calls(target, options, way, stop)
@@ -89,7 +88,7 @@ class Ender:
         calls = target.calls  # also those that an earlier part of the run noted
         if calls:
             attempts = await self._hang_up(calls, _rest(options, started), stop, attempts)
-        return Outcome(target.conference_id, kind, attempts, None, now() - started, calls)
+        return Outcome(target.conference_id, kind, attempts, None, self._channel.now() - started, calls)
 
     async def end_in_run(self, options: CallOptions, way: Way, target: Target, stop: Stop) -> Outcome:
         """Do as `end`, and stop the whole run at what every further id would meet too."""

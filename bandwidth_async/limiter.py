@@ -189,6 +189,18 @@ class Limiter:
         """
         return self._gauge.listening(tell)
 
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """Return the event loop that it belongs to from its first use on.
+
+        Raises `ClientStateError` in another one.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise ClientStateError("this limiter belongs to another event loop; make one for each")
+            self._loop, self._clock = loop, loop.time
+        return loop
+
     async def admit(
         self,
         *,
@@ -203,9 +215,11 @@ class Limiter:
         class that came later. Raises `DeadlineExceededError` as soon as it is known that the turn cannot
         come before ``deadline`` (loop time), `RateLimitError` when the server has shut the door for more
         than ``patience`` seconds, `UnavailableError` for a single call while the server is down, and
-        `ClientStateError` in another event loop than its first.
+        `ClientStateError` when the event loop of its first use runs no more.
         """
-        now = self._bind().time()
+        if self._loop is None or not self._loop.is_running():  # cheaper than to ask which loop runs
+            self.bind()
+        now = self._clock()
         if not len(self._waiting) and self._due(now) <= now <= deadline:  # as it is nearly always
             return Admission(self, self._let_in(now), next(self._places) if place is None else place)
         ahead = self._waiting.count(bulk=bulk) if place is None else 0
@@ -217,7 +231,7 @@ class Limiter:
         if self._waiting.first() is None and self._due(now) <= now:
             return Admission(self, self._let_in(now), place)
         waiter = Waiter(
-            future=self._bind().create_future(), place=place, bulk=bulk, deadline=deadline, patience=patience
+            future=self.bind().create_future(), place=place, bulk=bulk, deadline=deadline, patience=patience
         )
         self._waiting.add(waiter, refused=refused)
         self._wake_later(self._due(now))
@@ -339,19 +353,11 @@ class Limiter:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._rings_at = self._bind().call_at(due, self._ring), due
+        self._timer, self._rings_at = self.bind().call_at(due, self._ring), due
 
     def _ring(self) -> None:
         self._timer = None
         self._look(self._now())
 
     def _now(self) -> float:
-        return self._bind().time()
-
-    def _bind(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None:
-                raise ClientStateError("this limiter belongs to another event loop; make one for each")
-            self._loop, self._clock = loop, loop.time
-        return loop
+        return self.bind().time()
