@@ -217,10 +217,12 @@ class Limiter:
         than ``patience`` seconds, `UnavailableError` for a single call while the server is down, and
         `ClientStateError` when the event loop of its first use runs no more.
         """
-        if self._loop is None or not self._loop.is_running():  # cheaper than to ask which loop runs
-            self.bind()
+        loop = self._loop
+        if loop is None or not loop.is_running():  # cheaper than to ask which loop runs
+            loop = self.bind()
         now = self._clock()
-        if not len(self._waiting) and self._due(now) <= now <= deadline:  # as it is nearly always
+        due = self._due(now)
+        if due <= now <= deadline and not len(self._waiting):  # as it is nearly always
             return Admission(self, self._let_in(now), next(self._places) if place is None else place)
         ahead = self._waiting.count(bulk=bulk) if place is None else 0
         down = None if bulk else self._unavailable(now)
@@ -228,13 +230,13 @@ class Limiter:
         if hopeless:
             raise hopeless
         refused, place = place is not None, next(self._places) if place is None else place
-        if self._waiting.first() is None and self._due(now) <= now:
+        if due <= now and self._waiting.first() is None:
             return Admission(self, self._let_in(now), place)
         waiter = Waiter(
-            future=self.bind().create_future(), place=place, bulk=bulk, deadline=deadline, patience=patience
+            future=loop.create_future(), place=place, bulk=bulk, deadline=deadline, patience=patience
         )
         self._waiting.add(waiter, refused=refused)
-        self._wake_later(self._due(now))
+        self._wake_later(due)
         try:
             return Admission(self, await waiter.future, place)
         except asyncio.CancelledError:
@@ -280,8 +282,9 @@ class Limiter:
 
     def _left(self, ticket: int | None, *, sent: bool) -> None:
         """Take back an admission, with the ticket that is not settled yet."""
+        full = self._connected >= self._connections
         self._connected -= 1
-        if ticket is None and not len(self._waiting):
+        if ticket is None and not full:  # nobody has waited for this
             return
         now = self._clock()
         if ticket is not None:
