@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint proofs bench bench-memory bench-goodput bench-goodput-short bench-nginx clean
+.PHONY: demo test lint proofs bench bench-goodput bench-goodput-short bench-nginx clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -30,10 +30,6 @@ bench: .venv/ready-bench
 	$(BIN)/python benchmarks/micro.py --json benchmarks/figures/micro.json
 	$(BIN)/python benchmarks/growth.py --json benchmarks/figures/growth.json
 	$(BIN)/python benchmarks/startup.py --json benchmarks/figures/startup.json
-
-# Peak memory of a run over a million ids.
-bench-memory: .venv/ready-cli
-	$(BIN)/python benchmarks/run_memory.py
 
 # Goodput at servers whose quota is unknown, in virtual time, beside tenacity, botocore and aiolimiter.
 bench-goodput: .venv/ready-bench

@@ -168,10 +168,9 @@ def _signals(stop: Stop, shown: Display) -> Iterator[list[signal.Signals]]:
 
 
 def _summary(report: Report, whole: Report, account_id: str, quota: float | None) -> list[str]:
-    noun = "conference" if report.total == 1 else "conferences"
     lines = [
-        f"{report.total:,} {noun} in {report.elapsed:.1f} s: {_counts(report)}",
-        f"{report.attempts:,} requests, {report.rate:,.0f} conferences a second",
+        f"{_number(report.total, 'conference')} in {report.elapsed:.1f} s: {_counts(report)}",
+        f"{_number(report.attempts, 'request')}, {report.rate:,.0f} conferences a second",
     ]
     if quota is not None:
         lines.append(_found(quota))
@@ -188,13 +187,18 @@ def _on_record(whole: Report, report: Report, path: Path) -> list[str]:
     if whole.total != report.total:
         lines.append(f"in the whole run: {_counts(whole)} of {whole.total:,}")
     if whole.unsettled:
-        lines.append(f"{whole.unsettled:,} are not settled; go on with: {how_to_go_on(path)}")
+        are = "is" if whole.unsettled == 1 else "are"
+        lines.append(f"{whole.unsettled:,} {are} not settled; go on with: {how_to_go_on(path)}")
     return lines
 
 
 def how_to_go_on(path: Path) -> str:
     """Return the command that goes on with a journal, to be pasted into a shell."""
     return f"bandwidth-async resume {shlex.quote(printable(str(path)))}"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _counts(report: Report) -> str:

@@ -111,8 +111,8 @@ def runs(form: str) -> int:
 def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
     """Print what became of each id of a run, in the order of its input.
 
-    What was not tried yet is not_attempted; what was sent, but has no answer on record, is unknown. The
-    run may be under way meanwhile.
+    What was not tried yet is not_attempted; what may have been sent, but has no answer on record, is
+    unknown. The run may be under way meanwhile.
     """
     path = _path_of(journal)
     try:
