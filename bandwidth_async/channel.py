@@ -133,8 +133,8 @@ class Channel:
                     "this VoiceClient belongs to another event loop; make one client for each loop "
                     "(asyncio.run starts a new one every time)"
                 )
-            self._loop = loop
             self.limiter.bind()
+            self._loop = loop
         return self._open_session()
 
     def now(self) -> float:

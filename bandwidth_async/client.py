@@ -273,7 +273,7 @@ class VoiceClient(Operations):
         stop: Stop,
         settings: RunSettings,
         way: Way,
-    ) -> tuple[Source, End, Deliver, Callable[[], None]]:
+    ) -> tuple[Source, End, Deliver, Callable[[], Awaitable[None]]]:
         """Return where the ids come from, what ends one, where the outcomes go, and what is done last."""
         self._channel.bind()
         options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
@@ -304,5 +304,5 @@ async def _nowhere(_: Target, __: Outcome) -> None:
     """Deliver to nobody."""
 
 
-def _nothing() -> None:
+async def _nothing() -> None:
     """Do nothing at the end."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
 _SHORT_BODY = 4096  # bytes; less than a connection takes at once
-_ROOM = 16 * 1024  # bytes that are received at once; a TLS record has as many
+_ROOM = 64 * 1024  # bytes that are received at once
 _FITS = aiohttp.__version__.startswith("3.14.")  # `_PromptRequest` is known to fit this version only
 
 
@@ -78,31 +78,25 @@ class _PromptRequest(aiohttp.ClientRequest):
         )
 
 
-class _OneAnswer(ResponseHandler, asyncio.BufferedProtocol):
+class _OneAnswer(ResponseHandler):
     """A connection on which each request has one answer; whatever else comes closes it.
 
     aiohttp's parser forgets a 204 when it meets the bytes of a body right behind it, and what it receives
     on an idle connection it takes for the answer to the next request, which is about another conference.
-
-    It receives into room of its own, as asyncio else takes 256 KiB from the system for every answer, of which
-    most are 150 bytes long, and gives them back: up to 10 % of an end.
     """
 
-    _room: bytearray | None = None
     _awaited = False  # a request is out, and its answer's headers are not complete
     _body: aiohttp.StreamReader | None = None
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        """Give room for what has arrived."""
-        if self._room is None:
-            self._room = bytearray(_ROOM)
-        return self._room
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Have less received at once than asyncio would: 256 KiB are taken from the system for each answer.
 
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take what has arrived in it."""
-        with memoryview(self.get_buffer(-1)) as room:
-            arrived = bytes(room[:nbytes])
-        self.data_received(arrived)
+        Most are 150 bytes long, and to take and give back the rest is up to 10 % of an end. (Over TLS it is
+        asyncio's TLS that does so. A `BufferedProtocol` is no way out there: its reader drops bytes.)
+        """
+        super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            transport.max_size = _ROOM
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to wait for an answer; aiohttp calls it ahead of each request."""

@@ -38,15 +38,18 @@ class Durable:
         self._deliver = deliver
         self._stop = stop
         self._rest = journal.unsettled()
-        self._ahead: deque[Target] = deque()  # claimed, and not given out yet
+        self._ahead: deque[Target] = deque()  # the next ones, which the next claim is for too
         self._claims: dict[int, asyncio.Future[None]] = {}  # by row; claiming one twice would call it unknown
         self._at_once = 1  # how many are claimed by one write
         self._claimed_at = -math.inf
 
     def targets(self) -> Iterator[Target]:
         """Give what the journal holds unsettled, in order."""
-        while (target := self._ahead.popleft() if self._ahead else next(self._rest, None)) is not None:
-            yield target
+        while True:
+            self._ahead.extend(islice(self._rest, 0 if self._ahead else self._at_once))
+            if not self._ahead:
+                return
+            yield self._ahead.popleft()
 
     async def end(self, target: Target, stop: Stop) -> Outcome:
         """End one conference, once it is on record that this may have been tried."""
@@ -67,19 +70,18 @@ class Durable:
         self._claims.pop(target.number, None)
         await self._deliver(target, outcome)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give back what was claimed and will not be used."""
-        self._journal.release(self._ahead)
+        await self._journal.release(target for target in self._ahead if target.number in self._claims)
         self._ahead.clear()
 
     def _claim(self, target: Target) -> asyncio.Future[None]:
-        """Claim this one and, with it, as many of the next as will soon be begun."""
+        """Claim this one and, with it, the next, which will soon be begun."""
         now = asyncio.get_running_loop().time()
         soon = now - self._claimed_at < _AHEAD
         self._at_once = min(2 * self._at_once, _MOST_AHEAD) if soon else max(self._at_once // 2, 1)
         self._claimed_at = now
-        following = list(islice(self._rest, self._at_once - 1))
-        claim = self._journal.claim(target, *following)
-        self._claims.update(dict.fromkeys((one.number for one in (target, *following)), claim))
-        self._ahead.extend(following)
+        batch = [target, *(one for one in self._ahead if one.number not in self._claims)]
+        claim = self._journal.claim(*batch)
+        self._claims.update(dict.fromkeys((one.number for one in batch), claim))
         return claim

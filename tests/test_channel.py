@@ -595,6 +595,26 @@ def test_another_event_loop() -> None:
     asyncio.run(channel.aclose())
 
 
+@virtual_time
+async def test_a_limiter_of_another_event_loop(bandwidth: Bandwidth) -> None:
+    """It is refused each time, not only the first."""
+    limiter = Limiter(RateLimit(1000, 1000))
+    other = asyncio.new_event_loop()
+    await asyncio.to_thread(other.run_until_complete, use(limiter))
+    other.close()
+    async with channel_of(limiter=limiter) as channel:
+        for _ in range(2):
+            with pytest.raises(ClientStateError, match="this limiter belongs to another event loop"):
+                await end(channel)
+    assert bandwidth.asked == []
+
+
+async def use(limiter: Limiter) -> None:
+    """Bind it to the loop that runs."""
+    with await limiter.admit():
+        pass
+
+
 # Secrets
 
 

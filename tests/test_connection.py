@@ -69,17 +69,3 @@ async def test_nothing_leaves_on_a_connection_that_is_closed_in_the_same_turn() 
     transport.closing = True
     await asyncio.sleep(0)
     assert transport.written == []
-
-
-async def test_an_answer_larger_than_its_room_comes_in_parts() -> None:
-    protocol = connection._OneAnswer(loop=asyncio.get_running_loop())
-    parts: list[bytes] = []
-    protocol.data_received = parts.append  # type: ignore[method-assign, assignment]
-    room = protocol.get_buffer(-1)
-    for letter in (b"a", b"b"):
-        room[:] = letter * len(room)
-        protocol.buffer_updated(len(room))
-    room[:2] = b"cd"
-    protocol.buffer_updated(2)
-    assert protocol.get_buffer(10**6) is room
-    assert parts == [b"a" * len(room), b"b" * len(room), b"cd"]

@@ -49,7 +49,7 @@ class Notes:
         """Note them."""
         return asyncio.ensure_future(self._note("claim", " ".join(one.conference_id for one in targets)))
 
-    def release(self, targets: Iterable[Target]) -> None:
+    async def release(self, targets: Iterable[Target]) -> None:
         """Note them."""
         self.log.extend(f"release {target.conference_id}" for target in targets)
 
@@ -149,15 +149,15 @@ async def test_an_outcome_that_cannot_be_written(concurrency: int) -> None:
 async def test_many_are_claimed_by_one_write_when_they_are_begun_soon_after_each_other() -> None:
     """Twice as many each time, in order, and each before it is sent; after a while one by one again."""
     world = World()
-    await world.run(10, concurrency=4)
+    await world.run(11, concurrency=4)
     log = world.notes.log
     claims = [line.split()[1:] for line in log if line.startswith("claim")]
-    assert claims == [["c1"], ["c2"], ["c3", "c4"], ["c5", "c6", "c7", "c8"], ["c9", "c10"]]
+    assert claims == [["c1"], ["c2"], ["c3"], ["c4", "c5"], ["c6", "c7", "c8", "c9"], ["c10", "c11"]]
     for batch in claims:
         for one in batch:
             assert log.index("claim " + " ".join(batch)) < log.index(f"send {one}")
     assert sorted(world.outcomes, key=lambda one: int(one.conference_id[1:])) == [
-        Outcome(f"c{number}", OutcomeKind.ENDED, 1) for number in range(1, 11)
+        Outcome(f"c{number}", OutcomeKind.ENDED, 1) for number in range(1, 12)
     ]
 
 
@@ -166,7 +166,7 @@ async def test_what_was_claimed_ahead_is_given_back_when_a_run_breaks_off() -> N
     """No request was out for it; what was in flight stays claimed."""
     world = World()
     task = asyncio.create_task(world.run(100, concurrency=4))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.45)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -185,7 +185,7 @@ async def test_a_worker_that_is_cancelled_takes_no_claim_of_others_with_it() -> 
     durable = Durable(world.notes, world.end, world.deliver, world.stop)  # type: ignore[arg-type]  # a fake
     targets = durable.targets()
     await durable.end(next(targets), world.stop)
-    durable._claimed_at = asyncio.get_running_loop().time()
+    durable._at_once = 2
     second = asyncio.create_task(durable.end(next(targets), world.stop))
     await asyncio.sleep(0)
     third = asyncio.create_task(durable.end(next(targets), world.stop))
@@ -193,6 +193,25 @@ async def test_a_worker_that_is_cancelled_takes_no_claim_of_others_with_it() -> 
     second.cancel()
     assert await third == Outcome("c3", OutcomeKind.ENDED, 1)
     assert [line for line in world.notes.log if line.startswith("claim")] == ["claim c1", "claim c2 c3"]
+
+
+@virtual_time
+async def test_a_claim_that_fails_at_once_loses_no_id() -> None:
+    """As when another worker has met the failure before: each id has its outcome all the same."""
+
+    class Failing(Notes):
+        def claim(self, *targets: Target) -> asyncio.Future[None]:
+            if len(targets) > 2:
+                raise JournalError(FULL.message)
+            return super().claim(*targets)
+
+    world = World(Failing())
+    report = await world.run(100, concurrency=4)
+    assert isinstance(report.stopped, JournalError)
+    assert report.counts[OutcomeKind.NOT_ATTEMPTED] > 80
+    assert Counter(outcome.conference_id for outcome in world.outcomes) == Counter(
+        f"c{number}" for number in range(1, 101)
+    )
 
 
 @virtual_time
@@ -328,6 +347,30 @@ async def test_a_404_after_an_interrupted_run(upstream: Upstream) -> None:
     async with Journal.open(upstream.path) as journal, client_of() as client:
         await client.end_conferences(journal)
     assert kinds(upstream.path) == {"c1": "already_ended", "c2": "not_found"}
+
+
+async def test_a_run_that_broke_off_goes_on_in_the_same_journal(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was claimed ahead was given back before the run raised, so a 404 means what it says."""
+    monkeypatch.setattr("bandwidth_async.durable._AHEAD", 60.0)
+    upstream.answers = {f"c{number}": [404] for number in range(1, 201)}
+    left = 40
+
+    def on_outcome(_: Outcome) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise LookupError("the application's own")
+
+    async with await journal_of(upstream.path, 200) as journal, client_of() as client:
+        with pytest.raises(LookupError):
+            await client.end_conferences(journal, on_outcome=on_outcome, concurrency=4)
+        assert len(upstream.sent) < 60
+        assert Counter(kinds(upstream.path).values())["unknown"] <= 4
+        report = await client.end_conferences(journal, concurrency=4)
+    assert report.counts[OutcomeKind.ALREADY_ENDED] <= 4
+    assert report.counts[OutcomeKind.NOT_FOUND] >= 140
 
 
 async def test_as_a_stream(upstream: Upstream) -> None:

@@ -243,7 +243,7 @@ async def test_many_are_claimed_at_once_and_what_is_not_used_is_released(path: P
         await journal.claim(*targets)
         assert repr(journal) == f"<Journal {path} open, 4 claimed, {commits + 1} commits>"
         assert kinds(copied(path, tmp_path / "killed")) == [UNKNOWN] * 4
-        journal.release(targets[1:])
+        await journal.release(targets[1:])
         assert "1 claimed" in repr(journal)
     assert kinds(path) == [UNKNOWN, NOT_ATTEMPTED, UNKNOWN, NOT_ATTEMPTED]
     assert next(row for row in read_outcomes(path) if row.conference_id == "conf-3").error == "cut"
@@ -254,14 +254,14 @@ async def test_releasing_never_raises(path: Path) -> None:
     journal = await recorded(path, 2)
     targets = list(journal.unsettled())
     await journal.claim(*targets)
-    journal.release([])
+    await journal.release([])
     journal._held.writer.execute("PRAGMA query_only = ON")
-    journal.release(targets[:1])
+    await journal.release(targets[:1])
     with pytest.raises(JournalError):
         await journal.claim(targets[1])
-    journal.release(targets)
+    await journal.release(targets)
     await journal.aclose()
-    journal.release(targets)
+    await journal.release(targets)
     assert kinds(path) == [UNKNOWN] * 2
 
 

@@ -66,16 +66,14 @@ def client_of(server: WireServer, **settings: Any) -> VoiceClient:
 
 @asynccontextmanager
 async def trusting(authority: trustme.CA, server: WireServer) -> AsyncIterator[VoiceClient]:
-    """Give a client that trusts the authority of these tests, and no other."""
+    """Give a client with connections of its own that trusts the authority of these tests too."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    connector = aiohttp.TCPConnector(ssl=context)
-    async with (
-        aiohttp.ClientSession(connector=connector) as session,
-        client_of(server, session=session) as client,
-    ):
-        yield client
-        assert client.limiter.snapshot().in_flight == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
+        async with client_of(server) as client:
+            yield client
+            assert client.limiter.snapshot().in_flight == 0
 
 
 async def refusal(client: VoiceClient) -> TransportError:
@@ -198,18 +196,39 @@ async def test_cut_after_the_request(authority: trustme.CA, fault: Any) -> None:
 
 
 @virtual_time
-async def test_more_than_an_answer(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_an_answer(authority: trustme.CA) -> None:
     """The client's own connections take one answer for each request over TLS too."""
-    trusted = ssl.create_default_context()
-    authority.configure_trust(trusted)
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusted)
     async with wire_server(
         (NO_CONTENT + b"hello",), (NO_CONTENT + NO_CONTENT,), tls=presenting(authority)
     ) as server:
         server.scripts.append((answered("404 Not Found"),))
-        async with client_of(server) as client:
+        async with trusting(authority, server) as client:
             for n in range(2):
                 assert (await client.end_conference(f"conf-{n}")).attempts == 1
             with pytest.raises(NotFoundError):
                 await client.end_conference("conf-3")
             assert [one.connection for one in server.arrived] == [1, 2, 3]
+
+
+@virtual_time
+async def test_answers_in_many_records(authority: trustme.CA) -> None:
+    """Headers and body in records of their own that arrive together: each body is that of its answer."""
+    async with wire_server(tls=presenting(authority)) as server, trusting(authority, server) as client:
+        for name in ("conf-1", "conf-22", "conf-333"):
+            whole = answered("200 OK", f'{{"id": "{name}"}}'.encode())
+            server.scripts.append((whole[:30], whole[30:-8], whole[-8:]))
+            assert (await client.get_conference(name)).id == name
+        assert {one.connection for one in server.arrived} == {1}
+
+
+@virtual_time
+async def test_a_recording_over_tls_is_whole(authority: trustme.CA) -> None:
+    """Many records, and the end of the connection right behind the last of them."""
+    sound = bytes(range(256)) * 4096
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(sound)}\r\n\r\n".encode()
+    async with (
+        wire_server((head, sound[:1000], sound[1000:], CLOSE), tls=presenting(authority)) as server,
+        trusting(authority, server) as client,
+        client.download_conference_recording("conf-1", "r-1") as media,
+    ):
+        assert b"".join([chunk async for chunk in media]) == sound

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import islice
 from pathlib import Path
 from time import time
@@ -183,18 +183,21 @@ class Journal:
         """Note that requests for these may be out, once this is awaited: they are unknown until settled."""
         numbers = [_row_number(target) for target in targets]
         written = self._write(schema.CHANGE, [(number, schema.CLAIMED, *_NO_FACTS) for number in numbers])
+        written.add_done_callback(_heard)
         self._claimed.update(numbers)
         return written
 
-    def release(self, targets: Iterable[Target]) -> None:
-        """Take back the claims of what no request was sent for; on disk at the latest with `aclose`."""
+    async def release(self, targets: Iterable[Target]) -> None:
+        """Take back the claims of what no request was sent for.
+
+        Never raises: a journal that cannot be written goes on calling these unknown.
+        """
         numbers = [_row_number(target) for target in targets]
-        if numbers and self._closing is None and self._writer.failure is None:
-            word = OutcomeKind.NOT_ATTEMPTED.value
-            self._write(schema.CHANGE, [(number, word, *_NO_FACTS) for number in numbers]).add_done_callback(
-                _heard
-            )
-            self._claimed.difference_update(numbers)
+        if numbers:
+            rows = [(number, OutcomeKind.NOT_ATTEMPTED.value, *_NO_FACTS) for number in numbers]
+            with suppress(JournalError):
+                await self._write(schema.CHANGE, rows)
+                self._claimed.difference_update(numbers)
 
     async def note_calls(self, target: Target, calls: Sequence[str]) -> None:
         """Note, on disk, which calls are to be hung up: an ended conference names its members no more."""
@@ -284,7 +287,8 @@ def _row(item: Item) -> Row:
 
 
 def _heard(written: asyncio.Future[None]) -> None:
-    written.exception()  # the journal keeps it for whoever asks next
+    if not written.cancelled():
+        written.exception()  # the journal keeps it for whoever asks next
 
 
 def _row_number(target: Target) -> int:

@@ -245,7 +245,7 @@ async def run(
     source: Source,
     end: End,
     deliver: Deliver,
-    close: Callable[[], None] | None = None,
+    close: Callable[[], Awaitable[None]] | None = None,
     *,
     concurrency: int,
     stop: Stop,
@@ -254,7 +254,7 @@ async def run(
 ) -> Report:
     """End every id of ``source`` with ``end``, hand each outcome to ``deliver``, and return the sum.
 
-    ``close`` is called last, however the run ends. ``deadline`` (seconds) stops it as ``stop`` does.
+    ``close`` is awaited last, however the run ends. ``deadline`` (seconds) stops it as ``stop`` does.
     Whatever ``source`` or ``deliver`` raise ends the run and is raised here; no task is left behind then, nor
     after a cancellation.
     """
@@ -274,7 +274,7 @@ async def run(
         if timer is not None:
             timer.cancel()
         if close is not None:
-            close()
+            await asyncio.shield(close())
     return report
 
 
@@ -283,7 +283,7 @@ async def iterate(
     source: Source,
     end: End,
     record: Deliver,
-    close: Callable[[], None] | None = None,
+    close: Callable[[], Awaitable[None]] | None = None,
     *,
     concurrency: int,
     stop: Stop,
@@ -291,7 +291,7 @@ async def iterate(
 ) -> AsyncIterator[Outcomes]:
     """Give the outcomes of a run as an iterator; leaving the context ends the run at once.
 
-    ``record`` is awaited with each outcome before it is given out, ``close`` is called last.
+    ``record`` is awaited with each outcome before it is given out, ``close`` last.
     """
     queue: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue(maxsize=concurrency)
     report = Report()
