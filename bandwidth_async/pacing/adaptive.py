@@ -76,6 +76,7 @@ _GROWTH_SHARE = 0.35  # where to restart between the known quota and what growth
 _LONGEST_KNOCK = 15.0  # seconds between knocks
 _LATENESS = 0.004  # seconds of timer overshoot that are paid back
 _SUSPICIONS = 2  # closures in a row that look like a limit of slots
+_ALIKE = 0.25  # as much may their in-flight counts differ
 _SUSPENSE = 5.0  # seconds of quiet at most before the last of them
 _MOST_SLOTS = 10_000  # above it there is no limit worth the name
 _SLOT_STEP = 1.0  # seconds between two raises of the slots
@@ -374,10 +375,11 @@ class AdaptivePace:
             return
         levels = [sent.in_flight for sent in self._since(self._opened_at - 0.5)]
         above = sum(one >= level for one in levels)
-        if level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels):
-            self._suspects.append(level)
-        else:
+        rare = level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels)
+        if not rare or any(abs(level - one) > max(1, _ALIKE * one) for one in self._suspects):
             self._suspects.clear()
+        if rare:
+            self._suspects.append(level)
         if len(self._suspects) >= _SUSPICIONS:
             self._slots = max(1, min(self._suspects) - 1)
             self._refused_rate *= 1.5  # room for the slots to be what limits
