@@ -9,7 +9,8 @@ Theory of operation
 
     *Knock.* A refusal shuts the door: nothing is sent until the hint has passed. Without a hint one request
     at a time knocks. Refusals are quick, the server does nothing for them; so a knock that was not refused
-    within twice the time that refusals take has been let in, and the door is open. After a refused knock the
+    within twice the time that refusals take has been let in, and the door is open: for the next request of an
+    even pace, not for one at once, which a bucket without depth would refuse. After a refused knock the
     next waits as long again as the door has been shut. A burst of refusals thus is one event, and a closed
     window costs its logarithm in knocks.
 
@@ -196,7 +197,7 @@ class AdaptivePace:
             share = (now - self._opened_at) / (self._quiet_until - self._opened_at)
             self._set_rate(max(self.rate, self._base + (self._top - self._base) * math.sqrt(share)))
         elif now >= self._raise_at:
-            if self._is_used(now):
+            if self._is_used(now, sent.in_flight):
                 self._grow(now)
             self._raised_at, self._raised_ticket = now, self._tickets
 
@@ -240,15 +241,16 @@ class AdaptivePace:
         return sent
 
     def _patience(self) -> float:
-        """Return how long a knock may stay unanswered before it counts as let in."""
-        return min(max(2 * (self._refusal_time or 0.0), 0.03), _LONGEST_KNOCK)
+        """Return how long a knock may stay unanswered before it counts as let in and another is due."""
+        return min(max(2 * (self._refusal_time or 0.0), 0.03, 1 / self.rate), _LONGEST_KNOCK)
 
     def _set_rate(self, rate: float) -> None:
         self.rate = min(max(rate, self._floor), self._ceiling)
 
-    def _is_used(self, now: float) -> bool:
-        """Return whether the rate is what held requests back since it was last looked at."""
-        used = self._tickets - self._raised_ticket >= 0.5 * self.rate * (now - self._raised_at)
+    def _is_used(self, now: float, in_flight: int) -> bool:
+        """Return whether the slots, or the rate since it was last looked at, held requests back."""
+        full = in_flight >= self._slots - 1  # a request does not count itself
+        used = full or self._tickets - self._raised_ticket >= 0.5 * self.rate * (now - self._raised_at)
         if not used:
             self._raise_at = now + _STEP
         return used
