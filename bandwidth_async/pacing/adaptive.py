@@ -30,7 +30,7 @@ Theory of operation
     at first.
 
     *Grow.* After a quiet time raise the rate by 2, 3, 4.5 … 100 % a step until refused; never while nobody
-    waits. The start is the same rule beginning with 100 %. A door that shuts before three were let in tells
+    waits. The start is the same rule beginning with 100 %, in steps as short as answers are quick. A door that shuts before three were let in tells
     nothing: seek on as at the start, at half the rate.
 
     *Pay.* Growth provokes refusals, so it is paid for: a closure buys quiet until it has cost 2.5 % of the
@@ -56,7 +56,8 @@ from collections import deque
 from attrs import define
 
 _START = 20.0  # requests/s: two or three are out before the first answer
-_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.3, 6  # seconds and requests between two raises, before any refusal
+_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.25, 6  # seconds and requests between two raises, before any refusal;
+_FIRST_STEP_ANSWERS, _LEAST_FIRST_STEP = 3.0, 0.05  # less where answers are quick: as many answers' time, at least
 _STEP, _STEP_REQUESTS = 0.5, 16  # and after
 _FIRST_RAISE, _RAISE_FACTOR = 0.02, 1.5
 _RESTART = 0.98  # of the refused rate, at most
@@ -263,11 +264,16 @@ class AdaptivePace:
                 self._slots = math.inf
         else:
             self._growing = True
-            self._set_rate(self.rate * (1 + self._raise))
             first = self._peak == 0
-            step, requests = (_FIRST_STEP, _FIRST_STEP_REQUESTS) if first else (_STEP, _STEP_REQUESTS)
+            step, requests = (self._first_step(), _FIRST_STEP_REQUESTS) if first else (_STEP, _STEP_REQUESTS)
+            self._set_rate(self.rate * (1 + self._raise))
             self._raise_at = now + max(step, requests / self.rate, self._window)
         self._raise = min(1.0, _RAISE_FACTOR * self._raise)
+
+    def _first_step(self) -> float:
+        """Return the seconds until the next raise before any refusal: some answers' time, to hear one."""
+        answers = len(self._unsettled) / self.rate  # Little's law
+        return min(max(_FIRST_STEP_ANSWERS * answers, _LEAST_FIRST_STEP), _FIRST_STEP)
 
     def _open(self, now: float) -> None:
         """End a cycle and begin the next, at a rate that was measured or, at first, only made out."""
