@@ -30,8 +30,8 @@ Theory of operation
     at first.
 
     *Grow.* After a quiet time raise the rate by 2, 3, 4.5 … 100 % a step until refused; never while nobody
-    waits. The start is the same rule beginning with 100 %, in steps as short as answers are quick. A door that shuts before three were let in tells
-    nothing: seek on as at the start, at half the rate.
+    waits. The start is the same rule beginning with 100 %, in steps as short as answers are quick. A door
+    that shuts before three were let in tells nothing: seek on as at the start, at half the rate.
 
     *Pay.* Growth provokes refusals, so it is paid for: a closure buys quiet until it has cost 2.5 % of the
     time and its refusals 0.5 % of the requests. Below a rate once measured (the peak) the quiet is shorter in
@@ -39,7 +39,7 @@ Theory of operation
     the peak.
 
     *Slots.* A server that limits how many are in service refuses when many are in flight, whatever the rate.
-    Two closures in a row at an in-flight count that hardly any admitted request had are taken for that:
+    Two closures in a row at alike in-flight counts that hardly any admitted request had are taken for that:
     from then on fewer than that many are in flight, and the rate may rise. Before the second the quiet is
     short. A refusal below that count, or right after the door opened, disproves it.
 
@@ -56,8 +56,8 @@ from collections import deque
 from attrs import define
 
 _START = 20.0  # requests/s: two or three are out before the first answer
-_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.25, 6  # seconds and requests between two raises, before any refusal;
-_FIRST_STEP_ANSWERS, _LEAST_FIRST_STEP = 3.0, 0.05  # less where answers are quick: as many answers' time, at least
+_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.24, 6  # seconds and requests between two raises, before any refusal
+_FIRST_STEP_ANSWERS, _LEAST_FIRST_STEP = 3.0, 0.05  # less where as many answers take less; seconds at least
 _STEP, _STEP_REQUESTS = 0.5, 16  # and after
 _FIRST_RAISE, _RAISE_FACTOR = 0.02, 1.5
 _RESTART = 0.98  # of the refused rate, at most
