@@ -21,11 +21,11 @@ Theory of operation
     the refusal, which a window is exact about, and its last moments, which a bucket is nearly exact about.
     Growth that was refused near the quota known before has mostly found the depth of a bucket, so then the
     quota lies between the known one and that. A cycle too short to count is measured over the last second
-    instead, closures included; but where a knock opened the door for four at most and no long window is known, a
-    spent burst fills that second, and the quota is taken to be 35 % below the refused rate at least. And a
-    closure much longer than the sample betrays a long window: the cycle is the measure even then, and its
-    length is remembered, so that a raise is watched for a whole window before the next. Where part of a
-    closure may be rounding (a hint in whole seconds, our own knocking), the quota lies in a bracket.
+    instead, closures included; but where a knock opened the door for four at most, and no long window is
+    known, a spent burst fills that second, and the quota is taken to be 35 % below the refused rate at least.
+    And a closure much longer than the sample betrays a long window: the cycle is the measure even then,
+    and its length is remembered, so that a raise is watched for a whole window before the next. Where part of
+    a closure may be rounding (a hint in whole seconds, our own knocking), the quota lies in a bracket.
 
     *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and ease up to its top, fast
     at first.
