@@ -576,6 +576,31 @@ def test_slots_grow_without_an_end() -> None:
     assert pace.next_time(now, 0) < math.inf
 
 
+def test_slots_that_are_too_few_grow_though_they_leave_the_rate_unused() -> None:
+    """A wrong limit of one slot, far below the rate, is not kept forever."""
+    pace = AdaptivePace()
+    pace._slots, pace.rate, now = 2, 100.0, 0.0
+    for _ in range(100):
+        ticket = pace.on_send(now, 1)
+        now += 0.5
+        pace.on_accepted(ticket, now, wanted=True)
+    assert pace.next_time(now, 2) < math.inf
+
+
+def test_after_a_knock_the_next_keeps_the_pace() -> None:
+    """A bucket of depth 1 that let the knock in would refuse whoever followed it at once."""
+    pace, _ = shut_pace()
+    knocked_at = pace.next_time(0.1, 1)
+    pace.on_send(knocked_at, 1)
+    assert pace.next_time(knocked_at, 2) >= knocked_at + 1 / pace.rate
+
+
+def test_a_burst_that_is_spent_is_not_the_quota() -> None:
+    """Where 500 were let in at once, the fall to 50 a second costs few refusals."""
+    runs = [simulate(bucket(500, (0, 50)), items=3000, seed=seed) for seed in SEEDS]
+    assert sum(run.share for run in runs) / len(runs) <= 0.05
+
+
 def test_it_shows_its_state() -> None:
     """What a debugger sees."""
     assert repr(AdaptivePace()) == "<AdaptivePace 20/s, quota nan/s, door open>"

@@ -9,7 +9,8 @@ Theory of operation
 
     *Knock.* A refusal shuts the door: nothing is sent until the hint has passed. Without a hint one request
     at a time knocks. Refusals are quick, the server does nothing for them; so a knock that was not refused
-    within twice the time that refusals take has been let in, and the door is open. After a refused knock the
+    within twice the time that refusals take has been let in, and the door is open: for the next request of an
+    even pace, not for one at once, which a bucket without depth would refuse. After a refused knock the
     next waits as long again as the door has been shut. A burst of refusals thus is one event, and a closed
     window costs its logarithm in knocks.
 
@@ -20,17 +21,18 @@ Theory of operation
     the refusal, which a window is exact about, and its last moments, which a bucket is nearly exact about.
     Growth that was refused near the quota known before has mostly found the depth of a bucket, so then the
     quota lies between the known one and that. A cycle too short to count is measured over the last second
-    instead, closures included. And a closure much longer than the sample betrays a long window: the cycle is
-    the measure even then, and its length is remembered, so that a raise is watched for a whole window before
-    the next. Where part of a closure may be rounding (a hint in whole seconds, our own knocking), the quota
-    lies in a bracket.
+    instead, closures included; but where a knock opened the door for four at most, and no long window is
+    known, a spent burst fills that second, and the quota is taken to be 35 % below the refused rate at least.
+    And a closure much longer than the sample betrays a long window: the cycle is the measure even then,
+    and its length is remembered, so that a raise is watched for a whole window before the next. Where part of
+    a closure may be rounding (a hint in whole seconds, our own knocking), the quota lies in a bracket.
 
     *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and ease up to its top, fast
     at first.
 
     *Grow.* After a quiet time raise the rate by 2, 3, 4.5 … 100 % a step until refused; never while nobody
-    waits. The start is the same rule beginning with 100 %. A door that shuts before three were let in tells
-    nothing: seek on as at the start, at half the rate.
+    waits. The start is the same rule beginning with 100 %, in steps as short as answers are quick. A door
+    that shuts before three were let in tells nothing: seek on as at the start, at half the rate.
 
     *Pay.* Growth provokes refusals, so it is paid for: a closure buys quiet until it has cost 2.5 % of the
     time and its refusals 0.5 % of the requests. Below a rate once measured (the peak) the quiet is shorter in
@@ -38,7 +40,7 @@ Theory of operation
     the peak.
 
     *Slots.* A server that limits how many are in service refuses when many are in flight, whatever the rate.
-    Two closures in a row at an in-flight count that hardly any admitted request had are taken for that:
+    Two closures in a row at alike in-flight counts that hardly any admitted request had are taken for that:
     from then on fewer than that many are in flight, and the rate may rise. Before the second the quiet is
     short. A refusal below that count, or right after the door opened, disproves it.
 
@@ -55,12 +57,15 @@ from collections import deque
 from attrs import define
 
 _START = 20.0  # requests/s: two or three are out before the first answer
-_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.3, 6  # seconds and requests between two raises, before any refusal
+_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.24, 6  # seconds and requests between two raises, before any refusal
+_FIRST_STEP_ANSWERS, _LEAST_FIRST_STEP = 3.0, 0.05  # less where as many answers take less; seconds at least
 _STEP, _STEP_REQUESTS = 0.5, 16  # and after
 _FIRST_RAISE, _RAISE_FACTOR = 0.02, 1.5
 _RESTART = 0.98  # of the refused rate, at most
 _LEAST_BLIND = 1.0  # requests/s that are kept to while nothing is measured
 _LEAST_CUT = 0.5  # a short sample is not believed to have dropped by more
+_AT_ONCE, _AT_ONCE_REQUESTS = 0.15, 4  # seconds and requests at most from an opening to the next
+_AT_ONCE_CUT = 0.65  # to this of the refused rate then
 _SAMPLE = 1.0  # seconds that are counted at least, and
 _LEAST = 8  # requests
 _LEAST_MEASURED = 3  # requests; fewer make no first measure
@@ -76,6 +81,7 @@ _GROWTH_SHARE = 0.35  # where to restart between the known quota and what growth
 _LONGEST_KNOCK = 15.0  # seconds between knocks
 _LATENESS = 0.004  # seconds of timer overshoot that are paid back
 _SUSPICIONS = 2  # closures in a row that look like a limit of slots
+_ALIKE = 0.25  # as much may their in-flight counts differ
 _SUSPENSE = 5.0  # seconds of quiet at most before the last of them
 _MOST_SLOTS = 10_000  # above it there is no limit worth the name
 _SLOT_STEP = 1.0  # seconds between two raises of the slots
@@ -195,7 +201,7 @@ class AdaptivePace:
             share = (now - self._opened_at) / (self._quiet_until - self._opened_at)
             self._set_rate(max(self.rate, self._base + (self._top - self._base) * math.sqrt(share)))
         elif now >= self._raise_at:
-            if self._is_used(now):
+            if self._is_used(now, sent.in_flight):
                 self._grow(now)
             self._raised_at, self._raised_ticket = now, self._tickets
 
@@ -239,15 +245,16 @@ class AdaptivePace:
         return sent
 
     def _patience(self) -> float:
-        """Return how long a knock may stay unanswered before it counts as let in."""
-        return min(max(2 * (self._refusal_time or 0.0), 0.03), _LONGEST_KNOCK)
+        """Return how long a knock may stay unanswered before it counts as let in and another is due."""
+        return min(max(2 * (self._refusal_time or 0.0), 0.03, 1 / self.rate), _LONGEST_KNOCK)
 
     def _set_rate(self, rate: float) -> None:
         self.rate = min(max(rate, self._floor), self._ceiling)
 
-    def _is_used(self, now: float) -> bool:
-        """Return whether the rate is what held requests back since it was last looked at."""
-        used = self._tickets - self._raised_ticket >= 0.5 * self.rate * (now - self._raised_at)
+    def _is_used(self, now: float, in_flight: int) -> bool:
+        """Return whether the slots, or the rate since it was last looked at, held requests back."""
+        full = in_flight >= self._slots - 1  # a request does not count itself
+        used = full or self._tickets - self._raised_ticket >= 0.5 * self.rate * (now - self._raised_at)
         if not used:
             self._raise_at = now + _STEP
         return used
@@ -260,11 +267,16 @@ class AdaptivePace:
                 self._slots = math.inf
         else:
             self._growing = True
-            self._set_rate(self.rate * (1 + self._raise))
             first = self._peak == 0
-            step, requests = (_FIRST_STEP, _FIRST_STEP_REQUESTS) if first else (_STEP, _STEP_REQUESTS)
+            step, requests = (self._first_step(), _FIRST_STEP_REQUESTS) if first else (_STEP, _STEP_REQUESTS)
+            self._set_rate(self.rate * (1 + self._raise))
             self._raise_at = now + max(step, requests / self.rate, self._window)
         self._raise = min(1.0, _RAISE_FACTOR * self._raise)
+
+    def _first_step(self) -> float:
+        """Return the seconds until the next raise before any refusal: some answers' time, to hear one."""
+        answers = len(self._unsettled) / self.rate  # Little's law
+        return min(max(_FIRST_STEP_ANSWERS * answers, _LEAST_FIRST_STEP), _FIRST_STEP)
 
     def _open(self, now: float) -> None:
         """End a cycle and begin the next, at a rate that was measured or, at first, only made out."""
@@ -343,11 +355,17 @@ class AdaptivePace:
             width = max(min(max(need, self._window), now - self._busy_since), 1e-3)
             admitted = self._count(now - width, now)
             idle = min(self._slack + self._closures, 0.7 * width)
-            low, top = admitted / width, admitted / (width - idle)
+            most = (_AT_ONCE_CUT if self._was_shut_at_once(now) else 1.0) * self._refused_rate
+            low, top = min(admitted / width, most), min(admitted / (width - idle), most)
         if long:
             return low, top
         least = _LEAST_CUT * self._refused_rate
         return max(low, least), max(top, least)
+
+    def _was_shut_at_once(self, now: float) -> bool:
+        """Return whether the door let in so few, so briefly, that a burst from before must be spent."""
+        brief = now - self._opened_at < _AT_ONCE and self._window < _SAMPLE and not self.pause_hinted
+        return brief and self._count(self._opened_at, now) <= _AT_ONCE_REQUESTS
 
     def _begin_cycle(self, now: float) -> None:
         self._mark, self._since_mark, self._slack, self._closures = now, 0, 0.0, 0.0
@@ -374,10 +392,11 @@ class AdaptivePace:
             return
         levels = [sent.in_flight for sent in self._since(self._opened_at - 0.5)]
         above = sum(one >= level for one in levels)
-        if level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels):
-            self._suspects.append(level)
-        else:
+        rare = level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels)
+        if not rare or any(abs(level - one) > max(1, _ALIKE * one) for one in self._suspects):
             self._suspects.clear()
+        if rare:
+            self._suspects.append(level)
         if len(self._suspects) >= _SUSPICIONS:
             self._slots = max(1, min(self._suspects) - 1)
             self._refused_rate *= 1.5  # room for the slots to be what limits
