@@ -21,11 +21,10 @@ Theory of operation
     the refusal, which a window is exact about, and its last moments, which a bucket is nearly exact about.
     Growth that was refused near the quota known before has mostly found the depth of a bucket, so then the
     quota lies between the known one and that. A cycle too short to count is measured over the last second
-    instead, closures included; but where a knock opened the door for four at most, and no long window is
-    known, a spent burst fills that second, and the quota is taken to be 35 % below the refused rate at least.
-    And a closure much longer than the sample betrays a long window: the cycle is the measure even then,
-    and its length is remembered, so that a raise is watched for a whole window before the next. Where part of
-    a closure may be rounding (a hint in whole seconds, our own knocking), the quota lies in a bracket.
+    instead, closures included. And a closure much longer than the sample betrays a long window: the cycle is
+    the measure even then, and its length is remembered, so that a raise is watched for a whole window before
+    the next. Where part of a closure may be rounding (a hint in whole seconds, our own knocking), the quota
+    lies in a bracket.
 
     *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and ease up to its top, fast
     at first.
@@ -64,8 +63,6 @@ _FIRST_RAISE, _RAISE_FACTOR = 0.02, 1.5
 _RESTART = 0.98  # of the refused rate, at most
 _LEAST_BLIND = 1.0  # requests/s that are kept to while nothing is measured
 _LEAST_CUT = 0.5  # a short sample is not believed to have dropped by more
-_AT_ONCE, _AT_ONCE_REQUESTS = 0.15, 4  # seconds and requests at most from an opening to the next
-_AT_ONCE_CUT = 0.65  # to this of the refused rate then
 _SAMPLE = 1.0  # seconds that are counted at least, and
 _LEAST = 8  # requests
 _LEAST_MEASURED = 3  # requests; fewer make no first measure
@@ -355,17 +352,11 @@ class AdaptivePace:
             width = max(min(max(need, self._window), now - self._busy_since), 1e-3)
             admitted = self._count(now - width, now)
             idle = min(self._slack + self._closures, 0.7 * width)
-            most = (_AT_ONCE_CUT if self._was_shut_at_once(now) else 1.0) * self._refused_rate
-            low, top = min(admitted / width, most), min(admitted / (width - idle), most)
+            low, top = admitted / width, admitted / (width - idle)
         if long:
             return low, top
         least = _LEAST_CUT * self._refused_rate
         return max(low, least), max(top, least)
-
-    def _was_shut_at_once(self, now: float) -> bool:
-        """Return whether the door let in so few, so briefly, that a burst from before must be spent."""
-        brief = now - self._opened_at < _AT_ONCE and self._window < _SAMPLE and not self.pause_hinted
-        return brief and self._count(self._opened_at, now) <= _AT_ONCE_REQUESTS
 
     def _begin_cycle(self, now: float) -> None:
         self._mark, self._since_mark, self._slack, self._closures = now, 0, 0.0, 0.0
