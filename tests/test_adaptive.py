@@ -587,9 +587,29 @@ def test_slots_that_are_too_few_grow_though_they_leave_the_rate_unused() -> None
     assert pace.next_time(now, 2) < math.inf
 
 
+def test_two_refusals_at_unlike_counts_in_flight_are_no_limit_of_slots() -> None:
+    """In the climb from 40/s back to 200/s it was refused with 6 and with 34 in flight, and kept to 5."""
+    quota = bucket(20, (0, 200), (15, 40), (40, 200))
+    assert simulate(quota, whole_seconds, items=8000, seed=18).seconds <= 1.5 * 60
+
+
+@pytest.mark.parametrize(("answer", "least"), [(0.001, 10_000), (0.1, 160)])
+def test_the_start_is_as_fast_as_answers_are(answer: float, least: int) -> None:
+    """After a second without a refusal; a raise is judged when a refusal would have been heard."""
+    pace, now, out = AdaptivePace(), 0.0, deque[tuple[float, int]]()
+    while now < 1.0:
+        now = max(now, min(pace.next_time(now, len(out)), out[0][0] if out else math.inf))
+        while out and out[0][0] <= now:
+            answered, ticket = out.popleft()
+            pace.on_accepted(ticket, answered, wanted=True)
+        if pace.next_time(now, len(out)) <= now:
+            out.append((now + answer, pace.on_send(now, len(out))))
+    assert least <= pace.rate <= 20 * least
+
+
 def test_after_a_knock_the_next_keeps_the_pace() -> None:
     """A bucket of depth 1 that let the knock in would refuse whoever followed it at once."""
-    pace, _ = shut_pace()
+    pace, _ = shut_pace(ceiling=1.0)
     knocked_at = pace.next_time(0.1, 1)
     pace.on_send(knocked_at, 1)
     assert pace.next_time(knocked_at, 2) >= knocked_at + 1 / pace.rate
