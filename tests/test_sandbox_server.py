@@ -452,8 +452,10 @@ async def test_a_hanging_request_gives_no_answer(name: str, ended: bool) -> None
     async with calling(conferences=1) as caller:
         (only,) = caller.sandbox.conference_ids
         caller.sandbox.plan(name)
+        asking = asyncio.create_task(caller.ask("POST", f"{LIST}/{only}", json=END))
+        await until(lambda: bool(caller.requests()["end"]))
         with pytest.raises(TimeoutError):
-            await caller.ask("POST", f"{LIST}/{only}", json=END, timeout=aiohttp.ClientTimeout(total=0.05))
+            await asyncio.wait_for(asking, 0.05)
         conferences: Any = caller.sandbox.truth()["conferences"]
         assert bool(conferences[only]["ended_at"]) is ended
         assert caller.requests()["end"] == {name: 1}
