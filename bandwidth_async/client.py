@@ -273,12 +273,12 @@ class VoiceClient(Operations):
         stop: Stop,
         settings: RunSettings,
         way: Way,
-    ) -> tuple[Source, End, Deliver, Callable[[], Awaitable[None]]]:
-        """Return where the ids come from, what ends one, where the outcomes go, and what is done last."""
+    ) -> tuple[Source, End, Deliver, Callable[[], Awaitable[None]] | None]:
+        """Return where the ids come from, what ends one, where the outcomes go, and what may come last."""
         self._channel.bind()
         options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
         if not isinstance(conferences, Journal):
-            return conferences, partial(self._ender.end_in_run, options, way), deliver, _nothing
+            return conferences, partial(self._ender.end_in_run, options, way), deliver, None
         if conferences.account_id != self._account_id:
             raise ConfigurationError(
                 f"the journal {conferences.path} is of account {conferences.account_id}, "
@@ -302,7 +302,3 @@ def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:
 
 async def _nowhere(_: Target, __: Outcome) -> None:
     """Deliver to nobody."""
-
-
-async def _nothing() -> None:
-    """Do nothing at the end."""

@@ -1,8 +1,8 @@
 """A run that is written down: claimed before it is sent, settled before its worker goes on.
 
 Claims are written ahead, one write for as many ids as are begun in some 20 ms: written one by one they would
-cost as much as the outcomes do. So a process that is killed leaves behind as unknown what was in flight and
-these; a run that ends in any other way gives back what it did not use.
+cost nearly as much as the outcomes do. So a process that is killed leaves behind as unknown what was in
+flight and these; a run that ends in any other way gives back those that no worker had taken up.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Durable:
     def targets(self) -> Iterator[Target]:
         """Give what the journal holds unsettled, in order."""
         while True:
-            self._ahead.extend(islice(self._rest, 0 if self._ahead else self._at_once))
+            if not self._ahead:
+                self._ahead.extend(islice(self._rest, self._at_once))
             if not self._ahead:
                 return
             yield self._ahead.popleft()
@@ -71,7 +72,7 @@ class Durable:
         await self._deliver(target, outcome)
 
     async def close(self) -> None:
-        """Give back what was claimed and will not be used."""
+        """Give back what was claimed and never taken up."""
         await self._journal.release(target for target in self._ahead if target.number in self._claims)
         self._ahead.clear()
 

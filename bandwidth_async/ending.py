@@ -78,7 +78,7 @@ class Ender:
         attempts = 0
         if way.hang_up:
             target, attempts = await self._with_calls(target, options, way, stop)
-        async with self._channel.trial(_rest(options, started), stop) as trial:
+        async with self._channel.trial(self._rest(options, started), stop) as trial:
             trial.ambiguous = target.ambiguous
             kind = await self._end(target, trial, options)
             if way.verify and kind is OutcomeKind.ENDED:
@@ -87,7 +87,7 @@ class Ender:
         attempts += trial.attempts
         calls = target.calls  # also those that an earlier part of the run noted
         if calls:
-            attempts = await self._hang_up(calls, _rest(options, started), stop, attempts)
+            attempts = await self._hang_up(calls, self._rest(options, started), stop, attempts)
         return Outcome(target.conference_id, kind, attempts, None, self._channel.now() - started, calls)
 
     async def end_in_run(self, options: CallOptions, way: Way, target: Target, stop: Stop) -> Outcome:
@@ -132,11 +132,11 @@ class Ender:
         self, calls: tuple[str, ...], options: CallOptions, stop: Stop | None, attempts: int
     ) -> int:
         """End each call; return ``attempts`` plus what it took. Raises `HangUpError` for those that go on."""
-        started = asyncio.get_running_loop().time()
+        started = self._channel.now()
         left: dict[str, BandwidthError] = {}
         for call_id in calls:
             try:
-                async with self._channel.trial(_rest(options, started), stop) as trial:
+                async with self._channel.trial(self._rest(options, started), stop) as trial:
                     await self._end_call(call_id, trial, options)
                 attempts += trial.attempts
             except BandwidthError as error:
@@ -213,13 +213,12 @@ class Ender:
         except NotFoundError:
             return True
 
-
-def _rest(options: CallOptions, started: float) -> CallOptions:
-    """Return the options with what is left of their deadline."""
-    if options.deadline == math.inf:
-        return options
-    left = options.deadline - (asyncio.get_running_loop().time() - started)
-    return evolve(options, deadline=max(left, 0.001))
+    def _rest(self, options: CallOptions, started: float) -> CallOptions:
+        """Return the options with what is left of their deadline."""
+        if options.deadline == math.inf:
+            return options
+        left = options.deadline - (self._channel.now() - started)
+        return evolve(options, deadline=max(left, 0.001))
 
 
 def _concerns_every_id(error: BandwidthError, policy: RetryPolicy) -> bool:

@@ -360,7 +360,7 @@ class Limiter:
 
     def _ring(self) -> None:
         self._timer = None
-        self._look(self._now())
+        self._look(self._clock())
 
     def _now(self) -> float:
         return self.bind().time()

@@ -3,7 +3,7 @@
 The thread takes what waits, writes it by one statement that commits itself (on disk:
 ``synchronous=FULL``), and then tells everybody with one wake-up of the event loop. While it commits, the
 next group gathers; so 200 workers cost about as many commits as one. Changes also gather while each turn
-of the event loop brings more of them, since a commit costs as much as 20 rows: 7 % of a run at full speed.
+of the event loop brings more of them, since a commit costs as much as 40 rows: 7 % of a run at full speed.
 
 What always holds
     Whoever is told "written" reads it again after a power cut. Of two changes to the same row the later one
@@ -68,8 +68,7 @@ class Writer:
     def close(self) -> asyncio.Future[None]:
         """Write what waits, then close the connection. Nothing may be written after this."""
         future = asyncio.get_running_loop().create_future()
-        self._waiting.put(self._gathered)
-        self._gathered = []
+        self._flush()
         self._waiting.put(future)
         return future
 
@@ -78,7 +77,11 @@ class Writer:
         count = len(self._gathered)
         if before < count < _ENOUGH:
             loop.call_soon(self._hand_over, loop, count)
-        elif count:
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._gathered:
             self._waiting.put(self._gathered)
             self._gathered = []
 
