@@ -641,6 +641,23 @@ def test_a_door_that_is_shut_at_the_start_is_no_measure(hint: float | None) -> N
     assert pace.quota is None
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_refused_knocks_tell_a_quota_too_low_to_be_measured(seed: int) -> None:
+    """One let in and four knocks refused in a second: that is a quota near 1/s, not half the first rate."""
+    run = simulate(bucket(1, (0, 1)), items=60, seed=seed)
+    assert (run.refused <= 10, run.seconds <= 1.25 * 59) == (True, True), run
+
+
+@pytest.mark.parametrize(("left", "longest"), [(0, 1.12), (1, 1.25)])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_quota_that_others_used_up_is_sought_as_at_the_start(left: int, longest: float, seed: int) -> None:
+    """What was left of a window is no measure, and nothing at all is no reason to be slow afterwards."""
+    window = fixed_window(100, phase=0.1)
+    for _ in range(100 - left):
+        window(0.0, 0)
+    assert simulate(window, items=3000, seed=seed).seconds <= longest * 30
+
+
 def test_a_late_answer_s_hint_is_obeyed() -> None:
     """The server's word counts, also from a request that was sent before the door was opened again."""
     pace = AdaptivePace()

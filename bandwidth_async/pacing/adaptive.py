@@ -31,7 +31,9 @@ Theory of operation
 
     *Grow.* After a quiet time raise the rate by 2, 3, 4.5 … 100 % a step until refused; never while nobody
     waits. The start is the same rule beginning with 100 %, in steps as short as answers are quick. A door
-    that shuts before three were let in tells nothing: seek on as at the start, at half the rate.
+    that shuts before three were let in is no measure: seek on as at the start, at half the rate. But if any
+    were let in, each refused knock shows that no more are in so long a time: then not faster than that, nor
+    slower than 1/s, since they may have been what others left of a window.
 
     *Pay.* Growth provokes refusals, so it is paid for: a closure buys quiet until it has cost 2.5 % of the
     time and its refusals 0.5 % of the requests. Below a rate once measured (the peak) the quiet is shorter in
@@ -220,6 +222,8 @@ class AdaptivePace:
         elif self._shut_at is not None and knocked and not self.pause_hinted:
             shut_for = max(now - self._shut_at, 1 / self.rate)
             self.paused_until = now + min(shut_for, _LONGEST_KNOCK)
+            if self._peak == 0 and 0 < self._since_mark < _LEAST_MEASURED:
+                self._set_rate(min(self.rate, max(self._since_mark / (now - self._mark), _LEAST_BLIND)))
         if hint:
             self._obey(now + hint + jitter, coarse=float(hint).is_integer())
 
@@ -289,7 +293,8 @@ class AdaptivePace:
 
     def _begin_blind(self, now: float) -> None:
         """Go on seeking as at the start: the door was shut before enough was admitted to measure anything."""
-        self._set_rate(max(_LEAST_CUT * self._refused_rate, min(_RESTART * self._refused_rate, _LEAST_BLIND)))
+        most = min(self.rate, _LEAST_CUT * self._refused_rate)
+        self._set_rate(max(most, min(_RESTART * self._refused_rate, _LEAST_BLIND)))
         self._base = self._top = self.rate
         self._quiet_until = self._raise_at = now + _SHORTEST_QUIET
         self._begin_cycle(now)
