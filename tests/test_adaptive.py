@@ -558,6 +558,25 @@ def test_growth_that_finds_only_the_burst_returns_to_the_known_quota() -> None:
     assert sum(run.seconds for run in runs) / len(runs) <= 1.22 * 59
 
 
+@pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 110, 114), (0.95, 115, 122)])
+def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, fastest: float) -> None:
+    """Refused at 125/s when the last second let in 114: after whole seconds it eases up to less than that."""
+    pace, now, highest = AdaptivePace(start=100), 0.0, 0.0
+    refused: list[float] = []
+    while len(refused) < 3 or now < refused[2] + 30:
+        now = max(now, pace.next_time(now, 0))
+        ticket = pace.on_send(now, 0)
+        later = bool(refused) and now >= refused[0] + 10
+        if (pace.rate >= 110, later, pace.rate >= 125, False)[len(refused)]:  # in growth, in quiet, in growth
+            refused.append(now)
+            pace.on_refused(ticket, now + 0.001, hint)
+            continue
+        now += 0.001
+        pace.on_accepted(ticket, now, wanted=True)
+        highest = max(highest, pace.rate) if len(refused) == 3 else 0.0
+    assert slowest <= highest < fastest
+
+
 def test_refusals_in_no_time_are_survived() -> None:
     """A clock may stand still between sending and refusal, and a hint may be too small to move it."""
     pace = AdaptivePace()

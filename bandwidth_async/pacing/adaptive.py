@@ -20,11 +20,11 @@ Theory of operation
     While the rate was growing, the cycle averages the past: what counts is between the last second before
     the refusal, which a window is exact about, and its last moments, which a bucket is nearly exact about.
     Growth that was refused near the quota known before has mostly found the depth of a bucket, so then the
-    quota lies between the known one and that. A cycle too short to count is measured over the last second
-    instead, closures included. And a closure much longer than the sample betrays a long window: the cycle is
-    the measure even then, and its length is remembered, so that a raise is watched for a whole window before
-    the next. Where part of a closure may be rounding (a hint in whole seconds, our own knocking), the quota
-    lies in a bracket.
+    quota lies between the known one and that (the lower of the two after whole seconds, where closures are
+    dear). A cycle too short to count is measured over the last second instead, closures included. And a
+    closure much longer than the sample betrays a long window: the cycle is the measure even then, and its
+    length is remembered, so that a raise is watched for a whole window before the next. Where part of
+    a closure may be rounding (a hint in whole seconds, our own knocking), the quota lies in a bracket.
 
     *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and ease up to its top, fast
     at first.
@@ -317,6 +317,7 @@ class AdaptivePace:
         if not self._growing:
             self._known = low + share * (top - low)
         elif low < _RISE * self._known:
+            top = low if slack else top  # the last moments are believed where a closure is cheap
             low, share = min(self._known, top), _GROWTH_SHARE
         self.quota = low + share * (top - low)
         self._base = min(self.quota, limit)
