@@ -208,9 +208,9 @@ class Channel:
                         request,
                         trial.authorization,
                         options.timeouts,
+                        watchdog=self._watchdog,
                         proxy=self._proxy,
                         on_status=partial(_heard, trial, admission),
-                        watchdog=self._watchdog,
                     )
             except (TransportError, ServerError) as error:
                 admission.failed(answered=False)
@@ -277,6 +277,7 @@ class Channel:
                     wire.token(),
                     self._credentials.basic(),
                     options.timeouts,
+                    watchdog=self._watchdog,
                     proxy=self._proxy,
                 )
             except APIError as error:

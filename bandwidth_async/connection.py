@@ -1,81 +1,131 @@
-"""The session and its connections, as this client wants them: each request has one answer, or none."""
+"""The connections of the client's own sessions: each request has one answer, or none."""
 
 from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
+from aiohttp import client as aiohttp_client
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_writer import StreamWriter
+from aiohttp.http import HttpProcessingError
+from attrs import define
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from aiohttp.connector import Connection
+    from yarl import URL
 
-_SHORT_BODY = 4096  # bytes; less than a connection takes at once
+    from bandwidth_async.hints import Headers
+
 _ROOM = 64 * 1024  # bytes that are received at once
-_FITS = aiohttp.__version__.startswith("3.14.")  # `_PromptRequest` is known to fit this version only
+_FITS = aiohttp.__version__.startswith("3.14.")  # what the direct way takes of aiohttp is known for this one
 
 
 def open_session() -> aiohttp.ClientSession:
     """Return a session as this client wants it: no cookies, no bound of its own. Needs a running loop."""
-    connector = aiohttp.TCPConnector(limit=0)
-    protocol: Callable[..., ResponseHandler] = _OneAnswer
-    # aiohttp has no public way to give connections a protocol; tests/test_wire_faults.py sees that it works.
-    connector._factory = partial(protocol, loop=asyncio.get_running_loop())
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        request_class=_PromptRequest if _FITS else aiohttp.ClientRequest,
-    )
+    return aiohttp.ClientSession(connector=Connections(), cookie_jar=aiohttp.DummyCookieJar())
 
 
-class _GatheringWriter(StreamWriter):
-    """A writer whose bytes leave with those of all other requests that this turn of the event loop makes.
+def direct_way(session: aiohttp.ClientSession) -> Connections | None:
+    """Return the connections of a session of ours, when a request may go over them without the session.
 
-    A server or proxy on the same machine then is woken once for all of them, and not once for each: 12 % of
-    an end's processor time, most of it in the kernel.
+    It may not where somebody looks on or stands in: with tracing, or when a library for tests has put its own
+    methods in the place of aiohttp's.
+    """
+    connections = session.connector
+    if not _FITS or not isinstance(connections, Connections) or session.trace_configs:
+        return None
+    return connections if _is_genuine("request") and _is_genuine("_request") else None
+
+
+def _is_genuine(name: str) -> bool:
+    method = vars(aiohttp.ClientSession)[name]
+    return type(method) is FunctionType and method.__globals__ is vars(aiohttp_client)
+
+
+@define
+class Reply:
+    """An answer that came the direct way, its body still to be read. Whoever takes it releases it."""
+
+    status: int
+    headers: Headers
+    content: aiohttp.StreamReader
+    _connection: Connection
+
+    def release(self) -> None:
+        """Give the connection back; it is closed when the body was not read to its end."""
+        self._connection.release()
+
+
+class Connections(aiohttp.TCPConnector):
+    """The connections of a session, and the direct way over them, for requests that need no session.
+
+    An end needs none: no redirect, cookie, proxy or form. Without what the session does for each request all
+    the same, it takes half the processor's time.
     """
 
-    def _writelines(self, chunks: Iterable[Any]) -> None:
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            raise aiohttp.ClientConnectionResetError("the connection was closed before the request")
-        self.loop.call_soon(_write, transport, b"".join(chunks))
+    def __init__(self) -> None:
+        super().__init__(limit=0)
+        # aiohttp has no public way to give connections a protocol; tests/test_wire_faults.py sees that it
+        # works.
+        protocol: Callable[..., ResponseHandler] = _OneAnswer
+        self._factory = partial(protocol, loop=self._loop)
+        self._servers: dict[URL, aiohttp.ClientRequest] = {}  # what aiohttp wants to see of where to connect
+
+    async def send(
+        self,
+        server: URL,
+        start: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        limits: aiohttp.ClientTimeout,
+    ) -> Reply:
+        """Send a request that starts with ``start`` (method and path) and return the answer to it.
+
+        Of the limits only that of connecting counts. Raises what a session's ``request`` does.
+        """
+        to = self._servers.get(server) or self._servers.setdefault(
+            server, aiohttp.ClientRequest("POST", server, loop=self._loop)
+        )
+        message = _message(start, to.headers["Host"], headers, body)
+        try:
+            connection = await self.connect(to, [], limits)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError(f"no connection to {server} in time") from error
+        protocol = cast("_OneAnswer", connection.protocol)
+        try:
+            protocol.set_response_params(read_until_eof=True)
+            protocol.send(message)
+            while True:
+                answer, content = await protocol.read()
+                if answer.code >= 200 or answer.code == 101:
+                    return Reply(answer.code, answer.headers, content, connection)
+        except HttpProcessingError as error:
+            connection.close()
+            raise aiohttp.ClientResponseError(
+                to.request_info, (), status=error.code, message=error.message
+            ) from error
+        except BaseException:
+            connection.close()
+            raise
+
+
+def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    lines = [f"{start} HTTP/1.1", f"Host: {host}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines.append(f"Content-Length: {len(body)}")
+    if not "".join(lines).isprintable():
+        raise ValueError("a header with a line break or the like in it")
+    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def _write(transport: asyncio.Transport, message: bytes) -> None:
     if not transport.is_closing():  # or whoever waits for the answer has been told
         transport.write(message)
-
-
-class _PromptRequest(aiohttp.ClientRequest):
-    """A request that writes its body, when that is short, without a task: it would take 9 % of an end."""
-
-    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Write the request, and return what the answer will be read into."""
-        body, protocol = self.body, conn.protocol
-        short = isinstance(body, aiohttp.BytesPayload) and (body.size or 0) <= _SHORT_BODY
-        if not short or self.proxy or protocol is None or protocol.writing_paused:
-            return await super().send(conn)
-        writer = _GatheringWriter(protocol, self.loop)
-        await writer.write_headers(f"{self.method} {self.url.raw_path_qs} HTTP/1.1", self.headers)
-        await self.write_bytes(writer, conn)
-        return self.response_class(
-            self.method,
-            self.original_url,
-            writer=None,
-            continue100=None,
-            timer=self._timer,
-            request_info=self.request_info,
-            traces=self._traces,
-            loop=self.loop,
-            session=self._session,
-            stream_writer=writer,
-        )
 
 
 class _OneAnswer(ResponseHandler):
@@ -97,6 +147,16 @@ class _OneAnswer(ResponseHandler):
         super().connection_made(transport)
         if hasattr(transport, "max_size"):
             transport.max_size = _ROOM
+
+    def send(self, message: bytes) -> None:
+        """Write a request, together with those of all other connections in this turn of the event loop.
+
+        A server or proxy on the same machine then is woken once for all of them, and not once for each: that
+        would be the kernel's time, and a quarter of an end.
+        """
+        if self.transport is None or self.transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("the connection was closed before the request")
+        self._loop.call_soon(_write, self.transport, message)
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to wait for an answer; aiohttp calls it ahead of each request."""

@@ -9,7 +9,6 @@ import ipaddress
 import logging
 import platform
 import time
-from contextlib import nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
@@ -21,6 +20,7 @@ from yarl import URL
 from bandwidth_async import wire
 from bandwidth_async._version import __version__
 from bandwidth_async.checks import above_zero
+from bandwidth_async.connection import Reply, direct_way
 from bandwidth_async.download import Media
 from bandwidth_async.errors import (
     BandwidthError,
@@ -136,50 +136,31 @@ async def exchange(
     authorization: str,
     timeouts: Timeouts,
     *,
+    watchdog: Watchdog,
     proxy: str | URL | None = None,
     on_status: Callable[[int, Headers], None] | None = None,
-    watchdog: Watchdog | None = None,
 ) -> Answer:
     """Send ``request`` once and return the success it is answered with.
 
-    ``on_status`` hears of the answer before its body is read. ``watchdog`` keeps the time in place of a timer
-    of its own, which pays where many are sent. Raises `APIError` for any other answer,
-    `TransportError` when there is none; both say whether the request may have taken effect.
+    ``watchdog`` keeps the time. ``on_status`` hears of the answer before its body is read. Raises `APIError`
+    for any other answer, `TransportError` when there is none; both say whether the request may have taken
+    effect.
     """
-    headers = {
-        "Authorization": authorization,
-        "User-Agent": USER_AGENT,
-        "Accept": "*/*" if request.streams else "application/json",
-        "Accept-Encoding": "identity",  # nothing to unpack, nothing that can fail to unpack
-    }
-    if request.content_type:
-        headers["Content-Type"] = request.content_type
     try:
-        sending = session.request(
-            request.method,
-            _located(base, request.path),
-            data=request.body,
-            headers=headers,
-            allow_redirects=False,
-            raise_for_status=False,
-            timeout=_limits(timeouts.connect, None if request.streams or watchdog else timeouts.attempt),
-            proxy=proxy,
-            middlewares=None if request.method == "POST" else (_unrepeated(request), *session._middlewares),
-        )
-        if request.streams:
-            return await _open(request, sending, timeouts, on_status, authorization)
-        with watchdog.guard(timeouts.attempt) if watchdog else nullcontext():
-            response = await sending
+        with watchdog.guard(timeouts.attempt):
+            response = await _sending(session, base, request, authorization, timeouts, proxy=proxy)
+            answer = None
             try:
-                status = response.status
                 if on_status:
-                    on_status(status, response.headers)
-                _log.debug("%s: %s", request.name, status)
-                if 200 <= status < 300 and not request.reads:
-                    return Answer(status=status, headers=response.headers)
-                return await _receive(request, response, authorization)
+                    on_status(response.status, response.headers)
+                _log.debug("%s: %s", request.name, response.status)
+                if not 200 <= response.status < 300:
+                    raise await _refusal(request, response, authorization)
+                answer = await _success(request, response, timeouts)
+                return answer
             finally:
-                response.release()
+                if answer is None or answer.media is None:
+                    response.release()
     except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError) as error:
         failure = translate(error, request)
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
@@ -189,14 +170,50 @@ async def exchange(
     raise failure  # without the cause, whose repr holds our headers or the proxy's password
 
 
+def _sending(
+    session: aiohttp.ClientSession,
+    base: URL,
+    request: wire.Request,
+    authorization: str,
+    timeouts: Timeouts,
+    *,
+    proxy: str | URL | None,
+) -> Awaitable[aiohttp.ClientResponse | Reply]:
+    """Return what sends the request: directly over the connections where nothing speaks against it."""
+    limits = _limits(timeouts.connect)
+    headers = {
+        "Authorization": authorization,
+        "User-Agent": USER_AGENT,
+        "Accept": "*/*" if request.streams else "application/json",
+        "Accept-Encoding": "identity",  # nothing to unpack, nothing that can fail to unpack
+    }
+    if request.content_type:
+        headers["Content-Type"] = request.content_type
+    if request.body is not None and not (request.reads or proxy):
+        direct = direct_way(session)
+        if direct is not None:
+            return direct.send(base, f"{request.method} {request.path}", headers, request.body, limits)
+    return session.request(
+        request.method,
+        _located(base, request.path),
+        data=request.body,
+        headers=headers,
+        allow_redirects=False,
+        raise_for_status=False,
+        timeout=limits,
+        proxy=proxy,
+        middlewares=None if request.method == "POST" else (_unrepeated(request), *session._middlewares),
+    )
+
+
 def _located(base: URL, path: str) -> URL:
     # To take the base with another path saves most of what parsing a URL costs.
     return URL(f"{base}{path}", encoded=True) if "?" in path else base.with_path(path, encoded=True)
 
 
 @lru_cache(maxsize=16)
-def _limits(connect: float, total: float | None) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=total, sock_connect=connect)
+def _limits(connect: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect)
 
 
 def _unrepeated(request: wire.Request) -> aiohttp.ClientMiddlewareType:
@@ -243,39 +260,25 @@ def translate(error: Exception, request: wire.Request) -> BandwidthError:
     return TransportError(f"{request.name}: {message}", dropped=dropped, ambiguous=not request.safe)
 
 
-async def _receive(request: wire.Request, response: aiohttp.ClientResponse, authorization: str) -> Answer:
-    if not 200 <= response.status < 300:
-        body = _without_secrets(await _read_error(response), authorization)
-        raise wire.error_from(request, response.status, response.headers, body, time.time())
-    return Answer(
-        status=response.status,
-        headers=response.headers,
-        body=await _read_all(response),
-        next_page=_next_page(response) if "Link" in response.headers else None,
-    )
-
-
-async def _open(
-    request: wire.Request,
-    sending: Awaitable[aiohttp.ClientResponse],
-    timeouts: Timeouts,
-    on_status: Callable[[int, Headers], None] | None,
-    authorization: str,
+async def _success(
+    request: wire.Request, response: aiohttp.ClientResponse | Reply, timeouts: Timeouts
 ) -> Answer:
-    """Return as soon as the body of a success begins. An answer that is none is read to its end."""
-    async with asyncio.timeout(timeouts.attempt):
-        response = await sending
-    try:
-        if on_status:
-            on_status(response.status, response.headers)
-        _log.debug("%s: %s", request.name, response.status)
-        if not 200 <= response.status < 300:
-            await _receive(request, response, authorization)
-        media = Media(request.name, response, timeouts.attempt)
-        return Answer(status=response.status, headers=response.headers, media=media)
-    except BaseException:
-        response.close()
-        raise
+    answer = Answer(status=response.status, headers=response.headers)
+    if isinstance(response, Reply):
+        return answer
+    if request.streams:
+        answer.media = Media(request.name, response, timeouts.attempt)
+    elif request.reads:
+        answer.body = await _read_all(response)
+        answer.next_page = _next_page(response) if "Link" in response.headers else None
+    return answer
+
+
+async def _refusal(
+    request: wire.Request, response: aiohttp.ClientResponse | Reply, authorization: str
+) -> BandwidthError:
+    body = _without_secrets(await _read_error(response), authorization)
+    return wire.error_from(request, response.status, response.headers, body, time.time())
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:
@@ -287,7 +290,7 @@ async def _read_all(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-async def _read_error(response: aiohttp.ClientResponse) -> bytes:
+async def _read_error(response: aiohttp.ClientResponse | Reply) -> bytes:
     """Return what can be had of an error's body; it may be long, slow, cut or missing."""
     body = bytearray()
     try:

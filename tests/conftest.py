@@ -13,6 +13,8 @@ from aioresponses import aioresponses
 from aioresponses import core as aioresponses_core
 from hypothesis import settings
 
+from bandwidth_async import connection
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -51,6 +53,15 @@ if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).paramet
 def _state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the journals of tests out of the home of whoever runs them."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
+@pytest.fixture(params=["directly", "by the session"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test twice: with requests that go directly over the connections, and with none that does."""
+    if request.param == "by the session":
+        monkeypatch.setattr(connection, "_FITS", False)
+    elif not connection._FITS:
+        pytest.skip("with this aiohttp no request goes directly over the connections")
 
 
 @pytest.fixture

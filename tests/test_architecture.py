@@ -75,7 +75,7 @@ DOORS = {
 TYPE_ONLY_DOORS = {
     **DOORS,
     "aiohttp": {*DOORS["aiohttp"], "channel", "client"},
-    "yarl": {*DOORS["yarl"], "channel", "operations", "client"},
+    "yarl": {*DOORS["yarl"], "connection", "channel", "operations", "client"},
     "multidict": {"hints"},
 }
 

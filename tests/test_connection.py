@@ -1,16 +1,18 @@
-"""The session's connections: written together, received into room of their own."""
+"""The client's own connections: written together, and reached directly unless somebody stands between."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any, cast
+from unittest.mock import patch
 
+import aiohttp
 import pytest
-from aiohttp import ClientConnectionResetError
-from aiohttp.base_protocol import BaseProtocol
-from multidict import CIMultiDict
+from aioresponses import aioresponses
 
 from bandwidth_async import connection
+from bandwidth_async.connection import direct_way, open_session
 
 
 class FakeTransport:
@@ -27,30 +29,20 @@ class FakeTransport:
         self.written.append(data)
 
 
-def connected() -> tuple[BaseProtocol, FakeTransport]:
+def connected() -> tuple[Any, FakeTransport]:
     transport = FakeTransport()
-    protocol = BaseProtocol(asyncio.get_running_loop())
+    protocol = connection._OneAnswer(asyncio.get_running_loop())
     protocol.transport = cast("Any", transport)
     return protocol, transport
 
 
-async def send(protocol: BaseProtocol) -> None:
-    writer = connection._GatheringWriter(protocol, asyncio.get_running_loop())
-    await writer.write_headers("POST / HTTP/1.1", CIMultiDict())
-    await writer.write_eof(b"{}")
-
-
 async def test_requests_of_one_turn_leave_together() -> None:
-    transports = []
-    for _ in range(2):
-        protocol, transport = connected()
-        transports.append(transport)
-        await send(protocol)
-    assert [transport.written for transport in transports] == [[], []]
+    connections = [connected() for _ in range(2)]
+    for protocol, _ in connections:
+        protocol.send(b"POST")
+    assert [transport.written for _, transport in connections] == [[], []]
     await asyncio.sleep(0)
-    assert [len(transport.written) for transport in transports] == [1, 1]
-    assert transports[0].written[0].startswith(b"POST / HTTP/1.1\r\n")
-    assert transports[0].written[0].endswith(b"{}")
+    assert [transport.written for _, transport in connections] == [[b"POST"], [b"POST"]]
 
 
 @pytest.mark.parametrize("how", ["closing", "gone"])
@@ -59,13 +51,72 @@ async def test_a_connection_that_is_closed_before_takes_nothing(how: str) -> Non
     transport.closing = True
     if how == "gone":
         protocol.transport = None
-    with pytest.raises(ClientConnectionResetError):
-        await send(protocol)
+    with pytest.raises(aiohttp.ClientConnectionResetError):
+        protocol.send(b"POST")
 
 
 async def test_nothing_leaves_on_a_connection_that_is_closed_in_the_same_turn() -> None:
     protocol, transport = connected()
-    await send(protocol)
+    protocol.send(b"POST")
     transport.closing = True
     await asyncio.sleep(0)
     assert transport.written == []
+
+
+# the direct way
+
+
+async def test_a_session_of_ours_has_a_direct_way() -> None:
+    async with open_session() as session:
+        assert direct_way(session) is session.connector
+
+
+async def test_a_given_session_has_none() -> None:
+    """Its owner may have given it middlewares, headers, cookies: they count."""
+    async with aiohttp.ClientSession() as session:
+        assert direct_way(session) is None
+
+
+async def test_none_with_an_aiohttp_that_it_is_not_known_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_FITS", False)
+    async with open_session() as session:
+        assert direct_way(session) is None
+
+
+async def test_none_where_somebody_traces() -> None:
+    """As OpenTelemetry does: it has every new session traced."""
+    theirs = aiohttp.ClientSession.__init__
+
+    def traced(*args: Any, **more: Any) -> None:
+        theirs(*args, **more, trace_configs=[aiohttp.TraceConfig()])
+
+    with patch.object(aiohttp.ClientSession, "__init__", traced):
+        session = open_session()
+    async with session:
+        assert direct_way(session) is None
+
+
+@pytest.mark.parametrize("name", ["request", "_request"])
+async def test_none_where_a_method_of_aiohttp_s_is_replaced(name: str) -> None:
+    """By a mock, by a wrapper that looks like it, by an object that can be called."""
+    theirs = getattr(aiohttp.ClientSession, name)
+
+    @functools.wraps(theirs)
+    def wrapped(*args: Any, **more: Any) -> Any:
+        return theirs(*args, **more)
+
+    async with open_session() as session:
+        for other in wrapped, functools.partial(theirs):
+            with patch.object(aiohttp.ClientSession, name, other):
+                assert direct_way(session) is None
+        with patch.object(aiohttp.ClientSession, name, autospec=True):
+            assert direct_way(session) is None
+        assert direct_way(session) is not None
+
+
+async def test_none_under_aioresponses() -> None:
+    """Also for a session that was opened before."""
+    async with open_session() as session:
+        with aioresponses():
+            assert direct_way(session) is None
+        assert direct_way(session) is not None

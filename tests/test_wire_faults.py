@@ -79,6 +79,7 @@ START = b"HTTP/1.1 "
 ATTEMPTS = 5
 AT_ONCE = RetryPolicy(attempts=ATTEMPTS, backoff_base=0)
 
+pytestmark = pytest.mark.usefixtures("both_ways")
 virtual_time = pytest.mark.looptime
 
 
