@@ -292,7 +292,7 @@ class Channel:
 class _Call:
     """One call, as a context; see `Channel.trial`."""
 
-    # A class: a generator with two other contexts inside takes 7 µs more, of some 150 that an end takes.
+    # A class: a generator with two other contexts inside takes 7 µs more, where an end takes 60.
     __slots__ = ("_channel", "_limit", "_options", "_stop", "_trial")
 
     def __init__(self, channel: Channel, options: CallOptions, stop: Stop | None) -> None:

@@ -141,7 +141,7 @@ class _OneAnswer(ResponseHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Have less received at once than asyncio would: 256 KiB are taken from the system for each answer.
 
-        Most are 150 bytes long, and to take and give back the rest is up to 10 % of an end. (Over TLS it is
+        Most are 150 bytes long, and to take and give back the rest is a fifth of an end. (Over TLS it is
         asyncio's TLS that does so. A `BufferedProtocol` is no way out there: its reader drops bytes.)
         """
         super().connection_made(transport)
@@ -151,8 +151,8 @@ class _OneAnswer(ResponseHandler):
     def send(self, message: bytes) -> None:
         """Write a request, together with those of all other connections in this turn of the event loop.
 
-        A server or proxy on the same machine then is woken once for all of them, and not once for each: that
-        would be the kernel's time, and a quarter of an end.
+        A server or proxy on the same machine then is woken once for all of them, and not once for each, which
+        is a fifth of an end, in the kernel.
         """
         if self.transport is None or self.transport.is_closing():
             raise aiohttp.ClientConnectionResetError("the connection was closed before the request")

@@ -1,6 +1,6 @@
 """The timeout of every request in flight and of every call, by one timer for all of them.
 
-A timer for each, which is aiohttp's ``total`` or `asyncio.timeout`, takes 7 µs of the 150 that an end takes:
+A timer for each, which is aiohttp's ``total`` or `asyncio.timeout`, takes 7 µs, where an end takes 60 in all:
 nearly all are set only to be cancelled.
 """
 

@@ -3,7 +3,7 @@
 The thread takes what waits, writes it by one statement that commits itself (on disk:
 ``synchronous=FULL``), and then tells everybody with one wake-up of the event loop. While it commits, the
 next group gathers; so 200 workers cost about as many commits as one. Changes also gather while each turn
-of the event loop brings more of them, since a commit costs as much as 40 rows: 7 % of a run at full speed.
+of the event loop brings more of them, since a commit costs as much as 40 rows.
 
 What always holds
     Whoever is told "written" reads it again after a power cut. Of two changes to the same row the later one

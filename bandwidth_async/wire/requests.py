@@ -23,7 +23,7 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 _END_BODY = UpdateConference(status=ConferenceStatus.COMPLETED).to_json().encode()
 
 
-@define(kw_only=True)  # not frozen: that would double its cost; with `Answer` and `Target` 2.5 % of an end
+@define(kw_only=True)  # not frozen: that would double its cost; with `Answer` and `Target` 2 % of an end
 class Request:
     """One request, ready to be sent any number of times.
 
