@@ -125,6 +125,8 @@ HELD_OUT = [
     *_rows("concurrency 25", _slots(25), 13_600, 0, _unsaid(SECONDS), slots=25),
     *_rows("concurrency 100", _slots(100), 27_000, 0, _unsaid(NONE), slots=100),
     *_rows("bucket 1/s burst 1", _bucket(1, 1), 60, 60, _unsaid(NONE)),
+    *_rows("bucket 5/s burst 1", _bucket(5, 1), 300, 60, _unsaid(NONE)),
+    *_rows("bucket 50/s burst 1", _bucket(50, 1), 3000, 60, _unsaid(NONE)),
     *_rows("bucket 200/s burst 50", _bucket(200, 50), 12_000, 60, _unsaid(NONE)),
     *_rows("rise 50-500/s", _RISE, 21_000, 60, _unsaid(NONE, SECONDS)),
     *_rows("fall 500-50/s", _FALL, 12_000, 60, _unsaid(SECONDS)),

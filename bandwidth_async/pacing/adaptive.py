@@ -36,9 +36,9 @@ Theory of operation
     slower than 1/s, since they may have been what others left of a window.
 
     *Pay.* Growth provokes refusals, so it is paid for: a closure buys quiet until it has cost 2.5 % of the
-    time and its refusals 0.5 % of the requests. Below a rate once measured (the peak) the quiet is shorter in
-    proportion, as quotas that drop often come back; each growth that does not find it again takes 30 % off
-    the peak.
+    time and its refusals 0.5 % of the requests, but not more than ten times as long as what was measured: a
+    few requests measure roughly. Below a rate once measured (the peak) the quiet is shorter in proportion, as
+    quotas that drop often come back; each growth that does not find it again takes 30 % off the peak.
 
     *Slots.* A server that limits how many are in service refuses when many are in flight, whatever the rate.
     Two closures in a row at alike in-flight counts that hardly any admitted request had are taken for that:
@@ -74,6 +74,7 @@ _FADE = 0.8  # of the remembered window, a cycle
 _COARSE_SHARE, _KNOCK_SHARE = 0.7, 0.6  # where in the bracket to restart, after a coarse hint and otherwise
 _TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005  # what closures may cost
 _SHORTEST_QUIET, _LONGEST_QUIET = 0.5, 300.0  # seconds
+_TRUST = 10.0  # times as long as the door was open and shut, a measure is left in peace at most
 _PEAK_FADE = 0.7  # when growth did not come back to it
 _RISE = 1.5  # times the known quota: growth beyond it has found another one
 _GROWTH_SHARE = 0.35  # where to restart between the known quota and what growth seemed to find
@@ -326,16 +327,16 @@ class AdaptivePace:
             self._base = self._top = max(self._base, self._refused_rate)
         self._set_rate(self._base)
         self._peak = max(self._peak * (_PEAK_FADE if self._growing else 1.0), self.rate)
-        self._quiet_until = self._raise_at = now + self._quiet(closed)
+        self._quiet_until = self._raise_at = now + self._quiet(now, closed)
         self._growing, self._raise = False, _FIRST_RAISE
 
-    def _quiet(self, closed: float) -> float:
+    def _quiet(self, now: float, closed: float) -> float:
         """Return the seconds of quiet that a closure of ``closed`` seconds costs."""
         price = max(closed / _TIME_PRICE, self._refusals / (_REFUSAL_PRICE * self.rate))
         quiet = min(price, _LONGEST_QUIET) * min(1.0, self.rate / self._peak)
         if len(self._suspects) == _SUSPICIONS - 1 and self._slots == math.inf:
             quiet = min(quiet, _SUSPENSE)
-        return max(quiet, _SHORTEST_QUIET)
+        return max(min(quiet, _TRUST * (now - self._opened_at)), _SHORTEST_QUIET)
 
     def _measure(self, now: float, closed: float) -> tuple[float, float]:
         """Return the bracket that the quota lies in, after ``closed`` seconds that the server meant."""
