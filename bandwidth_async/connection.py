@@ -8,7 +8,6 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
-from aiohttp import client as aiohttp_client
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 from attrs import define
@@ -17,34 +16,74 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
     from yarl import URL
 
     from bandwidth_async.hints import Headers
 
+_SHORT_BODY = 4096  # bytes; less than a connection takes at once
 _ROOM = 64 * 1024  # bytes that are received at once
-_FITS = aiohttp.__version__.startswith("3.14.")  # what the direct way takes of aiohttp is known for this one
+
+# What a request by a session goes through. Tools for tests and tracing put their own in its place.
+_STATIONS = [
+    (owner, name, getattr(owner, name, None))
+    for owner, name in (
+        (aiohttp.ClientSession, "request"),
+        (aiohttp.ClientSession, "_request"),
+        (aiohttp.ClientRequest, "send"),
+        (aiohttp.ClientResponse, "start"),
+    )
+]
+
+
+def _is_genuine(method: object) -> bool:
+    return type(method) is FunctionType and method.__globals__.get("__name__", "").startswith("aiohttp.")
+
+
+# What the direct way takes of aiohttp is known for this version only.
+_FITS = aiohttp.__version__.startswith("3.14.") and all(_is_genuine(method) for *_, method in _STATIONS)
+
+
+class NotSentError(aiohttp.ClientConnectionError):
+    """The connection was closed before anything of the request was written to it."""
 
 
 def open_session() -> aiohttp.ClientSession:
     """Return a session as this client wants it: no cookies, no bound of its own. Needs a running loop."""
-    return aiohttp.ClientSession(connector=Connections(), cookie_jar=aiohttp.DummyCookieJar())
+    connections = Connections()
+    session = aiohttp.ClientSession(connector=connections, cookie_jar=aiohttp.DummyCookieJar())
+    connections.plain = _is_plain(session)
+    return session
 
 
-def direct_way(session: aiohttp.ClientSession) -> Connections | None:
+def direct_way(session: aiohttp.ClientSession, body: bytes) -> Connections | None:
     """Return the connections of a session of ours, when a request may go over them without the session.
 
-    It may not where somebody looks on or stands in: with tracing, or when a library for tests has put its own
-    methods in the place of aiohttp's.
+    It may not where somebody looks on or stands in, by tracing, by methods put in the place of aiohttp's or
+    by settings that no session of ours is opened with; nor with a body that is not written all at once.
     """
     connections = session.connector
-    if not _FITS or not isinstance(connections, Connections) or session.trace_configs:
+    if not _FITS or not isinstance(connections, Connections) or not connections.plain:
         return None
-    return connections if _is_genuine("request") and _is_genuine("_request") else None
+    for owner, name, method in _STATIONS:
+        if getattr(owner, name) is not method:
+            return None
+    return connections if len(body) <= _SHORT_BODY else None
 
 
-def _is_genuine(name: str) -> bool:
-    method = vars(aiohttp.ClientSession)[name]
-    return type(method) is FunctionType and method.__globals__ is vars(aiohttp_client)
+def _is_plain(session: aiohttp.ClientSession) -> bool:
+    """Say whether a session does nothing to a request. Whoever patches how sessions are made changes that."""
+    kinds = type(session), session._request_class, session._response_class
+    changes = (
+        session.headers,
+        session.skip_auto_headers,
+        session.auth,
+        session.trust_env,
+        session.trace_configs,
+        session._default_proxy,
+        session._middlewares,
+    )
+    return kinds == (_STATIONS[0][0], aiohttp.ClientRequest, aiohttp.ClientResponse) and not any(changes)
 
 
 @define
@@ -70,11 +109,34 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0)
+        self.plain = False  # whether the session does nothing to a request
         # aiohttp has no public way to give connections a protocol; tests/test_wire_faults.py sees that it
         # works.
         protocol: Callable[..., ResponseHandler] = _OneAnswer
         self._factory = partial(protocol, loop=self._loop)
         self._servers: dict[URL, aiohttp.ClientRequest] = {}  # what aiohttp wants to see of where to connect
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # as aiohttp calls it
+    ) -> Connection:
+        """Return a new connection, or one on which nothing has come unasked, not even just now."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = cast("_OneAnswer", connection.protocol)
+            if not protocol.used:
+                return connection
+            try:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # before this the event loop has received what lay there
+            except BaseException:
+                connection.close()
+                raise
+            if protocol.is_connected():
+                return connection
+            connection.close()
 
     async def send(
         self,
@@ -93,7 +155,7 @@ class Connections(aiohttp.TCPConnector):
         )
         message = _message(start, to.headers["Host"], headers, body)
         try:
-            connection = await self.connect(to, [], limits)
+            connection = await super().connect(to, [], limits)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"no connection to {server} in time") from error
         protocol = cast("_OneAnswer", connection.protocol)
@@ -102,16 +164,26 @@ class Connections(aiohttp.TCPConnector):
             protocol.send(message)
             while True:
                 answer, content = await protocol.read()
-                if answer.code >= 200 or answer.code == 101:
+                if _is_final(answer.code):
                     return Reply(answer.code, answer.headers, content, connection)
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientResponseError(
                 to.request_info, (), status=error.code, message=error.message
             ) from error
+        except aiohttp.ClientError as error:
+            connection.close()
+            if protocol.unsent:
+                raise NotSentError("the connection was closed before the request") from error
+            raise
         except BaseException:
             connection.close()
             raise
+
+
+def _is_final(status: int) -> bool:
+    """Say whether it is the answer's, and no news of what comes."""
+    return not 100 <= status < 200 or status == 101
 
 
 def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -123,11 +195,6 @@ def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> 
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
-def _write(transport: asyncio.Transport, message: bytes) -> None:
-    if not transport.is_closing():  # or whoever waits for the answer has been told
-        transport.write(message)
-
-
 class _OneAnswer(ResponseHandler):
     """A connection on which each request has one answer; whatever else comes closes it.
 
@@ -135,6 +202,8 @@ class _OneAnswer(ResponseHandler):
     on an idle connection it takes for the answer to the next request, which is about another conference.
     """
 
+    used = False  # for a request before
+    unsent = False  # a request is to be written, and none of it has been
     _awaited = False  # a request is out, and its answer's headers are not complete
     _body: aiohttp.StreamReader | None = None
 
@@ -154,19 +223,31 @@ class _OneAnswer(ResponseHandler):
         A server or proxy on the same machine then is woken once for all of them, and not once for each, which
         is a fifth of an end, in the kernel.
         """
-        if self.transport is None or self.transport.is_closing():
-            raise aiohttp.ClientConnectionResetError("the connection was closed before the request")
-        self._loop.call_soon(_write, self.transport, message)
+        # Two turns later: in the next one the event loop receives what lay there before, which is no answer.
+        self.unsent, self._awaited = True, False
+        self._loop.call_soon(self._loop.call_soon, self._write, message)
+
+    def _write(self, message: bytes) -> None:
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            self.set_exception(aiohttp.ServerDisconnectedError())
+            return
+        self.unsent, self._awaited = False, True
+        try:
+            transport.write(message)
+        except (OSError, RuntimeError) as error:
+            self.set_exception(aiohttp.ClientOSError(str(error)), error)
 
     def set_response_params(self, **params: Any) -> None:
         """Begin to wait for an answer; aiohttp calls it ahead of each request."""
-        self._awaited, self._body = True, None
+        self.used = self._awaited = True
+        self._body = None
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take an answer whose headers are complete; a 1xx is not the answer yet."""
         message, self._body = data
-        self._awaited = message.code < 200 and message.code != 101
+        self._awaited = not _is_final(message.code)
         if message.code == 101:
             self.force_close()  # the server speaks something else from now on
         super().feed_data(data, size)

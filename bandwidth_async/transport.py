@@ -20,7 +20,7 @@ from yarl import URL
 from bandwidth_async import wire
 from bandwidth_async._version import __version__
 from bandwidth_async.checks import above_zero
-from bandwidth_async.connection import Reply, direct_way
+from bandwidth_async.connection import NotSentError, Reply, direct_way
 from bandwidth_async.download import Media
 from bandwidth_async.errors import (
     BandwidthError,
@@ -146,27 +146,26 @@ async def exchange(
     for any other answer, `TransportError` when there is none; both say whether the request may have taken
     effect.
     """
+    response = answer = None
     try:
         with watchdog.guard(timeouts.attempt):
             response = await _sending(session, base, request, authorization, timeouts, proxy=proxy)
-            answer = None
-            try:
-                if on_status:
-                    on_status(response.status, response.headers)
-                _log.debug("%s: %s", request.name, response.status)
-                if not 200 <= response.status < 300:
-                    raise await _refusal(request, response, authorization)
+            if on_status:
+                on_status(response.status, response.headers)
+            _log.debug("%s: %s", request.name, response.status)
+            if 200 <= response.status < 300:
                 answer = await _success(request, response, timeouts)
                 return answer
-            finally:
-                if answer is None or answer.media is None:
-                    response.release()
+        raise await _refusal(request, response, authorization)  # bounded by itself: the status is known
     except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError) as error:
         failure = translate(error, request)
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
         raise translate(error, request) from error
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
+    finally:
+        if response is not None and (answer is None or answer.media is None):
+            response.release()
     raise failure  # without the cause, whose repr holds our headers or the proxy's password
 
 
@@ -190,7 +189,7 @@ def _sending(
     if request.content_type:
         headers["Content-Type"] = request.content_type
     if request.body is not None and not (request.reads or proxy):
-        direct = direct_way(session)
+        direct = direct_way(session, request.body)
         if direct is not None:
             return direct.send(base, f"{request.method} {request.path}", headers, request.body, limits)
     return session.request(
@@ -249,6 +248,8 @@ def translate(error: Exception, request: wire.Request) -> BandwidthError:
             return TransportError(f"{request.name}: no connection ({wire.printable(str(error.os_error))})")
         case aiohttp.ClientHttpProxyError():
             return TransportError(f"{request.name}: no connection ({reason})")
+        case NotSentError():
+            return TransportError(f"{request.name}: {reason}", dropped=True)
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
             message, dropped = "the connection was closed before an answer", True
         case aiohttp.ClientOSError(errno=int(number)) if number in _GONE:

@@ -56,12 +56,13 @@ def _state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 
 
 @pytest.fixture(params=["directly", "by the session"])
-def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test twice: with requests that go directly over the connections, and with none that does."""
     if request.param == "by the session":
         monkeypatch.setattr(connection, "_FITS", False)
     elif not connection._FITS:
         pytest.skip("with this aiohttp no request goes directly over the connections")
+    return str(request.param)
 
 
 @pytest.fixture

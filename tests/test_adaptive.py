@@ -670,7 +670,7 @@ def test_refused_knocks_tell_a_quota_too_low_to_be_measured(seed: int) -> None:
 @pytest.mark.parametrize(("left", "longest"), [(0, 1.12), (1, 1.25), (2, 1.75)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_quota_that_others_used_up_is_sought_as_at_the_start(left: int, longest: float, seed: int) -> None:
-    """What was left of a window is no measure, or not for long, and nothing at all is no reason to be slow."""
+    """What was left of a window is no measure, or not for long; nothing is no reason to be slow."""
     window = fixed_window(100, phase=0.1)
     for _ in range(100 - left):
         window(0.0, 0)

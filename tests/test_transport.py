@@ -42,7 +42,7 @@ from bandwidth_async.transport import (
 )
 from bandwidth_async.watchdog import Watchdog
 
-pytestmark = pytest.mark.usefixtures("both_ways")
+pytestmark = pytest.mark.usefixtures("way")
 
 END = wire.update_conference("9900000", "conf-1", UpdateConference(status="completed"))
 GET = wire.get_conference("9900000", "conf-1")
@@ -135,13 +135,17 @@ async def session_of() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def ask(
-    server: RawServer, session: aiohttp.ClientSession, request: wire.Request = END, **options: Any
+    server: RawServer,
+    session: aiohttp.ClientSession,
+    request: wire.Request = END,
+    timeouts: Timeouts = TIMEOUTS,
+    **options: Any,
 ) -> Answer:
     """Exchange one request with a server."""
     watchdog = Watchdog()
     try:
         return await exchange(
-            session, server.url, request, "Bearer t", TIMEOUTS, watchdog=watchdog, **options
+            session, server.url, request, "Bearer t", timeouts, watchdog=watchdog, **options
         )
     finally:
         watchdog.close()
@@ -502,6 +506,24 @@ async def test_a_slow_error_body_costs_two_seconds_at_most(slow: Script) -> None
         assert loop.time() < 2.1
         assert caught.value.status == 404
         assert (await ask(server, session)).status == 204
+
+
+@pytest.mark.looptime
+async def test_a_status_counts_though_its_body_outlasts_the_attempt() -> None:
+    """What it says is certain; a timeout would be ambiguous, and refused credentials look like an outage."""
+    script: Script = [b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n{", HANG]
+    async with raw_server(script) as server, session_of() as session:
+        with pytest.raises(NotFoundError) as caught:
+            await ask(server, session, timeouts=Timeouts(attempt=1.0))
+    assert caught.value.ambiguous is False
+
+
+@pytest.mark.looptime
+async def test_a_status_below_100_is_an_answer() -> None:
+    """And none that more has to follow."""
+    error = await refusal(b"HTTP/1.1 042 What\r\nContent-Length: 0\r\n\r\n")
+    assert isinstance(error, APIError)
+    assert error.status == 42
 
 
 @pytest.mark.parametrize(

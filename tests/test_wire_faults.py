@@ -79,7 +79,7 @@ START = b"HTTP/1.1 "
 ATTEMPTS = 5
 AT_ONCE = RetryPolicy(attempts=ATTEMPTS, backoff_base=0)
 
-pytestmark = pytest.mark.usefixtures("both_ways")
+pytestmark = pytest.mark.usefixtures("way")
 virtual_time = pytest.mark.looptime
 
 
@@ -368,6 +368,18 @@ async def test_what_comes_on_an_idle_connection_is_nobody_s_answer(extra: bytes)
         assert (caught.value.attempts, connections(server)) == (1, [1, 2])
 
 
+@pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
+@virtual_time
+async def test_what_lies_unread_on_an_idle_connection_is_nobody_s_answer(extra: bytes) -> None:
+    """It is found out before the request is written, which goes over another connection; that is certain."""
+    async with world((NO_CONTENT,), (NOT_FOUND,)) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        server.say(1, extra)
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-2")
+        assert (caught.value.ambiguous, connections(server)) == (False, [1, 2])
+
+
 @virtual_time
 async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
     """Its 408 is no answer to the next request, which takes another connection."""
@@ -380,9 +392,17 @@ async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
 
 
 @virtual_time
-async def test_an_answer_before_the_request() -> None:
-    """On a new connection nothing tells it from an early one; what follows it ends the connection."""
+async def test_an_answer_before_the_request(way: str) -> None:
+    """It is none, and nothing is sent after it.
+
+    By the session nothing tells it from an early one on a new connection; what follows ends the connection.
+    """
     async with world((NOT_FOUND,), greeting=(NO_CONTENT,)) as (server, client):
+        if way == "directly":
+            with pytest.raises(TransportError, match="closed before the request") as caught:
+                await client.end_conference("conf-1")
+            assert (caught.value.ambiguous, server.arrived) == (False, [])
+            return
         assert await ended(client) == ("ended", 1)
         await asyncio.sleep(1.0)
         assert (connections(server), await server.kept()) == ([1], set())

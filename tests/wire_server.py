@@ -77,12 +77,14 @@ class WireServer:
     connections: int = 0
     url: str = ""
     _open: dict[int, asyncio.StreamReader] = field(factory=dict)
+    _writers: dict[int, asyncio.StreamWriter] = field(factory=dict)
     _tasks: set[asyncio.Task[None]] = field(factory=set)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         self.connections += 1
         self._open[self.connections] = reader
+        self._writers[self.connections] = writer
         self._tasks.add(asyncio.ensure_future(self._serve(self.connections, reader, writer)))
 
     async def _serve(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,8 +98,12 @@ class WireServer:
         except (ConnectionError, EOFError):
             pass  # the client went away, or the script says that the server does
         finally:
-            del self._open[number]
+            del self._open[number], self._writers[number]
             writer.close()
+
+    def say(self, connection: int, unasked: bytes) -> None:
+        """Put something into the client's socket at once, before its event loop turns."""
+        self._writers[connection].write(unasked)
 
     @staticmethod
     async def _play(script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
