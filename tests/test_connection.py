@@ -11,8 +11,9 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
-from bandwidth_async import connection
 from bandwidth_async.connection import direct_way, open_session
+from bandwidth_async.connection import session as own
+from bandwidth_async.connection.protocol import OneAnswer
 
 
 class FakeTransport:
@@ -34,7 +35,7 @@ class FakeTransport:
 
 def connected() -> tuple[Any, FakeTransport]:
     transport = FakeTransport()
-    protocol = connection._OneAnswer(asyncio.get_running_loop())
+    protocol = OneAnswer(asyncio.get_running_loop())
     protocol.transport = cast("Any", transport)
     return protocol, transport
 
@@ -82,7 +83,7 @@ async def test_a_write_that_fails_is_heard_of_at_once(error: Exception) -> None:
 
 # the direct way
 
-fits = pytest.mark.skipif(not connection._FITS, reason="with this aiohttp there is no direct way")
+fits = pytest.mark.skipif(not own._FITS, reason="with this aiohttp there is no direct way")
 
 
 @fits
@@ -98,7 +99,7 @@ async def test_a_given_session_has_none() -> None:
 
 
 async def test_none_with_an_aiohttp_that_it_is_not_known_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_FITS", False)
+    monkeypatch.setattr(own, "_FITS", False)
     async with open_session() as session:
         assert direct_way(session, b"{}") is None
 
@@ -172,10 +173,10 @@ async def test_none_where_a_method_of_aiohttp_s_is_replaced(owner: type, name: s
     def wrapped(*args: Any, **more: Any) -> Any:
         return theirs(*args, **more)
 
-    assert connection._is_genuine(theirs)
+    assert own._is_genuine(theirs)
     async with open_session() as session:
         for other in wrapped, functools.partial(theirs), create_autospec(theirs):
-            assert not connection._is_genuine(other)
+            assert not own._is_genuine(other)
             with patch.object(owner, name, other):
                 assert direct_way(session, b"{}") is None
         assert direct_way(session, b"{}") is not None

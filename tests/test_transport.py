@@ -17,7 +17,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from attrs import evolve, field, mutable
 from yarl import URL
 
-from bandwidth_async import connection, wire
+from bandwidth_async import wire
 from bandwidth_async.connection import open_session
 from bandwidth_async.errors import (
     APIError,
@@ -181,7 +181,7 @@ async def test_a_request_is_what_aiohttp_itself_would_send(
     request = evolve(END, body=bytes(length))
     async with raw_server() as server, session_of() as session:
         for fits in True, False:
-            monkeypatch.setattr(connection, "_FITS", fits)
+            monkeypatch.setattr("bandwidth_async.connection.session._FITS", fits)
             await ask(server, session, request)
     ours, theirs = server.requests
     assert ours == theirs
