@@ -230,17 +230,25 @@ async def persist(
 
     Raises `DeadlineExceededError` where another attempt was due but the deadline is nearer.
     """
+    noted = partial(_noted, attempt, trial)
+    try:
+        return await noted()
+    except BandwidthError as error:
+        if not may_repeat(error, policy, idempotent=idempotent):
+            raise
+        first = error
+    # tenacity costs some 30 µs, half as much as all the rest of a call, so only calls that fail enter it.
+    return await _repeat(first, noted, trial, policy, random, idempotent=idempotent)
+
+
+async def _noted(attempt: Callable[[], Awaitable[T]], trial: Trial) -> T:
     try:
         return await attempt()
     except DeadlineExceededError:
         raise
     except BandwidthError as error:
         trial.note(error)
-        if not may_repeat(error, policy, idempotent=idempotent):
-            raise
-        first = error
-    # tenacity costs some 30 µs, half as much as all the rest of a call, so only calls that fail enter it.
-    return await _repeat(first, attempt, trial, policy, random, idempotent=idempotent)
+        raise
 
 
 async def _repeat(
@@ -257,13 +265,7 @@ async def _repeat(
     async def again() -> T:
         if failed:
             raise failed.pop()
-        try:
-            return await attempt()
-        except DeadlineExceededError:
-            raise
-        except BandwidthError as error:
-            trial.note(error)
-            raise
+        return await attempt()
 
     retrying = AsyncRetrying(
         retry=retry_if_exception(lambda error: may_repeat(error, policy, idempotent=idempotent)),
