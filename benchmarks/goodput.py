@@ -85,14 +85,14 @@ def measure(job: Job) -> Result:
         session=server.session,
         base="http://127.0.0.1",
         count=row.count,
-        told=row.count / row.ideal(quota),
+        told=row.count / row.ideal,
         concurrency=CONCURRENCY,
         random=random.Random(job.seed),
     )
-    elapsed = run_virtually(_timed(STRATEGIES[job.strategy], scene, _PATIENCE * row.ideal(quota)))
+    elapsed = run_virtually(_timed(STRATEGIES[job.strategy], scene, _PATIENCE * row.ideal))
     ended = sorted(server.books.elapsed)
     return Result(
-        completion=elapsed / row.ideal(quota),
+        completion=elapsed / row.ideal,
         refusals=len(server.books.refused) / max(1, len(ended)),
         p99=ended[len(ended) * 99 // 100] if ended else 0.0,
         lost=row.count - len(ended),

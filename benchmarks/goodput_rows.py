@@ -25,9 +25,8 @@ NONE, SECONDS, MS = Hint.NONE, Hint.RETRY_AFTER, Hint.RESET_MS
 class Row:
     """One server, ``count`` conferences, and the goals.
 
-    The ideal time is ``seconds`` (the count ÷ the quota), and not less than ``count`` answers take in as
-    many slots as the server, or our concurrency, has. ``bursts`` says that whole windows are used up at
-    once: then the first, which began before the run, is a gain of its age.
+    The ideal time is ``seconds`` (the count ÷ the quota; of windows of a minute those after the first), and
+    not less than ``count`` answers take in as many slots as the server, or our concurrency, has.
     ``completion`` is the goal for the time ÷ the ideal, ``refusals`` that for 429s per success.
     """
 
@@ -37,15 +36,14 @@ class Row:
     count: int
     seconds: float = 0.0
     slots: int = CONCURRENCY
-    bursts: bool = False
     completion: float = 1.5
     refusals: float = 0.05
     latency: Latency = FAST
 
-    def ideal(self, quota: Quota) -> float:
-        """Return the ideal seconds at ``quota``, one of this row's."""
-        gained = quota.phase if self.bursts and isinstance(quota, PhasedWindow) else 0.0
-        return max(self.seconds - gained, self.count * self.latency.mean / self.slots)
+    @property
+    def ideal(self) -> float:
+        """The ideal seconds."""
+        return max(self.seconds, self.count * self.latency.mean / self.slots)
 
 
 def _bucket(rate: float, burst: int) -> MakeQuota:
@@ -77,7 +75,6 @@ def _rows(
     *,
     refusals: float = 0.05,
     slots: int = CONCURRENCY,
-    bursts: bool = False,
 ) -> list[Row]:
     return [
         Row(
@@ -87,7 +84,6 @@ def _rows(
             count=count,
             seconds=seconds,
             slots=slots,
-            bursts=bursts,
             completion=completion,
             refusals=refusals,
         )
@@ -111,7 +107,7 @@ FIRST = [
     *_rows("200-40-200/s", _DROP, 8000, 60, {NONE: 1.10, SECONDS: 1.20}, refusals=0.01),
     *_rows("bucket 1000/s", _bucket(1000, 100), 60_000, 60, {NONE: 1.12}, refusals=0.01),
     *_rows("bucket 5/s", _bucket(5, 5), 300, 60, {NONE: 1.05}, refusals=12 / 300),
-    *_rows("fixed 100/min", _fixed(100, 60), 600, 300, {MS: 1.2}, refusals=0.03, bursts=True),
+    *_rows("fixed 100/min", _fixed(100, 60), 600, 300, {MS: 1.2}, refusals=0.03),
 ]
 """The servers that the law is made for."""
 

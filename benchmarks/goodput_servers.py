@@ -52,11 +52,11 @@ class PhasedWindow(Quota):
     """Fixed windows that were already ``phase`` seconds old when the run began."""
 
     def __init__(self, limit: int, window: float, phase: float) -> None:
-        self.phase = phase
+        self._phase = phase
         self._window = FixedWindow(limit=limit, window=window)
 
     def admit(self, now: float) -> Refusal | None:
-        return self._window.admit(now + self.phase)
+        return self._window.admit(now + self._phase)
 
 
 class ChangingBucket(Quota):
