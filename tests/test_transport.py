@@ -23,6 +23,7 @@ from bandwidth_async.errors import (
     APIError,
     BandwidthError,
     CertificateError,
+    ClientStateError,
     ConfigurationError,
     NotFoundError,
     RateLimitError,
@@ -350,6 +351,16 @@ async def test_a_read_has_no_body() -> None:
     assert server.requests[0].startswith(b"GET /api/v2/accounts/9900000/conferences/conf-1 HTTP/1.1\r\n")
     assert b"content-type" not in server.requests[0].lower()
     assert server.requests[0].endswith(b"\r\n\r\n")
+
+
+async def test_a_header_that_would_be_two_is_not_sent() -> None:
+    """As a token with a line break in it would be; the error does not show it."""
+    token = "Bearer t0ken\r\nX: y"
+    async with raw_server() as server, session_of() as session:
+        with pytest.raises(ClientStateError, match="cannot send it") as caught:
+            await exchange(session, server.url, END, token, TIMEOUTS, watchdog=Watchdog())
+    assert server.requests == []
+    assert "t0ken" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.looptime
