@@ -64,7 +64,7 @@ class VoiceClient(Operations):
         (``math.inf`` for none). Every method takes them too, for its own call.
     ``session``
         An `aiohttp.ClientSession` to use instead of an own one, with what it does to each request; an end
-        takes twice the processor time then. It stays yours to close.
+        takes nearly three times the processor time then. It stays yours to close.
     ``proxy``, ``trust_env``
         A proxy's URL as aiohttp knows it, or whether ``HTTPS_PROXY`` and ``NO_PROXY`` decide.
 

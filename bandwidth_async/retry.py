@@ -230,15 +230,30 @@ async def persist(
 
     Raises `DeadlineExceededError` where another attempt was due but the deadline is nearer.
     """
-    noted = partial(_noted, attempt, trial)
     try:
-        return await noted()
+        return await _noted(attempt, trial)
     except BandwidthError as error:
         if not may_repeat(error, policy, idempotent=idempotent):
             raise
-        first = error
+        failed = [error]
     # tenacity costs some 30 µs, half as much as all the rest of a call, so only calls that fail enter it.
-    return await _repeat(first, noted, trial, policy, random, idempotent=idempotent)
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(partial(may_repeat, policy=policy, idempotent=idempotent)),
+        stop=_Spent(trial, policy) | _PastDeadline(trial),
+        wait=_Pause(trial, policy, random),
+        sleep=asyncio.sleep,
+        before_sleep=_log_retry,
+        retry_error_callback=partial(_give_up, trial, policy),
+    )
+    result: T = await retrying(_again, failed, attempt, trial)
+    return result
+
+
+async def _again(failed: list[BandwidthError], attempt: Callable[[], Awaitable[T]], trial: Trial) -> T:
+    """Fail as the call has failed already, which tenacity is to see; after that, attempt."""
+    if failed:
+        raise failed.pop()
+    return await _noted(attempt, trial)
 
 
 async def _noted(attempt: Callable[[], Awaitable[T]], trial: Trial) -> T:
@@ -249,34 +264,6 @@ async def _noted(attempt: Callable[[], Awaitable[T]], trial: Trial) -> T:
     except BandwidthError as error:
         trial.note(error)
         raise
-
-
-async def _repeat(
-    first: BandwidthError,
-    attempt: Callable[[], Awaitable[T]],
-    trial: Trial,
-    policy: RetryPolicy,
-    random: Random,
-    *,
-    idempotent: bool,
-) -> T:
-    failed = [first]
-
-    async def again() -> T:
-        if failed:
-            raise failed.pop()
-        return await attempt()
-
-    retrying = AsyncRetrying(
-        retry=retry_if_exception(lambda error: may_repeat(error, policy, idempotent=idempotent)),
-        stop=_Spent(trial, policy) | _PastDeadline(trial),
-        wait=_Pause(trial, policy, random),
-        sleep=asyncio.sleep,
-        before_sleep=_log_retry,
-        retry_error_callback=partial(_give_up, trial, policy),
-    )
-    result: T = await retrying(again)
-    return result
 
 
 def _give_up(trial: Trial, policy: RetryPolicy, retry_state: RetryCallState) -> NoReturn:

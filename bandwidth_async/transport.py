@@ -53,8 +53,8 @@ class Timeouts:
     """Limits of one attempt, in seconds.
 
     ``connect`` is for the TCP connection, ``attempt`` for everything from there to the end of the answer.
-    A recording may take longer: there ``attempt`` is for everything up to its first byte, and for each
-    silence after that.
+    What an error says after its status has 2 s of its own. A recording may take longer: there ``attempt`` is
+    for everything up to its first byte, and for each silence after that.
     """
 
     connect: float = field(default=3.0, validator=above_zero("seconds"))

@@ -181,9 +181,9 @@ async def test_a_request_is_what_aiohttp_itself_would_send(
     """Directly or by the session, the bytes are the same."""
     request = evolve(END, body=bytes(length))
     async with raw_server() as server, session_of() as session:
-        for fits in True, False:
-            monkeypatch.setattr("bandwidth_async.connection.session._FITS", fits)
-            await ask(server, session, request)
+        await ask(server, session, request)
+        monkeypatch.setattr("bandwidth_async.connection.session._FITS", False)
+        await ask(server, session, request)
     ours, theirs = server.requests
     assert ours == theirs
     assert ours.endswith(b"\r\n\r\n" + bytes(length))

@@ -89,7 +89,8 @@ class Connections(aiohttp.TCPConnector):
     ) -> Reply:
         """Send a request that starts with ``start`` (method and path) and return the answer to it.
 
-        Of the limits only that of connecting counts. Raises what a session's ``request`` does.
+        Of the limits only that of connecting counts. Raises what a session's ``request`` does, and
+        `NotSentError`.
         """
         to = self._servers.get(server) or self._servers.setdefault(
             server, aiohttp.ClientRequest("POST", server, loop=self._loop)

@@ -11,13 +11,14 @@ from bandwidth_async.connection.pool import Connections
 _SHORT_BODY = 4096  # bytes; less than a connection takes at once
 
 # What a request by a session goes through. Tools for tests and tracing put their own in its place.
+_KINDS = _SESSION, _REQUEST, _RESPONSE = aiohttp.ClientSession, aiohttp.ClientRequest, aiohttp.ClientResponse
 _STATIONS = [
     (owner, name, getattr(owner, name, None))
     for owner, name in (
-        (aiohttp.ClientSession, "request"),
-        (aiohttp.ClientSession, "_request"),
-        (aiohttp.ClientRequest, "send"),
-        (aiohttp.ClientResponse, "start"),
+        (_SESSION, "request"),
+        (_SESSION, "_request"),
+        (_REQUEST, "send"),
+        (_RESPONSE, "start"),
     )
 ]
 
@@ -65,4 +66,4 @@ def _is_plain(session: aiohttp.ClientSession) -> bool:
         session._default_proxy,
         session._middlewares,
     )
-    return kinds == (_STATIONS[0][0], aiohttp.ClientRequest, aiohttp.ClientResponse) and not any(changes)
+    return kinds == _KINDS and not any(changes)
