@@ -13,7 +13,6 @@ from bandwidth_async._version import __version__
 if TYPE_CHECKING:
     from bandwidth_async.client import VoiceClient
     from bandwidth_async.credentials import BasicCredentials, ClientCredentials
-    from bandwidth_async.download import Media
     from bandwidth_async.errors import (
         APIError,
         AuthenticationError,
@@ -36,36 +35,24 @@ if TYPE_CHECKING:
         UnavailableError,
         WebhookError,
     )
-    from bandwidth_async.gauge import (
-        LimiterSnapshot,
-        Paused,
-        RateChanged,
-        Unavailable,
-    )
+    from bandwidth_async.http.exchange import ResponseInfo
+    from bandwidth_async.http.timeouts import Timeouts
     from bandwidth_async.journal import Journal, JournalInfo, Recorded
-    from bandwidth_async.limiter import Limiter
-    from bandwidth_async.models import (
-        Call,
-        CallbackMethod,
+    from bandwidth_async.limiter.events import LimiterSnapshot, Paused, RateChanged, Unavailable
+    from bandwidth_async.limiter.limiter import Limiter
+    from bandwidth_async.limiter.pace import RateLimit
+    from bandwidth_async.media import Media
+    from bandwidth_async.models import Call, CallbackMethod, Conference, ConferenceMember, ConferenceRecording
+    from bandwidth_async.outcome import Outcome, OutcomeKind, Report
+    from bandwidth_async.retry import RetryPolicy
+    from bandwidth_async.run import Outcomes, Stop
+    from bandwidth_async.updates import (
         CallState,
-        Conference,
-        ConferenceMember,
-        ConferenceRecording,
         ConferenceStatus,
         UpdateCall,
         UpdateConference,
         UpdateConferenceMember,
     )
-    from bandwidth_async.pacing import RateLimit
-    from bandwidth_async.retry import RetryPolicy
-    from bandwidth_async.teardown import (
-        Outcome,
-        OutcomeKind,
-        Outcomes,
-        Report,
-        Stop,
-    )
-    from bandwidth_async.transport import ResponseInfo, Timeouts
 
 __all__ = [
     "APIError",
@@ -125,7 +112,6 @@ __all__ = [
 _HOMES = {
     "client": ("VoiceClient",),
     "credentials": ("BasicCredentials", "ClientCredentials"),
-    "download": ("Media",),
     "errors": (
         "APIError",
         "AuthenticationError",
@@ -148,25 +134,18 @@ _HOMES = {
         "UnavailableError",
         "WebhookError",
     ),
-    "gauge": ("LimiterSnapshot", "Paused", "RateChanged", "Unavailable"),
+    "http.exchange": ("ResponseInfo",),
+    "http.timeouts": ("Timeouts",),
     "journal": ("Journal", "JournalInfo", "Recorded"),
-    "limiter": ("Limiter",),
-    "models": (
-        "Call",
-        "CallState",
-        "CallbackMethod",
-        "Conference",
-        "ConferenceMember",
-        "ConferenceRecording",
-        "ConferenceStatus",
-        "UpdateCall",
-        "UpdateConference",
-        "UpdateConferenceMember",
-    ),
-    "pacing": ("RateLimit",),
+    "limiter.events": ("LimiterSnapshot", "Paused", "RateChanged", "Unavailable"),
+    "limiter.limiter": ("Limiter",),
+    "limiter.pace": ("RateLimit",),
+    "media": ("Media",),
+    "models": ("Call", "CallbackMethod", "Conference", "ConferenceMember", "ConferenceRecording"),
+    "outcome": ("Outcome", "OutcomeKind", "Report"),
     "retry": ("RetryPolicy",),
-    "teardown": ("Outcome", "OutcomeKind", "Outcomes", "Report", "Stop"),
-    "transport": ("ResponseInfo", "Timeouts"),
+    "run": ("Outcomes", "Stop"),
+    "updates": ("CallState", "ConferenceStatus", "UpdateCall", "UpdateConference", "UpdateConferenceMember"),
 }
 
 

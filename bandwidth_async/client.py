@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, get_args
 from attrs import evolve
 
 from bandwidth_async import wire
-from bandwidth_async.channel import CallOptions, Channel
 from bandwidth_async.credentials import Credentials
-from bandwidth_async.durable import Durable
 from bandwidth_async.ending import Ender, Way
 from bandwidth_async.environment import HOSTS, read_environment
 from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.http.exchange import connections_of, origin
+from bandwidth_async.http.timeouts import Timeouts
 from bandwidth_async.journal import Journal
-from bandwidth_async.limiter import Limiter
+from bandwidth_async.journal.claims import Durable
+from bandwidth_async.limiter.limiter import Limiter
+from bandwidth_async.limiter.pace import RateLimit
 from bandwidth_async.models import Conference
+from bandwidth_async.operation import CallOptions, Channel
 from bandwidth_async.operations import CallSettings, Operations, RunSettings
-from bandwidth_async.pacing import RateLimit
+from bandwidth_async.outcome import Outcome, Report
 from bandwidth_async.retry import RetryPolicy
-from bandwidth_async.teardown import Outcome, Outcomes, Report, Source, Stop, Target, iterate, run
-from bandwidth_async.transport import Timeouts, connections_of, origin
+from bandwidth_async.run import Outcomes, Source, Stop, Target, iterate, run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-    from bandwidth_async.gauge import PaceEvent
-    from bandwidth_async.teardown import Deliver, End
+    from bandwidth_async.limiter.events import PaceEvent
+    from bandwidth_async.run import Deliver, End
 
 
 DEFAULT_CONCURRENCY = 100

@@ -22,16 +22,16 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
-from bandwidth_async.models import CallState, ConferenceStatus, UpdateCall, UpdateConference
-from bandwidth_async.teardown import Outcome, OutcomeKind, kind_of
+from bandwidth_async.outcome import Outcome, OutcomeKind, kind_of
+from bandwidth_async.updates import CallState, ConferenceStatus, UpdateCall, UpdateConference
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from random import Random
 
-    from bandwidth_async.channel import CallOptions, Channel
+    from bandwidth_async.operation import CallOptions, Channel
     from bandwidth_async.retry import RetryPolicy, Trial
-    from bandwidth_async.teardown import Stop, Target
+    from bandwidth_async.run import Stop, Target
 
 _END = UpdateConference(status=ConferenceStatus.COMPLETED)
 _HANG_UP = UpdateCall(state=CallState.COMPLETED)

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 from attrs import evolve
 
 from bandwidth_async import wire
-from bandwidth_async.completion import Watch
-from bandwidth_async.download import Draft, Media, file_path
 from bandwidth_async.errors import ConfigurationError, TransportError
-from bandwidth_async.models import Conference, UpdateCall, UpdateConference, UpdateConferenceMember
+from bandwidth_async.http.exchange import same_origin
+from bandwidth_async.http.timeouts import Timeouts
+from bandwidth_async.media import Draft, Media, file_path
+from bandwidth_async.models import Conference
+from bandwidth_async.polling import Watch
 from bandwidth_async.retry import RetryPolicy, Trial, is_spent, may_repeat, pause_before_next
-from bandwidth_async.transport import Timeouts, same_origin
+from bandwidth_async.updates import UpdateCall, UpdateConference, UpdateConferenceMember
 
 if TYPE_CHECKING:
     import os
@@ -31,10 +33,10 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from bandwidth_async.channel import CallOptions, Channel
-    from bandwidth_async.completion import CompletionHub
+    from bandwidth_async.http.exchange import Answer, ResponseInfo
     from bandwidth_async.models import Call, ConferenceMember, ConferenceRecording
-    from bandwidth_async.transport import Answer, ResponseInfo
+    from bandwidth_async.operation import CallOptions, Channel
+    from bandwidth_async.polling import CompletionHub
 
     Progress = Callable[[int, int | None], object]
 

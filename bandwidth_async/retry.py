@@ -22,7 +22,6 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from bandwidth_async.checks import at_least
 from bandwidth_async.errors import (
     APIError,
     BandwidthError,
@@ -33,6 +32,7 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
+from bandwidth_async.validators import at_least
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

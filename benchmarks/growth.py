@@ -23,7 +23,8 @@ from attrs import asdict, frozen
 from hot_path_server import cores, pin, serving, why_not
 
 from bandwidth_async import BasicCredentials, RateLimit, VoiceClient
-from bandwidth_async.teardown import Outcome, OutcomeKind, Stop, Target, run
+from bandwidth_async.outcome import Outcome, OutcomeKind
+from bandwidth_async.run import Stop, Target, run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence

@@ -13,7 +13,7 @@ from aioresponses import aioresponses
 from aioresponses import core as aioresponses_core
 from hypothesis import settings
 
-from bandwidth_async.connection import session
+from bandwidth_async.http import connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,8 +59,8 @@ def _state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test twice: with requests that go directly over the connections, and with none that does."""
     if request.param == "by the session":
-        monkeypatch.setattr(session, "_FITS", False)
-    elif not session._FITS:
+        monkeypatch.setattr(connections, "_FITS", False)
+    elif not connections._FITS:
         pytest.skip("with this aiohttp no request goes directly over the connections")
     return str(request.param)
 

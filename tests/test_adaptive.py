@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bandwidth_async.pacing import AdaptivePace
+from bandwidth_async.limiter.adaptive import AdaptivePace
 
 LATENESS = 0.004  # seconds of timer overshoot that may be paid back
 SHORTEST_PATIENCE = 0.03  # seconds that a knock stays alone at least

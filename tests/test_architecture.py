@@ -25,47 +25,43 @@ FLOORS = {
     "_version": 0,
     "models": 1,
     "bxml": 1,
-    "checks": 1,
-    "hints": 1,
+    "validators": 1,
+    "retry_after": 1,
     "durations": 1,
-    "wire": 2,
-    "credentials": 2,
-    "pacing": 2,
-    "gauge": 2,
-    "waiting": 2,
+    "updates": 2,
+    "shapes": 2,
+    "credentials": 3,
+    "outcome": 2,
     "retry": 2,
-    "teardown": 2,
-    "upstream": 2,
-    "watchdog": 2,
-    "connection": 2,
-    "completion": 2,
-    "download": 2,
-    "webhooks": 2,
-    "environment": 3,
-    "transport": 3,
-    "limiter": 3,
-    "journal": 3,
-    "channel": 4,
-    "durable": 4,
-    "ending": 5,
-    "operations": 5,
-    "client": 6,
-    "sandbox": 7,
-    "pytest_plugin": 8,
-    "cli": 8,
-    "__main__": 9,
-    "": 9,  # the facade
+    "wire": 3,
+    "run": 3,
+    "polling": 3,
+    "media": 3,
+    "environment": 4,
+    "webhooks": 3,
+    "limiter": 4,
+    "http": 4,
+    "journal": 4,
+    "operation": 5,
+    "ending": 6,
+    "operations": 6,
+    "client": 7,
+    "sandbox": 8,
+    "pytest_plugin": 9,
+    "cli": 9,
+    "__main__": 10,
+    "": 10,  # the facade
 }
 
 # Where each third party may be imported. One that is not named here has no business in this package.
 DOORS = {
-    "aiohttp": {"transport", "connection", "download", "sandbox", "webhooks"},
+    "aiohttp": {"http", "media", "sandbox", "webhooks"},
     "uvloop": {"cli"},
     "pytest": {"pytest_plugin"},
     "sqlite3": {"journal"},
-    "yarl": {"transport"},
+    "yarl": {"http"},
     "tenacity": {"retry"},
-    "cattrs": {"wire"},
+    "cattrs": {"shapes"},
     "click": {"cli"},
     "rich": {"cli"},
     "attrs": set(FLOORS),
@@ -74,15 +70,12 @@ DOORS = {
 # For type checkers only; nothing of it is imported when the program runs.
 TYPE_ONLY_DOORS = {
     **DOORS,
-    "aiohttp": {*DOORS["aiohttp"], "channel", "client"},
-    "yarl": {*DOORS["yarl"], "connection", "channel", "operations", "client"},
-    "multidict": {"hints"},
+    "aiohttp": {*DOORS["aiohttp"], "operation", "client"},
+    "yarl": {*DOORS["yarl"], "operation", "operations", "client"},
+    "multidict": {"retry_after"},
 }
 
 SHAPELESS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "config", "misc", "tools"}
-
-# Teardown is small enough to have an order of its own.
-TEARDOWN = {"outcome": 0, "stop": 0, "target": 0, "run": 1, "__init__": 2}
 
 
 @frozen
@@ -182,11 +175,11 @@ def test_imports_of_every_kind_are_seen() -> None:
     """The rules below hold only if nothing escapes them: one known import of each kind."""
     seen = {(one.importer, one.imported, one.type_only, one.eager) for one in imports()}
     assert {
-        (f"{ROOT}.transport", "aiohttp", False, True),
-        (f"{ROOT}.transport", f"{ROOT}.wire", False, True),  # from bandwidth_async import wire
-        (f"{ROOT}.channel", "aiohttp", True, True),  # for types
+        (f"{ROOT}.http.exchange", "aiohttp", False, True),
+        (f"{ROOT}.http.exchange", f"{ROOT}.wire", False, True),  # from bandwidth_async import wire
+        (f"{ROOT}.operation", "aiohttp", True, True),  # for types
         (f"{ROOT}.__main__", f"{ROOT}.cli", False, False),  # in a function
-        (ROOT, f"{ROOT}.teardown", True, True),
+        (ROOT, f"{ROOT}.outcome", True, True),
     } <= seen
 
 
@@ -211,18 +204,6 @@ def test_imports_for_types_do_not_point_up() -> None:
         if is_ours(one.imported) and one.type_only and FLOORS[home(one.imported)] > FLOORS[home(one.importer)]
     ]
     assert upward == []
-
-
-def test_teardown_has_an_order_of_its_own() -> None:
-    """The run knows its outcomes and its stop; they do not know it, nor each other."""
-    package = f"{ROOT}.teardown"
-
-    def step(module: str) -> int:
-        return TEARDOWN[module.removeprefix(package).removeprefix(".") or "__init__"]
-
-    inside = [one for one in imports() if home(one.importer) == home(one.imported) == "teardown"]
-    assert inside
-    assert [str(one) for one in inside if step(one.imported) >= step(one.importer)] == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -19,7 +19,6 @@ from attrs import define, field
 from yarl import URL
 
 from bandwidth_async import wire
-from bandwidth_async.channel import CallOptions, Channel
 from bandwidth_async.credentials import BasicCredentials, ClientCredentials, Credentials
 from bandwidth_async.errors import (
     AuthenticationError,
@@ -33,11 +32,12 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
-from bandwidth_async.limiter import Limiter
-from bandwidth_async.models import ConferenceStatus, UpdateConference
-from bandwidth_async.pacing import RateLimit
+from bandwidth_async.limiter.limiter import Limiter
+from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.operation import CallOptions, Channel
 from bandwidth_async.retry import RetryPolicy, Trial
-from bandwidth_async.teardown import Stop
+from bandwidth_async.run import Stop
+from bandwidth_async.updates import ConferenceStatus, UpdateConference
 
 VOICE, API = "https://voice.bandwidth.com", "https://api.bandwidth.com"
 CONFERENCE = f"{VOICE}/api/v2/accounts/9900000/conferences/conf-1"

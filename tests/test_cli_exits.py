@@ -9,7 +9,7 @@ import pytest
 
 from bandwidth_async import errors
 from bandwidth_async.cli.exits import Exit, exit_for_error, exit_for_run
-from bandwidth_async.teardown import OutcomeKind, Report
+from bandwidth_async.outcome import OutcomeKind, Report
 
 
 @pytest.mark.parametrize(

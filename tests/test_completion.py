@@ -15,7 +15,6 @@ from attrs import define, evolve, field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandwidth_async.completion import Watch, pauses
 from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
@@ -30,6 +29,7 @@ from bandwidth_async.errors import (
     UnavailableError,
 )
 from bandwidth_async.models import Conference, ConferenceMember
+from bandwidth_async.polling import Watch, pauses
 
 pytestmark = pytest.mark.looptime
 

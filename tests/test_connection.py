@@ -11,9 +11,8 @@ import aiohttp
 import pytest
 from aioresponses import aioresponses
 
-from bandwidth_async.connection import direct_way, open_session
-from bandwidth_async.connection import session as own
-from bandwidth_async.connection.protocol import OneAnswer
+from bandwidth_async.http import connections as own
+from bandwidth_async.http.connections import OneAnswer, direct_way, open_session
 
 
 class FakeTransport:

@@ -34,7 +34,7 @@ from bandwidth_async import (
     TransportError,
     VoiceClient,
 )
-from bandwidth_async.download import Draft, Media, _flaw
+from bandwidth_async.media import Draft, Media, _flaw
 from tests.wire_server import CLOSE, HANG, RESET, Script, Wait, WireServer, answered, wire_server
 
 AUDIO = bytes(range(256)) * 400  # more than one packet

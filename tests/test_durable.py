@@ -13,7 +13,6 @@ from attrs import define, field
 from multidict import CIMultiDict
 
 from bandwidth_async import BasicCredentials, Outcome, OutcomeKind, RateLimit, Stop, VoiceClient, wire
-from bandwidth_async.durable import Durable
 from bandwidth_async.errors import (
     ClientStateError,
     ConfigurationError,
@@ -21,9 +20,11 @@ from bandwidth_async.errors import (
     JournalError,
     ServerError,
 )
+from bandwidth_async.http.exchange import Answer
 from bandwidth_async.journal import Journal, read_outcomes
-from bandwidth_async.teardown import Report, Target, run
-from bandwidth_async.transport import Answer
+from bandwidth_async.journal.claims import Durable
+from bandwidth_async.outcome import Report
+from bandwidth_async.run import Target, run
 
 CREATED = 1_795_344_312.5
 FULL = JournalError("no space left on the disk under the journal")
@@ -273,7 +274,7 @@ class Upstream:
 def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Upstream:
     """Answer in place of aiohttp."""
     fake = Upstream(tmp_path / "run.journal")
-    monkeypatch.setattr("bandwidth_async.channel.exchange", fake.exchange)
+    monkeypatch.setattr("bandwidth_async.operation.exchange", fake.exchange)
     return fake
 
 
@@ -353,7 +354,7 @@ async def test_a_run_that_broke_off_goes_on_in_the_same_journal(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was claimed ahead was given back before the run raised, so a 404 means what it says."""
-    monkeypatch.setattr("bandwidth_async.durable._AHEAD", 60.0)
+    monkeypatch.setattr("bandwidth_async.journal.claims._AHEAD", 60.0)
     upstream.answers = {f"c{number}": [404] for number in range(1, 201)}
     left = 40
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from bandwidth_async.hints import parse_hint
+from bandwidth_async.retry_after import parse_hint
 
 NOW = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 HOUR = 3600.0

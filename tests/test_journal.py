@@ -20,8 +20,8 @@ from bandwidth_async.errors import ClientStateError, ConfigurationError, Journal
 from bandwidth_async.journal import Journal, JournalInfo, Recorded, describe, read_outcomes, schema
 from bandwidth_async.journal.writer import Writer, in_order
 from bandwidth_async.models import Conference
-from bandwidth_async.teardown import Outcome, OutcomeKind, Report
-from bandwidth_async.teardown.target import Target
+from bandwidth_async.outcome import Outcome, OutcomeKind, Report
+from bandwidth_async.run import Target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import Journal, Recorded, describe, read_outcomes
-from bandwidth_async.teardown import Outcome, OutcomeKind
-from bandwidth_async.teardown.target import Target
+from bandwidth_async.outcome import Outcome, OutcomeKind
+from bandwidth_async.run import Target
 
 CREATED = 1_795_344_312.5
 INTERRUPTED = "interrupted before its answer was recorded"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bandwidth_async.errors import JournalError
-from bandwidth_async.journal import Journal, Recorded, describe, mounts, read_outcomes
+from bandwidth_async.journal import Journal, Recorded, describe, place, read_outcomes
 from bandwidth_async.journal.file import _prepare
-from bandwidth_async.journal.lock import Lock, in_use
+from bandwidth_async.journal.place import Lock, is_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,11 +242,11 @@ def test_the_lock_is_not_fooled_by_a_removed_file(
 
     monkeypatch.setattr(os, "open", open_then_lose)
     late = Lock.take(path)
-    assert in_use(path)
+    assert is_in_use(path)
     (got,) = [lock for lock in [late, *quicker] if lock is not None]
     assert got is (quicker[0] if third else late)
     got.release()
-    assert not in_use(path)
+    assert not is_in_use(path)
 
 
 def test_a_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +318,7 @@ def test_a_network_file_system(path: Path, tmp_path: Path, monkeypatch: pytest.M
     """Refused before anything is made or opened."""
     listing = tmp_path / "mountinfo"
     listing.write_text("22 1 254:0 / / rw shared:1 - nfs4 server:/ rw\n")
-    monkeypatch.setattr(mounts, "_MOUNTS", listing)
+    monkeypatch.setattr(place, "_MOUNTS", listing)
     sentence = (
         "FILE is on a network file system (nfs4), where SQLite cannot keep it whole: put the journal on a"
         " disk of this machine"
@@ -333,9 +333,9 @@ async def test_a_system_without_a_list_of_mounts(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A system that does not list its mounts is given the benefit of the doubt."""
-    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "none")
+    monkeypatch.setattr(place, "_MOUNTS", tmp_path / "none")
     await Journal.open(path).aclose()
-    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path)  # not to be read as text
+    monkeypatch.setattr(place, "_MOUNTS", tmp_path)  # not to be read as text
     await Journal.open(path).aclose()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bandwidth_async.errors import ConfigurationError, JournalError
 from bandwidth_async.journal import find, journals, new_journal_path, state_directory
-from bandwidth_async.journal.mounts import file_system_of
+from bandwidth_async.journal.place import file_system_of
 
 NOW = datetime(2026, 11, 22, 10, 45, 12, tzinfo=UTC)
 

@@ -19,9 +19,9 @@ from bandwidth_async.errors import (
     RateLimitError,
     UnavailableError,
 )
-from bandwidth_async.gauge import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
-from bandwidth_async.limiter import Admission, Limiter
-from bandwidth_async.pacing import RateLimit
+from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
+from bandwidth_async.limiter.limiter import Admission, Limiter
+from bandwidth_async.limiter.pace import RateLimit
 
 LATENESS = 0.004  # seconds that an even pacer may be early
 HINT_JITTER = 0.02  # seconds, at most, on top of a hint

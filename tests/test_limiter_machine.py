@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bandwidth_async.errors import DeadlineExceededError, RateLimitError
-from bandwidth_async.limiter import Admission, Limiter
-from bandwidth_async.pacing import RateLimit
-from bandwidth_async.waiting import BULK_EVERY
+from bandwidth_async.limiter.limiter import Admission, Limiter
+from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.limiter.queue import BULK_EVERY
 
 TICK = 1e-4  # seconds within which two moments of virtual time are the same
 LONGEST_PAUSE = 15.0  # seconds without a hint

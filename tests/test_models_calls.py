@@ -12,15 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.models import (
-    TAG_LIMIT,
-    Call,
-    CallState,
-    ConferenceRecording,
-    UpdateCall,
-    UpdateConference,
-    UpdateConferenceMember,
-)
+from bandwidth_async.models import Call, ConferenceRecording
+from bandwidth_async.updates import TAG_LIMIT, CallState, UpdateCall, UpdateConference, UpdateConferenceMember
 
 SECRET = "s3cr3t-and-more"
 URL = "https://example.com/bxml"

@@ -34,13 +34,14 @@ from bandwidth_async import (
     UpdateConference,
     VoiceClient,
 )
-from bandwidth_async.models import Call, ConferenceRecording, UpdateCall, UpdateConferenceMember
+from bandwidth_async.models import Call, ConferenceRecording
 from bandwidth_async.sandbox import Sandbox
+from bandwidth_async.updates import UpdateCall, UpdateConferenceMember
 from bandwidth_async.webhooks import EventHub, parse_event
 from tests.wire_server import CLOSE, answered, wire_server
 
 if TYPE_CHECKING:
-    from bandwidth_async.transport import ResponseInfo
+    from bandwidth_async.http.exchange import ResponseInfo
 
 HOST = "https://voice.bandwidth.com"
 ACCOUNT = f"{HOST}/api/v2/accounts/9900000"

@@ -31,8 +31,8 @@ from bandwidth_async import (
 )
 from bandwidth_async.cli.exits import Exit, exit_for_run
 from bandwidth_async.errors import UnavailableError
-from bandwidth_async.gauge import PaceEvent, Unavailable
-from bandwidth_async.transport import Answer, translate
+from bandwidth_async.http.exchange import Answer, translate
+from bandwidth_async.limiter.events import PaceEvent, Unavailable
 
 LATENCY = 0.02
 RATE = 200.0
@@ -114,7 +114,7 @@ class Upstream:
 def upstream(monkeypatch: pytest.MonkeyPatch) -> Upstream:
     """Answer in place of aiohttp: a hundred thousand requests in virtual time have to be quick."""
     fake = Upstream()
-    monkeypatch.setattr("bandwidth_async.channel.exchange", fake.exchange)
+    monkeypatch.setattr("bandwidth_async.operation.exchange", fake.exchange)
     return fake
 
 

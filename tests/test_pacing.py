@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.pacing import AdaptivePace, FixedPace, RateLimit, pace_for
+from bandwidth_async.limiter.adaptive import AdaptivePace
+from bandwidth_async.limiter.pace import FixedPace, RateLimit, pace_for
 
 LATENESS = 0.004  # seconds of timer overshoot that may be paid back
 LONGEST_PAUSE = 15.0  # seconds, without a hint

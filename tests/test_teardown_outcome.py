@@ -26,8 +26,7 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
-from bandwidth_async.teardown import Outcome, OutcomeKind, Report
-from bandwidth_async.teardown.outcome import kind_of
+from bandwidth_async.outcome import Outcome, OutcomeKind, Report, kind_of
 
 ENDED, ALREADY_ENDED, NOT_FOUND = OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_FOUND
 REFUSED, FAILED, UNKNOWN = OutcomeKind.REFUSED, OutcomeKind.FAILED, OutcomeKind.UNKNOWN

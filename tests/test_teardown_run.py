@@ -25,7 +25,8 @@ from bandwidth_async.errors import (
     ServerError,
 )
 from bandwidth_async.models import Conference
-from bandwidth_async.teardown import Outcome, OutcomeKind, Report, Source, Stop, Target, iterate, run
+from bandwidth_async.outcome import Outcome, OutcomeKind, Report
+from bandwidth_async.run import Source, Stop, Target, iterate, run
 
 TICK = 1e-5
 PILOT_TIME = 1.0

@@ -18,7 +18,6 @@ from attrs import evolve, field, mutable
 from yarl import URL
 
 from bandwidth_async import wire
-from bandwidth_async.connection import open_session
 from bandwidth_async.errors import (
     APIError,
     BandwidthError,
@@ -30,18 +29,18 @@ from bandwidth_async.errors import (
     ServerError,
     TransportError,
 )
-from bandwidth_async.models import UpdateConference
-from bandwidth_async.transport import (
+from bandwidth_async.http.connections import open_session
+from bandwidth_async.http.exchange import (
     USER_AGENT,
     Answer,
-    Timeouts,
     connections_of,
     exchange,
     origin,
     proxy_from_environment,
     translate,
 )
-from bandwidth_async.watchdog import Watchdog
+from bandwidth_async.http.timeouts import Timeouts, Watchdog
+from bandwidth_async.updates import UpdateConference
 
 pytestmark = pytest.mark.usefixtures("way")
 
@@ -182,7 +181,7 @@ async def test_a_request_is_what_aiohttp_itself_would_send(
     request = evolve(END, body=bytes(length))
     async with raw_server() as server, session_of() as session:
         await ask(server, session, request)
-        monkeypatch.setattr("bandwidth_async.connection.session._FITS", False)
+        monkeypatch.setattr("bandwidth_async.http.connections._FITS", False)
         await ask(server, session, request)
     ours, theirs = server.requests
     assert ours == theirs

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bandwidth_async.upstream import Breaker, RetryBudget
+from bandwidth_async.limiter.breaker import Breaker, RetryBudget
 
 LONGEST = 30.0  # seconds between probes
 RATE = 80.0

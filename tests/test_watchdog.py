@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from bandwidth_async.watchdog import Watchdog
+from bandwidth_async.http.timeouts import Watchdog
 
 pytestmark = pytest.mark.looptime
 

@@ -26,7 +26,8 @@ from bandwidth_async.errors import (
     ServerError,
     TransportError,
 )
-from bandwidth_async.models import CallbackMethod, Conference, ConferenceMember, UpdateConference
+from bandwidth_async.models import CallbackMethod, Conference, ConferenceMember
+from bandwidth_async.updates import UpdateConference
 from bandwidth_async.wire import Request, Token
 
 if TYPE_CHECKING:

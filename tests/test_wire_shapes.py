@@ -14,15 +14,8 @@ from hypothesis import strategies as st
 
 from bandwidth_async import wire
 from bandwidth_async.errors import ConfigurationError, TransportError
-from bandwidth_async.models import (
-    Call,
-    Conference,
-    ConferenceMember,
-    ConferenceRecording,
-    UpdateCall,
-    UpdateConferenceMember,
-    camel_case,
-)
+from bandwidth_async.models import Call, Conference, ConferenceMember, ConferenceRecording, camel_case
+from bandwidth_async.updates import UpdateCall, UpdateConferenceMember
 from bandwidth_async.wire import Request
 
 UNSAFE = "../../../accounts/2/conferences/x"

@@ -14,7 +14,7 @@ from bandwidth_async.cli import exits, loop, records
 from bandwidth_async.cli.options import duration
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
-from bandwidth_async.models import UpdateConference
+from bandwidth_async.updates import UpdateConference
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -21,7 +21,7 @@ from bandwidth_async.errors import (
 if TYPE_CHECKING:
     from signal import Signals
 
-    from bandwidth_async.teardown import Report
+    from bandwidth_async.outcome import Report
 
 
 class Exit(IntEnum):
@@ -62,7 +62,7 @@ def exit_for_error(error: BandwidthError) -> Exit:
 
 def exit_for_run(report: Report, *, strict: bool, stopped_by: Signals | None) -> int:
     """Return the code for a run: the first that applies of 2, 130/143, 5, 7, 1, 3, 0."""
-    from bandwidth_async.teardown import OutcomeKind  # noqa: PLC0415 - it brings asyncio, --help needs none
+    from bandwidth_async.outcome import OutcomeKind  # noqa: PLC0415 - it brings asyncio, --help needs none
 
     if isinstance(report.stopped, AuthenticationError | PermissionDeniedError):
         return Exit.CREDENTIALS

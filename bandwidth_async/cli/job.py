@@ -22,7 +22,8 @@ from bandwidth_async.errors import (
     PermissionDeniedError,
 )
 from bandwidth_async.journal import Journal
-from bandwidth_async.teardown import GRACE, OutcomeKind, Stop
+from bandwidth_async.outcome import OutcomeKind
+from bandwidth_async.run import GRACE, Stop
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from bandwidth_async.cli.progress import Display
     from bandwidth_async.client import VoiceClient
     from bandwidth_async.models import Conference
-    from bandwidth_async.teardown import Outcome, Report
+    from bandwidth_async.outcome import Outcome, Report
 
 _BEGIN_AT = 0.98  # of the limit that a run found: a start above it would begin with a refusal
 _UNREMARKABLE = (OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_ATTEMPTED)

@@ -28,7 +28,7 @@ from bandwidth_async.journal import (
     read_outcomes,
     state_directory,
 )
-from bandwidth_async.teardown import OutcomeKind
+from bandwidth_async.outcome import OutcomeKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence

@@ -20,7 +20,7 @@ from bandwidth_async.errors import (
     PermissionDeniedError,
     TransportError,
 )
-from bandwidth_async.models import UpdateConferenceMember
+from bandwidth_async.updates import UpdateConferenceMember
 from bandwidth_async.wire import path_segment
 
 if TYPE_CHECKING:

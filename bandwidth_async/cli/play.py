@@ -13,8 +13,8 @@ from bandwidth_async.cli import exits
 from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.credentials import ClientCredentials
+from bandwidth_async.outcome import Outcome, OutcomeKind
 from bandwidth_async.sandbox import Sandbox
-from bandwidth_async.teardown import Outcome, OutcomeKind
 
 
 @click.command(epilog=exits.HELP)

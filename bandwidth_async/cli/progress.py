@@ -21,14 +21,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from bandwidth_async.gauge import Paused, RateChanged, Unavailable
-from bandwidth_async.teardown import OutcomeKind
+from bandwidth_async.limiter.events import Paused, RateChanged, Unavailable
+from bandwidth_async.outcome import OutcomeKind
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from bandwidth_async.gauge import PaceEvent
-    from bandwidth_async.teardown import Report
+    from bandwidth_async.limiter.events import PaceEvent
+    from bandwidth_async.outcome import Report
 
 _LINE_EVERY = 5.0  # seconds between plain lines
 _WORTH_SAYING = 1.0  # seconds; shorter pauses are how the rate is found out

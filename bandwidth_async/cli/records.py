@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bandwidth_async.models import Conference, ConferenceMember, ConferenceRecording
-    from bandwidth_async.teardown import Outcome
+    from bandwidth_async.outcome import Outcome
 
 
 class Form(Protocol):

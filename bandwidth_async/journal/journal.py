@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from bandwidth_async.errors import ClientStateError, ConfigurationError, JournalError
-from bandwidth_async.journal import file, judging, reading, schema
+from bandwidth_async.journal import file, reading, schema
 from bandwidth_async.journal.schema import Row
 from bandwidth_async.journal.writer import Writer
 from bandwidth_async.models import Conference
-from bandwidth_async.teardown import Outcome, OutcomeKind, Report
-from bandwidth_async.teardown.target import Target
+from bandwidth_async.outcome import Outcome, OutcomeKind, Report
+from bandwidth_async.run import Target
 from bandwidth_async.wire import path_segment
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Journal:
         return cls(
             file.create(
                 reading.located(given.parent) / given.name,
-                judging.Run(
+                file.Run(
                     account_id=account_id,
                     created=time() if created is None else created,
                     verify=verify,
@@ -164,8 +164,8 @@ class Journal:
         await self._write(schema.COMPLETE, [[given]])
         self._recorded = True
         self._check()
-        with judging.reported(self.path):
-            kept = judging.inspect(self._held.reader, self.path).total or 0
+        with file.reported(self.path):
+            kept = file.inspect(self._held.reader, self.path).total or 0
         return Recorded(kept, given - kept)
 
     def unsettled(self) -> Iterator[Target]:
@@ -256,7 +256,7 @@ class Journal:
             raise JournalError(self._writer.failure.message) from self._writer.failure
 
     def _explain(self, error: Exception) -> JournalError:
-        return judging.cannot_write(self.path, error)
+        return file.cannot_write(self.path, error)
 
 
 async def _chunks(items: Items) -> AsyncGenerator[list[Row], None]:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from bandwidth_async.errors import JournalError
-from bandwidth_async.journal import file, judging, lock, schema
-from bandwidth_async.teardown import Outcome, OutcomeKind
+from bandwidth_async.journal import file, schema
+from bandwidth_async.journal.place import is_in_use
+from bandwidth_async.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -48,9 +49,9 @@ class JournalInfo:
 def describe(path: str | PathLike[str]) -> JournalInfo:
     """Return what a journal is about, without checking it to the last byte. Raises `JournalError`."""
     place = located(path)
-    in_use = lock.in_use(place)
+    in_use = is_in_use(place)
     with _reader(place) as connection:
-        run = judging.inspect(connection, place)
+        run = file.inspect(connection, place)
         counts, _ = counted(connection, place)
         try:
             created = datetime.fromtimestamp(run.created, UTC)
@@ -75,8 +76,8 @@ def read_outcomes(path: str | PathLike[str]) -> Iterator[Outcome]:
     """
     place = located(path)
     with _reader(place) as connection:
-        judging.inspect(connection, place)
-        judging.check(connection, place)
+        file.inspect(connection, place)
+        file.check(connection, place)
         for number, *facts in pages(connection, place, schema.OUTCOMES_PAGE):
             conference_id, word, attempts, error, elapsed, calls = facts
             kind = _kind(place, number, word)
@@ -101,7 +102,7 @@ def pages(connection: sqlite3.Connection, path: Path, query: str) -> Iterator[tu
     """Give the rows of a query whose first column is the row's number, ``?`` the last one seen."""
     last = 0
     while True:
-        with judging.reported(path):
+        with file.reported(path):
             rows = connection.execute(query, (last, _PAGE)).fetchall()
         if not rows:
             return
@@ -111,7 +112,7 @@ def pages(connection: sqlite3.Connection, path: Path, query: str) -> Iterator[tu
 
 def counted(connection: sqlite3.Connection, path: Path) -> tuple[Counter[OutcomeKind], int]:
     """Return how many ids have which outcome, and the attempts made for all of them."""
-    with judging.reported(path):
+    with file.reported(path):
         rows = connection.execute(schema.COUNTS).fetchall()
     counts = Counter({_kind(path, 0, kind): count for kind, count, _ in rows})
     return counts, sum(attempts for _, _, attempts in rows)
@@ -119,8 +120,8 @@ def counted(connection: sqlite3.Connection, path: Path) -> tuple[Counter[Outcome
 
 @contextmanager
 def _reader(path: Path) -> Iterator[sqlite3.Connection]:
-    judging.admit(path)
-    with judging.reported(path):
+    file.admit(path)
+    with file.reported(path):
         connection = _connected(path)
     with closing(connection):
         yield connection

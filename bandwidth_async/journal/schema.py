@@ -25,7 +25,7 @@ from typing import Any
 
 from attrs import frozen
 
-from bandwidth_async.teardown import OutcomeKind
+from bandwidth_async.outcome import OutcomeKind
 
 Row = Sequence[Any]  # what SQLite can keep: the first value names the row
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import field, frozen
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.models import CREDENTIAL_LIMIT
+from bandwidth_async.updates import CREDENTIAL_LIMIT
 
 if TYPE_CHECKING:
     from attrs import Attribute

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrs import field, frozen
 
-from bandwidth_async.checks import above_zero, at_least
+from bandwidth_async.validators import above_zero, at_least
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

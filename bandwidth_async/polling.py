@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_log = logging.getLogger("bandwidth_async.completion")
+_log = logging.getLogger("bandwidth_async.polling")
 
 _FIRST_PAUSE = 0.5  # seconds at most, after the first look
 _LONGEST_PAUSE = 10.0  # seconds

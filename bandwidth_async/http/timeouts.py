@@ -11,8 +11,25 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from attrs import field, frozen
+
+from bandwidth_async.validators import above_zero
+
 if TYPE_CHECKING:
     from types import TracebackType
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """Limits of one attempt, in seconds.
+
+    ``connect`` is for the TCP connection, ``attempt`` for everything from there to the end of the answer.
+    What an error says after its status has 2 s of its own. A recording may take longer: there ``attempt`` is
+    for everything up to its first byte, and for each silence after that.
+    """
+
+    connect: float = field(default=3.0, validator=above_zero("seconds"))
+    attempt: float = field(default=15.0, validator=above_zero("seconds"))
 
 
 class Watchdog:

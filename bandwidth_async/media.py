@@ -16,8 +16,7 @@ import aiohttp
 from bandwidth_async.errors import APIError, ConfigurationError, TransportError
 
 if TYPE_CHECKING:
-    from bandwidth_async.hints import Headers
-
+    from bandwidth_async.retry_after import Headers
 
 _USUAL_RIGHTS = 0o666  # of a new file; the umask takes from it
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))

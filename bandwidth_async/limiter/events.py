@@ -15,8 +15,8 @@ from bandwidth_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bandwidth_async.pacing import Pace
-    from bandwidth_async.upstream import Breaker
+    from bandwidth_async.limiter.breaker import Breaker
+    from bandwidth_async.limiter.pace import Pace
 
 _WORTH_TELLING = 0.01  # of rate or quota
 _LONGER = 0.1  # of a pause: less than that is the same pause, told by another of its refusals

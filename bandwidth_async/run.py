@@ -1,4 +1,8 @@
-"""The run: bounded workers pull ids from one source, and every id pulled gets exactly one outcome.
+"""One conference that a run is to end, with what is known of it beforehand.
+
+Bringing a run to its end before its input ends.
+
+The run: bounded workers pull ids from one source, and every id pulled gets exactly one outcome.
 
 What always holds
     Memory is the number of workers, not the number of ids. An id is never in flight twice at once. The
@@ -15,9 +19,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from attrs import evolve
+from attrs import define, evolve
 
 from bandwidth_async.errors import (
     BandwidthError,
@@ -27,9 +32,98 @@ from bandwidth_async.errors import (
     PermissionDeniedError,
 )
 from bandwidth_async.models import Conference
-from bandwidth_async.teardown.outcome import Outcome, OutcomeKind, Report, kind_of
-from bandwidth_async.teardown.stop import Stop
-from bandwidth_async.teardown.target import Target
+from bandwidth_async.outcome import Outcome, OutcomeKind, Report, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@define  # not frozen, as `wire.Request` is not
+class Target:
+    """One id of a run.
+
+    ``existed`` says that a listing showed it, ``ambiguous`` that an earlier run may have ended it without
+    hearing so: a 404 then means that it has ended. ``number`` is its row in the journal, 0 without one.
+    ``calls`` are those that an earlier run meant to hang up with it.
+    """
+
+    conference_id: str
+    existed: bool = False
+    ambiguous: bool = False
+    number: int = 0
+    calls: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, item: str | Conference | Target) -> Target:
+        """Return what was given to a run as a target. Raises `ConfigurationError` when it cannot be one."""
+        if type(item) is str:
+            return cls(item)
+        if isinstance(item, Target):
+            return item
+        if isinstance(item, Conference):
+            return cls(item.id, existed=True)
+        if isinstance(item, str):
+            return cls(str(item))
+        raise ConfigurationError(f"a conference id is text, not {item!r}")
+
+
+GRACE = 10.0  # seconds that what is in flight has after a stop
+
+
+class Stop:
+    """A request to stop a run: nothing more is sent, what is in flight may finish.
+
+    Give one to `VoiceClient.end_conferences` and call `request` from a signal handler or another task of
+    the same event loop.
+    """
+
+    def __init__(self) -> None:
+        self.reason: BandwidthError | None = None
+        self._listeners: set[Callable[[float], None]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Stop {self.reason or 'not requested'}, {len(self._listeners)} listening>"
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run is to end."""
+        return self.reason is not None
+
+    @property
+    def why(self) -> str | None:
+        """The reason as a sentence, fit for an id that it kept from being tried."""
+        if self.reason is None:
+            return None
+        if isinstance(self.reason, DeadlineExceededError):
+            return self.reason.message
+        return f"the run was stopped: {self.reason.message}"
+
+    def request(self, reason: BandwidthError | None = None, *, grace: float = GRACE) -> None:
+        """Ask for the end; what is in flight has ``grace`` seconds. The first reason stays."""
+        if self.reason is None:
+            self.reason = reason or DeadlineExceededError("the run was stopped")
+        for tell in tuple(self._listeners):
+            tell(grace)
+
+    def listen(self, tell: Callable[[float], None]) -> None:
+        """Have ``tell(grace)`` called when the end is requested; at once when it has been already."""
+        if self.reason is not None:
+            tell(0.0)
+        self._listeners.add(tell)
+
+    def forget(self, tell: Callable[[float], None]) -> None:
+        """Call ``tell`` no more."""
+        self._listeners.discard(tell)
+
+    @contextmanager
+    def listening(self, tell: Callable[[float], None]) -> Iterator[None]:
+        """Have ``tell(grace)`` called while the context lasts."""
+        self.listen(tell)
+        try:
+            yield
+        finally:
+            self.forget(tell)
+
 
 Item = str | Conference | Target
 Source = Iterable[Item] | AsyncIterable[Item]

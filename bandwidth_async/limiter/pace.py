@@ -7,9 +7,9 @@ from typing import Protocol, Self
 
 from attrs import field, frozen, validators
 
-from bandwidth_async.checks import above_zero, at_least
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.pacing.adaptive import AdaptivePace
+from bandwidth_async.limiter.adaptive import AdaptivePace
+from bandwidth_async.validators import above_zero, at_least
 
 _LATENESS = 0.004  # seconds of timer overshoot that are paid back; else an even pacer runs 20 % slow
 _SHORTEST_PAUSE = 0.1  # seconds, without a hint; doubles with each refusal in a row

@@ -28,18 +28,18 @@ from bandwidth_async.errors import (
     RateLimitError,
     UnavailableError,
 )
-from bandwidth_async.gauge import Gauge, LimiterSnapshot, Unavailable, pause_of
-from bandwidth_async.pacing import RateLimit, pace_for
-from bandwidth_async.upstream import Breaker, RetryBudget
-from bandwidth_async.waiting import Waiter, Waiting
+from bandwidth_async.limiter.breaker import Breaker, RetryBudget
+from bandwidth_async.limiter.events import Gauge, LimiterSnapshot, Unavailable, pause_of
+from bandwidth_async.limiter.pace import RateLimit, pace_for
+from bandwidth_async.limiter.queue import Waiter, Waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from bandwidth_async.gauge import PaceEvent
-    from bandwidth_async.pacing import Pace
+    from bandwidth_async.limiter.events import PaceEvent
+    from bandwidth_async.limiter.pace import Pace
 
 _HINT_JITTER = 0.02  # seconds added to a hint, so that processes do not come back in step
 

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import field, frozen
 
 from bandwidth_async import wire
-from bandwidth_async.checks import above_zero
-from bandwidth_async.connection import open_session
 from bandwidth_async.credentials import Authorizer, Credentials, TokenExpiredError
 from bandwidth_async.errors import (
     APIError,
@@ -31,16 +29,12 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
-from bandwidth_async.hints import parse_hint
+from bandwidth_async.http.connections import open_session
+from bandwidth_async.http.exchange import Answer, ResponseInfo, exchange, proxy_from_environment
+from bandwidth_async.http.timeouts import Timeouts, Watchdog
 from bandwidth_async.retry import RetryPolicy, Trial, persist
-from bandwidth_async.transport import (
-    Answer,
-    ResponseInfo,
-    Timeouts,
-    exchange,
-    proxy_from_environment,
-)
-from bandwidth_async.watchdog import Watchdog
+from bandwidth_async.retry_after import parse_hint
+from bandwidth_async.validators import above_zero
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,9 +44,9 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-    from bandwidth_async.hints import Headers
-    from bandwidth_async.limiter import Admission, Limiter
-    from bandwidth_async.teardown import Stop
+    from bandwidth_async.limiter.limiter import Admission, Limiter
+    from bandwidth_async.retry_after import Headers
+    from bandwidth_async.run import Stop
 
 T = TypeVar("T")
 

@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from attrs import define, field, frozen
+from attrs import define, frozen
 from yarl import URL
 
 from bandwidth_async import wire
 from bandwidth_async._version import __version__
-from bandwidth_async.checks import above_zero
-from bandwidth_async.connection import NotSentError, Reply, direct_way
-from bandwidth_async.download import Media
 from bandwidth_async.errors import (
     BandwidthError,
     CertificateError,
@@ -29,14 +26,16 @@ from bandwidth_async.errors import (
     ConfigurationError,
     TransportError,
 )
+from bandwidth_async.http.connections import NotSentError, Reply, direct_way
+from bandwidth_async.media import Media
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bandwidth_async.hints import Headers
-    from bandwidth_async.watchdog import Watchdog
+    from bandwidth_async.http.timeouts import Timeouts, Watchdog
+    from bandwidth_async.retry_after import Headers
 
-_log = logging.getLogger("bandwidth_async.transport")
+_log = logging.getLogger("bandwidth_async.http")
 
 USER_AGENT = (
     f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
@@ -46,19 +45,6 @@ _ANSWER_LIMIT = 16 * 1024 * 1024  # bytes; a page of 1,000 conferences is about 
 _ERROR_LIMIT = 64 * 1024  # bytes of an error's body that are read
 _GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
 _ERROR_TIMEOUT = 2.0  # seconds for an error's body: its status is what counts
-
-
-@frozen(kw_only=True)
-class Timeouts:
-    """Limits of one attempt, in seconds.
-
-    ``connect`` is for the TCP connection, ``attempt`` for everything from there to the end of the answer.
-    What an error says after its status has 2 s of its own. A recording may take longer: there ``attempt`` is
-    for everything up to its first byte, and for each silence after that.
-    """
-
-    connect: float = field(default=3.0, validator=above_zero("seconds"))
-    attempt: float = field(default=15.0, validator=above_zero("seconds"))
 
 
 @frozen(kw_only=True)

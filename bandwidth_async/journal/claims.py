@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bandwidth_async.journal import Journal
-    from bandwidth_async.teardown import Deliver, End, Outcome, Stop, Target
+    from bandwidth_async.outcome import Outcome
+    from bandwidth_async.run import Deliver, End, Stop, Target
 
 _AHEAD = 0.02  # seconds that one write of claims is to be enough for
 _MOST_AHEAD = 128  # ids

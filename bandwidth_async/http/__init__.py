@@ -1,0 +1,1 @@
+"""How a request leaves: aiohttp's home."""

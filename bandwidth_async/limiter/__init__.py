@@ -1,0 +1,1 @@
+"""When a request may leave: the queue, the pace, the breaker, and the events they emit."""
