@@ -23,7 +23,6 @@ from bandwidth_async.errors import AuthenticationError, BandwidthError, ClientSt
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bandwidth_async.wire import Token
 
 _log = logging.getLogger("bandwidth_async.credentials")
 _RENEW_AHEAD = 60.0  # seconds before a token's end, or a fifth of its life where that is shorter
@@ -70,6 +69,17 @@ class BasicCredentials:
 
 
 Credentials = ClientCredentials | BasicCredentials
+
+
+@frozen(kw_only=True)
+class Token:
+    """An access token and how many seconds it lives."""
+
+    value: str
+    lifetime: float
+
+    def __repr__(self) -> str:
+        return f"Token(lifetime={self.lifetime})"
 
 
 class TokenExpiredError(Exception):

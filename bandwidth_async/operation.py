@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import field, frozen
 
 from bandwidth_async import wire
-from bandwidth_async.credentials import Authorizer, Credentials, TokenExpiredError
+from bandwidth_async.credentials import Authorizer, Credentials, Token, TokenExpiredError
 from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
@@ -30,7 +30,7 @@ from bandwidth_async.errors import (
     UnavailableError,
 )
 from bandwidth_async.http.connections import open_session
-from bandwidth_async.http.exchange import Answer, ResponseInfo, exchange, proxy_from_environment
+from bandwidth_async.http.exchange import ResponseInfo, exchange, proxy_from_environment
 from bandwidth_async.http.timeouts import Timeouts, Watchdog
 from bandwidth_async.retry import RetryPolicy, Trial, persist
 from bandwidth_async.retry_after import parse_hint
@@ -141,7 +141,7 @@ class Channel:
         return _Call(self, options, stop)
 
     async def send(
-        self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]
+        self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[wire.Response], T]
     ) -> T:
         """Send ``request`` until it is answered, and return what ``read`` makes of the answer."""
         attempt = partial(self._attempt, request, trial, options, read)
@@ -176,7 +176,7 @@ class Channel:
         return self._session
 
     async def _attempt(
-        self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[Answer], T]
+        self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[wire.Response], T]
     ) -> T:
         if trial.repeats:
             await self._afford(trial, options)
@@ -260,10 +260,10 @@ class Channel:
             what = "never answered" if never else f"has failed for {self.limiter.down_for:.0f} s"
             raise UnavailableError(f"Bandwidth {what}: {error.message}", ambiguous=error.ambiguous) from error
 
-    async def _fetch_token(self) -> wire.Token:
+    async def _fetch_token(self) -> Token:
         options = self._token_options
 
-        async def attempt() -> wire.Token:
+        async def attempt() -> Token:
             try:
                 answer = await exchange(
                     self.bind(),
@@ -335,7 +335,9 @@ def _heard(trial: Trial, admission: Admission, status: int, headers: Headers) ->
         admission.accepted()
 
 
-def _handed_on(answer: Answer, trial: Trial, options: CallOptions, read: Callable[[Answer], T]) -> T:
+def _handed_on(
+    answer: wire.Response, trial: Trial, options: CallOptions, read: Callable[[wire.Response], T]
+) -> T:
     """Return what ``read`` makes of the answer; what still comes is closed when it cannot be handed on."""
     try:
         if options.on_response is not None:

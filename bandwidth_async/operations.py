@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from bandwidth_async.http.exchange import Answer, ResponseInfo
+    from bandwidth_async.http.exchange import ResponseInfo
     from bandwidth_async.models import Call, ConferenceMember, ConferenceRecording
     from bandwidth_async.operation import CallOptions, Channel
     from bandwidth_async.polling import CompletionHub
@@ -271,7 +271,9 @@ class Operations:
         watch = Watch(conference_id, look, seconds=options.deadline, random=self._random)
         return await watch.completed(hub)
 
-    async def _ask(self, request: wire.Request, settings: CallSettings, read: Callable[[Answer], T]) -> T:
+    async def _ask(
+        self, request: wire.Request, settings: CallSettings, read: Callable[[wire.Response], T]
+    ) -> T:
         options = evolve(self._options, **settings)
         async with self._channel.trial(options) as trial:
             return await self._channel.send(request, trial, options, read)
@@ -348,11 +350,11 @@ def _check_kind(update: object, kind: type) -> None:
         raise ConfigurationError(f"the change is an {kind.__name__}, not {type(update).__name__}")
 
 
-def _page(answer: Answer) -> tuple[list[Conference], URL | None]:
+def _page(answer: wire.Response) -> tuple[list[Conference], URL | None]:
     return wire.parse_conferences(answer.body), answer.next_page
 
 
-def _media(answer: Answer) -> Media:
+def _media(answer: wire.Response) -> Media:
     if answer.media is None:
         raise AssertionError("the request streams")  # pragma: no cover
     return answer.media

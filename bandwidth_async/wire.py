@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlencode
 
-from attrs import define, frozen
+from attrs import define
 
 from bandwidth_async import bxml as documents
+from bandwidth_async.credentials import Token
 from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
@@ -40,6 +41,9 @@ from bandwidth_async.updates import (
 )
 
 if TYPE_CHECKING:
+    from yarl import URL
+
+    from bandwidth_async.media import Media
     from bandwidth_async.retry_after import Headers
 
 
@@ -47,7 +51,7 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 _END_BODY = UpdateConference(status=ConferenceStatus.COMPLETED).to_json().encode()
 
 
-@define(kw_only=True)  # not frozen: that would double its cost; with `Answer` and `Target` 2 % of an end
+@define(kw_only=True)  # not frozen: that would double its cost; with `Response` and `Target` 2 % of an end
 class Request:
     """One request, ready to be sent any number of times.
 
@@ -65,6 +69,25 @@ class Request:
     streams: bool = False
     content_type: str | None = None
     body: bytes | None = None
+
+
+@define(kw_only=True)  # not frozen, as `Request` is not
+class Response:
+    """A success as it came: status, headers, body, and the next page where one was named.
+
+    Of a request that streams there is ``media`` instead of a body; whoever takes it closes it.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    next_page: URL | None = None
+    media: Media | None = None
+
+    def close(self) -> None:
+        """Close what still comes."""
+        if self.media is not None:
+            self.media.close()
 
 
 def path_segment(value: object, what: str = "conference id") -> str:
@@ -264,17 +287,6 @@ _ERRORS: dict[int, type[APIError]] = {
     429: RateLimitError,
 }
 _NOT_EXECUTED = frozenset({501, 503, 505})  # the 5xx that say the work was not begun
-
-
-@frozen(kw_only=True)
-class Token:
-    """An access token and how many seconds it lives."""
-
-    value: str
-    lifetime: float
-
-    def __repr__(self) -> str:
-        return f"Token(lifetime={self.lifetime})"
 
 
 class Received(Protocol):

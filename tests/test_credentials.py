@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from bandwidth_async.credentials import Authorizer, BasicCredentials, ClientCredentials
+from bandwidth_async.credentials import Authorizer, BasicCredentials, ClientCredentials, Token
 from bandwidth_async.errors import AuthenticationError, BandwidthError, ConfigurationError, TransportError
-from bandwidth_async.wire import Token
 
 pytestmark = pytest.mark.looptime
 

@@ -20,7 +20,6 @@ from bandwidth_async.errors import (
     JournalError,
     ServerError,
 )
-from bandwidth_async.http.exchange import Answer
 from bandwidth_async.journal import Journal, read_outcomes
 from bandwidth_async.journal.claims import Durable
 from bandwidth_async.outcome import Report
@@ -255,8 +254,8 @@ class Upstream:
     sent: list[str] = field(factory=list)
     claimed: list[bool] = field(factory=list)
 
-    async def exchange(self, _: Any, __: Any, request: wire.Request, *___: Any, **how: Any) -> Answer:
-        """Answer one request."""
+    async def exchange(self, _: Any, __: Any, request: wire.Request, *___: Any, **how: Any) -> wire.Response:
+        """wire.Response one request."""
         conference_id = request.path.rpartition("/")[2]
         self.sent.append(conference_id)
         known = {one.conference_id: one.kind for one in read_outcomes(self.path)}
@@ -267,12 +266,12 @@ class Upstream:
         how["on_status"](status, {})
         if status >= 300:
             raise wire.error_from(request, status, CIMultiDict(), b"", 0.0)
-        return Answer(status=status, headers=CIMultiDict())
+        return wire.Response(status=status, headers=CIMultiDict())
 
 
 @pytest.fixture
 def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Upstream:
-    """Answer in place of aiohttp."""
+    """wire.Response in place of aiohttp."""
     fake = Upstream(tmp_path / "run.journal")
     monkeypatch.setattr("bandwidth_async.operation.exchange", fake.exchange)
     return fake

@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandwidth_async.credentials import BasicCredentials, ClientCredentials
+from bandwidth_async.credentials import BasicCredentials, ClientCredentials, Token
 from bandwidth_async.environment import Environment
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.models import CallbackMethod, Conference, ConferenceMember, camel_case
 from bandwidth_async.updates import CREDENTIAL_LIMIT, ConferenceStatus, UpdateConference
-from bandwidth_async.wire import Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable

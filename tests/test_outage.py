@@ -31,7 +31,7 @@ from bandwidth_async import (
 )
 from bandwidth_async.cli.exits import Exit, exit_for_run
 from bandwidth_async.errors import UnavailableError
-from bandwidth_async.http.exchange import Answer, translate
+from bandwidth_async.http.exchange import translate
 from bandwidth_async.limiter.events import PaceEvent, Unavailable
 
 LATENCY = 0.02
@@ -82,8 +82,8 @@ class Upstream:
         *_: Any,
         on_status: Callable[[int, dict[str, str]], None] | None = None,
         **__: Any,
-    ) -> Answer:
-        """Answer one request as `transport.exchange` does."""
+    ) -> wire.Response:
+        """wire.Response one request as `transport.exchange` does."""
         at = now() - self.started
         await asyncio.sleep(self.latency)
         if request.path.endswith("/token"):
@@ -99,7 +99,9 @@ class Upstream:
             on_status(answer, {})
         if answer >= 300:
             raise wire.error_from(request, answer, CIMultiDict(), b"", 0.0)
-        return Answer(status=answer, headers=CIMultiDict(), body=b'{"access_token": "t", "expires_in": 3600}')
+        return wire.Response(
+            status=answer, headers=CIMultiDict(), body=b'{"access_token": "t", "expires_in": 3600}'
+        )
 
     def good(self, after: float = 0.0) -> list[float]:
         """Return when the requests that were answered well left, from ``after`` on."""
@@ -112,7 +114,7 @@ class Upstream:
 
 @pytest.fixture
 def upstream(monkeypatch: pytest.MonkeyPatch) -> Upstream:
-    """Answer in place of aiohttp: a hundred thousand requests in virtual time have to be quick."""
+    """wire.Response in place of aiohttp: a hundred thousand requests in virtual time have to be quick."""
     fake = Upstream()
     monkeypatch.setattr("bandwidth_async.operation.exchange", fake.exchange)
     return fake

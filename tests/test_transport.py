@@ -32,7 +32,6 @@ from bandwidth_async.errors import (
 from bandwidth_async.http.connections import open_session
 from bandwidth_async.http.exchange import (
     USER_AGENT,
-    Answer,
     connections_of,
     exchange,
     origin,
@@ -75,7 +74,7 @@ class RawServer:
         return URL(f"http://127.0.0.1:{self.port}")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer requests on one connection until a script closes it."""
+        """wire.Response requests on one connection until a script closes it."""
         self.connections += 1
         try:
             while request := await self._request(reader):
@@ -140,7 +139,7 @@ async def ask(
     request: wire.Request = END,
     timeouts: Timeouts = TIMEOUTS,
     **options: Any,
-) -> Answer:
+) -> wire.Response:
     """Exchange one request with a server."""
     watchdog = Watchdog()
     try:
@@ -151,7 +150,9 @@ async def ask(
         watchdog.close()
 
 
-async def ask_once(*script: bytes | float | None, request: wire.Request = END, **options: Any) -> Answer:
+async def ask_once(
+    *script: bytes | float | None, request: wire.Request = END, **options: Any
+) -> wire.Response:
     """Exchange one request with a server that answers so."""
     async with raw_server(list(script)) as server, session_of() as session:
         return await ask(server, session, request, **options)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from bandwidth_async import wire
+from bandwidth_async.credentials import Token
 from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
@@ -28,7 +29,7 @@ from bandwidth_async.errors import (
 )
 from bandwidth_async.models import CallbackMethod, Conference, ConferenceMember
 from bandwidth_async.updates import UpdateConference
-from bandwidth_async.wire import Request, Token
+from bandwidth_async.wire import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from attrs import define, frozen
+from attrs import frozen
 from yarl import URL
 
 from bandwidth_async import wire
@@ -54,25 +54,6 @@ class ResponseInfo:
     status: int
     headers: Headers
     attempts: int
-
-
-@define(kw_only=True)  # not frozen, as `wire.Request` is not
-class Answer:
-    """A success as it came: status, headers, body, and the next page where one was named.
-
-    Of a request that streams there is ``media`` instead of a body; whoever takes it closes it.
-    """
-
-    status: int
-    headers: Headers
-    body: bytes = b""
-    next_page: URL | None = None
-    media: Media | None = None
-
-    def close(self) -> None:
-        """Close what still comes."""
-        if self.media is not None:
-            self.media.close()
 
 
 def origin(url: str, name: str, *, allow_http: bool) -> URL:
@@ -125,7 +106,7 @@ async def exchange(
     watchdog: Watchdog,
     proxy: str | URL | None = None,
     on_status: Callable[[int, Headers], None] | None = None,
-) -> Answer:
+) -> wire.Response:
     """Send ``request`` once and return the success it is answered with.
 
     ``watchdog`` keeps the time. ``on_status`` hears of the answer before its body is read. Raises `APIError`
@@ -249,8 +230,8 @@ def translate(error: Exception, request: wire.Request) -> BandwidthError:
 
 async def _success(
     request: wire.Request, response: aiohttp.ClientResponse | Reply, timeouts: Timeouts
-) -> Answer:
-    answer = Answer(status=response.status, headers=response.headers)
+) -> wire.Response:
+    answer = wire.Response(status=response.status, headers=response.headers)
     if isinstance(response, Reply):
         return answer
     if request.streams:
