@@ -1,78 +1,91 @@
-"""`VoiceClient`: the conferences of one Bandwidth account, ended and looked at."""
+"""`VoiceClient`: the conferences of one Bandwidth account, and all that you can ask about them."""
 
 from __future__ import annotations
 
-import inspect
+import asyncio
 import math
 import os
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any, Self, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, get_args, overload
 
 from attrs import evolve
 
 from bandwidth_async import wire
 from bandwidth_async.credentials import Credentials
-from bandwidth_async.ending import Ender, Way
+from bandwidth_async.ending import Ender, EndSettings
 from bandwidth_async.environment import HOSTS, read_environment
-from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.http.exchange import connections_of, origin
+from bandwidth_async.errors import ConfigurationError, TransportError
+from bandwidth_async.http.exchange import connections_of, origin, same_origin
 from bandwidth_async.http.timeouts import Timeouts
 from bandwidth_async.journal import Journal
-from bandwidth_async.journal.claims import Durable
+from bandwidth_async.journal.claims import Claims
 from bandwidth_async.limiter.limiter import Limiter
 from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.media import Draft, Media, file_path
 from bandwidth_async.models import Conference
-from bandwidth_async.operation import CallOptions, Channel
-from bandwidth_async.operations import CallSettings, Operations, RunSettings
+from bandwidth_async.operation import Channel, Options
 from bandwidth_async.outcome import Outcome, Report
+from bandwidth_async.polling import Watch
 from bandwidth_async.retry import RetryPolicy
-from bandwidth_async.run import Outcomes, Source, Stop, Target, iterate, run
+from bandwidth_async.run import Ledger, Outcomes, Source, Stop, Target, iterate, run
+from bandwidth_async.settings import CallSettings, ClientSettings, RunSettings, names_settings
+from bandwidth_async.updates import UpdateCall, UpdateConference, UpdateConferenceMember
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
     from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+    from pathlib import Path
     from types import UnionType
 
     import aiohttp
     from yarl import URL
 
     from bandwidth_async.limiter.events import PaceEvent
-    from bandwidth_async.run import Deliver, End
+    from bandwidth_async.media import Progress
+    from bandwidth_async.models import Call, ConferenceMember, ConferenceRecording
+    from bandwidth_async.polling import CompletionHub
+    from bandwidth_async.run import End
 
+T = TypeVar("T")
 
+# Ids of a run that are in work at once.
 DEFAULT_CONCURRENCY = 100
 
 
-class VoiceClient(Operations):
+class VoiceClient:
     """A client for the conferences of one Bandwidth account.
 
-    Open it once (``async with VoiceClient(…) as client``, or `aclose` at the end), use it from any number
-    of tasks of the same event loop, for as long as the application lives.
+    Open it once (``async with VoiceClient(…) as client``, or call `aclose` at the end). Use it from any
+    number of tasks of the same event loop, for as long as your application lives.
 
     ``account_id``, ``credentials``
         Whose conferences, and `ClientCredentials` (or the legacy `BasicCredentials`).
     ``voice_url``, ``api_url``
         Scheme and host of the Voice API and of the token endpoint. Plain http is refused, except to this
-        machine or with ``allow_http``: the credentials would be readable on the way.
+        machine or with ``allow_http``, because it would show the credentials to the network.
     ``rate_limit``
-        `RateLimit.fixed` or `RateLimit.adaptive`. Without it the rate is found by what the server refuses.
+        `RateLimit.fixed` or `RateLimit.adaptive`. Without it the client finds the rate from what the server
+        refuses.
     ``limiter``
         The `Limiter` of another client of the same account and host, to share its rate.
     ``on_pace``
-        A plain function that is told each `RateChanged` and `Paused`; what it raises is logged.
+        A plain function that is called with each `RateChanged`, `Paused` and `Unavailable`. What it raises is
+        logged.
     ``retry``, ``timeouts``, ``deadline``
-        How often a call is tried, seconds for one attempt, and seconds for a whole single call
-        (``math.inf`` for none). Every method takes them too, for its own call.
+        How often an operation is tried, the limits of one attempt in seconds, and seconds for a whole
+        operation (``math.inf`` for none). Every method takes them too, for its own operation.
     ``session``
-        An `aiohttp.ClientSession` to use instead of an own one, with what it does to each request; an end
-        takes nearly three times the processor time then. It stays yours to close.
+        Your own `aiohttp.ClientSession`, with all that it does to a request. An end then takes nearly three
+        times the processor time. You close it yourself.
     ``proxy``, ``trust_env``
-        A proxy's URL as aiohttp knows it, or whether ``HTTPS_PROXY`` and ``NO_PROXY`` decide.
+        A proxy's URL as aiohttp takes it, or whether ``HTTPS_PROXY`` and ``NO_PROXY`` decide.
 
-    Raises `ConfigurationError` for settings that cannot work. Methods raise `APIError` subclasses for what
-    the server refuses, `TransportError` where no answer came, `DeadlineExceededError` where time ran out,
-    and `ClientStateError` on a closed client or in another event loop than the one it was first used in.
+    Raises `ConfigurationError` for settings that cannot work. Methods raise `APIError` subclasses when the
+    server refuses, `TransportError` when no response came, `DeadlineExceededError` when time ran out, and
+    `ClientStateError` on a closed client or in another event loop than that of the first use.
     """
 
     def __init__(
@@ -109,46 +122,42 @@ class VoiceClient(Operations):
                 "a limiter that is passed in has its rate limit already: leave out rate_limit and on_pace "
                 "(and hear it with limiter.listening)"
             )
-        account_id = wire.path_segment(account_id, "account id")
         random = random or Random()
-        options = CallOptions(
+        self._account_id = wire.path_segment(account_id, "account id")
+        self._options = Options(
             deadline=deadline, retry=retry or RetryPolicy(), timeouts=timeouts or Timeouts()
         )
-        channel = Channel(
+        self._channel = Channel(
             credentials=credentials,
             voice_url=origin(voice_url, "voice_url", allow_http=allow_http),
             api_url=origin(api_url, "api_url", allow_http=allow_http),
             limiter=limiter
             or Limiter(rate_limit, random, connections=connections_of(session), on_pace=on_pace),
-            token_options=options,
+            token_options=self._options,
             session=session,
             proxy=proxy,
             trust_env=trust_env,
             random=random,
         )
-        super().__init__(channel, account_id, options, random)
-        self._ender = Ender(channel, account_id, random)
+        self._ender = Ender(self._channel, self._account_id)
 
     @classmethod
-    def from_env(cls, **settings: Any) -> Self:
+    @names_settings(ClientSettings)
+    def from_env(cls, **settings: Unpack[ClientSettings]) -> Self:
         """Return a client for the account in the ``BW_…`` environment variables.
 
         ``BW_ACCOUNT_ID``, ``BW_CLIENT_ID`` and ``BW_CLIENT_SECRET`` (or the legacy ``BW_USERNAME`` and
         ``BW_PASSWORD``), and optionally ``BW_ENVIRONMENT`` (prod or test), ``BW_VOICE_URL`` and
-        ``BW_API_URL``. ``settings`` are those of the class and win over the environment.
+        ``BW_API_URL``. Your ``settings`` win over the environment.
 
         Raises `MissingCredentialsError` naming what is not set, `ConfigurationError` for a wrong value.
         """
         found = read_environment(os.environ)
-        return cls(
-            **{
-                "account_id": found.account_id,
-                "credentials": found.credentials,
-                "voice_url": found.voice_url,
-                "api_url": found.api_url,
-                **settings,
-            }
-        )
+        settings.setdefault("account_id", found.account_id)
+        settings.setdefault("credentials", found.credentials)
+        settings.setdefault("voice_url", found.voice_url)
+        settings.setdefault("api_url", found.api_url)
+        return cls(**settings)
 
     def __repr__(self) -> str:
         return f"<VoiceClient account {self._account_id}, {self._channel!r}>"
@@ -161,7 +170,7 @@ class VoiceClient(Operations):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client and its own session; a session that was passed in stays open."""
+        """Close the client and its own session. A session that was passed in stays open."""
         await self._channel.aclose()
 
     @property
@@ -171,14 +180,15 @@ class VoiceClient(Operations):
 
     @property
     def limiter(self) -> Limiter:
-        """What paces the requests: its `Limiter.snapshot` tells the rate, and another client can share it."""
+        """The limiter of all requests. Read its `Limiter.snapshot`, or give it to another client."""
         return self._channel.limiter
 
     @property
     def rate(self) -> float:
-        """Requests per second that are let through at present."""
+        """Requests per second that the limiter lets through at present."""
         return self._channel.limiter.rate
 
+    @names_settings(CallSettings)
     async def end_conference(
         self,
         conference: str | Conference,
@@ -187,23 +197,23 @@ class VoiceClient(Operations):
         hang_up: bool = False,
         **settings: Unpack[CallSettings],
     ) -> Outcome:
-        """End a conference; its members are ejected, their calls go on unless ``hang_up`` is set.
+        """End a conference. Its members are ejected, but their calls go on unless you set ``hang_up``.
 
-        Returns an `Outcome` of kind ``ended`` or ``already_ended``. The latter is what a 404 means after
-        an attempt without an answer, or for a `Conference` object, which did exist; a 409 is settled by
-        reading the conference. Raises `NotFoundError` for any other 404.
+        Returns an `Outcome` of kind ``ended`` or ``already_ended``. A 404 means ``already_ended`` after an
+        attempt without a response, and for a `Conference` object, since that did exist. After a 409 the
+        client reads the conference. Raises `NotFoundError` for any other 404.
 
-        ``verify`` reads the conference back, up to four times within some seconds, since the server's yes
-        only means that it was accepted; raises `NotConfirmedError` when it is still active then.
+        With ``verify`` the client reads the conference back, up to four times within some seconds: a 204 only
+        means that the server accepted the end. Raises `NotConfirmedError` if it is still active then.
 
-        ``hang_up`` reads the members first and ends each of their calls afterwards, which
-        ``outcome.calls_ended`` names; raises `HangUpError` when some could not be. A call that joins between
-        the reading and the end is ejected, but not hung up.
+        With ``hang_up`` the client reads the members first and ends each of their calls afterwards;
+        ``outcome.calls_ended`` names them. Raises `HangUpError` if it could not end some of them. A call that
+        joins between the reading and the end is ejected, but not hung up.
         """
-        return await self._ender.end(
-            Target.of(conference), evolve(self._options, **settings), Way(verify=verify, hang_up=hang_up)
-        )
+        how = EndSettings(verify=verify, hang_up=hang_up)
+        return await self._ender.end(Target.of(conference), evolve(self._options, **settings), how)
 
+    @names_settings(RunSettings)
     async def end_conferences(
         self,
         conferences: Source | Journal,
@@ -218,31 +228,29 @@ class VoiceClient(Operations):
     ) -> Report:
         """End many conferences, each with exactly one outcome, and return the sum.
 
-        ``conferences`` is any iterable or async iterable of ids or `Conference` objects. It is pulled
-        lazily: memory does not grow with its length. A `Journal` instead makes the run durable: what it
-        holds unsettled is ended, and each outcome is on disk before its worker takes the next id.
-        ``on_outcome`` hears of each outcome before that too, and may be async. ``deadline`` (seconds) and
-        ``stop`` end the run early: what is in flight may finish, the ids that remain become
-        ``not_attempted``. ``verify`` and ``hang_up`` are those of `end_conference`; a conference whose calls
-        could not all be hung up is ``failed``, so that a resume goes on with them, or ``refused`` where the
-        server's no would be the same again.
+        ``conferences``
+            Any iterable or async iterable of ids or `Conference` objects. It is read as the run goes on, so
+            memory does not grow with its length. Give a `Journal` to make the run durable: the run ends what
+            the journal holds unsettled, and each outcome is on disk before its worker takes the next id.
+        ``on_outcome``
+            Is called with each outcome before its worker takes the next id. It may be async.
+        ``deadline``, ``stop``
+            End the run early, after seconds or on request. Requests in flight may finish, and the ids that
+            remain become ``not_attempted``.
+        ``verify``, ``hang_up``
+            As in `end_conference`. A conference whose calls could not all be hung up is ``failed``, so that a
+            resume tries again, or ``refused`` where the server would only repeat its refusal.
 
-        Nothing is raised for a conference; see `Report`. What every id would meet (refused credentials, a
-        server that stays down, a full disk under the journal) ends the run, with the error as
-        ``report.stopped``. Whatever ``conferences`` or ``on_outcome`` raise is raised here.
+        No conference makes this raise; see `Report`. What every id would meet (refused credentials, a server
+        that stays down, a full disk under the journal) ends the run, with the error as ``report.stopped``.
+        Whatever ``conferences`` or ``on_outcome`` raise is raised here.
         """
+        source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
+        return await run(
+            source, end, on_outcome, concurrency=concurrency, stop=stop or Stop(), deadline=deadline
+        )
 
-        async def tell(_: Target, outcome: Outcome) -> None:
-            if on_outcome is not None:
-                result = on_outcome(outcome)
-                if inspect.isawaitable(result):
-                    await result
-
-        stop = stop or Stop()
-        way = Way(verify=verify, hang_up=hang_up)
-        parts = self._parts_of_run(conferences, tell, stop, settings, way)
-        return await run(*parts, concurrency=concurrency, stop=stop, deadline=deadline)
-
+    @names_settings(RunSettings)
     def ending_conferences(
         self,
         conferences: Source | Journal,
@@ -254,7 +262,7 @@ class VoiceClient(Operations):
         hang_up: bool = False,
         **settings: Unpack[RunSettings],
     ) -> AbstractAsyncContextManager[Outcomes]:
-        """`end_conferences` as a stream of outcomes.
+        """End many conferences as `end_conferences` does, and iterate over the outcomes as they come.
 
         ::
 
@@ -262,38 +270,280 @@ class VoiceClient(Operations):
                 async for outcome in outcomes:
                     ...
 
-        Leaving the context, also by ``break`` or an error, ends the run at once and leaves no task behind.
+        If you leave the context, also by ``break`` or an error, the run ends at once and leaves no task
+        behind.
         """
-        stop = stop or Stop()
-        way = Way(verify=verify, hang_up=hang_up)
-        parts = self._parts_of_run(conferences, _nowhere, stop, settings, way)
-        return iterate(*parts, concurrency=concurrency, stop=stop, deadline=deadline)
+        source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
+        return iterate(source, end, concurrency=concurrency, stop=stop or Stop(), deadline=deadline)
 
-    def _parts_of_run(
+    @names_settings(CallSettings)
+    async def update_conference(
+        self, conference_id: str, update: UpdateConference, **settings: Unpack[CallSettings]
+    ) -> None:
+        """Change a conference: ``UpdateConference(status="active", redirect_url=…)`` redirects it.
+
+        A redirect that may have arrived is not sent again (see `RetryPolicy.repeat_ambiguous`); its error
+        is then ``ambiguous``. To end a conference use `end_conference`, which also explains a 404.
+        """
+        _check_kind(update, UpdateConference)
+        await self._ask(wire.update_conference(self._account_id, conference_id, update), settings)
+
+    @names_settings(CallSettings)
+    async def get_conference(self, conference_id: str, **settings: Unpack[CallSettings]) -> Conference:
+        """Return a conference with its active members."""
+        return await self._ask(wire.get_conference(self._account_id, conference_id), settings)
+
+    @names_settings(CallSettings)
+    async def list_conferences(
         self,
-        conferences: Source | Journal,
-        deliver: Deliver,
-        stop: Stop,
-        settings: RunSettings,
-        way: Way,
-    ) -> tuple[Source, End, Deliver, Callable[[], Awaitable[None]] | None]:
-        """Return where the ids come from, what ends one, where the outcomes go, and what may come last."""
+        *,
+        name: str | None = None,
+        min_created_time: datetime | None = None,
+        max_created_time: datetime | None = None,
+        page_size: int = 1000,
+        **settings: Unpack[CallSettings],
+    ) -> AsyncIterator[Conference]:
+        """Iterate over all conferences, oldest first, page by page, without their members.
+
+        Ended conferences are among them: the API has no filter for that, so ask `Conference.active`. Times
+        are aware and inclusive. ``page_size`` is 1 to 1000. ``deadline`` is for each page. The client asks
+        for further pages on the same host only, because the request carries your credentials.
+        """
+        if type(page_size) is not int or not 1 <= page_size <= 1000:
+            raise ConfigurationError(f"page_size is 1 to 1000, not {page_size!r}")
+        request: wire.Request[wire.Page] | None = wire.list_conferences(
+            self._account_id,
+            name=name,
+            min_created_time=min_created_time,
+            max_created_time=max_created_time,
+            page_size=page_size,
+        )
+        seen = set()
+        while request is not None:
+            seen.add(request.path)
+            page = await self._ask(request, settings)
+            for conference in page.conferences:
+                yield conference
+            request = self._next_page(page.next_page, seen)
+
+    @names_settings(CallSettings)
+    async def update_conference_bxml(
+        self, conference_id: str, bxml: str, **settings: Unpack[CallSettings]
+    ) -> None:
+        """Replace the BXML of a conference: play, speak, start or stop a recording.
+
+        BXML that may have arrived is not sent again, since members would hear it twice; its error is then
+        ``ambiguous``. Raises `ConfigurationError`, before anything is sent, for BXML that is not well-formed
+        or holds a verb that is not for conferences.
+        """
+        await self._ask(wire.update_conference_bxml(self._account_id, conference_id, bxml), settings)
+
+    @names_settings(CallSettings)
+    async def get_conference_member(
+        self, conference_id: str, call_id: str, **settings: Unpack[CallSettings]
+    ) -> ConferenceMember:
+        """Return a call as a member of a conference: muted or not, on hold or not."""
+        return await self._ask(wire.get_conference_member(self._account_id, conference_id, call_id), settings)
+
+    @names_settings(CallSettings)
+    async def update_conference_member(
+        self,
+        conference_id: str,
+        call_id: str,
+        update: UpdateConferenceMember,
+        **settings: Unpack[CallSettings],
+    ) -> None:
+        """Change a member: ``UpdateConferenceMember(mute=True)``. What you do not set stays as it is."""
+        _check_kind(update, UpdateConferenceMember)
+        request = wire.update_conference_member(self._account_id, conference_id, call_id, update)
+        await self._ask(request, settings)
+
+    @names_settings(CallSettings)
+    async def list_conference_recordings(
+        self, conference_id: str, **settings: Unpack[CallSettings]
+    ) -> list[ConferenceRecording]:
+        """Return the metadata of each recording of a conference. There may be none."""
+        return await self._ask(wire.list_conference_recordings(self._account_id, conference_id), settings)
+
+    @names_settings(CallSettings)
+    async def get_conference_recording(
+        self, conference_id: str, recording_id: str, **settings: Unpack[CallSettings]
+    ) -> ConferenceRecording:
+        """Return the metadata of a recording. `download_conference_recording` fetches its audio."""
+        request = wire.get_conference_recording(self._account_id, conference_id, recording_id)
+        return await self._ask(request, settings)
+
+    @overload
+    def download_conference_recording(
+        self, conference_id: str, recording_id: str, *, to: None = None, **settings: Unpack[CallSettings]
+    ) -> AbstractAsyncContextManager[Media]: ...
+
+    @overload
+    def download_conference_recording(
+        self,
+        conference_id: str,
+        recording_id: str,
+        *,
+        to: str | os.PathLike[str],
+        overwrite: bool = False,
+        on_progress: Progress | None = None,
+        **settings: Unpack[CallSettings],
+    ) -> Coroutine[Any, Any, Path]: ...
+
+    @names_settings(CallSettings)
+    def download_conference_recording(
+        self,
+        conference_id: str,
+        recording_id: str,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        on_progress: Progress | None = None,
+        **settings: Unpack[CallSettings],
+    ) -> AbstractAsyncContextManager[Media] | Coroutine[Any, Any, Path]:
+        """Fetch the audio of a recording, in memory that does not grow with it.
+
+        ::
+
+            path = await client.download_conference_recording("conf-1", "r-1", to="r-1.wav")
+
+            async with client.download_conference_recording("conf-1", "r-1") as media:
+                async for chunk in media:
+                    ...
+
+        The file appears only when it is complete: the client writes it under another name beside ``to`` and
+        renames it at the end. If the connection is cut, the download starts again, as `RetryPolicy` says. A
+        file that exists is refused (`ConfigurationError`) unless you set ``overwrite``, and anything but a
+        regular file always is. A link is followed, and the new file gets the permissions of the old one.
+        ``on_progress`` is called with the bytes so far and in all. Chunks cannot be taken back, so if the
+        connection is cut while you iterate, `TransportError` is raised.
+
+        Raises `APIError` for a response that cannot be seen to be a whole recording (a 204, a body without a
+        length, a compressed body), and the `OSError` of a place that cannot be written to.
+
+        ``deadline`` is for the time up to the first byte, of each start. After that a recording may take as
+        long as it needs; only a silence of ``timeouts.attempt`` ends it.
+        """
+        request = wire.download_conference_recording(self._account_id, conference_id, recording_id)
+        options = evolve(self._options, **settings)
+        if to is not None:
+            return self._save(request, options, file_path(to), overwrite, on_progress)
+        if overwrite or on_progress:
+            raise ConfigurationError(
+                "overwrite and on_progress are for a download to a file: give it with to="
+            )
+        return self._stream(request, options)
+
+    @names_settings(CallSettings)
+    async def get_call(self, call_id: str, **settings: Unpack[CallSettings]) -> Call:
+        """Return the state of a call. Bandwidth knows it some time after its start, and for 7 days."""
+        return await self._ask(wire.get_call(self._account_id, call_id), settings)
+
+    @names_settings(CallSettings)
+    async def update_call(self, call_id: str, update: UpdateCall, **settings: Unpack[CallSettings]) -> None:
+        """Change a call: ``UpdateCall(state="completed")`` hangs it up.
+
+        A hang-up may be sent twice, as an end may. A redirect that may have arrived is not sent again; its
+        error is then ``ambiguous``. A call that is over raises `NotFoundError` or `ConflictError`.
+        """
+        _check_kind(update, UpdateCall)
+        await self._ask(wire.update_call(self._account_id, call_id, update), settings)
+
+    @names_settings(CallSettings)
+    async def wait_until_completed(
+        self, conference_id: str, *, hub: CompletionHub | None = None, **settings: Unpack[CallSettings]
+    ) -> Conference:
+        """Return a conference once it has ended, however it did.
+
+        The client polls it, after pauses of random length that grow to 10 s at most, inside the rate limit.
+        With a ``hub`` that receives its webhooks (`webhooks.EventHub`), the event counts as well, whichever
+        comes first. A conference that was seen and is gone (404) has ended too. In these two cases you get
+        it as it was last seen, without members, and its ``completed_time`` is that of the event or the moment
+        when it was found gone.
+
+        ``deadline`` is for the whole wait, ``math.inf`` for none (a conference lasts 24 hours at most). A
+        read that fails for a passing reason (5xx, 408, 429, no response) is followed by another. The first
+        such failure is logged as a warning.
+
+        Raises `DeadlineExceededError` if it is not known to have ended by then, with the error of the last
+        read as ``last_error``; `NotFoundError` if the first read that got a response did not find it; at once
+        any other `APIError` (refused credentials among them) and `CertificateError`; `ClientStateError` if
+        the client is closed meanwhile; and whatever ``hub`` raises.
+        """
+        options = evolve(self._options, **settings)
+        request = wire.get_conference(self._account_id, conference_id)
+
+        async def look(seconds: float) -> tuple[Conference, int]:
+            async with self._channel.operation(evolve(options, deadline=seconds)) as operation:
+                return await operation.send(request), operation.attempts.sent
+
+        watch = Watch(conference_id, look, seconds=options.deadline, random=self._channel.random)
+        return await watch.completed(hub)
+
+    async def _ask(self, request: wire.Request[T], settings: CallSettings) -> T:
+        async with self._channel.operation(evolve(self._options, **settings)) as operation:
+            return await operation.send(request)
+
+    def _run(
+        self, conferences: Source | Journal, settings: RunSettings, how: EndSettings
+    ) -> tuple[Source | Ledger, End]:
+        """Return where the ids of a run come from, and what ends one of them."""
         self._channel.bind()
         options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
         if not isinstance(conferences, Journal):
-            return conferences, partial(self._ender.end_in_run, options, way), deliver, None
+            return conferences, partial(self._ender.end_in_run, options, how)
         if conferences.account_id != self._account_id:
             raise ConfigurationError(
                 f"the journal {conferences.path} is of account {conferences.account_id}, "
                 f"this client of {self._account_id}"
             )
-        way = Way(
-            verify=way.verify or conferences.verify,
-            hang_up=way.hang_up or conferences.hang_up,
+        how = EndSettings(
+            verify=how.verify or conferences.verify,
+            hang_up=how.hang_up or conferences.hang_up,
             note_calls=conferences.note_calls,
         )
-        durable = Durable(conferences, partial(self._ender.end_in_run, options, way), deliver, stop)
-        return durable.targets(), durable.end, durable.deliver, durable.close
+        return Claims(conferences), partial(self._ender.end_in_run, options, how)
+
+    def _next_page(self, link: URL | None, seen: set[str]) -> wire.Request[wire.Page] | None:
+        if link is None:
+            return None
+        if not same_origin(link, self._channel.voice_url):
+            raise TransportError(
+                f"the next page is said to be at {link.scheme}://{link.authority}, "
+                "where the credentials are not sent"
+            )
+        if link.raw_path_qs in seen:
+            raise TransportError("the links to the next page go in a circle")
+        return wire.next_page(link.raw_path_qs)
+
+    @asynccontextmanager
+    async def _stream(self, request: wire.Request[Media], options: Options) -> AsyncIterator[Media]:
+        async with AsyncExitStack() as stack:
+            async with self._channel.operation(options) as operation:
+                media = await operation.send(request)
+                stack.callback(media.close)
+                media.attempts = operation.attempts.sent
+            yield media
+
+    async def _save(
+        self,
+        request: wire.Request[Media],
+        options: Options,
+        path: Path,
+        overwrite: bool,
+        on_progress: Progress | None,
+    ) -> Path:
+        self._channel.bind()
+        with closing(Draft(path, overwrite=overwrite)) as draft:
+            async with self._channel.operation(options) as operation:
+
+                async def receive(media: Media) -> None:
+                    operation.lift_deadline()
+                    await draft.receive(media, on_progress)
+
+                await operation.send(request, receive)
+            await asyncio.to_thread(draft.keep)
+        return path
 
 
 def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:
@@ -303,5 +553,6 @@ def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:
             raise ConfigurationError(f"{name} is a {wanted}, not of type {type(given).__name__}")
 
 
-async def _nowhere(_: Target, __: Outcome) -> None:
-    """Deliver to nobody."""
+def _check_kind(update: object, kind: type) -> None:
+    if not isinstance(update, kind):
+        raise ConfigurationError(f"the change is an {kind.__name__}, not {type(update).__name__}")

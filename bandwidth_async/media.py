@@ -1,4 +1,4 @@
-"""A recording on its way: its bytes as they come, and a file that is there whole or not at all."""
+"""The download of a recording: its bytes as they come, and a file that appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import stat
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -16,20 +17,25 @@ import aiohttp
 from bandwidth_async.errors import APIError, ConfigurationError, TransportError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bandwidth_async.retry_after import Headers
 
-_USUAL_RIGHTS = 0o666  # of a new file; the umask takes from it
+    Progress = Callable[[int, int | None], object]
+
+# The permissions of a new file, from which the umask takes.
+_USUAL_MODE = 0o666
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
 class Media:
-    """The body of an answer while it comes: ``async for chunk in media``, in memory that does not grow.
+    """The body of a response while it comes: ``async for chunk in media``, in memory that does not grow.
 
     A body that is cut, or silent for longer than ``Timeouts.attempt``, raises `TransportError` instead of
-    ending. For one task. Leaving the context that gave it closes it.
+    ending. It is for one task, and closed when you leave the context that gave it.
 
-    Raises `APIError`, which is not repeated, for an answer that is no whole recording as it is, or of which
-    that could not be told.
+    Raises `APIError`, which is not retried, for a response that is not a whole recording, or that could not
+    be seen to be one.
     """
 
     def __init__(self, name: str, response: aiohttp.ClientResponse, longest_silence: float) -> None:
@@ -41,7 +47,9 @@ class Media:
         self._longest_silence = longest_silence
         self._received = 0
         self._error: TransportError | None = None
-        self.attempts = 0  # requests that it took to get here; set by the call
+
+        # Requests that it took to get the response; set by the operation.
+        self.attempts = 0
 
     def __repr__(self) -> str:
         return f"<Media {self.content_type}, {self.received} bytes of {self.length or 'an unknown number'}>"
@@ -53,7 +61,7 @@ class Media:
 
     @property
     def length(self) -> int | None:
-        """How many bytes it has in all, or None where the server does not say."""
+        """How many bytes it has in all, or None if the server does not say."""
         return self._response.content_length
 
     @property
@@ -62,7 +70,7 @@ class Media:
         return self._received
 
     def close(self) -> None:
-        """Receive nothing more. Only a connection that has given all of it can be used again."""
+        """Receive nothing more. The connection can be used again only if all of the body was read."""
         whole = self._response.content.at_eof()
         sentence = "closed, after all of it was read" if whole else "closed before its end"
         self._error = self._error or TransportError(f"{self._name}: {sentence}")
@@ -81,9 +89,10 @@ class Media:
             raise self._fail(f"silent for {self._longest_silence:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._fail("cut") from error
-        except RuntimeError as error:  # of aiohttp, which has closed the connection under us
+        except RuntimeError as error:
+            # aiohttp raises it when two tasks read, and when the connection was closed with its session.
             if self._response.connection is not None and self._response.connection.transport is not None:
-                raise  # it serves another task's reading
+                raise
             raise self._fail("closed with its client") from error
         if not chunk:
             raise StopAsyncIteration
@@ -100,11 +109,12 @@ class Media:
 
 
 def _flaw(status: int, headers: Headers) -> str | None:
-    """Return what makes an answer none that can be seen to be whole, or None."""
+    """Return why a response cannot be seen to be a whole recording, or None."""
     if status != 200:
         return f"answered {status}, which has no recording in it"
+    # aiohttp does not notice that a compressed body was cut.
     packed = [coding for coding in _words(headers, "Content-Encoding") if coding != "identity"]
-    if packed:  # aiohttp does not notice where an unpacked body is cut
+    if packed:
         return f"answered in {', '.join(packed)}, which was not asked for"
     transfer = _words(headers, "Transfer-Encoding")
     if transfer not in ([], ["chunked"]):
@@ -115,14 +125,14 @@ def _flaw(status: int, headers: Headers) -> str | None:
 
 
 def _words(headers: Headers, name: str) -> list[str]:
-    """Return the comma-separated words of a header, however often it is there."""
+    """Return the comma-separated words of all headers of that name."""
     words = ",".join(headers.getall(name, ())).lower().split(",")
     return [word.strip() for word in words if word.strip()]
 
 
 def file_path(to: str | os.PathLike[str]) -> Path:
     """Return ``to`` as the path of a file. Raises `ConfigurationError` for what cannot be one."""
-    given: object = to  # untyped callers may pass anything
+    given: object = to
     text: object = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise ConfigurationError(f"a download goes to the path of a file, not to {to!r}")
@@ -136,12 +146,12 @@ def file_path(to: str | os.PathLike[str]) -> Path:
 
 
 class Draft:
-    """A file that takes its name when it is complete; until then it has another one beside it.
+    """A file that gets its name when it is complete. Until then it has another name beside it.
 
-    Methods do file access, so an event loop runs them in threads. A thread cannot be cancelled: the lock
-    lets `close` wait for the write that it is in, and later ones find the file closed.
+    Its methods access files, so `receive` runs them in threads. A thread cannot be cancelled: the lock lets
+    `close` wait for a write that is under way, and later writes find the file closed.
 
-    To overwrite means a regular file only, the one that a link leads to; the new one gets its rights.
+    Only a regular file is overwritten, the one that a link leads to. The new one gets its permissions.
 
     Raises `ConfigurationError` when there is a file of that name already (unless ``overwrite``), or a folder,
     a device or the like, and the `OSError` of a place that cannot be written to.
@@ -151,18 +161,31 @@ class Draft:
         self._path = Path(os.path.realpath(path)) if overwrite else path
         self._overwrite = overwrite
         self._lock = Lock()
-        rights = self._rights()
+        mode = self._mode()
         if os.path.lexists(path) and not overwrite:
             raise self._taken()
         self._draft = self._path.with_name(f".{secrets.token_hex(8)}.part")
-        opener = partial(os.open, mode=_USUAL_RIGHTS if rights is None else rights)
-        self._file = open(self._draft, "xb", buffering=0, opener=opener)  # noqa: SIM115 - for as long as we live
+        opener = partial(os.open, mode=_USUAL_MODE if mode is None else mode)
+        self._file = open(self._draft, "xb", buffering=0, opener=opener)  # noqa: SIM115  # closed by close()
         try:
-            if rights is not None:
-                self._draft.chmod(rights)  # ahead of the first byte; the umask may have taken too much
+            if mode is not None:
+                # The umask may have taken too much; this is before the first byte.
+                self._draft.chmod(mode)
         except OSError:
             self.close()
             raise
+
+    async def receive(self, media: Media, on_progress: Progress | None = None) -> None:
+        """Write all of ``media``, which is closed at the end, from the start of the file.
+
+        ``on_progress`` is called with the bytes so far and in all. Raises what ``media`` raises.
+        """
+        with closing(media):
+            await asyncio.to_thread(self.restart)
+            async for chunk in media:
+                await asyncio.to_thread(self.write, chunk)
+                if on_progress is not None:
+                    on_progress(media.received, media.length)
 
     def write(self, data: bytes) -> None:
         """Append ``data``."""
@@ -172,18 +195,19 @@ class Draft:
                 rest = rest[self._file.write(rest) :]
 
     def restart(self) -> None:
-        """Forget what was written."""
+        """Drop what was written."""
         with self._lock:
             self._file.seek(0)
             self._file.truncate()
 
     def keep(self) -> None:
-        """Give the file its name, once its bytes are on the disk."""
+        """Give the file its name, after its bytes are on disk."""
         with self._lock:
             os.fsync(self._file.fileno())
             self._file.close()
             if self._overwrite:
-                self._rights()  # once more: another may have put a device there meanwhile
+                # Another process may have put a device there meanwhile.
+                self._mode()
                 self._draft.replace(self._path)
             else:
                 self._take_free_name()
@@ -194,8 +218,8 @@ class Draft:
             self._file.close()
             self._draft.unlink(missing_ok=True)
 
-    def _rights(self) -> int | None:
-        """Return the rights of the file that is there, or None. Refuses what is no regular file."""
+    def _mode(self) -> int | None:
+        """Return the permissions of the file that is there, or None. Refuses anything but a regular file."""
         try:
             mode = self._path.stat().st_mode
         except FileNotFoundError:
@@ -207,12 +231,13 @@ class Draft:
         return mode & 0o777
 
     def _take_free_name(self) -> None:
-        """Fail where another has taken the name meanwhile: unlike a rename, a link does not replace."""
+        """Take the name unless it was taken meanwhile: a link, unlike a rename, does not replace a file."""
         try:
             os.link(self._draft, self._path)
         except FileExistsError:
             raise self._taken() from None
-        except OSError:  # a file system without links
+        except OSError:
+            # The file system has no links.
             if os.path.lexists(self._path):
                 raise self._taken() from None
             self._draft.replace(self._path)

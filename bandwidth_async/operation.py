@@ -1,19 +1,20 @@
-"""The way of one request to the API: session, credentials, limiter and retry around one exchange.
+"""One thing that a user asked for, from its first attempt to its value; and what all operations share.
 
-A call goes down four floors, each with one job::
+An operation has four steps, each with one job::
 
-    trial              the deadline, the stop, and what an error says about the whole call
+    Operation          the deadline, the stop, and what an error says about the whole operation
      └► send              a fresh token, once, after a 401
-         └► persist          what is tried again, and when (tenacity)
-             └► _attempt        admission by the limiter, then one exchange over aiohttp
+         └► persist          what is tried again, and when (`retry`)
+             └► _attempt        admission by the limiter, then one exchange over HTTP
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from attrs import field, frozen
 
@@ -32,12 +33,12 @@ from bandwidth_async.errors import (
 from bandwidth_async.http.connections import open_session
 from bandwidth_async.http.exchange import ResponseInfo, exchange, proxy_from_environment
 from bandwidth_async.http.timeouts import Timeouts, Watchdog
-from bandwidth_async.retry import RetryPolicy, Trial, persist
+from bandwidth_async.retry import Attempts, RetryPolicy, persist
 from bandwidth_async.retry_after import parse_hint
 from bandwidth_async.validators import above_zero
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from random import Random
     from types import TracebackType
 
@@ -50,17 +51,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NEVER_UP = 60.0  # seconds that a run waits at most for a server that was never seen well
-_OVERTAKEN = 5  # tokens that may run out on the way, before a 401 counts as a refusal all the same
-_AFFORD_PAUSE = (0.5, 1.0)  # seconds, shortest and longest, until a run asks again for a retry
+# Seconds that a run waits at most for a server which never gave a good response.
+_NEVER_UP = 60.0
+
+# Tokens that may expire while their request is under way, before a 401 counts as a refusal all the same.
+_EXPIRED_UNDER_WAY = 5
+
+# Seconds, shortest and longest, until a run asks again for a retry, or for a token.
+_ASK_AGAIN = (0.5, 1.0)
 
 
 @frozen(kw_only=True)
-class CallOptions:
-    """How one call is made.
+class Options:
+    """How one operation is carried out.
 
-    ``deadline`` is in seconds from its start, ``math.inf`` for none; ``bulk`` calls, those of runs, let
-    single ones go first. ``on_response`` hears of each success, before its body is made a value.
+    ``deadline`` is seconds from its start, ``math.inf`` for none. ``bulk`` operations, those of runs, let
+    single ones go first. ``on_response`` is called for each success, before its body is read.
     """
 
     deadline: float = field(default=60.0, validator=above_zero("seconds", endless=True))
@@ -71,7 +77,7 @@ class CallOptions:
 
 
 class Channel:
-    """Everything that the requests of one account share. Belongs to the event loop of its first use."""
+    """What the operations of one account share. Belongs to the event loop of its first use."""
 
     def __init__(
         self,
@@ -80,7 +86,7 @@ class Channel:
         voice_url: URL,
         api_url: URL,
         limiter: Limiter,
-        token_options: CallOptions,
+        token_options: Options,
         session: aiohttp.ClientSession | None,
         proxy: str | URL | None,
         trust_env: bool,
@@ -88,39 +94,39 @@ class Channel:
     ) -> None:
         self.limiter = limiter
         self.voice_url = voice_url
+        self.random = random
+        self.authorizer = Authorizer(credentials, self._fetch_token)
+        self.watchdog = Watchdog()
+        self.proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
+        self.operations: set[Operation] = set()
+        self.closed = False
         self._api_url = api_url
         self._credentials = credentials
-        self._authorizer = Authorizer(credentials, self._fetch_token)
         self._token_options = token_options
         self._given_session = session
-        self._proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
-        self._random = random
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watchdog = Watchdog()
-        self._trials: set[Trial] = set()  # the calls under way
-        self._closed = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "open" if self._session else "not used yet"
+        state = "closed" if self.closed else "open" if self._session else "not used yet"
         return f"<Channel to {self.voice_url}, {state}, {self.limiter!r}>"
 
     async def aclose(self) -> None:
         """Close the channel and its own session; a session that was passed in stays open."""
-        self._closed = True
-        for trial in tuple(self._trials):
-            trial.stop(0.0)
-        await self._authorizer.aclose()
-        self._watchdog.close()
+        self.closed = True
+        for operation in tuple(self.operations):
+            operation.stop(0.0)
+        await self.authorizer.aclose()
+        self.watchdog.close()
         if self._session is not None and self._given_session is None:
             await self._session.close()
 
     def bind(self) -> aiohttp.ClientSession:
-        """Return the session, bound to the running loop at the first use.
+        """Return the session, bound to the running event loop at the first use.
 
-        Raises `ClientStateError` when it is closed or another loop runs.
+        Raises `ClientStateError` when the channel is closed or another loop runs.
         """
-        loop = asyncio.get_running_loop()  # a system call in Python 3.11: once for each call
+        loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
                 raise ClientStateError(
@@ -129,45 +135,11 @@ class Channel:
                 )
             self.limiter.bind()
             self._loop = loop
-        return self._open_session()
+        return self.session()
 
-    def now(self) -> float:
-        """Return the time of the event loop that it is bound to."""
-        return self._watchdog.loop.time()
-
-    def trial(self, options: CallOptions, stop: Stop | None = None) -> _Call:
-        """Bound one call by its deadline and its run's stop, and complete the error it ends with."""
-        self.bind()
-        return _Call(self, options, stop)
-
-    async def send(
-        self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[wire.Response], T]
-    ) -> T:
-        """Send ``request`` until it is answered, and return what ``read`` makes of the answer."""
-        attempt = partial(self._attempt, request, trial, options, read)
-        fresh = trial.repeats = False
-        overtaken = 0
-        while True:
-            trial.check()
-            if not self._authorizer.is_ready():
-                await self._ready(options)
-            try:
-                return await persist(
-                    attempt, trial, options.retry, self._random, idempotent=request.idempotent
-                )
-            except TokenExpiredError:
-                continue
-            except AuthenticationError as error:
-                if overtaken < _OVERTAKEN and self._authorizer.has_expired(trial.authorization):
-                    overtaken += 1
-                    continue
-                if fresh or not self._authorizer.is_worth_another(trial.authorization):
-                    self._authorizer.refuse(error)
-                    raise
-            fresh = True
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._closed:
+    def session(self) -> aiohttp.ClientSession:
+        """Return the session, in the loop that the channel is bound to. Raises `ClientStateError`."""
+        if self.closed:
             raise ClientStateError("this VoiceClient is closed; make a new one")
         if self._session is None:
             self._session = self._given_session or open_session()
@@ -175,191 +147,302 @@ class Channel:
             raise ClientStateError("the aiohttp session of this VoiceClient has been closed")
         return self._session
 
-    async def _attempt(
-        self, request: wire.Request, trial: Trial, options: CallOptions, read: Callable[[wire.Response], T]
-    ) -> T:
-        if trial.repeats:
-            await self._afford(trial, options)
-        admitted = await self.limiter.admit(
-            bulk=options.bulk,
-            place=trial.place,
-            deadline=trial.deadline,
-            patience=options.retry.longest_hint,
-        )
-        with admitted as admission:
-            session = self._open_session()
-            trial.check()
-            trial.authorization = self._authorizer.header()
-            if not trial.repeats:
-                self.limiter.budget.on_try(self.now())
-            trial.excused = False
-            admission.sending()
-            try:
-                with trial.sending(safe=request.safe):
-                    answer = await exchange(
-                        session,
-                        self.voice_url,
-                        request,
-                        trial.authorization,
-                        options.timeouts,
-                        watchdog=self._watchdog,
-                        proxy=self._proxy,
-                        on_status=partial(_heard, trial, admission),
-                    )
-            except (TransportError, ServerError) as error:
-                admission.failed(answered=False)
-                self._excuse(error, trial, options)
-                raise
-        return _handed_on(answer, trial, options, read)
+    def now(self) -> float:
+        """Return the time of the event loop that it is bound to."""
+        return self.watchdog.loop.time()
 
-    async def _ready(self, options: CallOptions) -> None:
-        """Return once there is a token; a run waits for an endpoint that gives none, single calls do not."""
-        started = self.now()
-        while True:
-            try:
-                return await self._authorizer.ready()
-            except (TransportError, ServerError) as error:
-                if not options.bulk:
-                    raise
-                unreachable = isinstance(error, TransportError) and not self.limiter.ever_up
-                if unreachable or self.now() - started > self._patience(options):
-                    raise UnavailableError(f"there is no access token: {error.message}") from error
-                pause = error.retry_after or 0.0
-            await asyncio.sleep(pause + self._random.uniform(*_AFFORD_PAUSE))
-
-    def _out_of_time(self, trial: Trial, options: CallOptions) -> BandwidthError:
-        if not self._closed:
-            return _out_of_time(trial, options)
-        return ClientStateError(
-            "this VoiceClient was closed while the call was under way",
-            attempts=trial.attempts,
-            ambiguous=trial.ambiguous,
-        )
-
-    def _patience(self, options: CallOptions) -> float:
-        if self.limiter.ever_up:
-            return options.retry.outage
-        return 0.0 if self.limiter.unreachable else min(options.retry.outage, _NEVER_UP)
-
-    async def _afford(self, trial: Trial, options: CallOptions) -> None:
-        """Return once a repetition is within the retry budget; single calls do not wait for it."""
-        if trial.free or trial.last_error is None:
-            return
-        while not self.limiter.budget.withdraw(self.now(), bulk=options.bulk):
-            if not options.bulk:
-                raise UnavailableError(
-                    f"so many requests fail that this one is not repeated: {trial.last_error.message}"
-                ) from trial.last_error
-            await asyncio.sleep(self._random.uniform(*_AFFORD_PAUSE))
-
-    def _excuse(self, error: BandwidthError, trial: Trial, options: CallOptions) -> None:
-        """Hold nothing against an id of a run while the server is down, unless that lasts too long."""
-        trial.excused = options.bulk and self.limiter.is_doubtful
-        if trial.excused and self.limiter.down_for > self._patience(options):
-            never = self.limiter.unreachable
-            what = "never answered" if never else f"has failed for {self.limiter.down_for:.0f} s"
-            raise UnavailableError(f"Bandwidth {what}: {error.message}", ambiguous=error.ambiguous) from error
+    def operation(
+        self, options: Options, stop: Stop | None = None, *, until: float | None = None
+    ) -> Operation:
+        """Return a context for one operation, which ends at ``until`` (loop time) or at its deadline."""
+        self.bind()
+        return Operation(self, options, stop, self.now() + options.deadline if until is None else until)
 
     async def _fetch_token(self) -> Token:
-        options = self._token_options
+        options, request = self._token_options, wire.token()
 
         async def attempt() -> Token:
             try:
-                answer = await exchange(
+                response = await exchange(
                     self.bind(),
                     self._api_url,
-                    wire.token(),
+                    request,
                     self._credentials.basic(),
                     options.timeouts,
-                    watchdog=self._watchdog,
-                    proxy=self._proxy,
+                    watchdog=self.watchdog,
+                    proxy=self.proxy,
                 )
             except APIError as error:
                 if error.transient:
                     raise
                 raise _no_token(error) from error
-            return wire.parse_token(answer.body)
+            return request.read(response)
 
-        return await persist(attempt, Trial(paced=False), options.retry, self._random, idempotent=True)
+        attempts = Attempts(paced=False)
+        return await persist(attempt, attempts, options.retry, self.random, idempotent=request.idempotent)
 
 
-class _Call:
-    """One call, as a context; see `Channel.trial`."""
+class Operation:
+    """What was asked for, and how far it has come. Made by `Channel.operation`, entered by one task.
 
-    # A class: a generator with two other contexts inside takes 7 µs more, where an end takes 60.
-    __slots__ = ("_channel", "_limit", "_options", "_stop", "_trial")
+    It ends with `DeadlineExceededError` at its deadline. Every error that leaves it tells the attempts of the
+    whole operation, and whether one of them may have taken effect.
+    """
 
-    def __init__(self, channel: Channel, options: CallOptions, stop: Stop | None) -> None:
+    # A class with slots and not a generator: that would cost 7 µs, where an end takes 60.
+    __slots__ = (
+        "_authorization",
+        "_channel",
+        "_in_flight",
+        "_lifted",
+        "_limit",
+        "_options",
+        "_place",
+        "_sent_before",
+        "_stop",
+        "attempts",
+    )
+
+    def __init__(self, channel: Channel, options: Options, stop: Stop | None, deadline: float) -> None:
+        self.attempts = Attempts(deadline=deadline)
         self._channel = channel
         self._options = options
         self._stop = stop
-        dog = channel._watchdog
-        deadline = channel.now() + options.deadline
-        self._limit = dog.guard_until(deadline)
-        self._trial = Trial(deadline=deadline, limit=self._limit)
+        self._limit = channel.watchdog.guard_until(deadline)
+        self._lifted = False
+        self._in_flight = False
 
-    async def __aenter__(self) -> Trial:
-        trial = self._trial
+        # Of the request that is being sent: attempts before its first one, the place in the limiter's order
+        # of arrival once it was refused, and the header that its last attempt was sent with.
+        self._sent_before = 0
+        self._place: int | None = None
+        self._authorization = ""
+
+    def __repr__(self) -> str:
+        return f"<Operation, {self.attempts!r}>"
+
+    async def __aenter__(self) -> Self:
         self._limit.__enter__()
-        self._channel._trials.add(trial)
+        self._channel.operations.add(self)
         if self._stop is not None:
-            self._stop.listen(trial.stop)
-        return trial
+            self._stop.listen(self.stop)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        trial = self._trial
-        self._channel._trials.discard(trial)
+        self._channel.operations.discard(self)
         if self._stop is not None:
-            self._stop.forget(trial.stop)
+            self._stop.forget(self.stop)
         try:
             self._limit.__exit__(kind, error, trace)
         except TimeoutError:
-            error = self._channel._out_of_time(trial, self._options)
-            raise error from trial.last_error
+            raise self._out_of_time() from self.attempts.last_error
         if isinstance(error, BandwidthError):
-            error.attempts, error.ambiguous = trial.attempts, trial.ambiguous
+            error.attempts, error.ambiguous = self.attempts.sent, self.attempts.ambiguous
             if isinstance(error, DeadlineExceededError):
-                error.last_error = error.last_error or trial.last_error
+                error.last_error = error.last_error or self.attempts.last_error
 
+    async def send(
+        self, request: wire.Request[T], receive: Callable[[T], Awaitable[None]] | None = None
+    ) -> T:
+        """Send ``request`` until it succeeds, and return its value.
 
-def _heard(trial: Trial, admission: Admission, status: int, headers: Headers) -> None:
-    """Tell the limiter what the server answered; who was refused keeps its place in line."""
-    if status == 429:
-        trial.place = admission.place
-        admission.refused(parse_hint(headers, time.time()))
-    elif status >= 500:
-        admission.failed(answered=True)
-    else:
-        admission.accepted()
+        ``receive`` takes in a value that is still coming. It belongs to the attempt: when it fails, the
+        request is sent again as the retry rules allow.
+        """
+        attempt = partial(self._attempt, request, receive)
+        self._sent_before = self.attempts.sent
+        authorizer = self._channel.authorizer
+        renewed, expired = False, 0
+        while True:
+            self._check()
+            if not authorizer.is_ready():
+                await self._ready()
+            try:
+                return await persist(
+                    attempt,
+                    self.attempts,
+                    self._options.retry,
+                    self._channel.random,
+                    idempotent=request.idempotent,
+                )
+            except TokenExpiredError:
+                continue
+            except AuthenticationError as error:
+                if expired < _EXPIRED_UNDER_WAY and authorizer.has_expired(self._authorization):
+                    expired += 1
+                    continue
+                if renewed or not authorizer.is_worth_another(self._authorization):
+                    authorizer.refuse(error)
+                    raise
+            renewed = True
 
+    def lift_deadline(self) -> None:
+        """Let this attempt take as long as it needs from here on. The next one has the deadline anew."""
+        self._lifted = True
+        self._bound(math.inf)
 
-def _handed_on(
-    answer: wire.Response, trial: Trial, options: CallOptions, read: Callable[[wire.Response], T]
-) -> T:
-    """Return what ``read`` makes of the answer; what still comes is closed when it cannot be handed on."""
-    try:
-        if options.on_response is not None:
-            options.on_response(
-                ResponseInfo(status=answer.status, headers=answer.headers, attempts=trial.attempts)
+    def stop(self, grace: float) -> None:
+        """Send nothing more. What is in flight has ``grace`` seconds, what waits has none."""
+        self.attempts.stopped = True
+        if not self._limit.expired():
+            end = self._channel.now() + (grace if self._in_flight else 0.0)
+            self._limit.reschedule(min(end, self._limit.when()))
+
+    async def _attempt(self, request: wire.Request[T], receive: Callable[[T], Awaitable[None]] | None) -> T:
+        channel, options = self._channel, self._options
+        repeats = self.attempts.sent > self._sent_before
+        if self._lifted:
+            self._lifted = False
+            self._bound(channel.now() + options.deadline)
+        if repeats:
+            await self._afford()
+        admitted = await channel.limiter.admit(
+            bulk=options.bulk,
+            place=self._place,
+            deadline=self.attempts.deadline,
+            patience=options.retry.longest_hint,
+        )
+        with admitted as admission:
+            session = channel.session()
+            self._check()
+            self._authorization = channel.authorizer.header()
+            if not repeats:
+                channel.limiter.budget.on_try(channel.now())
+            admission.sending()
+            try:
+                response = await self._exchange(session, request, admission)
+            except (TransportError, ServerError) as error:
+                admission.failed(answered=False)
+                self._excuse(error)
+                raise
+        value = self._read(request, response)
+        if receive is not None:
+            await receive(value)
+        return value
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: wire.Request[T], admission: Admission
+    ) -> wire.Response:
+        attempts = self.attempts
+        attempts.excused = False
+        attempts.sent += 1
+        self._in_flight = True
+        try:
+            return await exchange(
+                session,
+                self._channel.voice_url,
+                request,
+                self._authorization,
+                self._options.timeouts,
+                watchdog=self._channel.watchdog,
+                proxy=self._channel.proxy,
+                on_status=partial(self._tell_limiter, admission),
             )
-        return read(answer)
-    except BaseException:
-        answer.close()
-        raise
+        except asyncio.CancelledError:
+            attempts.ambiguous |= not request.safe
+            raise
+        finally:
+            self._in_flight = False
 
+    def _tell_limiter(self, admission: Admission, status: int, headers: Headers) -> None:
+        """Tell the limiter how the server responded. A request that was refused keeps its place."""
+        if status == 429:
+            self._place = admission.place
+            admission.refused(parse_hint(headers, time.time()))
+        elif status >= 500:
+            admission.failed(answered=True)
+        else:
+            admission.accepted()
 
-def _out_of_time(trial: Trial, options: CallOptions) -> DeadlineExceededError:
-    what = "the run was stopped" if trial.stopping else f"the deadline of {options.deadline:g} s came"
-    last = f"; the last attempt met: {trial.last_error.message}" if trial.last_error else ""
-    return DeadlineExceededError(
-        f"{what} before an answer{last}",
-        last_error=trial.last_error,
-        retry_after=trial.last_error.retry_after if trial.last_error else None,
-        attempts=trial.attempts,
-        ambiguous=trial.ambiguous,
-    )
+    def _read(self, request: wire.Request[T], response: wire.Response) -> T:
+        """Return the value of a success. A body that is still coming is closed if that fails."""
+        try:
+            if self._options.on_response is not None:
+                self._options.on_response(
+                    ResponseInfo(
+                        status=response.status, headers=response.headers, attempts=self.attempts.sent
+                    )
+                )
+            return request.read(response)
+        except BaseException:
+            response.close()
+            raise
+
+    async def _ready(self) -> None:
+        """Return once there is a token. Only a run waits for a token endpoint that fails."""
+        channel = self._channel
+        started = channel.now()
+        while True:
+            try:
+                return await channel.authorizer.ready()
+            except (TransportError, ServerError) as error:
+                if not self._options.bulk:
+                    raise
+                unreachable = isinstance(error, TransportError) and not channel.limiter.ever_up
+                if unreachable or channel.now() - started > self._patience():
+                    raise UnavailableError(f"there is no access token: {error.message}") from error
+                pause = error.retry_after or 0.0
+            await asyncio.sleep(pause + channel.random.uniform(*_ASK_AGAIN))
+
+    async def _afford(self) -> None:
+        """Return once a retry is within the retry budget. Single operations do not wait for it."""
+        last, budget = self.attempts.last_error, self._channel.limiter.budget
+        if self.attempts.free or last is None:
+            return
+        while not budget.withdraw(self._channel.now(), bulk=self._options.bulk):
+            if not self._options.bulk:
+                raise UnavailableError(
+                    f"so many requests fail that this one is not repeated: {last.message}"
+                ) from last
+            await asyncio.sleep(self._channel.random.uniform(*_ASK_AGAIN))
+
+    def _excuse(self, error: BandwidthError) -> None:
+        """During an outage that may still end, do not count failures against the id of a run."""
+        limiter = self._channel.limiter
+        self.attempts.excused = self._options.bulk and limiter.is_doubtful
+        if self.attempts.excused and limiter.down_for > self._patience():
+            what = "never answered" if limiter.unreachable else f"has failed for {limiter.down_for:.0f} s"
+            raise UnavailableError(f"Bandwidth {what}: {error.message}", ambiguous=error.ambiguous) from error
+
+    def _patience(self) -> float:
+        """Return the seconds that a run waits for a server, or a token endpoint, that fails."""
+        limiter, outage = self._channel.limiter, self._options.retry.outage
+        if limiter.ever_up:
+            return outage
+        return 0.0 if limiter.unreachable else min(outage, _NEVER_UP)
+
+    def _check(self) -> None:
+        """Raise `DeadlineExceededError` when nothing more is to be sent."""
+        if self.attempts.stopped:
+            raise DeadlineExceededError("the run was stopped", last_error=self.attempts.last_error)
+        if self._channel.now() >= self.attempts.deadline:
+            raise self._out_of_time()
+
+    def _bound(self, deadline: float) -> None:
+        """Move the deadline. An operation that is being stopped keeps the limit that it was given."""
+        if not self.attempts.stopped:
+            self.attempts.deadline = deadline
+            self._limit.reschedule(None if deadline == math.inf else deadline)
+
+    def _out_of_time(self) -> BandwidthError:
+        attempts, last = self.attempts, self.attempts.last_error
+        if self._channel.closed:
+            return ClientStateError(
+                "this VoiceClient was closed while the operation was under way",
+                attempts=attempts.sent,
+                ambiguous=attempts.ambiguous,
+            )
+        deadline = f"the deadline of {self._options.deadline:g} s came"
+        what = "the run was stopped" if attempts.stopped else deadline
+        return DeadlineExceededError(
+            f"{what} before an answer" + (f"; the last attempt met: {last.message}" if last else ""),
+            last_error=last,
+            retry_after=last.retry_after if last else None,
+            attempts=attempts.sent,
+            ambiguous=attempts.ambiguous,
+        )
 
 
 def _no_token(error: APIError) -> AuthenticationError:

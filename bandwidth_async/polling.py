@@ -1,4 +1,4 @@
-"""Waiting for the end of a conference: looking again and again, and hearing of it by webhook meanwhile."""
+"""Waiting for the end of a conference: polling it, and listening for its webhook meanwhile."""
 
 from __future__ import annotations
 
@@ -29,32 +29,35 @@ T = TypeVar("T")
 
 _log = logging.getLogger("bandwidth_async.polling")
 
-_FIRST_PAUSE = 0.5  # seconds at most, after the first look
-_LONGEST_PAUSE = 10.0  # seconds
-_SHORTEST_LOOK = 0.001  # seconds; a look has to have some
+# Seconds: the longest pause after the first read, and after any read.
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 10.0
+
+# Seconds. A read is given some time even when the deadline is here.
+_SHORTEST_READ = 0.001
 
 
 class Completion(Protocol):
-    """The word that a conference has completed."""
+    """The event that a conference has completed."""
 
     @property
     def event_time(self) -> datetime:
-        """When it did."""
+        """When it completed."""
 
 
 class CompletionHub(Protocol):
-    """What hears of completed conferences by webhook, such as ``bandwidth_async.webhooks.EventHub``."""
+    """Receives webhooks about completed conferences, such as ``bandwidth_async.webhooks.EventHub``."""
 
     def completed(self, conference_id: str, /) -> Coroutine[Any, Any, Completion]:
         """Return once the conference has completed."""
 
 
 class Watch:
-    """Waits for the end of one conference.
+    """Waits for the end of one conference, for ``seconds`` at most.
 
-    ``look`` reads it within the seconds it is given, and returns it with the attempts that were made. One
-    that fails for now is followed by another, until the seconds of the watch are over: a conference outlasts
-    many an outage, and with a hub the event may still come.
+    ``look`` reads the conference within the seconds it is given, and returns it with the attempts that it
+    made. A read that fails for a passing reason is followed by another: a conference outlasts many an outage,
+    and with a hub the event may still come.
     """
 
     def __init__(self, conference_id: str, look: Look, *, seconds: float, random: Random) -> None:
@@ -63,18 +66,18 @@ class Watch:
         self._seconds = seconds
         self._random = random
         self._attempts = 0
-        self._last_seen: Conference | None = None  # changed in _see(), as are the attempts and the error
-        self._last_error: BandwidthError | None = None  # of the last look, unless it saw something
+        self._last_seen: Conference | None = None
+        self._last_error: BandwidthError | None = None
 
     async def completed(self, hub: CompletionHub | None) -> Conference:
-        """Return the conference once it has ended, by whichever way that is known first."""
+        """Return the conference as soon as a read or an event says that it has ended."""
         return await (self._poll() if hub is None else _first(self._hear(hub), self._poll()))
 
     async def _poll(self) -> Conference:
         now = asyncio.get_running_loop().time
         deadline = now() + self._seconds
         for pause in pauses(self._random):
-            conference = await self._see(max(deadline - now(), _SHORTEST_LOOK))
+            conference = await self._see(max(deadline - now(), _SHORTEST_READ))
             if conference is not None and not conference.active:
                 return conference
             hint = self._last_error.retry_after if self._last_error else None
@@ -84,9 +87,9 @@ class Watch:
         raise AssertionError("there is always another pause")  # pragma: no cover
 
     async def _see(self, seconds: float) -> Conference | None:
-        """Return the conference as it is, None where that cannot be known now.
+        """Return the conference as it is now, or None where that cannot be read.
 
-        One that was there and is gone has ended.
+        A conference that was there and is gone has ended.
         """
         try:
             self._last_seen, attempts = await self._look(seconds)
@@ -129,7 +132,7 @@ class Watch:
 
 
 def pauses(random: Random) -> Iterator[float]:
-    """Return the seconds between looks: random, with a limit that doubles up to 10 s (full jitter)."""
+    """Yield the seconds between reads: random, up to a limit that doubles until it is 10 s (full jitter)."""
     limit = _FIRST_PAUSE
     while True:
         yield random.uniform(0, limit)
@@ -137,7 +140,7 @@ def pauses(random: Random) -> Iterator[float]:
 
 
 def _may_pass(error: BandwidthError) -> bool:
-    """Say whether a later look may see what this one could not."""
+    """Return whether a later read may succeed."""
     if isinstance(error, APIError):
         return error.transient
     passing = isinstance(error, TransportError | DeadlineExceededError)
@@ -149,8 +152,9 @@ def _ended(conference: Conference, moment: datetime) -> Conference:
 
 
 async def _first(*ways: Coroutine[Any, Any, T]) -> T:
-    """Return or raise what the first to finish does; the others are cancelled, and gone when this returns."""
-    tasks = [asyncio.ensure_future(way) for way in ways]  # a TaskGroup would wrap the one error in a group
+    """Return or raise what the first of ``ways`` to finish does, after the others are cancelled and gone."""
+    # A TaskGroup would wrap the one error in a group.
+    tasks = [asyncio.ensure_future(way) for way in ways]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return next(task for task in tasks if task in done).result()

@@ -1,19 +1,21 @@
-"""What can be asked: requests as plain values, ready to be sent any number of times.
+"""Every request of the API as a plain value, with how its response is read. No I/O.
 
-What came back: answers read into our values and errors. The status decides, the body only explains.
+An endpoint is one function here and one method of `VoiceClient`. The function says what is sent, whether it
+may be sent twice, and what comes back: ``Request[Call]`` is answered by a `Call`.
 
-The BXML that a conference can be given, checked before Bandwidth finds a mistake during the conference.
+The status decides whether a request succeeded. A body only explains.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
-from attrs import define
+from attrs import define, field, frozen
 
 from bandwidth_async import bxml as documents
 from bandwidth_async.credentials import Token
@@ -46,23 +48,56 @@ if TYPE_CHECKING:
     from bandwidth_async.media import Media
     from bandwidth_async.retry_after import Headers
 
+T = TypeVar("T")
 
+_CONFERENCES = "/api/v2/accounts/{accountId}/conferences"
+_TOKEN = "/api/v1/oauth2/token"  # noqa: S105  # a path, not a secret
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 _END_BODY = UpdateConference(status=ConferenceStatus.COMPLETED).to_json().encode()
 
+# Characters of server text that an error keeps.
+DESCRIPTION_LIMIT = 2048
 
-@define(kw_only=True)  # not frozen: that would double its cost; with `Response` and `Target` 2 % of an end
-class Request:
-    """One request, ready to be sent any number of times.
+# Seconds. Bandwidth documents no lifetime of a token; a longer one than this is taken for a mistake.
+LONGEST_TOKEN_LIFETIME = 1e9
+DEFAULT_TOKEN_LIFETIME = 3600.0
 
-    ``idempotent`` says that sending it twice does no more than sending it once, ``safe`` that it changes
-    nothing at all, ``reads`` that the body of a success matters, and ``streams`` that it is handed out
-    while it comes.
+_ERRORS: dict[int, type[APIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    429: RateLimitError,
+}
+
+# The 5xx statuses which say that the server did not begin the work.
+_NOT_EXECUTED = frozenset({501, 503, 505})
+
+
+# Not frozen: that would double its cost. With `Response` and `Target` it is 2 % of an end.
+@define(kw_only=True)
+class Request(Generic[T]):
+    """One request, ready to be sent any number of times, whose response is read as a ``T``.
+
+    ``kind``, ``template``
+        What is done, and its path, without ids: names of low cardinality, for logs and metrics.
+    ``subject``, ``path``
+        The ids of what it is done to, for messages, and the path with them.
+    ``idempotent``, ``safe``
+        Sending it twice does no more than sending it once; sending it changes nothing at all.
+    ``reads``, ``streams``
+        The body of a success matters; it is handed out while it comes.
+    ``read``
+        Returns the value of a success. Raises `TransportError` for a body of another shape.
     """
 
-    name: str
-    method: str
+    kind: str
+    subject: str = ""
+    template: str
     path: str
+    method: str
+    read: Callable[[Response], T] = field(eq=False, repr=False)
     idempotent: bool
     safe: bool = False
     reads: bool = False
@@ -70,12 +105,18 @@ class Request:
     content_type: str | None = None
     body: bytes | None = None
 
+    @property
+    def name(self) -> str:
+        """The request as messages name it: ``end conference conf-1``."""
+        return f"{self.kind} {self.subject}".rstrip()
 
-@define(kw_only=True)  # not frozen, as `Request` is not
+
+@define(kw_only=True)
 class Response:
-    """A success as it came: status, headers, body, and the next page where one was named.
+    """A success as the server sent it.
 
-    Of a request that streams there is ``media`` instead of a body; whoever takes it closes it.
+    A request that streams has ``media`` instead of a body; whoever takes it closes it. ``next_page`` is the
+    URL in the ``Link`` header, if any.
     """
 
     status: int
@@ -85,117 +126,40 @@ class Response:
     media: Media | None = None
 
     def close(self) -> None:
-        """Close what still comes."""
+        """Stop a body that is still coming."""
         if self.media is not None:
             self.media.close()
+
+
+@frozen
+class Page:
+    """One page of a listing, and the URL of the next one, if any."""
+
+    conferences: list[Conference]
+    next_page: URL | None
 
 
 def path_segment(value: object, what: str = "conference id") -> str:
     """Return ``value`` as one segment of a path.
 
-    Raises `ConfigurationError`, as `models.checked_id` does, for whatever could leave its segment.
+    Raises `ConfigurationError`, as `models.checked_id` does, for an id that could lead to another path.
     """
     if isinstance(value, str) and _PLAIN_ID.fullmatch(value):
         return value
     return quote(checked_id(value, what), safe="!$&'()*+,=:@~")
 
 
-def update_conference(account: str, conference_id: str, update: UpdateConference) -> Request:
-    """Build the conference update. Ending may be repeated; a redirect would be heard twice."""
+def update_conference(account: str, conference_id: str, update: UpdateConference) -> Request[None]:
+    """Build the conference update. An end may be sent twice; members would hear a redirect twice."""
     ends = update.status is ConferenceStatus.COMPLETED
-    return Request(
-        name=f"{'end' if ends else 'redirect'} conference {conference_id}",
-        method="POST",
-        path=_conference(account, conference_id),
-        idempotent=ends,
-        content_type="application/json",
-        body=_END_BODY if ends else update.to_json().encode(),
-    )
+    kind = "end conference" if ends else "redirect conference"
+    body = _END_BODY if ends else update.to_json().encode()
+    return _change(kind, conference_id, "POST", _conference(account, conference_id), body, idempotent=ends)
 
 
-def get_conference(account: str, conference_id: str) -> Request:
+def get_conference(account: str, conference_id: str) -> Request[Conference]:
     """Build the request for one conference with its members."""
-    return _read(f"get conference {conference_id}", _conference(account, conference_id))
-
-
-def update_conference_bxml(account: str, conference_id: str, bxml: str) -> Request:
-    """Build the request that replaces a conference's BXML: what it plays would be heard twice."""
-    return Request(
-        name=f"update the BXML of conference {conference_id}",
-        method="PUT",
-        path=f"{_conference(account, conference_id)}/bxml",
-        idempotent=False,
-        content_type="application/xml",
-        body=conference_bxml(bxml),
-    )
-
-
-def get_conference_member(account: str, conference_id: str, call_id: str) -> Request:
-    """Build the request for one call as a member of a conference."""
-    return _read(
-        f"get member {call_id} of conference {conference_id}",
-        _conference_member(account, conference_id, call_id),
-    )
-
-
-def update_conference_member(
-    account: str, conference_id: str, call_id: str, update: UpdateConferenceMember
-) -> Request:
-    """Build the member update; it sets values, so it may be repeated."""
-    return Request(
-        name=f"update member {call_id} of conference {conference_id}",
-        method="PUT",
-        path=_conference_member(account, conference_id, call_id),
-        idempotent=True,
-        content_type="application/json",
-        body=update.to_json().encode(),
-    )
-
-
-def list_conference_recordings(account: str, conference_id: str) -> Request:
-    """Build the request for the metadata of all recordings of a conference."""
-    return _read(
-        f"list the recordings of conference {conference_id}",
-        f"{_conference(account, conference_id)}/recordings",
-    )
-
-
-def get_conference_recording(account: str, conference_id: str, recording_id: str) -> Request:
-    """Build the request for the metadata of one recording."""
-    return _read(
-        f"get recording {recording_id} of conference {conference_id}",
-        _recording(account, conference_id, recording_id),
-    )
-
-
-def download_conference_recording(account: str, conference_id: str, recording_id: str) -> Request:
-    """Build the request for the audio of a recording, which is not read at once."""
-    return Request(
-        name=f"download recording {recording_id} of conference {conference_id}",
-        method="GET",
-        path=f"{_recording(account, conference_id, recording_id)}/media",
-        idempotent=True,
-        safe=True,
-        streams=True,
-    )
-
-
-def get_call(account: str, call_id: str) -> Request:
-    """Build the request for one call."""
-    return _read(f"get call {call_id}", _call(account, call_id))
-
-
-def update_call(account: str, call_id: str, update: UpdateCall) -> Request:
-    """Build the call update. Hanging up may be repeated; a redirect would be heard twice."""
-    ends = update.state is CallState.COMPLETED
-    return Request(
-        name=f"{'hang up' if ends else 'redirect'} call {call_id}",
-        method="POST",
-        path=_call(account, call_id),
-        idempotent=ends,
-        content_type="application/json",
-        body=update.to_json().encode(),
-    )
+    return _get(Conference, "get conference", conference_id, _conference(account, conference_id))
 
 
 def list_conferences(
@@ -205,8 +169,8 @@ def list_conferences(
     min_created_time: datetime | None,
     max_created_time: datetime | None,
     page_size: int,
-) -> Request:
-    """Build the request for the first page of conferences; the others are named by the answers."""
+) -> Request[Page]:
+    """Build the request for the first page of conferences. Each page names the next one."""
     query = {
         "name": name,
         "minCreatedTime": _iso_time(min_created_time),
@@ -217,20 +181,107 @@ def list_conferences(
         given = urlencode({key: value for key, value in query.items() if value is not None})
     except UnicodeEncodeError:
         raise ConfigurationError(f"the name {name!r} cannot be sent: it is not Unicode text") from None
-    return _read("list conferences", f"{_conferences(account)}?{given}")
+    return next_page(f"{_conferences(account).path}?{given}")
 
 
-def next_page(path: str) -> Request:
-    """Build the request for a further page of conferences."""
-    return _read("list conferences", path)
+def next_page(path: str) -> Request[Page]:
+    """Build the request for a page of conferences from its path and query."""
+    return Request(
+        kind="list conferences",
+        template=_CONFERENCES,
+        path=path,
+        method="GET",
+        read=_page,
+        idempotent=True,
+        safe=True,
+        reads=True,
+    )
 
 
-def token() -> Request:
+def update_conference_bxml(account: str, conference_id: str, bxml: str) -> Request[None]:
+    """Build the request that replaces a conference's BXML. Members would hear what it plays twice.
+
+    Raises `ConfigurationError` as `bxml.outgoing` does.
+    """
+    return _change(
+        "update the BXML of conference",
+        conference_id,
+        "PUT",
+        _conference(account, conference_id).under("bxml"),
+        documents.outgoing(bxml),
+        idempotent=False,
+        content_type="application/xml",
+    )
+
+
+def get_conference_member(account: str, conference_id: str, call_id: str) -> Request[ConferenceMember]:
+    """Build the request for one call as a member of a conference."""
+    subject = f"{call_id} of conference {conference_id}"
+    return _get(ConferenceMember, "get member", subject, _member(account, conference_id, call_id))
+
+
+def update_conference_member(
+    account: str, conference_id: str, call_id: str, update: UpdateConferenceMember
+) -> Request[None]:
+    """Build the member update. It sets values, so it may be sent twice."""
+    subject = f"{call_id} of conference {conference_id}"
+    where = _member(account, conference_id, call_id)
+    return _change("update member", subject, "PUT", where, update.to_json().encode(), idempotent=True)
+
+
+def list_conference_recordings(account: str, conference_id: str) -> Request[list[ConferenceRecording]]:
+    """Build the request for the metadata of all recordings of a conference."""
+    kind, where = "list the recordings of conference", _conference(account, conference_id).under("recordings")
+    return _get(list[ConferenceRecording], kind, conference_id, where)
+
+
+def get_conference_recording(
+    account: str, conference_id: str, recording_id: str
+) -> Request[ConferenceRecording]:
+    """Build the request for the metadata of one recording."""
+    subject = f"{recording_id} of conference {conference_id}"
+    return _get(
+        ConferenceRecording, "get recording", subject, _recording(account, conference_id, recording_id)
+    )
+
+
+def download_conference_recording(account: str, conference_id: str, recording_id: str) -> Request[Media]:
+    """Build the request for the audio of a recording, which is handed out while it comes."""
+    where = _recording(account, conference_id, recording_id).under("media")
+    return Request(
+        kind="download recording",
+        subject=f"{recording_id} of conference {conference_id}",
+        template=where.template,
+        path=where.path,
+        method="GET",
+        read=_media,
+        idempotent=True,
+        safe=True,
+        streams=True,
+    )
+
+
+def get_call(account: str, call_id: str) -> Request[Call]:
+    """Build the request for one call."""
+    return _get(Call, "get call", call_id, _call(account, call_id))
+
+
+def update_call(account: str, call_id: str, update: UpdateCall) -> Request[None]:
+    """Build the call update. A hang-up may be sent twice; the caller would hear a redirect twice."""
+    ends = update.state is CallState.COMPLETED
+    kind = "hang up call" if ends else "redirect call"
+    body = update.to_json().encode()
+    return _change(kind, call_id, "POST", _call(account, call_id), body, idempotent=ends)
+
+
+def token() -> Request[Token]:
     """Build the request for an access token (OAuth2, client credentials)."""
     return Request(
-        name="get an access token",
+        kind="get an access token",
+        template=_TOKEN,
+        path=_TOKEN,
         method="POST",
-        path="/api/v1/oauth2/token",
+        read=_token,
         idempotent=True,
         safe=True,
         reads=True,
@@ -239,124 +290,10 @@ def token() -> Request:
     )
 
 
-def _conferences(account: str) -> str:
-    return f"/api/v2/accounts/{account}/conferences"
-
-
-def _conference(account: str, conference_id: str) -> str:
-    return f"{_conferences(account)}/{path_segment(conference_id)}"
-
-
-def _conference_member(account: str, conference_id: str, call_id: str) -> str:
-    return f"{_conference(account, conference_id)}/members/{path_segment(call_id, 'call id')}"
-
-
-def _recording(account: str, conference_id: str, recording_id: str) -> str:
-    return f"{_conference(account, conference_id)}/recordings/{path_segment(recording_id, 'recording id')}"
-
-
-def _call(account: str, call_id: str) -> str:
-    return f"/api/v2/accounts/{account}/calls/{path_segment(call_id, 'call id')}"
-
-
-def _read(name: str, path: str) -> Request:
-    return Request(name=name, method="GET", path=path, idempotent=True, safe=True, reads=True)
-
-
-def _iso_time(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise ConfigurationError(f"{moment} has no time zone: give an aware datetime")
-    try:
-        utc = moment.astimezone(UTC)
-    except OverflowError:
-        raise ConfigurationError(f"{moment} is outside the years 1 to 9999 in UTC") from None
-    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-DESCRIPTION_LIMIT = 2048  # characters of server text that an error keeps
-LONGEST_TOKEN_LIFETIME = 1e9  # seconds; above it a lifetime is a mistake
-DEFAULT_TOKEN_LIFETIME = 3600.0  # seconds; Bandwidth does not document one
-_ERRORS: dict[int, type[APIError]] = {
-    400: BadRequestError,
-    401: AuthenticationError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    409: ConflictError,
-    429: RateLimitError,
-}
-_NOT_EXECUTED = frozenset({501, 503, 505})  # the 5xx that say the work was not begun
-
-
-class Received(Protocol):
-    """An answer of which the body was read."""
-
-    @property
-    def body(self) -> bytes:
-        """What was read."""
-
-
-def nothing_in(_: object) -> None:
-    """Read nothing: the status has said it."""
-
-
-def conference_in(answer: Received) -> Conference:
-    """Read the conference of an answer."""
-    return parse_conference(answer.body)
-
-
-def call_in(answer: Received) -> Call:
-    """Read the call of an answer."""
-    return parse_call(answer.body)
-
-
-def parse_conference(body: bytes) -> Conference:
-    """Return the conference in ``body``; unknown fields are ignored, unknown enum values kept as text.
-
-    Raises `TransportError` when there is none, or none with an id.
-    """
-    return structure(read_json(body), Conference)
-
-
-def parse_conferences(body: bytes) -> list[Conference]:
-    """Return the conferences of one page. Raises `TransportError` when ``body`` is not a page."""
-    return structure(read_json(body), list[Conference])
-
-
-def parse_member(body: bytes) -> ConferenceMember:
-    """Return the conference member in ``body``. Raises `TransportError` when there is none."""
-    return structure(read_json(body), ConferenceMember)
-
-
-def parse_recording(body: bytes) -> ConferenceRecording:
-    """Return what ``body`` says about a recording. Raises `TransportError` when it says nothing."""
-    return structure(read_json(body), ConferenceRecording)
-
-
-def parse_recordings(body: bytes) -> list[ConferenceRecording]:
-    """Return the recordings in ``body``. Raises `TransportError` when it is no list of them."""
-    return structure(read_json(body), list[ConferenceRecording])
-
-
-def parse_call(body: bytes) -> Call:
-    """Return the call in ``body``. Raises `TransportError` when there is none."""
-    return structure(read_json(body), Call)
-
-
-def parse_token(body: bytes) -> Token:
-    """Return the access token in ``body``. Raises `TransportError` when there is none to use."""
-    answer = read_json(body)
-    value = answer.get("access_token") if isinstance(answer, dict) else None
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
-        raise TransportError("the token endpoint's answer holds no access token")
-    lifetime = answer.get("expires_in")
-    usable = isinstance(lifetime, int | float) and 0 < lifetime <= LONGEST_TOKEN_LIFETIME
-    return Token(value=value, lifetime=float(lifetime) if usable else DEFAULT_TOKEN_LIFETIME)
-
-
-def error_from(request: Request, status: int, headers: Headers, body: bytes, wall_clock: float) -> APIError:
-    """Return the error that an answer other than success stands for. The status decides, not the body."""
+def error_from(
+    request: Request[T], status: int, headers: Headers, body: bytes, wall_clock: float
+) -> APIError:
+    """Return the error for any status but 2xx. ``wall_clock`` is our time, in seconds since the epoch."""
     said = _bandwidth_error(body)
     kind = _ERRORS.get(status) or (ServerError if status >= 500 else APIError)
     words = ": ".join(word for word in (said["type"], said["description"]) if word)
@@ -375,32 +312,131 @@ def error_from(request: Request, status: int, headers: Headers, body: bytes, wal
 
 
 def printable(text: str) -> str:
-    """Return server text on one line and without anything a terminal would obey."""
+    """Return server text on one line, without anything that a terminal would obey."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+class _Where(NamedTuple):
+    """A path with its ids, and the same as the published description writes it."""
+
+    path: str
+    template: str
+
+    def under(self, template: str, segment: str | None = None) -> _Where:
+        return _Where(f"{self.path}/{segment or template}", f"{self.template}/{template}")
+
+
+def _conferences(account: str) -> _Where:
+    return _Where(f"/api/v2/accounts/{account}/conferences", _CONFERENCES)
+
+
+def _conference(account: str, conference_id: str) -> _Where:
+    return _conferences(account).under("{conferenceId}", path_segment(conference_id))
+
+
+def _member(account: str, conference_id: str, call_id: str) -> _Where:
+    members = _conference(account, conference_id).under("members")
+    return members.under("{callId}", path_segment(call_id, "call id"))
+
+
+def _recording(account: str, conference_id: str, recording_id: str) -> _Where:
+    recordings = _conference(account, conference_id).under("recordings")
+    return recordings.under("{recordingId}", path_segment(recording_id, "recording id"))
+
+
+def _call(account: str, call_id: str) -> _Where:
+    calls = _Where(f"/api/v2/accounts/{account}/calls", "/api/v2/accounts/{accountId}/calls")
+    return calls.under("{callId}", path_segment(call_id, "call id"))
+
+
+def _get(value: type[T], kind: str, subject: str, where: _Where) -> Request[T]:
+    return Request(
+        kind=kind,
+        subject=subject,
+        template=where.template,
+        path=where.path,
+        method="GET",
+        read=lambda response: structure(read_json(response.body), value),
+        idempotent=True,
+        safe=True,
+        reads=True,
+    )
+
+
+def _change(
+    kind: str,
+    subject: str,
+    method: str,
+    where: _Where,
+    body: bytes,
+    *,
+    idempotent: bool,
+    content_type: str = "application/json",
+) -> Request[None]:
+    return Request(
+        kind=kind,
+        subject=subject,
+        template=where.template,
+        path=where.path,
+        method=method,
+        read=_nothing,
+        idempotent=idempotent,
+        content_type=content_type,
+        body=body,
+    )
+
+
+def _nothing(_: Response) -> None:
+    """Read nothing: the status has said it."""
+
+
+def _page(response: Response) -> Page:
+    return Page(structure(read_json(response.body), list[Conference]), response.next_page)
+
+
+def _media(response: Response) -> Media:
+    if response.media is None:
+        raise AssertionError("the request streams")  # pragma: no cover
+    return response.media
+
+
+def _token(response: Response) -> Token:
+    """Read an access token. Raises `TransportError` when there is none that a header can hold."""
+    said = read_json(response.body)
+    value = said.get("access_token") if isinstance(said, dict) else None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
+        raise TransportError("the token endpoint's answer holds no access token")
+    lifetime = said.get("expires_in")
+    usable = isinstance(lifetime, int | float) and 0 < lifetime <= LONGEST_TOKEN_LIFETIME
+    return Token(value=value, lifetime=float(lifetime) if usable else DEFAULT_TOKEN_LIFETIME)
+
+
+def _iso_time(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ConfigurationError(f"{moment} has no time zone: give an aware datetime")
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"{moment} is outside the years 1 to 9999 in UTC") from None
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _bandwidth_error(body: bytes) -> dict[str, str | None]:
-    """Return ``type``, ``description`` and ``id`` of an error body; any other body is all description."""
+    """Return ``type``, ``description`` and ``id`` of an error body. Any other body is all description."""
     text = body.decode(errors="replace")
     try:
-        answer = json.loads(text)
+        said = json.loads(text)
     except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
+        said = None
+    if not isinstance(said, dict):
         return {"type": None, "description": printable(text)[:DESCRIPTION_LIMIT] or None, "id": None}
-    said = {key: answer.get(key) for key in ("type", "description", "id")}
-    said["type"] = said["type"] or answer.get("error")  # the token endpoint speaks OAuth2
-    said["description"] = said["description"] or answer.get("error_description")
+    found = {key: said.get(key) for key in ("type", "description", "id")}
+    # The token endpoint has the fields of OAuth2 (RFC 6749, 5.2).
+    found["type"] = found["type"] or said.get("error")
+    found["description"] = found["description"] or said.get("error_description")
     return {
         key: printable(value)[:DESCRIPTION_LIMIT] if isinstance(value, str) and value else None
-        for key, value in said.items()
+        for key, value in found.items()
     }
-
-
-def conference_bxml(bxml: str) -> bytes:
-    """Return ``bxml`` as it is sent, in UTF-8.
-
-    Raises `ConfigurationError` for what is not well-formed, has another root than ``<Bxml>`` (or
-    ``<Response>``), a document type or another encoding, or holds a verb that no conference takes.
-    """
-    return documents.outgoing(bxml)

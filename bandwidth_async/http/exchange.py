@@ -10,7 +10,7 @@ import logging
 import platform
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -99,7 +99,7 @@ def proxy_from_environment(base: URL) -> str | None:
 async def exchange(
     session: aiohttp.ClientSession,
     base: URL,
-    request: wire.Request,
+    request: wire.Request[Any],
     authorization: str,
     timeouts: Timeouts,
     *,
@@ -139,7 +139,7 @@ async def exchange(
 def _sending(
     session: aiohttp.ClientSession,
     base: URL,
-    request: wire.Request,
+    request: wire.Request[Any],
     authorization: str,
     timeouts: Timeouts,
     *,
@@ -182,7 +182,7 @@ def _limits(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=connect)
 
 
-def _unrepeated(request: wire.Request) -> aiohttp.ClientMiddlewareType:
+def _unrepeated(request: wire.Request[Any]) -> aiohttp.ClientMiddlewareType:
     """Keep aiohttp from repeating a request by itself, which it does unless it is a POST.
 
     What is sent again is for the limiter and the retry rules to decide. It repeats after two kinds of error
@@ -200,7 +200,7 @@ def _unrepeated(request: wire.Request) -> aiohttp.ClientMiddlewareType:
     return send
 
 
-def translate(error: Exception, request: wire.Request) -> BandwidthError:
+def translate(error: Exception, request: wire.Request[Any]) -> BandwidthError:
     """Return our error for one of aiohttp's, with what it means for the request."""
     if isinstance(error, aiohttp.ClientResponseError):
         reason = wire.printable(f"{error.status} {error.message}")  # its own text has the proxy's password
@@ -229,7 +229,7 @@ def translate(error: Exception, request: wire.Request) -> BandwidthError:
 
 
 async def _success(
-    request: wire.Request, response: aiohttp.ClientResponse | Reply, timeouts: Timeouts
+    request: wire.Request[Any], response: aiohttp.ClientResponse | Reply, timeouts: Timeouts
 ) -> wire.Response:
     answer = wire.Response(status=response.status, headers=response.headers)
     if isinstance(response, Reply):
@@ -243,7 +243,7 @@ async def _success(
 
 
 async def _refusal(
-    request: wire.Request, response: aiohttp.ClientResponse | Reply, authorization: str
+    request: wire.Request[Any], response: aiohttp.ClientResponse | Reply, authorization: str
 ) -> BandwidthError:
     body = _without_secrets(await _read_error(response), authorization)
     return wire.error_from(request, response.status, response.headers, body, time.time())
