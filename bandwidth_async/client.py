@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 from functools import partial
@@ -19,7 +18,7 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.http.exchange import connections_of, origin
 from bandwidth_async.http.timeouts import Timeouts
 from bandwidth_async.journal import Journal
-from bandwidth_async.journal.claims import Durable
+from bandwidth_async.journal.claims import Claims
 from bandwidth_async.limiter.limiter import Limiter
 from bandwidth_async.limiter.pace import RateLimit
 from bandwidth_async.models import Conference
@@ -27,7 +26,7 @@ from bandwidth_async.operation import CallOptions, Channel
 from bandwidth_async.operations import CallSettings, Operations, RunSettings
 from bandwidth_async.outcome import Outcome, Report
 from bandwidth_async.retry import RetryPolicy
-from bandwidth_async.run import Outcomes, Source, Stop, Target, iterate, run
+from bandwidth_async.run import Ledger, Outcomes, Source, Stop, Target, iterate, run
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from bandwidth_async.limiter.events import PaceEvent
-    from bandwidth_async.run import Deliver, End
+    from bandwidth_async.run import End
 
 
 DEFAULT_CONCURRENCY = 100
@@ -231,17 +230,10 @@ class VoiceClient(Operations):
         server that stays down, a full disk under the journal) ends the run, with the error as
         ``report.stopped``. Whatever ``conferences`` or ``on_outcome`` raise is raised here.
         """
-
-        async def tell(_: Target, outcome: Outcome) -> None:
-            if on_outcome is not None:
-                result = on_outcome(outcome)
-                if inspect.isawaitable(result):
-                    await result
-
-        stop = stop or Stop()
-        way = Way(verify=verify, hang_up=hang_up)
-        parts = self._parts_of_run(conferences, tell, stop, settings, way)
-        return await run(*parts, concurrency=concurrency, stop=stop, deadline=deadline)
+        source, end = self._parts_of_run(conferences, settings, Way(verify=verify, hang_up=hang_up))
+        return await run(
+            source, end, on_outcome, concurrency=concurrency, stop=stop or Stop(), deadline=deadline
+        )
 
     def ending_conferences(
         self,
@@ -264,24 +256,17 @@ class VoiceClient(Operations):
 
         Leaving the context, also by ``break`` or an error, ends the run at once and leaves no task behind.
         """
-        stop = stop or Stop()
-        way = Way(verify=verify, hang_up=hang_up)
-        parts = self._parts_of_run(conferences, _nowhere, stop, settings, way)
-        return iterate(*parts, concurrency=concurrency, stop=stop, deadline=deadline)
+        source, end = self._parts_of_run(conferences, settings, Way(verify=verify, hang_up=hang_up))
+        return iterate(source, end, concurrency=concurrency, stop=stop or Stop(), deadline=deadline)
 
     def _parts_of_run(
-        self,
-        conferences: Source | Journal,
-        deliver: Deliver,
-        stop: Stop,
-        settings: RunSettings,
-        way: Way,
-    ) -> tuple[Source, End, Deliver, Callable[[], Awaitable[None]] | None]:
-        """Return where the ids come from, what ends one, where the outcomes go, and what may come last."""
+        self, conferences: Source | Journal, settings: RunSettings, way: Way
+    ) -> tuple[Source | Ledger, End]:
+        """Return where the ids come from, and what ends one."""
         self._channel.bind()
         options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
         if not isinstance(conferences, Journal):
-            return conferences, partial(self._ender.end_in_run, options, way), deliver, None
+            return conferences, partial(self._ender.end_in_run, options, way)
         if conferences.account_id != self._account_id:
             raise ConfigurationError(
                 f"the journal {conferences.path} is of account {conferences.account_id}, "
@@ -292,8 +277,7 @@ class VoiceClient(Operations):
             hang_up=way.hang_up or conferences.hang_up,
             note_calls=conferences.note_calls,
         )
-        durable = Durable(conferences, partial(self._ender.end_in_run, options, way), deliver, stop)
-        return durable.targets(), durable.end, durable.deliver, durable.close
+        return Claims(conferences), partial(self._ender.end_in_run, options, way)
 
 
 def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:
@@ -301,7 +285,3 @@ def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:
         if given is not None and not isinstance(given, kind):
             wanted = " or ".join(one.__name__ for one in get_args(kind) or (kind,))
             raise ConfigurationError(f"{name} is a {wanted}, not of type {type(given).__name__}")
-
-
-async def _nowhere(_: Target, __: Outcome) -> None:
-    """Deliver to nobody."""
