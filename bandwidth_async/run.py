@@ -1,26 +1,24 @@
-"""One conference that a run is to end, with what is known of it beforehand.
-
-Bringing a run to its end before its input ends.
-
-The run: bounded workers pull ids from one source, and every id pulled gets exactly one outcome.
+"""The run: workers end the conferences of one source, and each id gets exactly one outcome.
 
 What always holds
-    Memory is the number of workers, not the number of ids. An id is never in flight twice at once. The
-    outcome of an id is delivered before its worker pulls the next one. After a stop the ids that a plain
-    iterable still holds are delivered as ``not_attempted``, so the outcomes add up to the ids; a source
-    that has to be awaited is left alone, as asking it for more may be work.
+    Memory grows with the number of workers, not with the number of ids. An id is never in flight twice at
+    the same time. A worker takes its next id only after the outcome of the last one is on record and the
+    caller has been told of it. The outcomes add up to the ids: after a stop, the ids that a plain iterable
+    still holds become ``not_attempted``. An async source is not asked for more after a stop, because
+    asking it may cost work.
 
-The first id goes ahead of the others, by at most a second: wrong credentials or a dead host then cost one
-request, and not one for each worker. When it fails, alone as it was, it is tried once more beside the
-others: only they tell a bad moment from a dead server.
+The first id is sent ahead of the others, for at most one second. Wrong credentials or a dead host then cost
+one request, instead of one for each worker. If the first id fails while it is alone, the run tries it once
+more beside the others: only their outcomes can tell a short disturbance from a server that is down.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 from attrs import define, evolve
 
@@ -34,17 +32,29 @@ from bandwidth_async.errors import (
 from bandwidth_async.models import Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report, kind_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+# Seconds that requests in flight have to finish after a stop.
+GRACE = 10.0
+
+# Seconds that the first id has before the other workers start.
+_FIRST_ALONE = 1.0
+
+# The run stops when this many ids were answered 403 and no id was answered anything else.
+_MOST_DENIED = 3
+
+# After this many outcomes the run lets the other tasks of the event loop run. Without that, a run whose
+# ids are all answered at once would never yield.
+_YIELD_EVERY = 100
 
 
-@define  # not frozen, as `wire.Request` is not
+# Not frozen, as `wire.Request` is not: that would double what it costs to make one.
+@define
 class Target:
-    """One id of a run.
+    """One id of a run, with what is known of its conference beforehand.
 
-    ``existed`` says that a listing showed it, ``ambiguous`` that an earlier run may have ended it without
-    hearing so: a 404 then means that it has ended. ``number`` is its row in the journal, 0 without one.
-    ``calls`` are those that an earlier run meant to hang up with it.
+    ``existed`` says that a list of conferences contained it. ``ambiguous`` says that an earlier run may have
+    ended it without learning the outcome. In both cases a 404 means that the conference has ended.
+    ``number`` is its row in the journal, 0 without a journal. ``calls`` are the calls that an earlier run
+    was going to hang up with it.
     """
 
     conference_id: str
@@ -55,7 +65,7 @@ class Target:
 
     @classmethod
     def of(cls, item: str | Conference | Target) -> Target:
-        """Return what was given to a run as a target. Raises `ConfigurationError` when it cannot be one."""
+        """Return an item of a source as a target. Raises `ConfigurationError` for what cannot be an id."""
         if type(item) is str:
             return cls(item)
         if isinstance(item, Target):
@@ -64,16 +74,13 @@ class Target:
             return cls(item.id, existed=True)
         if isinstance(item, str):
             return cls(str(item))
-        raise ConfigurationError(f"a conference id is text, not {item!r}")
-
-
-GRACE = 10.0  # seconds that what is in flight has after a stop
+        raise ConfigurationError(f"a conference id is a string, not {item!r}")
 
 
 class Stop:
-    """A request to stop a run: nothing more is sent, what is in flight may finish.
+    """A request to stop a run: the run sends nothing more, and requests in flight may finish.
 
-    Give one to `VoiceClient.end_conferences` and call `request` from a signal handler or another task of
+    Pass one to `VoiceClient.end_conferences`. Call `request` from a signal handler, or from another task of
     the same event loop.
     """
 
@@ -86,12 +93,12 @@ class Stop:
 
     @property
     def requested(self) -> bool:
-        """Whether the run is to end."""
+        """Whether a stop was requested."""
         return self.reason is not None
 
     @property
     def why(self) -> str | None:
-        """The reason as a sentence, fit for an id that it kept from being tried."""
+        """The reason as a sentence: the error of an id that was not attempted because of the stop."""
         if self.reason is None:
             return None
         if isinstance(self.reason, DeadlineExceededError):
@@ -99,25 +106,25 @@ class Stop:
         return f"the run was stopped: {self.reason.message}"
 
     def request(self, reason: BandwidthError | None = None, *, grace: float = GRACE) -> None:
-        """Ask for the end; what is in flight has ``grace`` seconds. The first reason stays."""
+        """Stop the run. Requests in flight have ``grace`` seconds. Only the first reason is kept."""
         if self.reason is None:
             self.reason = reason or DeadlineExceededError("the run was stopped")
         for tell in tuple(self._listeners):
             tell(grace)
 
     def listen(self, tell: Callable[[float], None]) -> None:
-        """Have ``tell(grace)`` called when the end is requested; at once when it has been already."""
+        """Call ``tell(grace)`` at each request to stop, and at once if there was one already."""
         if self.reason is not None:
             tell(0.0)
         self._listeners.add(tell)
 
     def forget(self, tell: Callable[[float], None]) -> None:
-        """Call ``tell`` no more."""
+        """Do not call ``tell`` any more."""
         self._listeners.discard(tell)
 
     @contextmanager
     def listening(self, tell: Callable[[float], None]) -> Iterator[None]:
-        """Have ``tell(grace)`` called while the context lasts."""
+        """`listen` for as long as the context lasts."""
         self.listen(tell)
         try:
             yield
@@ -127,188 +134,101 @@ class Stop:
 
 Item = str | Conference | Target
 Source = Iterable[Item] | AsyncIterable[Item]
-Deliver = Callable[[Target, Outcome], Awaitable[None]]
 
-# Ends one conference: returns its outcome, or raises what went wrong. When it meets what every further id
-# would meet too (refused credentials), it requests the stop.
+# Ends one conference: returns its outcome, or raises what went wrong. When every other id would meet the
+# same error (refused credentials, for example), it also requests the stop.
 End = Callable[[Target, Stop], Awaitable[Outcome]]
 
-_PILOT_TIME = 1.0  # seconds the first id has for itself
-_DENIED = 3  # ids that are answered 403, and nothing else, before the run ends
-_BREATH = 100  # outcomes between two chances for the rest of the event loop
+# Is called with each outcome, and awaited if it is async.
+OnOutcome = Callable[[Outcome], Awaitable[None] | None]
 
 
-class _Ids:
-    """One way to pull from either kind of source."""
+@runtime_checkable
+class Ledger(Protocol):
+    """Where a run takes its targets from, and where it records what becomes of them.
 
-    def __init__(self, source: Source, stop: Stop) -> None:
-        self._stop = stop
-        self.rest: Iterator[Item] = iter(())  # what a plain source still holds
-        self.left_over = False  # whether a source that has to be awaited was left before its end
-        self._awaited: AsyncIterator[Item] | None = None
-        if isinstance(source, str | bytes | Conference):
-            raise ConfigurationError(
-                "a run takes a list of ids, or any other iterable; for one use end_conference"
-            )
-        if isinstance(source, AsyncIterable):
-            self._awaited = aiter(source)
-        else:
-            self.rest = iter(source)
-        self._turn = asyncio.Lock()  # an async generator cannot be asked twice at once
+    A ledger that raises a `BandwidthError` (a `JournalError`, for example) stops the run. Anything else that
+    it raises is raised by the run.
+    """
 
-    def __aiter__(self) -> AsyncIterator[Item]:
-        return self
+    def targets(self) -> Source:
+        """Return the targets of the run. The run iterates over them once."""
 
-    async def __anext__(self) -> Item:
-        """Return the next id, unless there is none or the run is to stop."""
-        if self._awaited is not None:
-            async with self._turn:
-                return await self._next_awaited(self._awaited)
-        if not self._stop.requested:
-            for item in self.rest:
-                return item
-        raise StopAsyncIteration
+    async def begin(self, target: Target) -> None:
+        """Record that requests for a target may be out. The run awaits this before it sends the first.
 
-    async def _next_awaited(self, source: AsyncIterator[Item]) -> Item:
-        limit = asyncio.timeout(None)
+        If this raises a `BandwidthError`, nothing is sent for the target.
+        """
 
-        def interrupt(_: float) -> None:
-            if not limit.expired():
-                limit.reschedule(asyncio.get_running_loop().time())
+    async def settle(self, target: Target, outcome: Outcome) -> None:
+        """Record the outcome of a target. It is ``not_attempted`` for one that was never begun.
 
-        if self._stop.requested:
-            self.left_over = True
-            raise StopAsyncIteration
+        The run awaits this before it tells anyone of the outcome. If this raises a `BandwidthError`, the
+        outcome is told all the same, because it is true.
+        """
+
+    async def close(self) -> None:
+        """Finish. The run awaits this last, however it ends, and once."""
+
+
+async def run(
+    source: Source | Ledger,
+    end: End,
+    on_outcome: OnOutcome | None = None,
+    *,
+    concurrency: int,
+    stop: Stop,
+    deadline: float | None = None,
+) -> Report:
+    """End every conference of ``source`` and return the report.
+
+    ``on_outcome`` is called with each outcome. ``deadline`` (seconds) stops the run, as ``stop`` does. What
+    ``source`` or ``on_outcome`` raise ends the run and is raised here. No task is left behind, neither then
+    nor after a cancellation.
+    """
+    report = Report()
+    await _fill(report, source, end, on_outcome, concurrency=concurrency, stop=stop, deadline=deadline)
+    return report
+
+
+@asynccontextmanager
+async def iterate(
+    source: Source | Ledger,
+    end: End,
+    *,
+    concurrency: int,
+    stop: Stop,
+    deadline: float | None = None,
+) -> AsyncIterator[Outcomes]:
+    """`run` as an async iterator over the outcomes. Leaving the context ends the run at once."""
+    queue: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue(maxsize=concurrency)
+    report = Report()
+
+    async def drive() -> None:
+        last: BaseException | None = None
         try:
-            async with limit:
-                with self._stop.listening(interrupt):
-                    return await anext(source)
-        except TimeoutError:
-            if limit.expired():
-                self.left_over = True
-                raise StopAsyncIteration from None
-            raise
+            await _fill(report, source, end, queue.put, concurrency=concurrency, stop=stop, deadline=deadline)
+        except Exception as error:  # the caller's loop raises it
+            last = error
+        await queue.put(last)
 
-
-class _Run:
-    """The workers' common state; changed by them alone, on one event loop."""
-
-    def __init__(self, source: Source, end: End, deliver: Deliver, report: Report, stop: Stop) -> None:
-        self._ids = _Ids(source, stop)
-        self._end = end
-        self._deliver = deliver
-        self._report = report
-        self._stop = stop
-        self._busy: dict[str, asyncio.Event | None] = {}  # ids in flight, and who waits for one
-        self._piloted = asyncio.Event()
-        self._denied = 0
-        self._settled = 0
-        self._now = asyncio.get_running_loop().time
-
-    async def go(self, concurrency: int) -> None:
-        try:
-            async with asyncio.TaskGroup() as workers:
-                workers.create_task(self._work())
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_PILOT_TIME):  # wait_for may swallow a cancellation here
-                        await self._piloted.wait()
-                self._piloted.set()  # from now on no id is alone, so none has a second try
-                for _ in range(concurrency - 1):
-                    workers.create_task(self._work())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-        if self._stop.requested:
-            await self._drain()
-            if self._ids.left_over or self._report.unsettled:
-                self._report.stopped = self._stop.reason
-
-    async def _work(self) -> None:
-        try:
-            async for item in self._ids:
-                target, outcome = _taken_up(item)
-                await self._settle(target, outcome or await self._outcome(target))
-                self._piloted.set()
-        finally:
-            self._piloted.set()
-
-    async def _drain(self) -> None:
-        for item in self._ids.rest:
-            target, _ = _taken_up(item)
-            kind = OutcomeKind.UNKNOWN if target.ambiguous else OutcomeKind.NOT_ATTEMPTED
-            await self._settle(target, Outcome(target.conference_id, kind, error=self._stop.why))
-
-    async def _settle(self, target: Target, outcome: Outcome) -> None:
-        self._report.add(outcome)
-        await self._deliver(target, outcome)
-        self._settled += 1
-        if self._settled % _BREATH == 0:
-            await asyncio.sleep(0)
-
-    async def _outcome(self, target: Target) -> Outcome:
-        started = self._now()
-        try:
-            return await self._tried(target)
-        except BandwidthError as error:
-            self._watch_for_403(error)
-            # What an earlier try may have ended is unknown also when nothing could be sent this time.
-            kind = OutcomeKind.UNKNOWN if target.ambiguous else kind_of(error)
-            elapsed = self._now() - started
-            sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
-            calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
-            return Outcome(
-                target.conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended
-            )
-
-    async def _tried(self, target: Target) -> Outcome:
-        try:
-            return await self._end_alone(target)
-        except BandwidthError as error:
-            down = kind_of(error) in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}
-            if self._piloted.is_set() or self._stop.requested or not down or isinstance(error, HangUpError):
-                raise
-            first = error
-        self._piloted.set()
-        try:
-            second = await self._end_alone(evolve(target, ambiguous=target.ambiguous or first.ambiguous))
-        except BandwidthError as error:
-            if not error.attempts:
-                raise first from None
-            error.attempts += first.attempts
-            raise
-        return evolve(second, attempts=first.attempts + second.attempts)
-
-    async def _end_alone(self, target: Target) -> Outcome:
-        """End one, while no other worker has the same id in flight."""
-        conference_id = target.conference_id
-        while conference_id in self._busy:
-            waited = self._busy[conference_id] = self._busy[conference_id] or asyncio.Event()
-            await waited.wait()
-        self._busy[conference_id] = None
-        try:
-            return await self._end(target, self._stop)
-        finally:
-            waited_for = self._busy.pop(conference_id)
-            if waited_for is not None:
-                waited_for.set()
-
-    def _watch_for_403(self, error: BandwidthError) -> None:
-        """Stop when every id so far was denied: the account is not ours, and the others would be too."""
-        if isinstance(error, PermissionDeniedError):
-            self._denied += 1
-            if self._denied >= _DENIED and self._report.total == self._report.counts[OutcomeKind.REFUSED]:
-                self._stop.request(error)
-
-
-def _taken_up(item: Item) -> tuple[Target, Outcome | None]:
-    """Return what is to end, and its outcome already when it cannot be an id."""
     try:
-        return Target.of(item), None
-    except ConfigurationError as error:
-        return Target(str(item)), Outcome(str(item), OutcomeKind.REFUSED, error=str(error))
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(drive())
+            outcomes = Outcomes(report, queue)
+            try:
+                yield outcomes
+            finally:
+                outcomes.close()
+                task.cancel()
+    except BaseExceptionGroup as errors:
+        # The only error in the group is the one that the body of the context raised, because drive() puts
+        # its own into the queue.
+        raise errors.exceptions[0] from None
 
 
 class Outcomes:
-    """The outcomes of a run as they come, to be iterated over once. ``report`` is their sum so far."""
+    """The outcomes of a run as they arrive. Iterate over it once. ``report`` is their sum so far."""
 
     def __init__(self, report: Report, queue: asyncio.Queue[Outcome | BaseException | None]) -> None:
         self.report = report
@@ -331,94 +251,256 @@ class Outcomes:
         raise outcome or StopAsyncIteration
 
     def close(self) -> None:
-        """Have the iteration end: nothing comes any more."""
+        """End the iteration."""
         self._closed = True
 
 
-async def run(
-    source: Source,
+async def _fill(
+    report: Report,
+    source: Source | Ledger,
     end: End,
-    deliver: Deliver,
-    close: Callable[[], Awaitable[None]] | None = None,
+    on_outcome: OnOutcome | None,
     *,
     concurrency: int,
     stop: Stop,
-    deadline: float | None = None,
-    report: Report | None = None,
-) -> Report:
-    """End every id of ``source`` with ``end``, hand each outcome to ``deliver``, and return the sum.
-
-    ``close`` is awaited last, however the run ends. ``deadline`` (seconds) stops it as ``stop`` does.
-    Whatever ``source`` or ``deliver`` raise ends the run and is raised here; no task is left behind then, nor
-    after a cancellation.
-    """
+    deadline: float | None,
+) -> None:
+    """Do the run, and count its outcomes in ``report`` as they come."""
     if concurrency < 1:
         raise ConfigurationError(
-            f"concurrency is how many ids are in work at once, at least 1, not {concurrency}"
+            f"concurrency is how many conferences are in progress at once: at least 1, not {concurrency}"
         )
-    report = report or Report()
+    ledger = source if isinstance(source, Ledger) else _Unrecorded(source)
     loop = asyncio.get_running_loop()
     started = loop.time()
     late = DeadlineExceededError("the run's deadline came")
     timer = loop.call_later(deadline, stop.request, late) if deadline is not None else None
     try:
-        await _Run(source, end, deliver, report, stop).go(concurrency)
+        await _Run(ledger, end, on_outcome, report, stop).complete(concurrency)
     finally:
         report.elapsed = loop.time() - started
         if timer is not None:
             timer.cancel()
-        if close is not None:
-            await asyncio.shield(close())
-    return report
+        await asyncio.shield(ledger.close())
 
 
-@asynccontextmanager
-async def iterate(
-    source: Source,
-    end: End,
-    record: Deliver,
-    close: Callable[[], Awaitable[None]] | None = None,
-    *,
-    concurrency: int,
-    stop: Stop,
-    deadline: float | None = None,
-) -> AsyncIterator[Outcomes]:
-    """Give the outcomes of a run as an iterator; leaving the context ends the run at once.
+class _Unrecorded:
+    """The ledger of a plain source: it records nothing."""
 
-    ``record`` is awaited with each outcome before it is given out, ``close`` last.
-    """
-    queue: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue(maxsize=concurrency)
-    report = Report()
+    def __init__(self, source: Source) -> None:
+        self._source = source
 
-    async def deliver(target: Target, outcome: Outcome) -> None:
-        await record(target, outcome)
-        await queue.put(outcome)
+    def targets(self) -> Source:
+        return self._source
 
-    async def drive() -> None:
-        last: BaseException | None = None
-        try:
-            await run(
-                source,
-                end,
-                deliver,
-                close,
-                concurrency=concurrency,
-                stop=stop,
-                deadline=deadline,
-                report=report,
+    async def begin(self, target: Target) -> None:
+        pass
+
+    async def settle(self, target: Target, outcome: Outcome) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class _Input:
+    """Iterates over a plain or an async source, until its end or until the stop."""
+
+    def __init__(self, source: Source, stop: Stop) -> None:
+        self._stop = stop
+        # What a plain source still holds.
+        self.rest: Iterator[Item] = iter(())
+        # Whether an async source was left before its end.
+        self.left_early = False
+        self._async_source: AsyncIterator[Item] | None = None
+        if isinstance(source, str | bytes | Conference):
+            raise ConfigurationError(
+                "a run takes a list of ids, or any other iterable of ids; for one use end_conference"
             )
-        except Exception as error:  # it belongs to whoever iterates
-            last = error
-        await queue.put(last)
+        if isinstance(source, AsyncIterable):
+            self._async_source = aiter(source)
+        else:
+            self.rest = iter(source)
+        # Python forbids two concurrent anext() of one async generator.
+        self._turn = asyncio.Lock()
 
+    def __aiter__(self) -> AsyncIterator[Item]:
+        return self
+
+    async def __anext__(self) -> Item:
+        if self._async_source is not None:
+            async with self._turn:
+                return await self._next_of(self._async_source)
+        if not self._stop.requested:
+            for item in self.rest:
+                return item
+        raise StopAsyncIteration
+
+    async def _next_of(self, source: AsyncIterator[Item]) -> Item:
+        """Return the next item of an async source. A stop interrupts a source that keeps us waiting."""
+        limit = asyncio.timeout(None)
+
+        def interrupt(_: float) -> None:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
+
+        if self._stop.requested:
+            self.left_early = True
+            raise StopAsyncIteration
+        try:
+            async with limit:
+                with self._stop.listening(interrupt):
+                    return await anext(source)
+        except TimeoutError:
+            if limit.expired():
+                self.left_early = True
+                raise StopAsyncIteration from None
+            raise
+
+
+class _Run:
+    """What the workers of a run share. Only the workers change it, all on one event loop."""
+
+    def __init__(
+        self, ledger: Ledger, end: End, on_outcome: OnOutcome | None, report: Report, stop: Stop
+    ) -> None:
+        self._ledger = ledger
+        self._input = _Input(ledger.targets(), stop)
+        self._end = end
+        self._on_outcome = on_outcome
+        self._report = report
+        self._stop = stop
+        # The ids in flight. A worker that has to wait for one puts an event here.
+        self._in_flight: dict[str, asyncio.Event | None] = {}
+        # Set when the first id has its outcome, or is no longer alone.
+        self._first_done = asyncio.Event()
+        self._denied = 0
+        self._settled = 0
+        self._now = asyncio.get_running_loop().time
+
+    async def complete(self, concurrency: int) -> None:
+        """Start the workers, and wait until all ids have their outcome."""
+        try:
+            async with asyncio.TaskGroup() as workers:
+                workers.create_task(self._work())
+                with suppress(TimeoutError):
+                    # Not asyncio.wait_for, which may lose a cancellation here.
+                    async with asyncio.timeout(_FIRST_ALONE):
+                        await self._first_done.wait()
+                # From now on no id is alone, so none is tried a second time.
+                self._first_done.set()
+                for _ in range(concurrency - 1):
+                    workers.create_task(self._work())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        if self._stop.requested:
+            await self._settle_rest()
+            if self._input.left_early or self._report.unsettled:
+                self._report.stopped = self._stop.reason
+
+    async def _work(self) -> None:
+        """Be one worker: end ids one after the other."""
+        try:
+            async for item in self._input:
+                target, outcome = _target_of(item)
+                await self._settle(target, outcome or await self._outcome_of(target))
+                self._first_done.set()
+        finally:
+            self._first_done.set()
+
+    async def _settle_rest(self) -> None:
+        """Settle the ids that a stop kept from being taken."""
+        for item in self._input.rest:
+            target, _ = _target_of(item)
+            kind = OutcomeKind.UNKNOWN if target.ambiguous else OutcomeKind.NOT_ATTEMPTED
+            await self._settle(target, Outcome(target.conference_id, kind, error=self._stop.why))
+
+    async def _settle(self, target: Target, outcome: Outcome) -> None:
+        """Count an outcome, record it, then tell it."""
+        self._report.add(outcome)
+        try:
+            await self._ledger.settle(target, outcome)
+        except BandwidthError as error:
+            self._stop.request(error)
+        if self._on_outcome is not None:
+            told = self._on_outcome(outcome)
+            if inspect.isawaitable(told):
+                await told
+        self._settled += 1
+        if self._settled % _YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+
+    async def _outcome_of(self, target: Target) -> Outcome:
+        """End one conference. An error becomes an outcome here."""
+        started = self._now()
+        try:
+            await self._begin(target)
+            return await self._end_or_retry_first(target)
+        except BandwidthError as error:
+            self._stop_if_all_are_denied(error)
+            # An earlier run may have ended an ambiguous target. Then it stays unknown, even if nothing
+            # could be sent for it this time.
+            kind = OutcomeKind.UNKNOWN if target.ambiguous else kind_of(error)
+            elapsed = self._now() - started
+            sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
+            calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
+            return Outcome(
+                target.conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended
+            )
+
+    async def _begin(self, target: Target) -> None:
+        try:
+            await self._ledger.begin(target)
+        except BandwidthError as error:
+            self._stop.request(error)
+            raise
+
+    async def _end_or_retry_first(self, target: Target) -> Outcome:
+        """End one conference. If the first of the run fails while it is alone, try it once more."""
+        try:
+            return await self._end_when_free(target)
+        except BandwidthError as error:
+            gave_up = kind_of(error) in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}
+            alone = not self._first_done.is_set()
+            if not (alone and gave_up) or self._stop.requested or isinstance(error, HangUpError):
+                raise
+            first = error
+        self._first_done.set()
+        try:
+            second = await self._end_when_free(evolve(target, ambiguous=target.ambiguous or first.ambiguous))
+        except BandwidthError as error:
+            if not error.attempts:
+                raise first from None
+            error.attempts += first.attempts
+            raise
+        return evolve(second, attempts=first.attempts + second.attempts)
+
+    async def _end_when_free(self, target: Target) -> Outcome:
+        """End one conference, once no other worker has the same id in flight."""
+        conference_id = target.conference_id
+        while conference_id in self._in_flight:
+            free = self._in_flight[conference_id] = self._in_flight[conference_id] or asyncio.Event()
+            await free.wait()
+        self._in_flight[conference_id] = None
+        try:
+            return await self._end(target, self._stop)
+        finally:
+            waited_for = self._in_flight.pop(conference_id)
+            if waited_for is not None:
+                waited_for.set()
+
+    def _stop_if_all_are_denied(self, error: BandwidthError) -> None:
+        """Stop when every id so far was denied: then the account is not ours, and all ids would be."""
+        if isinstance(error, PermissionDeniedError):
+            self._denied += 1
+            only_refused = self._report.total == self._report.counts[OutcomeKind.REFUSED]
+            if self._denied >= _MOST_DENIED and only_refused:
+                self._stop.request(error)
+
+
+def _target_of(item: Item) -> tuple[Target, Outcome | None]:
+    """Return an item as a target. If it cannot be an id, return its outcome too."""
     try:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(drive())
-            outcomes = Outcomes(report, queue)
-            try:
-                yield outcomes
-            finally:
-                outcomes.close()
-                task.cancel()
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the body's own: drive() hands on what it meets
+        return Target.of(item), None
+    except ConfigurationError as error:
+        return Target(str(item)), Outcome(str(item), OutcomeKind.REFUSED, error=str(error))

@@ -74,10 +74,7 @@ def stubbed() -> Runner:
         return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
 
     async def go(count: int, keep: Keep) -> None:
-        async def deliver(_: Target, outcome: Outcome) -> None:
-            keep(outcome)
-
-        report = await run(ids(count), end, deliver, concurrency=_CONCURRENCY, stop=Stop())
+        report = await run(ids(count), end, keep, concurrency=_CONCURRENCY, stop=Stop())
         if report.counts != {OutcomeKind.ENDED: count}:
             sys.exit(f"not every id got its outcome: {report}")
 

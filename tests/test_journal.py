@@ -156,7 +156,7 @@ async def test_what_cannot_be_an_id_leaves_the_input_incomplete(path: Path, bad:
             await journal.record(["conf-1", bad])
         with pytest.raises(JournalError, match="is not recorded yet"):
             journal.unsettled()
-        with pytest.raises(JournalError, match="has been recorded: a journal has one"):
+        with pytest.raises(JournalError, match="has been recorded: a journal has only one"):
             await journal.record(["conf-1"])
     with pytest.raises(JournalError, match="is incomplete"):
         Journal.open(path)
@@ -173,10 +173,10 @@ async def test_one_id_is_no_list(path: Path, one: Any) -> None:
 async def test_an_input_is_recorded_once(path: Path) -> None:
     """Neither after the first nor in a resumed journal."""
     async with await recorded(path, 1) as journal:
-        with pytest.raises(JournalError, match="has been recorded: a journal has one"):
+        with pytest.raises(JournalError, match="has been recorded: a journal has only one"):
             await journal.record(["conf-2"])
     async with Journal.open(path) as journal:
-        with pytest.raises(JournalError, match="has been recorded: a journal has one"):
+        with pytest.raises(JournalError, match="has been recorded: a journal has only one"):
             await journal.record(["conf-2"])
 
 
@@ -255,7 +255,7 @@ async def test_releasing_never_raises(path: Path) -> None:
     targets = list(journal.unsettled())
     await journal.claim(*targets)
     await journal.release([])
-    journal._held.writer.execute("PRAGMA query_only = ON")
+    journal._file.writer.execute("PRAGMA query_only = ON")
     await journal.release(targets[:1])
     with pytest.raises(JournalError):
         await journal.claim(targets[1])
@@ -474,11 +474,11 @@ async def test_a_write_that_fails_is_told_to_all_and_for_good(path: Path) -> Non
     journal = await recorded(path, 4)
     first, second, third, fourth = journal.unsettled()
     await journal.settle(first, outcome(first, ENDED))
-    journal._held.writer.execute("PRAGMA query_only = ON")  # every write fails from now on
+    journal._file.writer.execute("PRAGMA query_only = ON")  # every write fails from now on
     errors = await asyncio.gather(
         journal.settle(second, outcome(second, ENDED)), journal.claim(third), return_exceptions=True
     )
-    journal._held.writer.execute("PRAGMA query_only = OFF")
+    journal._file.writer.execute("PRAGMA query_only = OFF")
     sentence = f"{path} cannot be written: attempt to write a readonly database; what it holds so far is safe"
     assert [(type(error), str(error)) for error in errors] == [(JournalError, sentence)] * 2
     assert errors[0] is not errors[1]
@@ -523,7 +523,7 @@ _SETTLE_ALL = """
 import asyncio, resource, signal, sys
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import Journal
-from bandwidth_async.teardown import Outcome, OutcomeKind
+from bandwidth_async.outcome import Outcome, OutcomeKind
 path, limit = sys.argv[1], int(sys.argv[2])
 
 async def work(journal, targets):
@@ -602,7 +602,7 @@ async def test_a_full_disk_is_said_and_can_be_resumed(path: Path) -> None:
 async def test_a_full_database_says_that_the_disk_is_full(path: Path) -> None:
     """SQLite's word for it, ours for the user."""
     journal = create(path)
-    journal._held.writer.execute("PRAGMA max_page_count = 8")
+    journal._file.writer.execute("PRAGMA max_page_count = 8")
     with pytest.raises(JournalError, match=f"^{path} cannot be written: the disk is full; what it holds"):
         await journal.record(f"conf-{number}" for number in range(10_000))
     await journal.aclose()
@@ -615,7 +615,7 @@ async def test_a_kind_that_there_is_not_is_damage(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")
         connection.execute("UPDATE conferences SET kind = 'enden'")
-    with pytest.raises(JournalError, match="is damaged: 'enden' is no outcome"):
+    with pytest.raises(JournalError, match="is damaged: 'enden' is not an outcome"):
         describe(path)
     with pytest.raises(JournalError, match="is damaged: CHECK constraint failed in conferences"):
         Journal.open(path)

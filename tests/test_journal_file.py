@@ -17,8 +17,7 @@ import pytest
 
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import Journal, Recorded, describe, place, read_outcomes
-from bandwidth_async.journal.file import _prepare
-from bandwidth_async.journal.place import Lock, is_in_use
+from bandwidth_async.journal.file import Lock, _prepare, is_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,13 +70,13 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_a_directory(tmp_path: Path) -> None:
     """A directory is not a journal."""
-    all_refuse(tmp_path, "FILE is a directory, not a journal")
+    all_refuse(tmp_path, "FILE is a directory and cannot be a journal")
 
 
 def test_a_pipe(tmp_path: Path) -> None:
     """A pipe is not waited for."""
     os.mkfifo(tmp_path / "pipe")
-    all_refuse(tmp_path / "pipe", "FILE is no regular file, not a journal")
+    all_refuse(tmp_path / "pipe", "FILE is not a regular file and cannot be a journal")
 
 
 def test_a_path_through_a_file(path: Path) -> None:
@@ -173,13 +172,13 @@ def test_an_id_that_is_not_the_one_of_the_index(path: Path) -> None:
 def test_rows_that_are_gone(path: Path) -> None:
     """The number of ids is recorded with the input."""
     execute(path, "DELETE FROM conferences WHERE number = 5")
-    assert refused(lambda: Journal.open(path), path) == "FILE is damaged: it has 4 ids of 5"
+    assert refused(lambda: Journal.open(path), path) == "FILE is damaged: it has 4 of its 5 ids"
 
 
 def test_a_time_that_is_none(path: Path) -> None:
     """A created time out of range is damage, not a traceback."""
     execute(path, "UPDATE run SET created = 1e300")
-    assert refused(lambda: describe(path), path) == "FILE is damaged: 1e+300 is no time"
+    assert refused(lambda: describe(path), path) == "FILE is damaged: 1e+300 is not a time"
 
 
 async def test_in_use(path: Path) -> None:
@@ -269,7 +268,7 @@ def test_a_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_database_without_a_log(tmp_path: Path) -> None:
     """Where SQLite cannot keep its log, commits would not be what they are promised to be."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        sentence = "FILE cannot be written as a journal is: SQLite keeps to its memory mode"
+        sentence = "FILE cannot be used as a journal: SQLite stays in memory mode instead of WAL"
         assert refused(lambda: _prepare(connection, tmp_path), tmp_path) == sentence
 
 
@@ -277,7 +276,7 @@ def test_creating_over_a_file(path: Path) -> None:
     """A journal is never overwritten, nor is anything else."""
     before = path.read_bytes()
     assert refused(lambda: Journal.create(path, account_id="1", created=CREATED), path) == (
-        "FILE exists: go on with it by resume, or choose another name for the new journal"
+        "FILE exists: continue its run with resume, or choose another name for the new journal"
     )
     assert path.read_bytes() == before
 
@@ -320,8 +319,8 @@ def test_a_network_file_system(path: Path, tmp_path: Path, monkeypatch: pytest.M
     listing.write_text("22 1 254:0 / / rw shared:1 - nfs4 server:/ rw\n")
     monkeypatch.setattr(place, "_MOUNTS", listing)
     sentence = (
-        "FILE is on a network file system (nfs4), where SQLite cannot keep it whole: put the journal on a"
-        " disk of this machine"
+        "FILE is on a network file system (nfs4), where SQLite cannot protect it from damage: put the journal"
+        " on a disk of this machine"
     )
     new = tmp_path / "new.journal"
     assert refused(lambda: Journal.create(new, account_id="1", created=CREATED), new) == sentence
@@ -448,8 +447,8 @@ async def test_a_copy_with_its_log_where_nothing_may_be_written(tmp_path: Path, 
         os.chmod(name, 0o444)
     os.chmod(open_directory, 0o555)  # noqa: S103  # for another user
     sentence = (
-        "FILE cannot be read here, as nothing may be written beside it: copy it and its -wal file to another"
-        " directory"
+        "FILE cannot be read here, because SQLite may not write into its directory: copy it and its -wal file"
+        " to another directory"
     )
     said = as_nobody(copy)
     assert (said["describe"], said["outcomes"]) == (sentence, sentence)

@@ -1,4 +1,4 @@
-"""A durable record of one run: what was to be ended, and what became of each id."""
+"""A durable record of one run: its ids, and the outcome of each."""
 
 from bandwidth_async.journal.journal import Journal, Recorded
 from bandwidth_async.journal.place import find, journals, new_journal_path, state_directory

@@ -1,8 +1,9 @@
-"""A run that is written down: claimed before it is sent, settled before its worker goes on.
+"""The ledger that a run keeps in a journal.
 
-Claims are written ahead, one write for as many ids as are begun in some 20 ms: written one by one they would
-cost nearly as much as the outcomes do. So a process that is killed leaves behind as unknown what was in
-flight and these; a run that ends in any other way gives back those that no worker had taken up.
+Ids are claimed ahead, with one write for all that are going to begin within about 20 ms: a write for each
+would cost nearly as much as recording the outcomes does. A process that is killed therefore leaves behind
+as unknown what was in flight and what was claimed ahead. A run that ends in any other way releases the
+claims of the ids that it has not begun.
 """
 
 from __future__ import annotations
@@ -13,75 +14,70 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from bandwidth_async.errors import JournalError
+from bandwidth_async.run import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bandwidth_async.journal import Journal
     from bandwidth_async.outcome import Outcome
-    from bandwidth_async.run import Deliver, End, Stop, Target
+    from bandwidth_async.run import Target
 
-_AHEAD = 0.02  # seconds that one write of claims is to be enough for
-_MOST_AHEAD = 128  # ids
+# Seconds that the ids of one write of claims should last.
+_AHEAD = 0.02
+
+# Ids that one write claims at most.
+_MOST_AHEAD = 128
 
 
-class Durable:
-    """The source and the two ends of a run, with a journal between them and the run.
+class Claims(Ledger):
+    """Claims each id in the journal before it is sent, and records its outcome before it is told.
 
-    A journal that cannot be written any more stops the run: what is in flight is still answered and told,
-    but the journal goes on saying ``unknown`` of it.
+    When the journal cannot be written any more, `begin` and `settle` raise `JournalError`. The journal then
+    keeps saying ``unknown`` of the ids in flight.
     """
 
-    def __init__(self, journal: Journal, end: End, deliver: Deliver, stop: Stop) -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._end = end
-        self._deliver = deliver
-        self._stop = stop
-        self._rest = journal.unsettled()
-        self._ahead: deque[Target] = deque()  # the next ones, which the next claim is for too
-        self._claims: dict[int, asyncio.Future[None]] = {}  # by row; claiming one twice would call it unknown
-        self._at_once = 1  # how many are claimed by one write
+        self._unsettled = journal.unsettled()
+        # The next targets, which the next write of claims includes.
+        self._ahead: deque[Target] = deque()
+        # The write of each claim, by row. A row that is claimed twice would become unknown.
+        self._claims: dict[int, asyncio.Future[None]] = {}
+        # How many targets the next write claims, and when the last one was made.
+        self._size = 1
         self._claimed_at = -math.inf
 
     def targets(self) -> Iterator[Target]:
-        """Give what the journal holds unsettled, in order."""
+        """Yield what the journal holds unsettled, in order."""
         while True:
             if not self._ahead:
-                self._ahead.extend(islice(self._rest, self._at_once))
+                self._ahead.extend(islice(self._unsettled, self._size))
             if not self._ahead:
                 return
             yield self._ahead.popleft()
 
-    async def end(self, target: Target, stop: Stop) -> Outcome:
-        """End one conference, once it is on record that this may have been tried."""
-        try:
-            claim = self._claims.get(target.number) or self._claim(target)
-            await asyncio.shield(claim)  # it is that of others too
-        except JournalError as error:
-            stop.request(error)
-            raise
-        return await self._end(target, stop)
+    async def begin(self, target: Target) -> None:
+        """Wait until the claim of a target is on disk. Raises `JournalError`."""
+        claim = self._claims.get(target.number) or self._claim(target)
+        # The write belongs to other targets too. Cancelling one worker must not cancel it.
+        await asyncio.shield(claim)
 
-    async def deliver(self, target: Target, outcome: Outcome) -> None:
-        """Hand on an outcome, once it is on record."""
-        try:
-            await self._journal.settle(target, outcome)
-        except JournalError as error:
-            self._stop.request(error)
+    async def settle(self, target: Target, outcome: Outcome) -> None:
+        """Wait until an outcome is on disk. Raises `JournalError`."""
         self._claims.pop(target.number, None)
-        await self._deliver(target, outcome)
+        await self._journal.settle(target, outcome)
 
     async def close(self) -> None:
-        """Give back what was claimed and never taken up."""
+        """Release the claims of targets that were not begun."""
         await self._journal.release(target for target in self._ahead if target.number in self._claims)
         self._ahead.clear()
 
     def _claim(self, target: Target) -> asyncio.Future[None]:
-        """Claim this one and, with it, the next, which will soon be begun."""
+        """Claim a target, together with the next ones, which begin soon."""
         now = asyncio.get_running_loop().time()
         soon = now - self._claimed_at < _AHEAD
-        self._at_once = min(2 * self._at_once, _MOST_AHEAD) if soon else max(self._at_once // 2, 1)
+        self._size = min(2 * self._size, _MOST_AHEAD) if soon else max(self._size // 2, 1)
         self._claimed_at = now
         batch = [target, *(one for one in self._ahead if one.number not in self._claims)]
         claim = self._journal.claim(*batch)

@@ -1,9 +1,9 @@
-"""The journal of a run: the whole input first, then each outcome, durable before the run goes on.
+"""The journal of a run: the whole input first, then each outcome, on disk before the run goes on.
 
 What always holds
-    Nothing is sent for an id before its claim is on disk, and its worker takes no other before its outcome
-    is; so a journal may forget a success, and never invents one. An id that was claimed and never heard of
-    again is ``unknown``, whatever ended the run.
+    Nothing is sent for an id before its claim is on disk. A worker takes its next id only after the outcome
+    of the last one is on disk. So a journal may forget a success, but it never invents one. An id that was
+    claimed and has no outcome is ``unknown``, whatever ended the run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import time
@@ -21,11 +22,12 @@ from attrs import frozen
 
 from bandwidth_async.errors import ClientStateError, ConfigurationError, JournalError
 from bandwidth_async.journal import file, reading, schema
+from bandwidth_async.journal.place import located
 from bandwidth_async.journal.schema import Row
 from bandwidth_async.journal.writer import Writer
 from bandwidth_async.models import Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report
-from bandwidth_async.run import Target
+from bandwidth_async.run import Item, Source, Target
 from bandwidth_async.wire import path_segment
 
 if TYPE_CHECKING:
@@ -33,24 +35,25 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-Item = str | Conference | Target
-Items = Iterable[Item] | AsyncIterable[Item]
+# Ids that are recorded at a time. They take a few milliseconds of the event loop's time.
+_CHUNK = 2000
 
-_CHUNK = 2000  # ids recorded at a time: a few milliseconds of the event loop's time
-_NO_FACTS = (0, None, 0.0, None)  # attempts, error, elapsed, calls
+# The attempts, error, elapsed time and calls of a change that is not an outcome.
+_NO_FACTS = (0, None, 0.0, None)
+
 _EARLIER = "an earlier run may have ended it"
 
 
 @frozen
 class Recorded:
-    """How many ids a journal kept of its input, and how many of it were duplicates."""
+    """How many ids of its input a journal kept, and how many were duplicates."""
 
     kept: int
     duplicates: int
 
 
 class Journal:
-    """The durable record of one run; used from one event loop. Make one with `create` or `open`.
+    """The durable record of one run. Make one with `create` or `open`, and use it from one event loop.
 
     ::
 
@@ -58,20 +61,21 @@ class Journal:
             await journal.record(ids)
             report = await client.end_conferences(journal)
 
-    and later `open` and the last line again. The other methods are what such a run does with each id.
+    To resume the run later, use `open` and the last line again. The run itself calls the other methods.
 
-    Every method raises `JournalError` when the journal is closed or could not be written; once it could
-    not, it stays so, and what it holds can be resumed.
+    Every method raises `JournalError` if the journal is closed, and from the first failed write on. What is
+    on disk by then can be resumed.
     """
 
-    def __init__(self, held: file.Held, *, recorded: bool) -> None:
-        self._held = held
+    def __init__(self, opened: file.OpenFile, *, recorded: bool) -> None:
+        self._file = opened
         self._recorded = recorded
         self._recording = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Future[None] | None = None
-        self._claimed: set[int] = set()  # rows that are claimed by us and not settled
-        self._writer = Writer(held.writer, self._explain, held.lock.release)
+        # The rows that we have claimed and not settled.
+        self._claimed: set[int] = set()
+        self._writer = Writer(opened.writer, partial(file.write_error, opened.path), opened.lock.release)
 
     @classmethod
     def create(
@@ -83,37 +87,30 @@ class Journal:
         verify: bool = False,
         hang_up: bool = False,
     ) -> Self:
-        """Make a new journal, readable for its owner alone.
+        """Make a new journal. Only its owner can read it.
 
-        ``created`` is seconds since the epoch, without it the present.
+        ``created`` is seconds since the epoch, by default the present. ``verify`` and ``hang_up`` are stored,
+        so that every resume ends conferences in the same way, even if nobody asks for it again.
 
-        ``verify`` and ``hang_up`` are kept with it, so that whoever goes on with the run ends conferences as
-        it was meant to, whether told so again or not.
-
-        Raises `JournalError` when there is such a file, or where none can be made.
+        Raises `JournalError` if the file exists or cannot be made.
         """
         given = Path(path)
-        return cls(
-            file.create(
-                reading.located(given.parent) / given.name,
-                file.Run(
-                    account_id=account_id,
-                    created=time() if created is None else created,
-                    verify=verify,
-                    hang_up=hang_up,
-                ),
-            ),
-            recorded=False,
+        run = file.RunRow(
+            account_id=account_id,
+            created=time() if created is None else created,
+            verify=verify,
+            hang_up=hang_up,
         )
+        return cls(file.create(located(given.parent) / given.name, run), recorded=False)
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, account_id: str | None = None) -> Self:
-        """Go on with the journal of an earlier run, after checking it whole (a million ids: 3 s).
+        """Open the journal of an earlier run, after checking the whole file (a million ids: 3 s).
 
-        Raises `JournalError` when it is missing, not a journal, damaged, of another version or another
-        account than ``account_id``, in use, or when its input is incomplete.
+        Raises `JournalError` if it is missing, not a journal, damaged, in use, of another version or of
+        another account than ``account_id``, or if its input is incomplete.
         """
-        return cls(file.go_on(reading.located(path), account_id), recorded=True)
+        return cls(file.reopen(located(path), account_id), recorded=True)
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else "failed" if self._writer.failure else "open"
@@ -121,23 +118,23 @@ class Journal:
 
     @property
     def path(self) -> Path:
-        """The file, by its absolute path."""
-        return self._held.path
+        """The absolute path of the file."""
+        return self._file.path
 
     @property
     def account_id(self) -> str:
         """The account whose conferences the run ends."""
-        return self._held.run.account_id
+        return self._file.run.account_id
 
     @property
     def verify(self) -> bool:
-        """Whether the run reads each ended conference back, in its first part and in each that goes on."""
-        return self._held.run.verify
+        """Whether the run, and each resume of it, reads an ended conference back."""
+        return self._file.run.verify
 
     @property
     def hang_up(self) -> bool:
-        """Whether the run ends the members' calls too, in its first part and in each that goes on."""
-        return self._held.run.hang_up
+        """Whether the run, and each resume of it, hangs up the calls of the members."""
+        return self._file.run.hang_up
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,14 +144,14 @@ class Journal:
     ) -> None:
         await self.aclose()
 
-    async def record(self, items: Items) -> Recorded:
-        """Record the whole input, in its order, each id once; only then may the first be claimed.
+    async def record(self, items: Source) -> Recorded:
+        """Record the whole input, in its order, each id once. Do this before the run.
 
-        Raises `ConfigurationError` for what cannot be an id. After any failure the journal is incomplete for
-        good: remove it and start again.
+        Raises `ConfigurationError` for what cannot be an id. After any failure the journal stays incomplete:
+        remove it and start again.
         """
         if self._recording or self._recorded:
-            raise JournalError(f"the input of {self.path} has been recorded: a journal has one")
+            raise JournalError(f"the input of {self.path} has been recorded: a journal has only one")
         self._recording = True
         given = 0
         async with aclosing(_chunks(items)) as chunks:
@@ -164,15 +161,15 @@ class Journal:
         await self._write(schema.COMPLETE, [[given]])
         self._recorded = True
         self._check()
-        with file.reported(self.path):
-            kept = file.inspect(self._held.reader, self.path).total or 0
+        with file.translated(self.path):
+            kept = file.read_run(self._file.reader, self.path).total or 0
         return Recorded(kept, given - kept)
 
     def unsettled(self) -> Iterator[Target]:
-        """Give what is still to be ended, in the order of the input, each id once.
+        """Return an iterator over the conferences that are still to be ended, in the order of the input.
 
-        Read page by page, so memory stays flat; finding the next page past a million settled ids takes
-        some 100 ms.
+        It reads page by page, so memory stays flat. Finding the next page behind a million settled ids takes
+        about 100 ms.
         """
         self._check()
         if not self._recorded:
@@ -180,17 +177,20 @@ class Journal:
         return self._targets()
 
     def claim(self, *targets: Target) -> asyncio.Future[None]:
-        """Note that requests for these may be out, once this is awaited: they are unknown until settled."""
+        """Record that requests for these may be out: they are unknown until they are settled.
+
+        The claims are on disk when the future is done.
+        """
         numbers = [_row_number(target) for target in targets]
         written = self._write(schema.CHANGE, [(number, schema.CLAIMED, *_NO_FACTS) for number in numbers])
-        written.add_done_callback(_heard)
+        written.add_done_callback(_retrieve)
         self._claimed.update(numbers)
         return written
 
     async def release(self, targets: Iterable[Target]) -> None:
-        """Take back the claims of what no request was sent for.
+        """Take back the claims of targets that nothing was sent for.
 
-        Never raises: a journal that cannot be written goes on calling these unknown.
+        Never raises. In a journal that cannot be written, the targets stay unknown.
         """
         numbers = [_row_number(target) for target in targets]
         if numbers:
@@ -200,14 +200,17 @@ class Journal:
                 self._claimed.difference_update(numbers)
 
     async def note_calls(self, target: Target, calls: Sequence[str]) -> None:
-        """Note, on disk, which calls are to be hung up: an ended conference names its members no more."""
+        """Record which calls are to be hung up, because an ended conference does not list its members.
+
+        The calls are on disk when this returns.
+        """
         self._check()
         await self._write(schema.NOTE_CALLS, [(_row_number(target), json.dumps(calls))])
 
     async def settle(self, target: Target, outcome: Outcome) -> None:
-        """Record an outcome; it is on disk when this returns. What was settled before stays as it was.
+        """Record an outcome. It is on disk when this returns. A settled row stays as it was.
 
-        Attempts add up over resumes. ``not_attempted`` takes a claim back: no request was out after all.
+        Attempts add up over resumes. ``not_attempted`` takes a claim back, because no request was sent.
         """
         self._check()
         number = _row_number(target)
@@ -219,25 +222,26 @@ class Journal:
         self._claimed.discard(number)
 
     def report(self) -> Report:
-        """Return the sum over the whole run, earlier parts included; its ``elapsed`` is not known here."""
+        """Return the report of the whole run, with the parts before a resume. ``elapsed`` is not known."""
         self._check()
-        counts, attempts = reading.counted(self._held.reader, self.path)
+        counts, attempts = reading.counted(self._file.reader, self.path)
         return Report(counts=counts, attempts=attempts)
 
     async def aclose(self) -> None:
-        """Write what waits, and leave one whole file behind. May be called again; never raises.
+        """Write what waits and close the file. May be called again, and never raises.
 
-        What could not be written has been told to those who waited for it.
+        A failed write has been raised where it was awaited.
         """
         if self._closing is None:
-            self._held.reader.close()
+            self._file.reader.close()
             self._closing = self._writer.close()
         await asyncio.shield(self._closing)
 
     def _targets(self) -> Iterator[Target]:
-        rows = reading.pages(self._held.reader, self.path, schema.UNSETTLED_PAGE)
+        rows = reading.pages(self._file.reader, self.path, schema.UNSETTLED_PAGE)
         for number, conference_id, existed, ambiguous, cell in rows:
-            calls = reading.calls_in(cell)  # noted when the conference was read, so it did exist
+            calls = reading.calls_in(cell)
+            # Calls were recorded when the conference was read. So it did exist.
             yield Target(conference_id, bool(existed or calls), bool(ambiguous), number, calls)
 
     def _write(self, statement: schema.Statement, rows: Sequence[Row]) -> asyncio.Future[None]:
@@ -246,7 +250,7 @@ class Journal:
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise ClientStateError(f"{self.path} is in use by another event loop: open a journal for each")
+            raise ClientStateError(f"{self.path} is in use by another event loop: use one journal in each")
         return self._writer.write(statement, rows)
 
     def _check(self) -> None:
@@ -255,18 +259,15 @@ class Journal:
         if self._writer.failure is not None:
             raise JournalError(self._writer.failure.message) from self._writer.failure
 
-    def _explain(self, error: Exception) -> JournalError:
-        return file.cannot_write(self.path, error)
 
-
-async def _chunks(items: Items) -> AsyncGenerator[list[Row], None]:
-    """Cut the input into lists of rows, each id checked."""
+async def _chunks(items: Source) -> AsyncGenerator[list[Row], None]:
+    """Check each id of the input, and yield their rows in lists."""
     if isinstance(items, str | bytes | Conference | Target):
-        raise ConfigurationError("a journal records a list of ids, or any other iterable of them")
+        raise ConfigurationError("a journal records a list of ids, or any other iterable of ids")
     if isinstance(items, AsyncIterable):
         rows: list[Row] = []
         async for item in items:
-            rows.append(_row(item))
+            rows.append(_row_of(item))
             if len(rows) == _CHUNK:
                 yield rows
                 rows = []
@@ -274,11 +275,12 @@ async def _chunks(items: Items) -> AsyncGenerator[list[Row], None]:
             yield rows
         return
     rest = iter(items)
-    while rows := [_row(item) for item in islice(rest, _CHUNK)]:
+    while rows := [_row_of(item) for item in islice(rest, _CHUNK)]:
         yield rows
 
 
-def _row(item: Item) -> Row:
+def _row_of(item: Item) -> Row:
+    """Return what `schema.RECORD` needs of an item. Raises `ConfigurationError` for what cannot be an id."""
     target = Target.of(item)
     path_segment(target.conference_id)
     if target.ambiguous:
@@ -286,17 +288,18 @@ def _row(item: Item) -> Row:
     return (target.conference_id, int(target.existed), None, None)
 
 
-def _heard(written: asyncio.Future[None]) -> None:
+def _retrieve(written: asyncio.Future[None]) -> None:
+    """Retrieve the error, so that asyncio logs none. The journal raises it at the next use."""
     if not written.cancelled():
-        written.exception()  # the journal keeps it for whoever asks next
+        written.exception()
 
 
 def _row_number(target: Target) -> int:
     if target.number < 1:
-        raise ConfigurationError(f"{target.conference_id} has no row: a journal takes what unsettled() gave")
+        raise ConfigurationError(f"{target.conference_id} has no row: pass a target that unsettled() yields")
     return target.number
 
 
 def _storable(text: str) -> str:
-    """Replace what SQLite cannot keep as text: half a character, and the zero that would end it."""
+    """Replace what SQLite cannot store in a text: half of a surrogate pair, and NUL."""
     return text.encode(errors="replace").decode().replace("\0", "\ufffd")

@@ -1,13 +1,12 @@
-"""Reading a journal without holding it: while its run goes on, after it was killed, and in a copy.
+"""Reading a journal without its lock: while its run goes on, after it was killed, and in a copy.
 
-Whoever reads sees the last commit and stops nobody. The pages are read one by one, each for itself, so
-that a slow reader does not hold up SQLite's log.
+A reader sees the last commit and holds nobody up. Each page of rows is a query of its own, so that a slow
+reader does not keep SQLite from tidying its log.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -20,21 +19,22 @@ from attrs import frozen
 
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import file, schema
-from bandwidth_async.journal.place import is_in_use
+from bandwidth_async.journal.place import located
 from bandwidth_async.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from os import PathLike
 
-_PAGE = 500  # rows
+_PAGE_ROWS = 500
 
 
 @frozen(kw_only=True)
 class JournalInfo:
     """What a journal is about.
 
-    ``total`` is how many ids were recorded, ``counts`` what became of them. ``complete`` says that the
-    whole input was recorded, without which it cannot be resumed; ``in_use`` that a process is at work on it.
+    ``total`` is how many ids were recorded, and ``counts`` how many of them have which outcome. ``complete``
+    says that the whole input was recorded, without which the run cannot be resumed. ``in_use`` says that a
+    process is using the journal.
     """
 
     path: Path
@@ -47,18 +47,18 @@ class JournalInfo:
 
 
 def describe(path: str | PathLike[str]) -> JournalInfo:
-    """Return what a journal is about, without checking it to the last byte. Raises `JournalError`."""
-    place = located(path)
-    in_use = is_in_use(place)
-    with _reader(place) as connection:
-        run = file.inspect(connection, place)
-        counts, _ = counted(connection, place)
+    """Return what a journal is about. This does not check the whole file. Raises `JournalError`."""
+    path = located(path)
+    in_use = file.is_in_use(path)
+    with _connection(path) as connection:
+        run = file.read_run(connection, path)
+        counts, _ = counted(connection, path)
         try:
             created = datetime.fromtimestamp(run.created, UTC)
         except (TypeError, ValueError, OverflowError, OSError) as error:
-            raise JournalError(f"{place} is damaged: {run.created!r} is no time") from error
+            raise JournalError(f"{path} is damaged: {run.created!r} is not a time") from error
     return JournalInfo(
-        path=place,
+        path=path,
         account_id=run.account_id,
         created=created,
         total=counts.total(),
@@ -69,41 +69,39 @@ def describe(path: str | PathLike[str]) -> JournalInfo:
 
 
 def read_outcomes(path: str | PathLike[str]) -> Iterator[Outcome]:
-    """Give the outcome of each id, in the order of the input, as far as the journal knows it.
+    """Yield the outcome of each id in the order of the input, as far as the journal knows it.
 
-    The file is checked whole before the first. Raises `JournalError` when it is asked for the first, or
-    for a later one where damage shows only then.
+    The whole file is checked before the first. Raises `JournalError` when you ask for the first outcome, or
+    for a later one if damage shows only there.
     """
-    place = located(path)
-    with _reader(place) as connection:
-        file.inspect(connection, place)
-        file.check(connection, place)
-        for number, *facts in pages(connection, place, schema.OUTCOMES_PAGE):
+    path = located(path)
+    with _connection(path) as connection:
+        file.read_run(connection, path)
+        file.check_content(connection, path)
+        for number, *facts in pages(connection, path, schema.OUTCOMES_PAGE):
             conference_id, word, attempts, error, elapsed, calls = facts
-            kind = _kind(place, number, word)
+            kind = _kind(path, number, word)
             yield Outcome(conference_id, kind, attempts, error, elapsed, calls_in(calls))
 
 
-def located(path: str | PathLike[str]) -> Path:
-    """Return the one absolute path of a file; SQLite names the side files after it too."""
-    return Path(os.path.realpath(path))
-
-
 def calls_in(text: str | None) -> tuple[str, ...]:
-    """Return the call ids of a cell; what is no list of texts names none."""
+    """Return the call ids of a cell. A cell that is not a list of texts has none."""
     try:
         found = json.loads(text) if text else []
-    except RecursionError:  # SQLite lets lists in lists pass down to a depth of 1,000
+    except RecursionError:  # SQLite accepts lists nested 1,000 deep.
         return ()
     return tuple(found) if isinstance(found, list) and all(isinstance(one, str) for one in found) else ()
 
 
 def pages(connection: sqlite3.Connection, path: Path, query: str) -> Iterator[tuple[Any, ...]]:
-    """Give the rows of a query whose first column is the row's number, ``?`` the last one seen."""
+    """Yield the rows of a query, page by page.
+
+    Its first column is the row's number. Its parameters are the last number seen and the size of a page.
+    """
     last = 0
     while True:
-        with file.reported(path):
-            rows = connection.execute(query, (last, _PAGE)).fetchall()
+        with file.translated(path):
+            rows = connection.execute(query, (last, _PAGE_ROWS)).fetchall()
         if not rows:
             return
         yield from rows
@@ -112,25 +110,26 @@ def pages(connection: sqlite3.Connection, path: Path, query: str) -> Iterator[tu
 
 def counted(connection: sqlite3.Connection, path: Path) -> tuple[Counter[OutcomeKind], int]:
     """Return how many ids have which outcome, and the attempts made for all of them."""
-    with file.reported(path):
+    with file.translated(path):
         rows = connection.execute(schema.COUNTS).fetchall()
     counts = Counter({_kind(path, 0, kind): count for kind, count, _ in rows})
     return counts, sum(attempts for _, _, attempts in rows)
 
 
 @contextmanager
-def _reader(path: Path) -> Iterator[sqlite3.Connection]:
-    file.admit(path)
-    with file.reported(path):
+def _connection(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a connection that only reads, for as long as the context lasts."""
+    file.check_access(path)
+    with file.translated(path):
         connection = _connected(path)
     with closing(connection):
         yield connection
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """Open for reading. SQLite wants to write beside the file even then.
+    """Open for reading. Even then SQLite wants to write beside the file.
 
-    Where it may not, the file alone is the whole journal if there is no log beside it.
+    Where it may not, the file alone is the whole journal, if there is no log beside it.
     """
     connection = file.connect(path)
     try:
@@ -140,12 +139,13 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.close()
         if path.with_name(path.name + "-wal").exists():
             raise JournalError(
-                f"{path} cannot be read here, as nothing may be written beside it: copy it and its -wal file"
-                " to another directory"
+                f"{path} cannot be read here, because SQLite may not write into its directory: copy it and"
+                " its -wal file to another directory"
             ) from error
         return file.connect(path, "mode=ro&immutable=1")
     except sqlite3.DatabaseError:
-        pass  # no SQLite database: the look inside says so
+        # Not an SQLite database. The caller's first query says so.
+        pass
     except BaseException:
         connection.close()
         raise
@@ -156,4 +156,4 @@ def _kind(path: Path, number: int, word: str) -> OutcomeKind:
     try:
         return OutcomeKind(word)
     except ValueError as error:
-        raise JournalError(f"{path} is damaged: {word!r} is no outcome (row {number})") from error
+        raise JournalError(f"{path} is damaged: {word!r} is not an outcome (row {number})") from error

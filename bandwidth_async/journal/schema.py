@@ -1,19 +1,16 @@
-"""What a journal looks like inside, and every statement that changes it.
+"""The tables of a journal, and every statement that changes them.
 
-A row is born with the input. ``claimed`` says that requests for it may be out: it is set before the first
-of them and taken back with the outcome, so a row that a dead process leaves behind is claimed, and
-whoever reads it sees ``unknown``. ``kind`` is what was known before the claim, NULL until there is
-something, and never ``not_attempted``.
+A row is made when the input is recorded. ``claimed`` says that requests for the row may be out: it is set
+before the first request and taken back together with the outcome. So a dead process leaves its rows
+claimed, and a reader sees them as ``unknown``. ``kind`` is what was known before the claim. It is NULL until
+something is known, and never ``not_attempted``.
 
 What always holds
-    A settled row never changes again. A row that may have been ended unheard stays ``unknown`` until it is
-    settled: that a later try surely did not end it says nothing about the earlier one.
+    A settled row never changes again. A row that may have been ended without an answer stays ``unknown``
+    until it is settled: a later attempt that certainly did not end it says nothing about the earlier one.
 
-A statement takes all its rows at once, and is one step for SQLite with its commit in it. That matters:
-Python lets go of its interpreter lock around each step, and a busy event loop gives it back after 5 ms.
-
-The constraints are for damage: SQLite checks them when a journal is opened, and as they name the kinds, no
-single byte makes one kind of another.
+Each statement takes all its rows at once, and is one step for SQLite, with the commit in it. That matters
+because Python releases its interpreter lock around each step, and a busy event loop returns it after 5 ms.
 """
 
 from __future__ import annotations
@@ -27,16 +24,22 @@ from attrs import frozen
 
 from bandwidth_async.outcome import OutcomeKind
 
-Row = Sequence[Any]  # what SQLite can keep: the first value names the row
+# The values of one row, of types that SQLite can keep. The first value identifies the row.
+Row = Sequence[Any]
 
-APPLICATION_ID = 0x42574A31  # "BWJ1" in the file's header
+# "BWJ1", in the header of the file.
+APPLICATION_ID = 0x42574A31
+
 VERSION = 1
-MOST_ROWS = 2048  # of one statement; SQLite takes 32,766 values
-INTERRUPTED = "interrupted before its answer was recorded"
 
-_KINDS = ", ".join(f"'{kind}'" for kind in OutcomeKind if kind is not OutcomeKind.NOT_ATTEMPTED)
-_UNSETTLED = "(conferences.kind IS NULL OR conferences.kind IN ('failed', 'unknown'))"
+# The outcome kinds that a journal of this version can hold. These are words and not `OutcomeKind`'s members
+# on purpose: they are part of the tables' text, which is compared when a journal is opened. With a member
+# more in the enum, every journal on disk would be refused as damaged. To add a kind, raise `VERSION`:
+# a journal of another version is refused with a sentence that names both versions.
+KINDS = ("ended", "already_ended", "not_found", "refused", "failed", "unknown")
 
+# The text of version 1, which must stay as it is. The constraints are there to detect damage: SQLite checks
+# them when a journal is opened. No change of a single byte turns one kind into another.
 TABLES = {
     "run": """CREATE TABLE run (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -52,7 +55,7 @@ TABLES = {
     conference_id TEXT NOT NULL UNIQUE,
     existed INTEGER NOT NULL CHECK (existed IN (0, 1)),
     claimed INTEGER NOT NULL DEFAULT 0 CHECK (claimed IN (0, 1)),
-    kind TEXT CHECK (kind IN ({_KINDS})),
+    kind TEXT CHECK (kind IN ({", ".join(f"'{kind}'" for kind in KINDS)})),
     attempts INTEGER NOT NULL DEFAULT 0 CHECK (typeof(attempts) = 'integer' AND attempts >= 0),
     error TEXT CHECK (typeof(error) IN ('text', 'null')),
     elapsed REAL NOT NULL DEFAULT 0 CHECK (typeof(elapsed) = 'real'),
@@ -61,18 +64,28 @@ TABLES = {
 )""",
 }
 
+# SQLite takes at most 32,766 values in one statement.
+MOST_ROWS = 2048
+
+# The word of `CHANGE` that claims a row, beside the outcome kinds.
+CLAIMED = "claimed"
+
+_INTERRUPTED = "interrupted before its answer was recorded"
+
+_UNSETTLED_KINDS = ", ".join(f"'{kind}'" for kind in KINDS if not OutcomeKind(kind).settled)
+_UNSETTLED = f"(conferences.kind IS NULL OR conferences.kind IN ({_UNSETTLED_KINDS}))"
+
 BEGIN_RUN = "INSERT INTO run (id, account_id, created, verify, hang_up) VALUES (1, ?, ?, ?, ?)"
 READ_RUN = "SELECT account_id, created, given, total, verify, hang_up FROM run"
-
-CLAIMED = "claimed"
 
 
 @frozen(eq=False)
 class Statement:
-    """A change for any number of rows, which it finds in a table ``new`` of these columns.
+    """A change for any number of rows, which it reads from a table ``new`` with these columns.
 
-    Where a row has None the table has 0, and it ends with rows of zeros: Python takes five times as long to
-    bind a None, as it looks for an adapter first, which is a tenth of what an outcome costs.
+    A None in a row is written as 0, and the table ends with rows of zeros. The reason is speed: Python takes
+    five times as long to bind a None, because it looks for an adapter first. That is a tenth of what
+    recording an outcome costs.
     """
 
     columns: tuple[str, ...]
@@ -80,7 +93,8 @@ class Statement:
 
     def of(self, rows: Sequence[Row]) -> tuple[str, list[Any]]:
         """Return the SQL for at most `MOST_ROWS` rows, and its parameters."""
-        size = 1 << (len(rows) - 1).bit_length()  # so there are a dozen texts, which SQLite reads once each
+        # Only powers of two: then there are a dozen texts, and SQLite parses each once.
+        size = 1 << (len(rows) - 1).bit_length()
         values = [0 if value is None else value for row in rows for value in row]
         return _text(self, size), values + [0] * (size * len(self.columns) - len(values))
 
@@ -92,7 +106,7 @@ def _text(statement: Statement, size: int) -> str:
     return f"WITH new({', '.join(statement.columns)}) AS (VALUES {values}) {statement.change}"
 
 
-# What is given twice is kept once, with all that is known.
+# Records ids of the input. An id that is given twice is kept once, with all that is known of it.
 RECORD = Statement(
     ("conference_id", "existed", "kind", "error"),
     """INSERT INTO conferences (conference_id, existed, kind, error)
@@ -101,19 +115,20 @@ ON CONFLICT (conference_id) DO UPDATE SET existed = max(existed, excluded.existe
     kind = coalesce(kind, excluded.kind), error = coalesce(error, excluded.error)""",
 )
 
-# One row: how many were given. From now on the input is complete.
+# Completes the input. Its one row says how many ids were given.
 COMPLETE = Statement(
     ("given",), "UPDATE run SET given = new.given, total = (SELECT count(*) FROM conferences) FROM new"
 )
 
-# ``calls`` are those to be hung up with it, as JSON.
+# Records the calls that are to be hung up with a conference, as JSON.
 NOTE_CALLS = Statement(
     ("number", "calls"),
     "UPDATE conferences SET calls = new.calls FROM new WHERE conferences.number = new.number",
 )
 
-# The word is `CLAIMED` or an outcome's kind. A row that is claimed again was left behind, by a process that
-# died or a task that ended: it may have been ended unheard.
+# Claims a row (the word is `CLAIMED`) or records its outcome (the word is the outcome's kind). A process
+# that died or a task that ended has left a claim behind on a row that is claimed once more. The conference
+# may have been ended then, so the row becomes unknown.
 CHANGE = Statement(
     ("number", "word", "attempts", "error", "elapsed", "calls_ended"),
     f"""UPDATE conferences SET claimed = new.word = '{CLAIMED}',
@@ -123,7 +138,7 @@ CHANGE = Statement(
         WHEN new.word = 'failed' AND kind = 'unknown' THEN kind
         ELSE new.word END,
     error = CASE
-        WHEN new.word = '{CLAIMED}' AND claimed THEN '{INTERRUPTED}'
+        WHEN new.word = '{CLAIMED}' AND claimed THEN '{_INTERRUPTED}'
         WHEN new.word IN ('{CLAIMED}', 'not_attempted') THEN conferences.error
         ELSE nullif(new.error, 0) END,
     attempts = conferences.attempts + new.attempts,
@@ -137,10 +152,11 @@ FROM new WHERE conferences.number = new.number AND {_UNSETTLED}""",  # noqa: S60
 UNSETTLED_PAGE = f"""SELECT number, conference_id, existed, claimed OR kind IS 'unknown', calls
 FROM conferences WHERE number > ? AND {_UNSETTLED} ORDER BY number LIMIT ?"""  # noqa: S608  # constants
 
+# What a reader is shown as the kind of a row.
 _SHOWN_KIND = "CASE WHEN claimed THEN 'unknown' ELSE coalesce(kind, 'not_attempted') END"
 
 OUTCOMES_PAGE = f"""SELECT number, conference_id, {_SHOWN_KIND}, attempts,
-    CASE WHEN claimed THEN '{INTERRUPTED}' ELSE error END, elapsed, calls_ended
+    CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END, elapsed, calls_ended
 FROM conferences WHERE number > ? ORDER BY number LIMIT ?"""  # noqa: S608  # constants
 
 COUNTS = f"SELECT {_SHOWN_KIND}, count(*), sum(attempts) FROM conferences GROUP BY 1"  # noqa: S608  # constants

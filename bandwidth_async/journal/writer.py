@@ -1,14 +1,14 @@
-"""Group commit: one thread owns the writing connection, and all that waits goes into one statement.
+"""Group commit: one thread writes to the journal, and writes all that waits with one statement.
 
-The thread takes what waits, writes it by one statement that commits itself (on disk:
-``synchronous=FULL``), and then tells everybody with one wake-up of the event loop. While it commits, the
-next group gathers; so 200 workers cost about as many commits as one. Changes also gather while each turn
-of the event loop brings more of them, since a commit costs as much as 40 rows.
+The thread takes the changes that wait and writes them with one statement that commits itself (to disk:
+``synchronous=FULL``). Then it wakes the event loop once, for all of them. The next group gathers while it
+commits, so 200 workers cost about as many commits as one. Changes also gather for as long as each turn of
+the event loop brings more of them, because a commit costs as much as 40 rows.
 
 What always holds
-    Whoever is told "written" reads it again after a power cut. Of two changes to the same row the later one
-    is made later. After the first failure nothing is written any more: a later success would hide the gap.
-    A cancelled wait changes nothing in the file: its change is made or is not.
+    A change that was reported as written is still there after a power cut. Of two changes of one row, the
+    later one is made later. After the first failure nothing is written any more, because a later success
+    would hide the gap. Cancelling a wait never breaks the file: its change is made or it is not.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from attrs import frozen
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal.schema import MOST_ROWS, Row, Statement
 
-_ENOUGH = 64  # changes that wait for no more
+# A group of this many changes is written without waiting for more.
+_FULL_GROUP = 64
 
 
 @frozen
-class _Job:
-    """Rows for one statement, and who waits for them."""
+class _Change:
+    """Rows for one statement, and the future of who waits for them."""
 
     statement: Statement
     rows: Sequence[Row]
@@ -38,7 +39,7 @@ class _Job:
 
 
 class Writer:
-    """The thread and its queue. ``failure`` is why nothing is written any more, None while all is well."""
+    """The thread and its queue. ``failure`` is why nothing can be written any more, or None."""
 
     def __init__(
         self,
@@ -46,71 +47,77 @@ class Writer:
         explain: Callable[[Exception], JournalError],
         closed: Callable[[], None],
     ) -> None:
-        self.failure: JournalError | None = None  # set by the thread, once
+        # The thread sets this, once.
+        self.failure: JournalError | None = None
         self.commits = 0
         self._connection = connection
         self._explain = explain
         self._closed = closed
-        self._gathered: list[_Job] = []
-        self._waiting: SimpleQueue[list[_Job] | asyncio.Future[None]] = SimpleQueue()  # a future: close
-        # A daemon: a program that forgets to close its journal still ends, and what is committed stays.
+        self._gathered: list[_Change] = []
+        # What the thread has to do: write a group of changes, or close the connection and resolve a future.
+        self._queue: SimpleQueue[list[_Change] | asyncio.Future[None]] = SimpleQueue()
+        # The thread is a daemon: a program that forgets to close its journal still ends, and what is
+        # committed is kept.
         Thread(target=self._work, name="journal", daemon=True).start()
 
     def write(self, statement: Statement, rows: Sequence[Row]) -> asyncio.Future[None]:
-        """Have rows written; the future tells when they are on disk, or raises `JournalError`."""
+        """Write rows. The future is done when they are on disk, or raises `JournalError`."""
         loop = asyncio.get_running_loop()
         future = loop.create_future()
-        self._gathered.append(_Job(statement, rows, future))
+        self._gathered.append(_Change(statement, rows, future))
         if len(self._gathered) == 1:
             loop.call_soon(self._hand_over, loop, 0)
         return future
 
     def close(self) -> asyncio.Future[None]:
-        """Write what waits, then close the connection. Nothing may be written after this."""
+        """Write what waits, then close the connection. Do not write after this."""
         future = asyncio.get_running_loop().create_future()
         self._flush()
-        self._waiting.put(future)
+        self._queue.put(future)
         return future
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, before: int) -> None:
-        """Give the thread what has gathered, unless this turn of the loop has brought more of it."""
+        """Give the group to the thread, unless it has grown in this turn of the event loop."""
         count = len(self._gathered)
-        if before < count < _ENOUGH:
+        if before < count < _FULL_GROUP:
             loop.call_soon(self._hand_over, loop, count)
         else:
             self._flush()
 
     def _flush(self) -> None:
         if self._gathered:
-            self._waiting.put(self._gathered)
+            self._queue.put(self._gathered)
             self._gathered = []
 
     def _work(self) -> None:
+        """Do what is in the queue, until the connection is closed. This is the thread."""
         while True:
-            taken = [self._waiting.get()]
-            while not self._waiting.empty():
-                taken.append(self._waiting.get())
-            jobs = [job for group in taken if isinstance(group, list) for job in group]
-            if jobs:
-                self._write(jobs)
-                _tell([job.future for job in jobs], self.failure)
+            taken = [self._queue.get()]
+            while not self._queue.empty():
+                taken.append(self._queue.get())
+            changes = [change for group in taken if isinstance(group, list) for change in group]
+            if changes:
+                self._write(changes)
+                _resolve([change.future for change in changes], self.failure)
             closing = [future for future in taken if not isinstance(future, list)]
             if closing:
-                with suppress(sqlite3.Error):  # what was told to be written is; the rest has been told too
+                # An error here loses nothing: every change before it was reported as written or as failed.
+                with suppress(sqlite3.Error):
                     self._connection.close()
                 self._closed()
-                _tell(closing, None)
+                _resolve(closing, None)
                 return
 
-    def _write(self, jobs: list[_Job]) -> None:
+    def _write(self, changes: list[_Change]) -> None:
         if self.failure is not None:
             return
         try:
-            for statement, rows in in_order((job.statement, job.rows) for job in jobs):
+            for statement, rows in in_order((change.statement, change.rows) for change in changes):
                 for start in range(0, len(rows), MOST_ROWS):
                     self._connection.execute(*statement.of(rows[start : start + MOST_ROWS]))
                     self.commits += 1
-        except Exception as error:  # whatever it is: a thread that ends leaves everybody waiting
+        # Any error at all: if the thread ended here, everybody would wait for ever.
+        except Exception as error:
             self.failure = self._explain(error)
             self.failure.__cause__ = error
 
@@ -118,7 +125,7 @@ class Writer:
 def in_order(
     changes: Iterable[tuple[Statement, Sequence[Row]]],
 ) -> Iterator[tuple[Statement, Sequence[Row]]]:
-    """Put the rows of each statement together, never past an earlier change of the same row."""
+    """Join the rows of each statement, but never move a row past an earlier change of the same row."""
     gathered: dict[Statement, list[Row]] = {}
     touched: set[object] = set()
     for statement, rows in changes:
@@ -131,17 +138,20 @@ def in_order(
     yield from gathered.items()
 
 
-def _tell(futures: list[asyncio.Future[None]], failure: JournalError | None) -> None:
-    def settle() -> None:
+def _resolve(futures: list[asyncio.Future[None]], failure: JournalError | None) -> None:
+    """Resolve futures in their event loop. Each gets an error of its own, as a traceback belongs to one."""
+
+    def resolve() -> None:
         for future in futures:
-            if future.done():  # cancelled
+            if future.done():  # its wait was cancelled
                 continue
             if failure is None:
                 future.set_result(None)
             else:
-                error = JournalError(failure.message)  # each its own: a traceback belongs to one
+                error = JournalError(failure.message)
                 error.__cause__ = failure.__cause__
                 future.set_exception(error)
 
-    with suppress(RuntimeError):  # the event loop is closed, so nobody waits
-        futures[0].get_loop().call_soon_threadsafe(settle)
+    # RuntimeError: the event loop is closed, so nobody waits.
+    with suppress(RuntimeError):
+        futures[0].get_loop().call_soon_threadsafe(resolve)

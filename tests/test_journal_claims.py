@@ -21,7 +21,7 @@ from bandwidth_async.errors import (
     ServerError,
 )
 from bandwidth_async.journal import Journal, read_outcomes
-from bandwidth_async.journal.claims import Durable
+from bandwidth_async.journal.claims import Claims
 from bandwidth_async.outcome import Report
 from bandwidth_async.run import Target, run
 
@@ -84,7 +84,7 @@ class World:
             raise self.errors[target.conference_id].pop(0)
         return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
 
-    async def deliver(self, _: Target, outcome: Outcome) -> None:
+    def hear(self, outcome: Outcome) -> None:
         """Take an outcome."""
         self.notes.log.append(f"tell {outcome.conference_id} {outcome.kind}")
         self.outcomes.append(outcome)
@@ -92,15 +92,8 @@ class World:
     async def run(self, count: int, concurrency: int = 1) -> Report:
         """End so many."""
         self.notes.targets = [Target(f"c{number}", number=number) for number in range(1, count + 1)]
-        durable = Durable(self.notes, self.end, self.deliver, self.stop)  # type: ignore[arg-type]  # a fake
-        return await run(
-            durable.targets(),
-            durable.end,
-            durable.deliver,
-            durable.close,
-            concurrency=concurrency,
-            stop=self.stop,
-        )
+        claims = Claims(self.notes)  # type: ignore[arg-type]  # a fake
+        return await run(claims, self.end, self.hear, concurrency=concurrency, stop=self.stop)
 
 
 @virtual_time
@@ -182,16 +175,17 @@ async def test_a_worker_that_is_cancelled_takes_no_claim_of_others_with_it() -> 
     """The write belongs to all whose claims it holds."""
     world = World()
     world.notes.targets = [Target(f"c{number}", number=number) for number in range(1, 4)]
-    durable = Durable(world.notes, world.end, world.deliver, world.stop)  # type: ignore[arg-type]  # a fake
-    targets = durable.targets()
-    await durable.end(next(targets), world.stop)
-    durable._at_once = 2
-    second = asyncio.create_task(durable.end(next(targets), world.stop))
+    claims = Claims(world.notes)  # type: ignore[arg-type]  # a fake
+    targets = claims.targets()
+    await claims.begin(next(targets))
+    claims._size = 2
+    second = asyncio.create_task(claims.begin(next(targets)))
     await asyncio.sleep(0)
-    third = asyncio.create_task(durable.end(next(targets), world.stop))
+    third = asyncio.create_task(claims.begin(next(targets)))
     await asyncio.sleep(0)
     second.cancel()
-    assert await third == Outcome("c3", OutcomeKind.ENDED, 1)
+    await third
+    assert second.cancelled()
     assert [line for line in world.notes.log if line.startswith("claim")] == ["claim c1", "claim c2 c3"]
 
 
@@ -237,7 +231,7 @@ async def test_a_client_that_is_closed_does_not_forget_what_may_have_been_ended(
         raise ClientStateError("closed")
 
     report = await run(
-        [Target("c1", ambiguous=True, number=1)], end, world.deliver, concurrency=1, stop=world.stop
+        [Target("c1", ambiguous=True, number=1)], end, world.hear, concurrency=1, stop=world.stop
     )
     assert report.counts == {OutcomeKind.UNKNOWN: 1}
 

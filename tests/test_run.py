@@ -29,7 +29,7 @@ from bandwidth_async.outcome import Outcome, OutcomeKind, Report
 from bandwidth_async.run import Source, Stop, Target, iterate, run
 
 TICK = 1e-5
-PILOT_TIME = 1.0
+FIRST_ALONE = 1.0
 
 virtual_time = pytest.mark.looptime(noop_cycles=2)
 pytestmark = pytest.mark.timeout(10)  # a run that does not end would hang the suite
@@ -94,7 +94,7 @@ class Heard:
     outcomes: list[Outcome] = field(factory=list)
     moments: list[float] = field(factory=list)
 
-    async def __call__(self, _: Target, outcome: Outcome) -> None:
+    async def __call__(self, outcome: Outcome) -> None:
         """Take one."""
         self.outcomes.append(outcome)
         self.moments.append(now())
@@ -110,10 +110,6 @@ def assert_attempts(attempted: list[str], ender: Ender) -> None:
     again = Counter(ender.ids) - Counter(attempted)
     assert Counter(attempted) + again == Counter(ender.ids)
     assert again in (Counter(), Counter(ender.ids[:1]))
-
-
-async def nowhere(_: Target, __: Outcome) -> None:
-    """Deliver to nobody."""
 
 
 async def slowly(items: list[str], gap: float, pulled: list[str] | None = None) -> AsyncIterator[str]:
@@ -283,7 +279,7 @@ async def test_one_id_is_no_list_of_ids(source: Source) -> None:
         await carry_out(source, Ender(), Heard())
 
 
-# The pilot
+# The first id
 
 
 @virtual_time
@@ -299,7 +295,7 @@ async def test_the_first_id_has_a_second_for_itself() -> None:
     """A slow first id does not hold the others up for longer."""
     ender = Ender({"a": Behaviour(30.0)})
     await carry_out(list("abcd"), ender, Heard(), concurrency=10)
-    assert ender.sent == [(0.0, "a"), *((about(PILOT_TIME), name) for name in "bcd")]
+    assert ender.sent == [(0.0, "a"), *((about(FIRST_ALONE), name) for name in "bcd")]
 
 
 @pytest.mark.parametrize(("ambiguous", "kind"), [(False, "failed"), (True, "unknown")])
@@ -588,7 +584,7 @@ async def test_a_raising_source_takes_its_workers_along(concurrency: int, after:
 async def test_what_on_outcome_raises_is_raised() -> None:
     """Whoever listens may end the run by an error, also while outcomes of a stopped run are delivered."""
 
-    async def deliver(_: Target, outcome: Outcome) -> None:
+    async def deliver(outcome: Outcome) -> None:
         if outcome.conference_id == "c":
             raise OSError("disk full")
 
@@ -606,7 +602,7 @@ async def test_an_outcome_is_delivered_before_its_worker_goes_on() -> None:
     """A slow listener slows the run down; nothing piles up."""
     ender = Ender()
 
-    async def deliver(_: Target, __: Outcome) -> None:
+    async def deliver(_: Outcome) -> None:
         await asyncio.sleep(1.0)
 
     await run(list("abcdef"), ender, deliver, concurrency=2, stop=Stop())
@@ -652,7 +648,7 @@ async def test_a_run_that_is_cancelled_as_the_first_outcome_comes(concurrency: i
     """The very tick in which the pilot is back is a moment like any other."""
     ender = Ender()
 
-    async def deliver(_: Target, __: Outcome) -> None:
+    async def deliver(_: Outcome) -> None:
         task.cancel()
 
     before = asyncio.all_tasks()
@@ -677,7 +673,7 @@ async def stream(
 ) -> tuple[list[Outcome], Report]:
     """Iterate over a run until ``until``, and see that no task is left."""
     before, outcomes = asyncio.all_tasks(), []
-    async with iterate(source, ender, nowhere, concurrency=concurrency, stop=stop or Stop()) as stream_of:
+    async with iterate(source, ender, concurrency=concurrency, stop=stop or Stop()) as stream_of:
         async for outcome in stream_of:
             outcomes.append(outcome)
             if until(outcome):
@@ -713,7 +709,7 @@ async def test_breaking_off_ends_the_run_at_once(last: str) -> None:
 async def test_a_slow_consumer_holds_the_run_back() -> None:
     """At most twice the concurrency is ahead of who iterates: in flight, and waiting to be taken."""
     ender, taken = Ender(), 0
-    async with iterate(map(str, range(60)), ender, nowhere, concurrency=3, stop=Stop()) as outcomes:
+    async with iterate(map(str, range(60)), ender, concurrency=3, stop=Stop()) as outcomes:
         async for _ in outcomes:
             taken += 1
             await asyncio.sleep(5.0)
@@ -724,7 +720,7 @@ async def test_a_slow_consumer_holds_the_run_back() -> None:
 @virtual_time
 async def test_a_stream_after_its_end_stays_at_its_end() -> None:
     """Asking again does not hang."""
-    async with iterate(list("ab"), Ender(), nowhere, concurrency=2, stop=Stop()) as outcomes:
+    async with iterate(list("ab"), Ender(), concurrency=2, stop=Stop()) as outcomes:
         assert [o.conference_id async for o in outcomes] == ["a", "b"]
         assert [o async for o in outcomes] == []
         assert repr(outcomes) == "<Outcomes {<OutcomeKind.ENDED: 'ended'>: 2}>"
@@ -739,7 +735,7 @@ async def test_what_the_source_raises_reaches_who_iterates() -> None:
         raise LookupError("no such table")
 
     got = []
-    async with iterate(plain(), Ender(), nowhere, concurrency=1, stop=Stop()) as outcomes:
+    async with iterate(plain(), Ender(), concurrency=1, stop=Stop()) as outcomes:
         with pytest.raises(LookupError, match="no such table"):  # noqa: PT012  # a loop is one statement
             async for outcome in outcomes:
                 got.append(outcome.conference_id)  # noqa: PERF401  # a comprehension would lose them
@@ -765,9 +761,7 @@ async def test_what_the_body_raises_leaves_the_context_as_it_is() -> None:
     ender, before = Ender(), asyncio.all_tasks()
 
     async def body() -> None:
-        async with iterate(
-            map(str, itertools.count()), ender, nowhere, concurrency=3, stop=Stop()
-        ) as outcomes:
+        async with iterate(map(str, itertools.count()), ender, concurrency=3, stop=Stop()) as outcomes:
             async for _ in outcomes:
                 raise ServerError("mine", status=500)
 
@@ -811,7 +805,7 @@ async def test_a_wrong_concurrency_of_a_stream() -> None:
 @virtual_time
 async def test_a_stream_that_was_left_has_ended() -> None:
     """Asking it for more does not wait for a run that is gone."""
-    async with iterate(map(str, itertools.count()), Ender(), nowhere, concurrency=3, stop=Stop()) as outcomes:
+    async with iterate(map(str, itertools.count()), Ender(), concurrency=3, stop=Stop()) as outcomes:
         async for _ in outcomes:
             break
     assert [outcome async for outcome in outcomes] == []
@@ -879,4 +873,4 @@ async def test_what_is_no_text_is_refused() -> None:
     await carry_out(items, ender, heard, concurrency=1)
     assert heard.kinds == [("a", "ended"), ("None", "refused"), ("5", "refused")]
     assert ender.ids == ["a"]
-    assert heard.outcomes[1].error == "a conference id is text, not None"
+    assert heard.outcomes[1].error == "a conference id is a string, not None"
