@@ -11,6 +11,7 @@ from bandwidth_async._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from bandwidth_async.api import *  # noqa: F403  # its __all__ is the list of public names
+    from bandwidth_async.api import __all__ as __all__
 else:
 
     def __getattr__(name: str) -> object:

@@ -28,7 +28,7 @@ from bandwidth_async import BasicCredentials, RateLimit, VoiceClient
 from bandwidth_async.journal import Journal
 from bandwidth_async.limiter.limiter import Limiter
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report
-from bandwidth_async.retry import RetryPolicy, Trial, persist
+from bandwidth_async.retry import Attempts, RetryPolicy, persist
 from bandwidth_async.run import Target
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def succeeding(count: int) -> float:
 
     async def all_of_them() -> None:
         for _ in range(count):
-            await persist(attempt, Trial(), policy, random, idempotent=True)
+            await persist(attempt, Attempts(), policy, random, idempotent=True)
 
     return await _timed(count, all_of_them())
 

@@ -44,13 +44,14 @@ FLOORS = {
     "journal": 4,
     "operation": 5,
     "ending": 6,
-    "operations": 6,
+    "settings": 6,
     "client": 7,
-    "sandbox": 8,
-    "pytest_plugin": 9,
-    "cli": 9,
-    "__main__": 10,
-    "": 10,  # the facade
+    "api": 8,
+    "": 9,
+    "sandbox": 10,
+    "pytest_plugin": 11,
+    "cli": 11,
+    "__main__": 12,
 }
 
 # Where each third party may be imported. One that is not named here has no business in this package.
@@ -70,8 +71,8 @@ DOORS = {
 # For type checkers only; nothing of it is imported when the program runs.
 TYPE_ONLY_DOORS = {
     **DOORS,
-    "aiohttp": {*DOORS["aiohttp"], "operation", "client"},
-    "yarl": {*DOORS["yarl"], "operation", "operations", "client"},
+    "aiohttp": {*DOORS["aiohttp"], "operation", "settings", "client"},
+    "yarl": {*DOORS["yarl"], "wire", "operation", "settings", "client"},
     "multidict": {"retry_after"},
 }
 
@@ -179,7 +180,7 @@ def test_imports_of_every_kind_are_seen() -> None:
         (f"{ROOT}.http.exchange", f"{ROOT}.wire", False, True),  # from bandwidth_async import wire
         (f"{ROOT}.operation", "aiohttp", True, True),  # for types
         (f"{ROOT}.__main__", f"{ROOT}.cli", False, False),  # in a function
-        (ROOT, f"{ROOT}.outcome", True, True),
+        (ROOT, f"{ROOT}.api", True, True),
     } <= seen
 
 
@@ -231,7 +232,7 @@ def test_third_parties_enter_at_their_door() -> None:
 
 def test_the_library_does_not_load_its_extras() -> None:
     """``import bandwidth_async`` works without click and rich, and does not pay for the sandbox."""
-    loaded = set().union(*(loaded_by(one.imported) for one in imports() if one.importer == ROOT))
+    loaded = loaded_by(f"{ROOT}.api")
     assert f"{ROOT}.client" in loaded
     assert {
         module for module in loaded if home(module) in {"sandbox", "cli", "__main__"} and is_ours(module)
@@ -264,34 +265,16 @@ def test_the_picture_in_the_readme_shows_every_part() -> None:
         floor = int(number) if number else floor
         shown |= dict.fromkeys(parts.split(), floor)
     assert shown == {
-        part: number for part, number in FLOORS.items() if part not in {"", "__main__", "_version"}
+        part: number for part, number in FLOORS.items() if part not in {"", "__main__", "_version", "api"}
     }
 
 
-def test_the_facade_is_imports_and_names_only() -> None:
-    """No logic in ``__init__``, but for what imports a name when it is used."""
-    body = ast.parse(modules()[ROOT].read_text()).body
-    assigned = [ast.unparse(statement.targets[0]) for statement in body if isinstance(statement, ast.Assign)]
-    assert assigned == ["__all__", "_HOMES"]
-    functions = [
-        one.name for statement in body for one in ast.walk(statement) if isinstance(one, ast.FunctionDef)
-    ]
-    assert functions == ["__getattr__", "__dir__"]
-
-
-def test_the_facade_imports_what_it_names_and_nothing_before() -> None:
-    """What type checkers read and what is imported at first use are the same; a bare import loads neither."""
-    stated = {
-        (name.name, str(statement.module).removeprefix(f"{ROOT}."))
-        for statement, type_only, _ in statements(
-            ast.parse(modules()[ROOT].read_text()), type_only=False, eager=True
-        )
-        if type_only and isinstance(statement, ast.ImportFrom)
-        for name in statement.names
-    }
-    assert stated == {(name, home) for home, names in bandwidth_async._HOMES.items() for name in names}
-    assert {name for name, _ in stated} | {"__version__"} == set(bandwidth_async.__all__)
-    assert loaded_by(ROOT) & {"aiohttp", "attrs", "asyncio", f"{ROOT}.client"} == set()
+def test_the_names_are_loaded_at_their_first_use() -> None:
+    """A bare import loads nothing but the version; `api` has imports and names, and no logic."""
+    assert loaded_by(ROOT) <= {ROOT, f"{ROOT}._version", "typing"}
+    assert f"{ROOT}.client" in loaded_by(f"{ROOT}.api")
+    body = ast.parse(modules()[f"{ROOT}.api"].read_text()).body[1:]
+    assert {type(statement) for statement in body} == {ast.ImportFrom, ast.Assign}
 
 
 def test_asking_for_help_does_not_load_the_client() -> None:

@@ -248,8 +248,10 @@ class Upstream:
     sent: list[str] = field(factory=list)
     claimed: list[bool] = field(factory=list)
 
-    async def exchange(self, _: Any, __: Any, request: wire.Request, *___: Any, **how: Any) -> wire.Response:
-        """wire.Response one request."""
+    async def exchange(
+        self, _: Any, __: Any, request: wire.Request[Any], *___: Any, **how: Any
+    ) -> wire.Response:
+        """Answer one request."""
         conference_id = request.path.rpartition("/")[2]
         self.sent.append(conference_id)
         known = {one.conference_id: one.kind for one in read_outcomes(self.path)}
@@ -265,7 +267,7 @@ class Upstream:
 
 @pytest.fixture
 def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Upstream:
-    """wire.Response in place of aiohttp."""
+    """Answer in place of aiohttp."""
     fake = Upstream(tmp_path / "run.journal")
     monkeypatch.setattr("bandwidth_async.operation.exchange", fake.exchange)
     return fake

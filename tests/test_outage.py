@@ -78,12 +78,12 @@ class Upstream:
         self,
         _session: aiohttp.ClientSession,
         _base: URL,
-        request: wire.Request,
+        request: wire.Request[Any],
         *_: Any,
         on_status: Callable[[int, dict[str, str]], None] | None = None,
         **__: Any,
     ) -> wire.Response:
-        """wire.Response one request as `transport.exchange` does."""
+        """Answer one request as `transport.exchange` does."""
         at = now() - self.started
         await asyncio.sleep(self.latency)
         if request.path.endswith("/token"):
@@ -114,7 +114,7 @@ class Upstream:
 
 @pytest.fixture
 def upstream(monkeypatch: pytest.MonkeyPatch) -> Upstream:
-    """wire.Response in place of aiohttp: a hundred thousand requests in virtual time have to be quick."""
+    """Answer in place of aiohttp: a hundred thousand requests in virtual time have to be quick."""
     fake = Upstream()
     monkeypatch.setattr("bandwidth_async.operation.exchange", fake.exchange)
     return fake

@@ -29,7 +29,7 @@ from bandwidth_async.errors import (
     ServerError,
     TransportError,
 )
-from bandwidth_async.retry import RetryPolicy, Trial, is_spent, may_repeat, pause_before_next, persist
+from bandwidth_async.retry import Attempts, RetryPolicy, may_repeat, pause_after, persist
 
 POLICY = RetryPolicy()
 TICK = 1e-5
@@ -93,13 +93,13 @@ class FullPause(Random):
 async def call(
     server: Callable[[], Awaitable[str]],
     *,
-    trial: Trial | None = None,
+    attempts: Attempts | None = None,
     policy: RetryPolicy = POLICY,
     random: Random | None = None,
     idempotent: bool = True,
 ) -> str:
     """Persist with defaults."""
-    return await persist(server, trial or Trial(), policy, random or NoPause(), idempotent=idempotent)
+    return await persist(server, attempts or Attempts(), policy, random or NoPause(), idempotent=idempotent)
 
 
 # May it be repeated?
@@ -180,34 +180,34 @@ def test_the_pause_is_full_jitter_on_top_of_the_hint(
     """A random time from 0 to base * 2**(n - 1), at most the cap, after what the server asked for."""
     policy = RetryPolicy(backoff_base=base, backoff_cap=cap)
     error = failed(503, hint)
-    trial = Trial(failures=failures, last_error=error)
-    pause = pause_before_next(error, trial, policy, Random(seed))
+    attempts = Attempts(failures=failures, last_error=error)
+    pause = pause_after(error, attempts, policy, Random(seed))
     low, high = hint or 0.0, (hint or 0.0) + min(cap, base * 2 ** (failures - 1))
     assert low <= pause <= high
-    assert pause == pause_before_next(error, trial, policy, Random(seed))
-    assert pause_before_next(error, trial, policy, FullPause()) == high
-    assert pause_before_next(error, trial, policy, NoPause()) == low
+    assert pause == pause_after(error, attempts, policy, Random(seed))
+    assert pause_after(error, attempts, policy, FullPause()) == high
+    assert pause_after(error, attempts, policy, NoPause()) == low
 
 
 def test_the_jitter_fills_its_range() -> None:
     """Full jitter: the pauses of many clients are spread over the whole range, not around its middle."""
-    random, trial = Random(1), Trial(failures=4)
-    pauses = sorted(pause_before_next(failed(), trial, POLICY, random) for _ in range(1000))
+    random, attempts = Random(1), Attempts(failures=4)
+    pauses = sorted(pause_after(failed(), attempts, POLICY, random) for _ in range(1000))
     assert (round(pauses[0], 1), round(pauses[500], 1), round(pauses[-1], 1)) == (0.0, 0.4, 0.8)
 
 
 @pytest.mark.parametrize("error", [refused(), refused(5.0), dropped()])
 def test_what_is_free_has_no_pause(error: BandwidthError) -> None:
     """A refusal waits at the limiter, a dead connection is replaced at once."""
-    trial = Trial()
-    trial.note(error)
-    assert (trial.free, trial.failures) == (True, 0)
-    assert pause_before_next(error, trial, POLICY, FullPause()) == 0.0
+    attempts = Attempts()
+    attempts.note(error)
+    assert (attempts.free, attempts.failures) == (True, 0)
+    assert pause_after(error, attempts, POLICY, FullPause()) == 0.0
 
 
 def test_after_a_thousand_failures_the_pause_is_the_cap() -> None:
     """Who sets ``attempts`` to "for ever" gets for ever."""
-    assert pause_before_next(failed(), Trial(failures=5000), POLICY, FullPause()) == POLICY.backoff_cap
+    assert pause_after(failed(), Attempts(failures=5000), POLICY, FullPause()) == POLICY.backoff_cap
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ async def test_refusals_are_not_charged_to_the_attempts() -> None:
     for _ in range(4):
         errors += [refused(), refused(5.0), *(refused() for _ in range(8)), failed()]
     server = Server(errors)
-    trial = Trial()
-    assert await call(server, trial=trial) == "done"
-    assert (trial.refusals, trial.failures, len(server.moments)) == (40, 4, 45)
+    attempts = Attempts()
+    assert await call(server, attempts=attempts) == "done"
+    assert (attempts.refusals, attempts.failures, len(server.moments)) == (40, 4, 45)
     assert now() < TICK
 
 
@@ -284,20 +284,20 @@ async def test_fifty_refusals_are_enough() -> None:
 async def test_refusals_by_a_server_that_is_not_paced_are_failures() -> None:
     """Where no limiter waits, as at the token endpoint, a 429 is waited out here and counted."""
     server = Server([refused(2.0), refused(3.0)])
-    trial = Trial(paced=False)
-    assert await call(server, trial=trial, random=FullPause()) == "done"
+    attempts = Attempts(paced=False)
+    assert await call(server, attempts=attempts, random=FullPause()) == "done"
     assert server.moments == pytest.approx([0, 2.1, 5.3], abs=TICK)
-    assert (trial.refusals, trial.failures) == (0, 2)
+    assert (attempts.refusals, attempts.failures) == (0, 2)
 
 
 @virtual_time
 async def test_a_dead_connection_is_replaced_at_once_and_once() -> None:
     """The first drop costs neither time nor an attempt; the next is a failure like any other."""
     server = Server([dropped(), dropped(), dropped()])
-    trial = Trial()
-    assert await call(server, trial=trial, random=FullPause()) == "done"
+    attempts = Attempts()
+    assert await call(server, attempts=attempts, random=FullPause()) == "done"
     assert server.moments == pytest.approx([0, 0, 0.1, 0.3], abs=TICK)
-    assert (trial.failures, trial.resent, trial.ambiguous) == (2, True, True)
+    assert (attempts.failures, attempts._resent, attempts.ambiguous) == (2, True, True)
 
 
 @virtual_time
@@ -354,9 +354,9 @@ async def test_no_sleep_beyond_the_deadline() -> None:
     last = failed(503, 20.0)
     server = Server([failed(503, 5.0), last])
     with pytest.raises(
-        DeadlineExceededError, match="nearer than the next attempt; the last one met: 503"
+        DeadlineExceededError, match="before the next attempt; the last attempt met: 503"
     ) as e:
-        await call(server, trial=Trial(deadline=12.0))
+        await call(server, attempts=Attempts(deadline=12.0))
     assert (e.value.last_error, e.value.retry_after, e.value.__cause__) == (last, 20.0, last)
     assert now() == pytest.approx(5.0, abs=TICK)
 
@@ -367,7 +367,7 @@ async def test_an_attempt_at_the_deadline_is_too_late(deadline: float, attempts:
     """The deadline is a moment at which nothing is begun any more."""
     server = Server([failed(503, 5.0), NotFoundError("404", status=404)])
     with pytest.raises(BandwidthError):
-        await call(server, trial=Trial(deadline=deadline))
+        await call(server, attempts=Attempts(deadline=deadline))
     assert len(server.moments) == attempts
 
 
@@ -376,7 +376,7 @@ async def test_the_last_attempt_s_error_is_raised_as_it_is_even_near_the_deadlin
     """Whoever has no attempts left did not run out of time."""
     server = Server([failed(503, 50.0)])
     with pytest.raises(ServerError):
-        await call(server, trial=Trial(deadline=10.0), policy=RetryPolicy(attempts=1))
+        await call(server, attempts=Attempts(deadline=10.0), policy=RetryPolicy(attempts=1))
 
 
 @virtual_time
@@ -391,10 +391,10 @@ async def test_a_permanent_error_is_raised_as_it_is() -> None:
 async def test_a_bug_in_an_attempt_is_not_hidden() -> None:
     """What is not ours is neither counted nor repeated."""
     for errors in ([KeyError("x")], [failed(), KeyError("x")]):
-        trial = Trial()
+        attempts = Attempts()
         with pytest.raises(KeyError):
-            await call(Server(list(errors)), trial=trial)
-        assert trial.failures == len(errors) - 1
+            await call(Server(list(errors)), attempts=attempts)
+        assert attempts.failures == len(errors) - 1
 
 
 # Cancellation and stops
@@ -405,15 +405,15 @@ async def test_a_bug_in_an_attempt_is_not_hidden() -> None:
 async def test_a_cancellation_passes_untouched(moment: float) -> None:
     """Cancelled in an attempt or in a pause, at any await: nothing is sent after it, nothing is counted."""
     server = Server([failed(503, 1.0), refused(), failed(503, 0.5)], latency=0.6)
-    trial = Trial()
-    task = asyncio.create_task(call(server, trial=trial))
+    attempts = Attempts()
+    task = asyncio.create_task(call(server, attempts=attempts))
     await asyncio.sleep(moment)
-    sent, noted = len(server.moments), trial.failures + trial.refusals
+    sent, noted = len(server.moments), attempts.failures + attempts.refusals
     task.cancel("mine")
     with pytest.raises(asyncio.CancelledError, match="mine"):
         await task
     await asyncio.sleep(10)
-    assert (len(server.moments), trial.failures + trial.refusals) == (sent, noted)
+    assert (len(server.moments), attempts.failures + attempts.refusals) == (sent, noted)
 
 
 @virtual_time
@@ -426,47 +426,16 @@ async def test_an_attempt_that_is_cancelled_inside_is_not_repeated() -> None:
 
 
 @virtual_time
-async def test_a_stopped_trial_is_spent() -> None:
+async def test_after_a_stop_nothing_is_repeated() -> None:
     """After a stop nothing is repeated, and what the attempt in flight met is what is raised."""
-    trial = Trial()
+    attempts = Attempts()
     server = Server([failed()], latency=1.0)
-    task = asyncio.create_task(call(server, trial=trial))
+    task = asyncio.create_task(call(server, attempts=attempts))
     await asyncio.sleep(0.5)
-    trial.stop(10.0)
+    attempts.stopped = True
     with pytest.raises(ServerError):
         await task
-    assert (len(server.moments), is_spent(trial, POLICY)) == (1, True)
-
-
-@pytest.mark.parametrize(("in_flight", "ends_at"), [(True, 3.0), (False, 1.0)])
-@virtual_time
-async def test_a_stop_gives_grace_to_what_is_in_flight_only(in_flight: bool, ends_at: float) -> None:
-    """What waits ends at once, what is out has the grace, and neither outlives its deadline."""
-    for deadline, ends in ((100.0, ends_at), (1.5, min(ends_at, 1.5))):
-        started = now()
-        trial = Trial(in_flight=in_flight)
-        with pytest.raises(TimeoutError):  # noqa: PT012  # the limit is made and met in one place
-            async with asyncio.timeout(deadline) as trial.limit:
-                asyncio.get_running_loop().call_later(1.0, trial.stop, 2.0)
-                await asyncio.sleep(math.inf)
-        assert now() - started == pytest.approx(ends, abs=TICK)
-        trial.stop(1.0)  # too late to matter, and harmless
-
-
-@pytest.mark.parametrize("safe", [False, True])
-@virtual_time
-async def test_a_cancelled_request_may_have_taken_effect(safe: bool) -> None:
-    """In flight is counted, ends in any case, and leaves open whether a change was made."""
-    trial = Trial()
-
-    async def attempt() -> None:
-        with trial.sending(safe=safe):
-            assert trial.in_flight
-            await asyncio.sleep(math.inf)
-
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(attempt(), 1)
-    assert (trial.attempts, trial.in_flight, trial.ambiguous) == (1, False, not safe)
+    assert (len(server.moments), attempts.are_spent(POLICY)) == (1, True)
 
 
 # Concurrency
@@ -491,7 +460,7 @@ async def test_three_hundred_calls_at_once_each_get_their_own_result() -> None:
                 raise left.pop(0)
             return number
 
-        return await persist(attempt, Trial(), POLICY, random, idempotent=True)
+        return await persist(attempt, Attempts(), POLICY, random, idempotent=True)
 
     results = await asyncio.gather(*(one(number) for number in range(300)), return_exceptions=True)
     for number, result in enumerate(results):

@@ -74,7 +74,7 @@ class RawServer:
         return URL(f"http://127.0.0.1:{self.port}")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """wire.Response requests on one connection until a script closes it."""
+        """Answer requests on one connection until a script closes it."""
         self.connections += 1
         try:
             while request := await self._request(reader):
@@ -136,7 +136,7 @@ async def session_of() -> AsyncIterator[aiohttp.ClientSession]:
 async def ask(
     server: RawServer,
     session: aiohttp.ClientSession,
-    request: wire.Request = END,
+    request: wire.Request[Any] = END,
     timeouts: Timeouts = TIMEOUTS,
     **options: Any,
 ) -> wire.Response:
@@ -151,14 +151,14 @@ async def ask(
 
 
 async def ask_once(
-    *script: bytes | float | None, request: wire.Request = END, **options: Any
+    *script: bytes | float | None, request: wire.Request[Any] = END, **options: Any
 ) -> wire.Response:
     """Exchange one request with a server that answers so."""
     async with raw_server(list(script)) as server, session_of() as session:
         return await ask(server, session, request, **options)
 
 
-async def refusal(*script: bytes | float | None, request: wire.Request = END) -> BandwidthError:
+async def refusal(*script: bytes | float | None, request: wire.Request[Any] = END) -> BandwidthError:
     """Return the error that one request ends with."""
     with pytest.raises(BandwidthError) as caught:
         await ask_once(*script, request=request)
@@ -578,7 +578,7 @@ async def test_an_error_that_claims_to_be_compressed() -> None:
     ids=lambda value: str(value)[:40],
 )
 @pytest.mark.looptime
-async def test_what_is_no_answer(script: Script, dropped: bool | None, request_: wire.Request) -> None:
+async def test_what_is_no_answer(script: Script, dropped: bool | None, request_: wire.Request[Any]) -> None:
     """A change may have been made, a read has changed nothing; the attempt's timeout bounds it all."""
     async with raw_server(script, script) as server, session_of() as session:  # aiohttp repeats a read once
         with pytest.raises(TransportError) as caught:

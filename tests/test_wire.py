@@ -28,8 +28,9 @@ from bandwidth_async.errors import (
     TransportError,
 )
 from bandwidth_async.models import CallbackMethod, Conference, ConferenceMember
-from bandwidth_async.updates import UpdateConference
+from bandwidth_async.updates import UpdateCall, UpdateConference, UpdateConferenceMember
 from bandwidth_async.wire import Request
+from tests import responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,13 @@ def encoded(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
+CONFERENCES = "/api/v2/accounts/{accountId}/conferences"
+CONFERENCE = f"{CONFERENCES}/{{conferenceId}}"
+MEMBER = f"{CONFERENCE}/members/{{callId}}"
+RECORDING = f"{CONFERENCE}/recordings/{{recordingId}}"
+CALL = "/api/v2/accounts/{accountId}/calls/{callId}"
+
+
 class TestRequests:
     """Requests are plain values, equal when they ask the same."""
 
@@ -83,7 +91,10 @@ class TestRequests:
         """Ending may be repeated: an ended conference stays ended."""
         assert (
             Request(
-                name=f"end conference {ID}",
+                kind="end conference",
+                subject=ID,
+                template=CONFERENCE,
+                read=END.read,
                 method="POST",
                 path=f"/api/v2/accounts/9900000/conferences/{ID}",
                 idempotent=True,
@@ -99,7 +110,10 @@ class TestRequests:
         """A redirect is not repeated blindly: its members would hear it twice."""
         assert (
             Request(
-                name=f"redirect conference {ID}",
+                kind="redirect conference",
+                subject=ID,
+                template=CONFERENCE,
+                read=END.read,
                 method="POST",
                 path=f"/api/v2/accounts/9900000/conferences/{ID}",
                 idempotent=False,
@@ -115,7 +129,10 @@ class TestRequests:
         """Reading changes nothing, and its body matters."""
         assert (
             Request(
-                name=f"get conference {ID}",
+                kind="get conference",
+                subject=ID,
+                template=CONFERENCE,
+                read=GET.read,
                 method="GET",
                 path=f"/api/v2/accounts/9900000/conferences/{ID}",
                 idempotent=True,
@@ -129,7 +146,9 @@ class TestRequests:
         """The form of RFC 6749; asking twice for a token changes nothing."""
         assert (
             Request(
-                name="get an access token",
+                kind="get an access token",
+                template="/api/v1/oauth2/token",
+                read=TOKEN.read,
                 method="POST",
                 path="/api/v1/oauth2/token",
                 idempotent=True,
@@ -151,7 +170,9 @@ class TestRequests:
             page_size=1000,
         )
         assert request == Request(
-            name="list conferences",
+            kind="list conferences",
+            template=CONFERENCES,
+            read=request.read,
             method="GET",
             path="/api/v2/accounts/9900000/conferences?name=a+b%26c%3D%C3%BC%2F%2B"
             "&minCreatedTime=2022-06-17T10%3A00%3A00.001Z"
@@ -202,11 +223,54 @@ class TestRequests:
         query = parse_qs(urlsplit(request.path).query, keep_blank_values=True, strict_parsing=True)
         assert query == {"name": [name], "pageSize": [str(size)]}
 
+    @pytest.mark.parametrize(
+        ("request_", "kind", "template"),
+        [
+            (END, "end conference", CONFERENCE),
+            (REDIRECT, "redirect conference", CONFERENCE),
+            (GET, "get conference", CONFERENCE),
+            (wire.next_page("/x"), "list conferences", CONFERENCES),
+            (
+                wire.update_conference_bxml("9900000", ID, "<Bxml/>"),
+                "update the BXML of conference",
+                f"{CONFERENCE}/bxml",
+            ),
+            (wire.get_conference_member("9900000", ID, "c-1"), "get member", MEMBER),
+            (
+                wire.update_conference_member("9900000", ID, "c-1", UpdateConferenceMember(mute=True)),
+                "update member",
+                MEMBER,
+            ),
+            (
+                wire.list_conference_recordings("9900000", ID),
+                "list the recordings of conference",
+                f"{CONFERENCE}/recordings",
+            ),
+            (wire.get_conference_recording("9900000", ID, "r-1"), "get recording", RECORDING),
+            (
+                wire.download_conference_recording("9900000", ID, "r-1"),
+                "download recording",
+                f"{RECORDING}/media",
+            ),
+            (wire.get_call("9900000", "c-1"), "get call", CALL),
+            (wire.update_call("9900000", "c-1", UpdateCall(state="completed")), "hang up call", CALL),
+            (TOKEN, "get an access token", "/api/v1/oauth2/token"),
+        ],
+    )
+    def test_names_of_low_cardinality(self, request_: Request[Any], kind: str, template: str) -> None:
+        """Logs and metrics name an operation and its documented path, never an id."""
+        assert (request_.kind, request_.template) == (kind, template)
+        ids = {"accountId": "9900000", "conferenceId": ID, "callId": "c-1", "recordingId": "r-1"}
+        assert request_.path in {template.format(**ids), "/x"}
+        assert request_.name.startswith(kind)
+
     def test_a_further_page_is_asked_for_as_the_answer_named_it(self) -> None:
         """The path of the link is sent as it came."""
         request = wire.next_page("/api/v2/accounts/1/conferences?pageToken=a%2Fb")
         assert request == Request(
-            name="list conferences",
+            kind="list conferences",
+            template=CONFERENCES,
+            read=request.read,
             method="GET",
             path="/api/v2/accounts/1/conferences?pageToken=a%2Fb",
             idempotent=True,
@@ -224,7 +288,7 @@ class TestRequests:
         ],
         ids=["get", "update"],
     )
-    def test_an_unsafe_id_makes_no_request(self, build: Callable[[str], Request]) -> None:
+    def test_an_unsafe_id_makes_no_request(self, build: Callable[[str], Request[Any]]) -> None:
         """An id that could lead to another path never gets into one."""
         with pytest.raises(ConfigurationError):
             build("../../../accounts/2/conferences/x")
@@ -341,7 +405,7 @@ class TestParseConference:
 
     def test_everything_documented(self) -> None:
         """Every documented field arrives, times are aware."""
-        assert wire.parse_conference(encoded(FULL)) == Conference(
+        assert responses.parse_conference(encoded(FULL)) == Conference(
             id=ID,
             name="my-conference",
             created_time=datetime(2022, 6, 17, 22, 19, 32, 123_000, UTC),
@@ -389,7 +453,7 @@ class TestParseConference:
     )
     def test_what_is_missing_or_new_does_no_harm(self, answer: object, conference: Conference) -> None:
         """Missing and null fields are None, unknown ones ignored, unknown methods kept as text."""
-        assert wire.parse_conference(encoded(answer)) == conference
+        assert responses.parse_conference(encoded(answer)) == conference
 
     @pytest.mark.parametrize(
         "body",
@@ -417,12 +481,12 @@ class TestParseConference:
     def test_what_is_no_conference_is_no_answer(self, body: bytes) -> None:
         """An answer of another shape is a transport error, not a guess and not a KeyError."""
         with pytest.raises(TransportError):
-            wire.parse_conference(body)
+            responses.parse_conference(body)
 
     def test_the_error_says_where(self) -> None:
         """The sentence names the field that is not as documented."""
         with pytest.raises(TransportError) as caught:
-            wire.parse_conference(encoded({"id": "c", "activeMembers": [{"callId": True}]}))
+            responses.parse_conference(encoded({"id": "c", "activeMembers": [{"callId": True}]}))
         assert str(caught.value).startswith("the answer does not have the documented shape: ")
         assert "active_members[0].call_id" in str(caught.value)
 
@@ -430,7 +494,7 @@ class TestParseConference:
     def test_any_body_is_a_conference_or_no_answer(self, body: bytes) -> None:
         """No body makes another exception than ours."""
         try:
-            conference = wire.parse_conference(body)
+            conference = responses.parse_conference(body)
         except TransportError:
             return
         times = conference.created_time, conference.completed_time
@@ -442,7 +506,7 @@ class TestParseConference:
     def test_any_object_with_an_id_is_a_conference_or_no_answer(self, value: dict[str, Any]) -> None:
         """No field makes another exception than ours."""
         try:
-            conference = wire.parse_conference(encoded(value))
+            conference = responses.parse_conference(encoded(value))
         except TransportError:
             return
         assert isinstance(conference.id, str)
@@ -460,7 +524,7 @@ class TestParseConferences:
     )
     def test_a_page(self, body: bytes, page: list[Conference]) -> None:
         """Conferences come in the order of the answer; no conference is an empty page."""
-        assert wire.parse_conferences(body) == page
+        assert responses.parse_conferences(body) == page
 
     @pytest.mark.parametrize(
         "body",
@@ -482,13 +546,13 @@ class TestParseConferences:
     def test_what_is_no_page_is_not_an_empty_page(self, body: bytes) -> None:
         """Taking anything else for "no conferences" would leave conferences running."""
         with pytest.raises(TransportError):
-            wire.parse_conferences(body)
+            responses.parse_conferences(body)
 
     @given(st.binary() | json_values.map(encoded))
     def test_any_body_is_a_page_or_no_answer(self, body: bytes) -> None:
         """What is taken for a page is a JSON array of as many conferences."""
         try:
-            page = wire.parse_conferences(body)
+            page = responses.parse_conferences(body)
         except TransportError:
             return
         assert isinstance(json.loads(body), list)
@@ -519,7 +583,7 @@ class TestParseToken:
     def test_a_token_lives_as_long_as_it_says(self, answer: dict[str, Any], lifetime: float) -> None:
         """Bandwidth documents no lifetime: without a usable one it is an hour."""
         body = encoded({"access_token": "abc.def-1", **answer})
-        assert wire.parse_token(body) == Token(value="abc.def-1", lifetime=lifetime)
+        assert responses.parse_token(body) == Token(value="abc.def-1", lifetime=lifetime)
 
     @pytest.mark.parametrize(
         "body",
@@ -544,7 +608,7 @@ class TestParseToken:
     def test_what_holds_no_token_is_no_answer(self, body: bytes) -> None:
         """In particular a token that would break out of its header."""
         with pytest.raises(TransportError):
-            wire.parse_token(body)
+            responses.parse_token(body)
 
     @given(
         st.binary()
@@ -556,7 +620,7 @@ class TestParseToken:
     def test_any_body_is_a_token_or_no_answer(self, body: bytes) -> None:
         """A token can be shown in a header and has a finite lifetime above 0."""
         try:
-            token = wire.parse_token(body)
+            token = responses.parse_token(body)
         except TransportError:
             return
         assert token.value.isascii()
@@ -564,7 +628,7 @@ class TestParseToken:
         assert 0 < token.lifetime < float("inf")
 
 
-def error_of(request: Request, status: int, body: bytes = b"") -> APIError:
+def error_of(request: Request[Any], status: int, body: bytes = b"") -> APIError:
     """Return the error for an answer without headers."""
     return wire.error_from(request, status, NO_HEADERS, body, NOW)
 

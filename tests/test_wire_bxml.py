@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bandwidth_async.bxml import outgoing
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.wire import conference_bxml
 
 VERBS = [
     "PlayAudio",
@@ -38,7 +38,7 @@ ALLOWED = ", ".join(VERBS)
 )
 def test_what_a_conference_takes_is_sent_as_it_is(bxml: str) -> None:
     """In UTF-8, without a byte of it changed; what is inside a verb is the verb's."""
-    assert conference_bxml(bxml) == bxml.encode()
+    assert outgoing(bxml) == bxml.encode()
 
 
 @pytest.mark.parametrize(
@@ -77,25 +77,25 @@ def test_what_a_conference_takes_is_sent_as_it_is(bxml: str) -> None:
 def test_what_a_conference_does_not_take_is_a_sentence(bxml: Any, sentence: str) -> None:
     """Not well-formed, not BXML, not for a conference, or more than BXML needs."""
     with pytest.raises(ConfigurationError) as caught:
-        conference_bxml(bxml)
+        outgoing(bxml)
     assert str(caught.value) == sentence
 
 
 def test_text_that_is_not_unicode() -> None:
     """A lone surrogate cannot be sent."""
     with pytest.raises(ConfigurationError, match="surrogates not allowed"):
-        conference_bxml("<Bxml><SpeakSentence>\ud800</SpeakSentence></Bxml>")
+        outgoing("<Bxml><SpeakSentence>\ud800</SpeakSentence></Bxml>")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")))
 def test_any_sentence_can_be_spoken(sentence: str) -> None:
     """Escaped text of any script is well-formed."""
     bxml = f"<Bxml><SpeakSentence>{escape(sentence)}</SpeakSentence></Bxml>"
-    assert conference_bxml(bxml).decode() == bxml
+    assert outgoing(bxml).decode() == bxml
 
 
 @given(st.text(alphabet="<>/!?&;BxmlPlayAudio \"'[]-"))
 def test_no_text_is_worse_than_refused(bxml: str) -> None:
     """Whatever it is, it is sent as it is or refused with our error."""
     with suppress(ConfigurationError):
-        assert conference_bxml(bxml) == bxml.encode()
+        assert outgoing(bxml) == bxml.encode()

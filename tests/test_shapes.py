@@ -17,14 +17,15 @@ from bandwidth_async.errors import ConfigurationError, TransportError
 from bandwidth_async.models import Call, Conference, ConferenceMember, ConferenceRecording, camel_case
 from bandwidth_async.updates import UpdateCall, UpdateConferenceMember
 from bandwidth_async.wire import Request
+from tests import responses
 
 UNSAFE = "../../../accounts/2/conferences/x"
 MUTE = UpdateConferenceMember(mute=True)
 HANG_UP = UpdateCall(state="completed")
 PARSERS: dict[Callable[[bytes], object], tuple[type[Any], str]] = {
-    wire.parse_member: (ConferenceMember, "call_id"),
-    wire.parse_recording: (ConferenceRecording, "recording_id"),
-    wire.parse_call: (Call, "call_id"),
+    responses.parse_member: (ConferenceMember, "call_id"),
+    responses.parse_recording: (ConferenceRecording, "recording_id"),
+    responses.parse_call: (Call, "call_id"),
 }
 each_parser = pytest.mark.parametrize("parse", PARSERS, ids=lambda parse: parse.__name__)
 
@@ -61,14 +62,14 @@ def test_what_has_no_id_is_no_answer(parse: Callable[[bytes], object], body: byt
 @pytest.mark.parametrize(
     ("parse", "field", "odds"),
     [
-        (wire.parse_member, "mute", ["false", 0, [], {}]),
-        (wire.parse_member, "callIdsToCoach", ["c-2", [True], [["c"]], {"c": 1}, 5]),
-        (wire.parse_member, "conferenceId", [True, ["c"], {}]),
-        (wire.parse_recording, "startTime", ["yesterday", "", 20220617, 1655504380375]),
-        (wire.parse_recording, "channels", ["one", True, 1.7, float("inf")]),
-        (wire.parse_call, "endTime", [5, False, {}, ["2022-06-17"]]),
-        (wire.parse_call, "stirShaken", [["A"], "A", True]),
-        (wire.parse_call, "from", [[1], {}]),
+        (responses.parse_member, "mute", ["false", 0, [], {}]),
+        (responses.parse_member, "callIdsToCoach", ["c-2", [True], [["c"]], {"c": 1}, 5]),
+        (responses.parse_member, "conferenceId", [True, ["c"], {}]),
+        (responses.parse_recording, "startTime", ["yesterday", "", 20220617, 1655504380375]),
+        (responses.parse_recording, "channels", ["one", True, 1.7, float("inf")]),
+        (responses.parse_call, "endTime", [5, False, {}, ["2022-06-17"]]),
+        (responses.parse_call, "stirShaken", [["A"], "A", True]),
+        (responses.parse_call, "from", [[1], {}]),
     ],
 )
 def test_a_field_of_another_kind_is_none(
@@ -99,12 +100,16 @@ def test_an_id_that_is_a_number_is_its_digits(parse: Callable[[bytes], object]) 
 @pytest.mark.parametrize(
     ("parse", "answer", "where"),
     [
-        (wire.parse_recordings, {"recordingId": "r"}, r"\$"),
-        (wire.parse_recordings, [{"recordingId": "r"}, {}], r"\$\[1\]\.recording_?[iI]d"),
-        (wire.parse_recordings, [{"recordingId": "r"}, None], r"\$\[1\]"),
-        (wire.parse_conferences, [{"id": "a"}, {"id": True}], r"\$\[1\]\.id"),
-        (wire.parse_conference, {"id": "a", "activeMembers": [{"callId": "c"}, {}]}, r"active_members\[1\]"),
-        (wire.parse_conference, {"id": "a", "activeMembers": [None]}, r"active_members\[0\]"),
+        (responses.parse_recordings, {"recordingId": "r"}, r"\$"),
+        (responses.parse_recordings, [{"recordingId": "r"}, {}], r"\$\[1\]\.recording_?[iI]d"),
+        (responses.parse_recordings, [{"recordingId": "r"}, None], r"\$\[1\]"),
+        (responses.parse_conferences, [{"id": "a"}, {"id": True}], r"\$\[1\]\.id"),
+        (
+            responses.parse_conference,
+            {"id": "a", "activeMembers": [{"callId": "c"}, {}]},
+            r"active_members\[1\]",
+        ),
+        (responses.parse_conference, {"id": "a", "activeMembers": [None]}, r"active_members\[0\]"),
     ],
 )
 def test_an_item_without_an_id_is_an_error(
@@ -118,13 +123,13 @@ def test_an_item_without_an_id_is_an_error(
 @pytest.mark.parametrize("odd", [{}, 5, "none", True])
 def test_members_that_are_no_list_are_not_nobody(odd: object) -> None:
     """They are left out, which is something else than an empty list."""
-    assert wire.parse_conference(encoded({"id": "a", "activeMembers": odd})) == Conference(id="a")
+    assert responses.parse_conference(encoded({"id": "a", "activeMembers": odd})) == Conference(id="a")
 
 
 def test_an_odd_conference_does_not_cost_its_page() -> None:
     """Each keeps what can be read of it."""
     odd = {"id": "b", "name": {"a": 1}, "createdTime": 5, "conferenceEventMethod": {"a": 1}, "tag": "t"}
-    assert wire.parse_conferences(encoded([{"id": "a"}, odd])) == [
+    assert responses.parse_conferences(encoded([{"id": "a"}, odd])) == [
         Conference(id="a"),
         Conference(id="b", tag="t"),
     ]
@@ -132,19 +137,19 @@ def test_an_odd_conference_does_not_cost_its_page() -> None:
 
 def test_no_recordings_are_an_empty_list() -> None:
     """A conference need not have any."""
-    assert wire.parse_recordings(b"[]") == []
+    assert responses.parse_recordings(b"[]") == []
 
 
 def test_a_time_without_a_zone_is_utc() -> None:
     """All times that the client returns are aware."""
-    call = wire.parse_call(b'{"callId":"c","startTime":"2026-01-02T03:04:05"}')
+    call = responses.parse_call(b'{"callId":"c","startTime":"2026-01-02T03:04:05"}')
     assert call.start_time == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 @given(st.dictionaries(st.text(), json_values))
 def test_the_free_keys_of_a_call_are_kept(keys: dict[str, Any]) -> None:
     """Texts as they are, anything else as its JSON: the description says texts, and that more may come."""
-    call = wire.parse_call(encoded({"callId": "c", "stirShaken": keys}))
+    call = responses.parse_call(encoded({"callId": "c", "stirShaken": keys}))
     assert call.stir_shaken is not None
     assert list(call.stir_shaken) == list(keys)
     for key, kept in call.stir_shaken.items():
@@ -182,7 +187,7 @@ def test_any_body_is_a_value_or_no_answer(parse: Callable[[bytes], object], data
         lambda unsafe: wire.update_call("1", unsafe, HANG_UP),
     ],
 )
-def test_an_unsafe_id_makes_no_request(build: Callable[[str], Request]) -> None:
+def test_an_unsafe_id_makes_no_request(build: Callable[[str], Request[Any]]) -> None:
     """An id that could lead to another path never gets into one, wherever it stands."""
     with pytest.raises(ConfigurationError):
         build(UNSAFE)

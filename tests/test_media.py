@@ -593,7 +593,7 @@ async def test_closing_the_client_ends_its_downloads(tmp_path: Path) -> None:
         )
         await begun.wait()
         await client.aclose()
-        with pytest.raises(ClientStateError, match="was closed while the call was under way"):
+        with pytest.raises(ClientStateError, match="was closed while the operation was under way"):
             await task
     assert left_in(tmp_path) == []
 
@@ -602,8 +602,8 @@ async def test_closing_the_client_at_the_moment_of_the_headers(tmp_path: Path) -
     """Its stop is not undone by the limit that a download lifts when its bytes begin to come."""
 
     def stop(_: object) -> None:
-        for trial in client._channel._trials:
-            trial.stop(0.0)
+        for operation in client._channel.operations:
+            operation.stop(0.0)
 
     async with recorded((with_length(9) + b"abc", HANG)) as (_, client):
         with pytest.raises(DeadlineExceededError, match="the run was stopped"):
