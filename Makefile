@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint proofs bench bench-goodput bench-goodput-short bench-nginx clean
+.PHONY: demo test lint pyright proofs bench bench-goodput bench-goodput-short bench-nginx clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -16,6 +16,11 @@ lint: .venv/ready-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The Python code of the README and the examples through pyright, a second type checker; needs npm.
+pyright: .venv/ready-test
+	npm install --prefix .pyright --no-save --no-package-lock --no-audit --no-fund --loglevel=error pyright@1
+	$(BIN)/python -m pytest tests/test_readme.py -k pyright
 
 # The long forms of the proofs that `make test` runs in short form.
 proofs: .venv/ready-test

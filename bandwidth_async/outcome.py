@@ -87,15 +87,16 @@ def kind_of(error: BandwidthError) -> OutcomeKind:
 
 @define(kw_only=True)
 class Report:
-    """The sum of a run. Filled while it goes on, final when it has ended.
+    """The sum of a run. It grows during the run and is final afterwards.
 
-    ``counts`` maps outcome kinds (``report.counts["ended"]``) to numbers, 0 for those that did not occur.
+    ``counts`` maps each outcome kind to a number, 0 for a kind that did not occur. The key is a kind or its
+    text: ``counts[OutcomeKind.ENDED]`` or ``counts["ended"]``.
     ``stopped`` is the reason when the run ended before its input did: an `AuthenticationError`, a
     `RateLimitError` whose wait is longer than allowed, an `UnavailableError` or another `TransportError`
     of a server that cannot be used, a `JournalError`, or a `DeadlineExceededError`.
     """
 
-    counts: Counter[OutcomeKind] = field(factory=Counter)
+    counts: Counter[str] = field(factory=Counter)
     attempts: int = 0
     elapsed: float = 0.0
     stopped: BandwidthError | None = None
@@ -114,7 +115,7 @@ class Report:
     @property
     def unsettled(self) -> int:
         """How many ids another run would try again."""
-        return sum(count for kind, count in self.counts.items() if not kind.settled)
+        return sum(count for kind, count in self.counts.items() if not OutcomeKind(kind).settled)
 
     @property
     def nothing_found(self) -> bool:

@@ -1,6 +1,6 @@
-"""End every active conference of the account, and print those that need a look.
+"""End every active conference of your account, and print those that need a look.
 
-``python examples/end_many.py``, with the BW_… variables set. The listing is pulled as the run goes on, so
+Set the BW_… variables and run ``python examples/end_many.py``. The run pulls the listing page by page, so
 memory does not grow with the number of conferences.
 """
 
@@ -12,20 +12,23 @@ from bandwidth_async import Conference, Outcome, VoiceClient
 
 
 async def active(client: VoiceClient) -> AsyncIterator[Conference]:
+    """Yield the conferences that have not ended."""
     async for conference in client.list_conferences():
         if conference.active:
             yield conference
 
 
 def show_trouble(outcome: Outcome) -> None:
+    """Print an outcome that has an error."""
     if outcome.error:
         print(outcome.conference_id, outcome.kind, outcome.error)
 
 
 async def main() -> int:
+    """End them all, print the counts, and return the exit code."""
     async with VoiceClient.from_env() as client:
         report = await client.end_conferences(active(client), on_outcome=show_trouble)
-    print({kind.value: count for kind, count in report.counts.items()}, f"{report.rate:.0f}/s")
+    print({str(kind): count for kind, count in report.counts.items()}, f"{report.rate:.0f}/s")
     return 0 if report.ok else 1
 
 

@@ -1,4 +1,7 @@
-"""End one conference: ``python examples/end_one.py CONFERENCE_ID``, with the BW_… variables set."""
+"""End one conference.
+
+Set the BW_… variables and run ``python examples/end_one.py CONFERENCE_ID``.
+"""
 
 import asyncio
 import sys
@@ -7,6 +10,7 @@ from bandwidth_async import BandwidthError, VoiceClient
 
 
 async def main(conference_id: str) -> None:
+    """End it, and print the outcome."""
     async with VoiceClient.from_env() as client:
         outcome = await client.end_conference(conference_id)
         print(outcome.conference_id, outcome.kind)

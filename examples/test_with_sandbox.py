@@ -1,9 +1,9 @@
-# ruff: noqa: S101, S603  # tests assert, and start what they name
-"""How to test an application that ends conferences, with pytest.
+# ruff: noqa: S101, S603  # tests assert, and start the programs that they name
+"""Test an application that ends conferences, with pytest.
 
-The fixture comes with bandwidth_async, as a plugin that pytest finds by itself. It serves a sandbox from a
-thread, so it takes any kind of test; these need no other plugin. With pytest-asyncio or anyio they can be
-``async def`` as well.
+Pytest finds the fixture ``bandwidth_sandbox`` by itself if bandwidth_async is installed. The fixture serves a
+sandbox from a thread, so these tests need no other plugin. With pytest-asyncio or anyio you can write them as
+``async def`` too.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from bandwidth_async.pytest_plugin import BandwidthSandbox
 
 
 async def close_room(client: VoiceClient, conference_id: str) -> str:
-    """Stand for the code under test."""
+    """Stand in for the code of yours that you test."""
     try:
         outcome = await client.end_conference(conference_id)
     except ServerError:
@@ -27,7 +27,7 @@ async def close_room(client: VoiceClient, conference_id: str) -> str:
 
 
 def test_two_failures_are_retried(bandwidth_sandbox: BandwidthSandbox) -> None:
-    """The next two requests answer 503, the third one does its work."""
+    """The next two requests get a 503, and the third one ends the conference."""
     sandbox = bandwidth_sandbox.sandbox
     conference_id = sandbox.add_conference(members=2)
     sandbox.plan("503", times=2)
@@ -42,7 +42,7 @@ def test_two_failures_are_retried(bandwidth_sandbox: BandwidthSandbox) -> None:
 
 @pytest.mark.bandwidth_sandbox(conferences=1, faults="503=100%")
 def test_a_server_that_stays_down(bandwidth_sandbox: BandwidthSandbox) -> None:
-    """The marker sets what `Sandbox` takes."""
+    """The marker takes the settings of `Sandbox`: here every request gets a 503."""
     sandbox = bandwidth_sandbox.sandbox
     (conference_id,) = sandbox.conference_ids
 
@@ -56,9 +56,9 @@ def test_a_server_that_stays_down(bandwidth_sandbox: BandwidthSandbox) -> None:
 
 @pytest.mark.bandwidth_sandbox(conferences=3)
 def test_a_program_of_its_own(bandwidth_sandbox: BandwidthSandbox) -> None:
-    """A program finds the sandbox by its environment."""
+    """A program that your test starts finds the sandbox by its environment."""
     command = [sys.executable, "-m", "bandwidth_async", "end", "--all-active", "--yes"]
     environ = {**os.environ, **bandwidth_sandbox.environ}
     assert subprocess.run(command, env=environ, check=False).returncode == 0
     conferences = bandwidth_sandbox.sandbox.truth()["conferences"]
-    assert all(fate["ended_at"] for fate in conferences.values())
+    assert all(conference["ended_at"] for conference in conferences.values())

@@ -1,6 +1,6 @@
-"""A web backend that ends conferences: one client for the life of the application.
+"""End conferences from a web backend, with one client for the life of the application.
 
-``python examples/web_backend.py [PORT]``, with the BW_… variables set; then
+Set the BW_… variables and run ``python examples/web_backend.py [PORT]``. Then run
 ``curl -X DELETE http://127.0.0.1:8080/conferences/CONFERENCE_ID``.
 """
 
@@ -22,12 +22,14 @@ CLIENT = web.AppKey("client", VoiceClient)
 
 
 async def bandwidth(app: web.Application) -> AsyncIterator[None]:
+    """Open the client when the application starts, and close it when it stops."""
     async with VoiceClient.from_env(deadline=10) as client:
         app[CLIENT] = client
         yield
 
 
 async def end(request: web.Request) -> web.Response:
+    """End the conference, and turn an error into the status that a web client expects."""
     try:
         outcome = await request.app[CLIENT].end_conference(request.match_info["id"])
     except ConfigurationError as error:
@@ -43,6 +45,7 @@ async def end(request: web.Request) -> web.Response:
 
 
 def make_app() -> web.Application:
+    """Return the application."""
     app = web.Application()
     app.cleanup_ctx.append(bandwidth)
     app.router.add_delete("/conferences/{id}", end)

@@ -1,8 +1,8 @@
 """End conferences and wait for the event that proves it.
 
-``python examples/webhook_events.py [PORT]``, with the BW_… variables set, and in WEBHOOK_USERNAME and
-WEBHOOK_PASSWORD what ``<Conference>`` gives as ``username`` and ``password`` beside its
-``conferenceEventUrl``, which has to lead to ``/webhooks`` here. Then
+Set the BW_… variables. Let the ``conferenceEventUrl`` of your ``<Conference>`` lead to ``/webhooks`` of this
+server. Set WEBHOOK_USERNAME and WEBHOOK_PASSWORD to its ``username`` and ``password``.
+Run ``python examples/webhook_events.py [PORT]``. Then run
 ``curl -X DELETE http://127.0.0.1:8080/conferences/CONFERENCE_ID``.
 """
 
@@ -21,13 +21,16 @@ HUB = web.AppKey("hub", EventHub)
 
 
 async def bandwidth(app: web.Application) -> AsyncIterator[None]:
+    """Open the client when the application starts, and close it when it stops."""
     async with VoiceClient.from_env(deadline=10) as client:
         app[CLIENT] = client
         yield
 
 
 async def end(request: web.Request) -> web.Response:
+    """End the conference, and answer when its event has come: 202 if it has not come after 10 seconds."""
     conference_id = request.match_info["id"]
+    # Expect the event before the request that causes it, so that it cannot come too early.
     async with request.app[HUB].expecting(conference_id, ConferenceCompleted) as proof:
         try:
             await request.app[CLIENT].end_conference(conference_id)
@@ -41,9 +44,11 @@ async def end(request: web.Request) -> web.Response:
 
 
 def make_app() -> web.Application:
+    """Return the application."""
     hub = EventHub()
 
     def receive(event: Event) -> str | None:
+        """Publish the event, and greet a new member with BXML."""
         hub.publish(event)
         if isinstance(event, ConferenceMemberJoin):
             return "<Response><SpeakSentence>Somebody joined.</SpeakSentence></Response>"

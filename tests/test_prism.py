@@ -158,7 +158,7 @@ async def run_ended(client: VoiceClient, place: Place) -> list[str]:
     report = await client.end_conferences([place.conference, "conf-2"])
     async with client.ending_conferences(["conf-3"]) as outcomes:
         streamed = [outcome.kind.value async for outcome in outcomes]
-    return [*(kind.value for kind in report.counts.elements()), *streamed]
+    return [*(str(kind) for kind in report.counts.elements()), *streamed]
 
 
 async def outcome_of(client: VoiceClient, place: Place) -> str:

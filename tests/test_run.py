@@ -190,7 +190,7 @@ async def test_every_id_gets_exactly_one_outcome(
         assert outcome.kind in {real, "not_attempted"}
     attempted = [o.conference_id for o in heard.outcomes if o.kind != "not_attempted"]
     assert_attempts(attempted, ender)
-    counts = Counter(outcome.kind for outcome in heard.outcomes)
+    counts: Counter[str] = Counter(outcome.kind for outcome in heard.outcomes)
     elapsed = now() - started
     attempts = sum(outcome.attempts for outcome in heard.outcomes)
     assert report.stopped in {None, stop.reason}

@@ -191,7 +191,7 @@ def _path_of(name: str) -> Path:
 
 
 def _run_record(info: JournalInfo) -> dict[str, object]:
-    settled = sum(count for kind, count in info.counts.items() if kind.settled)
+    settled = sum(info.counts[kind] for kind in OutcomeKind if kind.settled)
     if info.in_use:
         state = "in use"
     elif not info.complete:

@@ -41,7 +41,7 @@ class JournalInfo:
     account_id: str
     created: datetime
     total: int
-    counts: Counter[OutcomeKind]
+    counts: Counter[str]
     complete: bool
     in_use: bool
 
@@ -108,11 +108,11 @@ def pages(connection: sqlite3.Connection, path: Path, query: str) -> Iterator[tu
         last = rows[-1][0]
 
 
-def counted(connection: sqlite3.Connection, path: Path) -> tuple[Counter[OutcomeKind], int]:
+def counted(connection: sqlite3.Connection, path: Path) -> tuple[Counter[str], int]:
     """Return how many ids have which outcome, and the attempts made for all of them."""
     with file.translated(path):
         rows = connection.execute(schema.COUNTS).fetchall()
-    counts = Counter({_kind(path, 0, kind): count for kind, count, _ in rows})
+    counts: Counter[str] = Counter({_kind(path, 0, kind): count for kind, count, _ in rows})
     return counts, sum(attempts for _, _, attempts in rows)
 
 
