@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 from goodput_servers import FAST, SLOW, ChangingBucket, Latency, PhasedWindow
 
-from bandwidth_async.sandbox.hints import Hint
-from bandwidth_async.sandbox.quota import Concurrency, Quota, SlidingWindow, TokenBucket, Unlimited
+from bandwidth_async.sandbox.quota import Concurrency, Hint, Quota, SlidingWindow, TokenBucket, Unlimited
 
 if TYPE_CHECKING:
     from collections.abc import Callable

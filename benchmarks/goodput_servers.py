@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-    from bandwidth_async.sandbox.hints import Hint
+    from bandwidth_async.sandbox.quota import Hint
 
 _ONE_WAY = (0.004, 0.020)  # seconds
 _FAULTS = 0.003  # of the admitted

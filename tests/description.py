@@ -27,9 +27,9 @@ from bandwidth_async.sandbox.service import Service
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bandwidth_async.sandbox.delivery import Delivery
+    from bandwidth_async.sandbox.faults import Delivery
     from bandwidth_async.sandbox.messages import Moment
-    from bandwidth_async.sandbox.service import Visit
+    from bandwidth_async.sandbox.service import Exchange
 
 BESIDE = Path(__file__).parents[2] / "shared" / "spec" / "bandwidth-conferences-openapi.yml"
 BASE = "/api/v2"
@@ -232,33 +232,35 @@ def watching(description: Description, *, requests: bool = False) -> Iterator[Wa
     With ``requests`` also what it is asked; use that where a client of ours asks. Answers of planned or
     random faults are not held to it. Raises the first `Violation` at the end.
     """
-    watch, finish = Watch(), Service.finish
+    watch, respond = Watch(), Service.respond
 
-    def watched(service: Service, visit: Visit, at: Moment) -> Delivery:
-        delivery = finish(service, visit, at)
+    def watched(service: Service, exchange: Exchange, at: Moment) -> Delivery:
+        delivery = respond(service, exchange, at)
         try:
-            _look(description, watch, visit, delivery, requests)
+            _look(description, watch, exchange, delivery, requests)
         except Violation as violation:
             watch.violations.append(violation)
         return delivery
 
-    with mock.patch.object(Service, "finish", watched):
+    with mock.patch.object(Service, "respond", watched):
         yield watch
     if watch.violations:
         raise watch.violations[0]
 
 
-def _look(description: Description, watch: Watch, visit: Visit, delivery: Delivery, requests: bool) -> None:
-    request, answer = visit.call.request, delivery.answer
+def _look(
+    description: Description, watch: Watch, exchange: Exchange, delivery: Delivery, requests: bool
+) -> None:
+    request, answer = exchange.routed.request, delivery.response
     path = "/" + "/".join(quote(segment, safe="") for segment in request.segments)
-    if not path.startswith(f"{BASE}/") or visit.route is None:
+    if not path.startswith(f"{BASE}/") or exchange.route is None:
         return
     if requests:
         headers = {"Authorization": request.authorization, "Content-Type": request.media_type}
         asked = f"{path}?{urlencode(request.query)}" if request.query else path
         description.check_request(request.method, asked, headers, request.body or b"")
         watch.requests[description.operation(request.method, path)] += 1
-    if answer is not None and visit.fault is None:
+    if answer is not None and exchange.fault is None:
         name = description.operation(request.method, path)
         body = answer.body if answer.stream is None else b"streamed"
         description.check_response(request.method, path, answer.status, answer.headers, body)

@@ -1,4 +1,4 @@
-"""A plain client of the sandbox for its own tests, and a watch over all that it answers."""
+"""A plain client of the sandbox for its own tests, which checks all responses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN = "/api/v1/oauth2/token"
 
 
 class Reply:
-    """One whole answer."""
+    """A complete response."""
 
     def __init__(self, status: int, headers: CIMultiDictProxy[str], body: bytes) -> None:
         self.status = status
@@ -36,7 +36,7 @@ class Reply:
 
 
 class Caller:
-    """A client of one sandbox, with Basic authentication unless told otherwise."""
+    """A client of one sandbox, with Basic authentication by default."""
 
     def __init__(self, sandbox: Sandbox, session: aiohttp.ClientSession) -> None:
         self.sandbox = sandbox
@@ -48,7 +48,7 @@ class Caller:
         return aiohttp.encode_basic_auth(self.sandbox.username, self.sandbox.password)
 
     async def ask(self, method: str, path: str, *, authorization: str | None = None, **options: Any) -> Reply:
-        """Send one request and read its answer to the end."""
+        """Send one request and return its complete response."""
         credentials = {"Authorization": self.basic if authorization is None else authorization}
         headers = {**credentials, **options.pop("headers", {})}
         url = URL(self.sandbox.url + path if path.startswith("/") else path, encoded=True)
@@ -66,7 +66,7 @@ class Caller:
         return f"Bearer {(await self.token()).json['access_token']}"
 
     def requests(self) -> dict[str, dict[str, int]]:
-        """Return the truth about the requests."""
+        """Return the counts of requests in the truth."""
         counts = self.sandbox.truth()["requests"]
         assert isinstance(counts, dict)
         return counts
@@ -76,7 +76,7 @@ class Caller:
 async def calling(**settings: Any) -> AsyncIterator[Caller]:
     """Run a sandbox of these settings and a client of it.
 
-    Every answer of the API is held against the published description, where that is at hand.
+    Every response of the API is checked with the published description, if there is a copy of it.
     """
     watch: AbstractContextManager[object] = nullcontext() if missing() else watching(Description.load())
     with watch:
@@ -85,7 +85,7 @@ async def calling(**settings: Any) -> AsyncIterator[Caller]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for the server's side to have happened."""
+    """Wait until the condition is true."""
     for _ in range(1000):
         if condition():
             return

@@ -21,7 +21,6 @@ from bandwidth_async.pytest_plugin import serving
 from bandwidth_async.sandbox import Sandbox
 from bandwidth_async.sandbox.messages import Moment, Request
 from bandwidth_async.sandbox.service import KINDS
-from bandwidth_async.sandbox.wiring import assemble
 from tests import description, test_prism, test_schemathesis
 from tests.description import BASE
 
@@ -156,11 +155,10 @@ def accepted(sandbox: Sandbox) -> set[str]:
 
 def route_of(endpoint: Endpoint) -> str | None:
     """Return the path of the sandbox's route for an endpoint, as the description has it."""
-    works = assemble(Sandbox())
     request = Request(method=endpoint.method, segments=tuple(f"{BASE}{endpoint.path}"[1:].split("/")))
-    visit = works.service.arrive(request, Moment(now=0.0, wall=datetime.now(UTC)))
-    found = visit.route is not None and endpoint.method in visit.route.operations
-    return visit.route.path if visit.route is not None and found else None
+    exchange = Sandbox()._service.receive(request, Moment(now=0.0, wall=datetime.now(UTC)))
+    found = exchange.route is not None and endpoint.method in exchange.route.operations
+    return exchange.route.path if exchange.route is not None and found else None
 
 
 def test_the_table_has_no_hole(show: Callable[[str], None]) -> None:

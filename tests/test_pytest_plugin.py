@@ -137,9 +137,9 @@ def test_a_wrong_setting_is_a_sentence(run: Run) -> None:
             "conference=5": "a sandbox has no setting 'conference'; it has conferences, quota, hint, *",
             "faults='503=200%'": "the faults add up to 200 % of all requests; 100 % is the most",
             "conferences='many'": "*many*",
-            "latency=object()": "<object object at *> is no latency: write 20-200ms, 50ms, or *",
-            "latency=(1,)": "(1,) is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds",
-            "members=None": "None is no number of members: write 0-4 or 2, at most 20",
+            "latency=object()": "<object object at *> is not a latency: write 20-200ms, 50ms, or *",
+            "latency=(1,)": "(1,) is not a latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds",
+            "members=None": "None is not a number of members: write 0-4 or 2, at most 20",
             "event_url='https://example.com/'": "'https://example.com/' is not on this machine: *",
             f"port={port}": f"cannot serve on 127.0.0.1 port {port} *",
         }
@@ -238,8 +238,10 @@ def test_what_is_wrong_there_is_raised_here() -> None:
 def test_its_insides_are_out_of_reach() -> None:
     """Parts that belong to the other thread cannot be had, nor anything set that would have no effect."""
     with serving() as bandwidth:
-        with pytest.raises(AttributeError, match="_works of a sandbox in another thread is out of reach"):
-            _ = bandwidth.sandbox._works
+        with pytest.raises(
+            AttributeError, match="_simulation of a sandbox in another thread is out of reach"
+        ):
+            _ = bandwidth.sandbox._simulation
         with pytest.raises(AttributeError):
             bandwidth.sandbox.port = 1
         assert bandwidth.sandbox.url in repr(bandwidth.sandbox)

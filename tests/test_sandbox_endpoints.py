@@ -1,4 +1,4 @@
-"""Members, calls, BXML and recordings over real sockets, and how they hang together."""
+"""Members, calls, BXML and recordings over real sockets, and what follows from what."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def play(caller: Caller, conference_id: str, document: str) -> Reply:
 
 
 async def member_ids(caller: Caller, conference_id: str) -> list[str]:
-    """Return the members that the conference tells."""
+    """Return the ids of the members in the conference's response."""
     return [it["callId"] for it in (await caller.ask("GET", f"{LIST}/{conference_id}")).json["activeMembers"]]
 
 
@@ -48,14 +48,14 @@ async def until_cut(response: aiohttp.ClientResponse) -> bytes:
     pytest.fail("it was not cut")
 
 
-def fate(sandbox: Sandbox, conference_id: str) -> dict[str, Any]:
-    """Return what the truth says of a conference, its times left out."""
+def truth_about(sandbox: Sandbox, conference_id: str) -> dict[str, Any]:
+    """Return the truth about a conference, without times."""
     facts: dict[str, Any] = {**sandbox.truth()["conferences"][conference_id]}
     return {**facts, "ended_at": bool(facts["ended_at"])}
 
 
 async def test_a_member_is_read_and_changed() -> None:
-    """What a PUT names changes, what it leaves out or sets to null stays; the conference tells the same."""
+    """A PUT changes the fields that it has. Those left out or null stay. The conference agrees."""
     async with calling(conferences=1, members=2) as caller:
         (conference,) = caller.sandbox.conference_ids
         first, second = caller.sandbox.call_ids(conference)
@@ -73,9 +73,9 @@ async def test_a_member_is_read_and_changed() -> None:
             "hold": False,
             "callIdsToCoach": [second],
         }
-        told = (await caller.ask("GET", f"{LIST}/{conference}")).json["activeMembers"]
-        assert told[0] == member
-        assert (told[1]["callId"], told[1]["mute"], told[1]["callIdsToCoach"]) == (second, False, [])
+        members = (await caller.ask("GET", f"{LIST}/{conference}")).json["activeMembers"]
+        assert members[0] == member
+        assert (members[1]["callId"], members[1]["mute"], members[1]["callIdsToCoach"]) == (second, False, [])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_a_wrong_change_of_a_member_is_a_400(body: object, why: str) -> No
         assert (await caller.ask("GET", path)).json == before
 
 
-async def test_who_is_no_member_is_not_found() -> None:
+async def test_a_call_that_is_not_a_member_is_not_found() -> None:
     """A call of another conference, one that left, one that was ejected, and one made up."""
     async with calling(conferences=2, members=2) as caller:
         first, second = caller.sandbox.conference_ids
@@ -117,8 +117,8 @@ async def test_who_is_no_member_is_not_found() -> None:
         assert (await caller.ask("GET", f"{LIST}/{first}/members/{ejected}")).status == 404
 
 
-async def test_calls_live_on_after_their_conference() -> None:
-    """Ending ejects; the calls are answered until each is hung up, which then shows when and why."""
+async def test_calls_go_on_after_their_conference() -> None:
+    """Ending ejects members. Their calls go on until hung up, and then have an end time and a cause."""
     async with calling(conferences=1, members=2) as caller:
         (conference,) = caller.sandbox.conference_ids
         calls = await member_ids(caller, conference)
@@ -148,20 +148,20 @@ async def test_calls_live_on_after_their_conference() -> None:
         alive = (await caller.ask("GET", f"{ACCOUNT}/calls/{calls[1]}")).json
         assert alive.keys() == ended.keys() - {"endTime", "disconnectCause"}
         assert caller.sandbox.active_calls() == calls[1:]
-        told = await caller.ask("GET", "/_sandbox/active-calls", authorization="")
-        assert told.json == calls[1:]
+        reply = await caller.ask("GET", "/_sandbox/active-calls", authorization="")
+        assert reply.json == calls[1:]
 
 
 @pytest.mark.parametrize("body", [HANG_UP, LEAVE])
 async def test_the_last_member_that_leaves_completes_the_conference(body: dict[str, str]) -> None:
-    """Hanging up and being redirected both take a call out; nobody asked for the end."""
+    """A call leaves by hanging up and by a redirect. No end request is counted."""
     async with calling(conferences=1, members=2) as caller:
         (conference,) = caller.sandbox.conference_ids
         first, second = caller.sandbox.call_ids(conference)
         assert (await caller.ask("POST", f"{ACCOUNT}/calls/{first}", json=body)).status == 200
         assert await member_ids(caller, conference) == [second]
         first_alive, last_alive = (1, 0) if body == HANG_UP else (2, 2)
-        assert fate(caller.sandbox, conference) == {
+        assert truth_about(caller.sandbox, conference) == {
             "ended_at": False,
             "end_requests": 0,
             "members": 1,
@@ -170,7 +170,7 @@ async def test_the_last_member_that_leaves_completes_the_conference(body: dict[s
         }
         assert (await caller.ask("POST", f"{ACCOUNT}/calls/{second}", json=body)).status == 200
         assert "completedTime" in (await caller.ask("GET", f"{LIST}/{conference}")).json
-        assert fate(caller.sandbox, conference) == {
+        assert truth_about(caller.sandbox, conference) == {
             "ended_at": True,
             "end_requests": 0,
             "members": 0,
@@ -183,7 +183,9 @@ async def test_the_last_member_that_leaves_completes_the_conference(body: dict[s
 @pytest.mark.parametrize(
     ("already_ended", "again", "redirect"), [(409, 409, 409), (404, 404, 404), (200, 200, 404)]
 )
-async def test_an_ended_call_answers_as_set(already_ended: int, again: int, redirect: int) -> None:
+async def test_an_ended_call_responds_with_the_status_of_the_setting(
+    already_ended: int, again: int, redirect: int
+) -> None:
     """What Bandwidth does here is not known, so it is a setting."""
     async with calling(conferences=1, members=1, call_already_ended=already_ended) as caller:
         (call,) = caller.sandbox.active_calls()
@@ -196,7 +198,7 @@ async def test_an_ended_call_answers_as_set(already_ended: int, again: int, redi
         assert caller.requests()["redirect-call"] == {str(redirect): 1}
 
 
-async def test_a_call_that_never_was_is_not_found() -> None:
+async def test_an_invented_call_id_is_not_found() -> None:
     """Also when its id has the right form."""
     async with calling(conferences=1, members=1) as caller:
         (call,) = caller.sandbox.active_calls()
@@ -261,7 +263,7 @@ async def test_a_recording_is_made_by_bxml() -> None:
 
 
 async def test_a_recording_stops_with_its_conference() -> None:
-    """It is complete afterwards, and there for good; BXML comes too late."""
+    """It is complete afterwards and is kept. Further BXML is refused."""
     async with calling(conferences=1) as caller:
         (conference,) = caller.sandbox.conference_ids
         await play(caller, conference, START)
@@ -269,7 +271,7 @@ async def test_a_recording_stops_with_its_conference() -> None:
         (recording,) = (await caller.ask("GET", f"{LIST}/{conference}/recordings")).json
         assert recording["status"] == "complete"
         assert (await play(caller, conference, START)).status == 404
-        assert fate(caller.sandbox, conference)["recordings"] == 1
+        assert truth_about(caller.sandbox, conference)["recordings"] == 1
 
 
 async def test_recordings_from_the_start_are_whole_wav_files() -> None:
@@ -292,7 +294,7 @@ async def test_recordings_from_the_start_are_whole_wav_files() -> None:
 
 @pytest.mark.parametrize("share", ["0", "0.1", "0.9", "0.999999"])
 async def test_a_download_is_cut_where_planned(share: str) -> None:
-    """Exactly that share of the file arrives, with the whole length announced; then the connection closes."""
+    """The header has the whole length. Exactly that share of the file arrives, then the connection closes."""
     async with (
         calling(conferences=1, recordings=1, recording_size="1MB") as caller,
         aiohttp.ClientSession() as it,
@@ -309,14 +311,14 @@ async def test_a_download_is_cut_where_planned(share: str) -> None:
         assert caller.requests()["download"] == {"cut": 1}
 
 
-async def test_an_answer_without_a_body_is_cut_before_it_begins() -> None:
-    """The work is done all the same."""
+async def test_a_response_without_a_body_is_cut_before_it_begins() -> None:
+    """The work is done nevertheless."""
     async with calling(conferences=1) as caller:
         (conference,) = caller.sandbox.conference_ids
         caller.sandbox.plan("cut")
         with pytest.raises(aiohttp.ClientOSError):
             await caller.ask("POST", f"{LIST}/{conference}", json=END)
-        assert fate(caller.sandbox, conference)["ended_at"] is True
+        assert truth_about(caller.sandbox, conference)["ended_at"] is True
         assert caller.requests()["end"] == {"cut": 1}
 
 
@@ -332,7 +334,7 @@ async def test_json_is_cut_as_well() -> None:
 @pytest.mark.parametrize(
     "tail", ["/recordings", "/recordings/r-1", "/recordings/r-1/media", "/bxml", "/members/c-1"]
 )
-async def test_nothing_is_found_in_a_conference_that_is_not_there(method: str, tail: str) -> None:
+async def test_nothing_is_found_in_an_unknown_conference(method: str, tail: str) -> None:
     """404 where the method fits, 405 where it does not."""
     put = tail in {"/bxml", "/members/c-1"}
     body: dict[str, Any] = {}
@@ -370,7 +372,7 @@ async def test_bad_bxml_is_a_400() -> None:
 
 
 async def test_faults_and_quota_cover_all_endpoints() -> None:
-    """A planned fault meets a download as it meets an end; beyond the quota all get 429."""
+    """A download gets planned faults as an end does. Over the quota all get 429."""
     async with calling(
         conferences=1, members=1, recordings=1, quota="token-bucket:rate=0.1,burst=8"
     ) as caller:
@@ -388,18 +390,18 @@ async def test_faults_and_quota_cover_all_endpoints() -> None:
 
 
 async def test_a_successful_status_can_be_a_fault_too() -> None:
-    """The client hears of an end that did not happen, or is sent elsewhere."""
+    """The client gets a success for an end that did not happen, or a redirect."""
     async with calling(conferences=1) as caller:
         path = f"{LIST}/{caller.sandbox.conference_ids[0]}"
         caller.sandbox.plan("204")
         caller.sandbox.plan("302")
         replies = [await caller.ask("POST", path, json=END, allow_redirects=False) for _ in range(2)]
         assert [(it.status, it.headers.get("Location")) for it in replies] == [(204, None), (302, "/")]
-        assert not fate(caller.sandbox, caller.sandbox.conference_ids[0])["ended_at"]
+        assert not truth_about(caller.sandbox, caller.sandbox.conference_ids[0])["ended_at"]
 
 
 def test_what_is_not_there_has_no_recordings() -> None:
-    """Asking for a conference or a recording that never was is a mistake of the test that asks."""
+    """Asking for an unknown conference or recording is a mistake of the test that asks."""
     sandbox = Sandbox(conferences=1)
     with pytest.raises(KeyError, match="conf-unknown"):
         sandbox.recording_ids("conf-unknown")

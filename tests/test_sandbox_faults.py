@@ -1,4 +1,4 @@
-"""Which request meets which fault, and what the client gets then."""
+"""Which request gets which fault, and what the client gets then."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.sandbox.delivery import Delivery, Manner, deliver
-from bandwidth_async.sandbox.faults import Effect, Fault, FaultMix, FaultSource, faults_named, mix_from
-from bandwidth_async.sandbox.messages import Answer, Stream, problem
+from bandwidth_async.sandbox.faults import (
+    Delivery,
+    Effect,
+    Fault,
+    FaultMix,
+    FaultSelector,
+    SendMode,
+    apply_fault,
+    mix_from,
+    parse_fault,
+)
+from bandwidth_async.sandbox.messages import Response, Stream, error_response
 
 BEFORE = Fault(effect=Effect.RESET, after=False)
 AFTER = Fault(effect=Effect.RESET, after=True)
@@ -22,9 +31,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 def trace(text: str, seed: int, length: int) -> list[Fault | None]:
-    """Return what ``length`` requests meet."""
-    source = FaultSource(mix=FaultMix.parse(text), random=Random(seed))
-    return [source.draw("end") for _ in range(length)]
+    """Return the faults of ``length`` requests."""
+    selector = FaultSelector(mix=FaultMix.parse(text), random=Random(seed))
+    return [selector.choose("end") for _ in range(length)]
 
 
 def test_a_mix_is_read_from_text() -> None:
@@ -66,7 +75,7 @@ def test_a_mix_is_read_from_text() -> None:
 def test_a_name_that_is_no_fault_is_refused(name: str) -> None:
     """The error repeats the name and shows what there is."""
     with pytest.raises(ConfigurationError, match="is not a fault: write an HTTP status from 200 to 599"):
-        faults_named(name)
+        parse_fault(name)
 
 
 @pytest.mark.parametrize("text", ["503", "503=", "503=many", "503=-1%", "503=2 percent"])
@@ -108,122 +117,124 @@ def test_shares_are_respected() -> None:
 
 
 def test_planned_faults_come_first_and_leave_the_rest_as_it_was() -> None:
-    """Plans are served in order; the requests after them meet what they would have met anyway."""
+    """Plans are used in order. The requests after them get the faults that they would have got anyway."""
     text = "500=50%"
-    source = FaultSource(mix=FaultMix.parse(text), random=Random(7))
-    source.plan("503", 2)
-    source.plan("hang-after", 1)
+    selector = FaultSelector(mix=FaultMix.parse(text), random=Random(7))
+    selector.plan("503", 2)
+    selector.plan("hang-after", 1)
     unavailable = Fault(effect=Effect.STATUS, after=False, status=503)
     planned = [unavailable, unavailable, Fault(effect=Effect.HANG, after=True)]
-    assert [source.draw("end") for _ in range(30)] == planned + trace(text, 7, 30)[3:]
+    assert [selector.choose("end") for _ in range(30)] == planned + trace(text, 7, 30)[3:]
 
 
-def test_a_planned_bare_reset_is_drawn_before_or_after() -> None:
+def test_a_planned_bare_reset_is_chosen_before_or_after() -> None:
     """Also a planned reset is half before, half after, by the seed."""
-    source = FaultSource(mix=FaultMix(), random=Random(1))
-    source.plan("reset", 1000)
-    met = Counter(source.draw("end") for _ in range(1000))
+    selector = FaultSelector(mix=FaultMix(), random=Random(1))
+    selector.plan("reset", 1000)
+    met = Counter(selector.choose("end") for _ in range(1000))
     assert set(met) == {BEFORE, AFTER}
     assert 400 < met[BEFORE] < 600
 
 
 def test_a_plan_may_be_for_one_kind_of_request() -> None:
-    """It waits for that kind and comes before a plan for any; other kinds pass it by."""
-    source = FaultSource(mix=FaultMix(), random=Random(1))
-    source.plan("503", 1)
-    source.plan("reset-after", 2, "download")
+    """It waits for a request of that kind, and comes before a plan for any kind."""
+    selector = FaultSelector(mix=FaultMix(), random=Random(1))
+    selector.plan("503", 1)
+    selector.plan("reset-after", 2, "download")
     unavailable = Fault(effect=Effect.STATUS, after=False, status=503)
-    met = [source.draw(kind) for kind in ("download", "end", "end", "download", "download")]
+    met = [selector.choose(kind) for kind in ("download", "end", "end", "download", "download")]
     assert met == [AFTER, unavailable, None, AFTER, None]
 
 
 def test_a_plan_for_no_request_is_refused() -> None:
     """Planning a fault zero times is a mistake."""
     with pytest.raises(ConfigurationError, match="plan at least 1"):
-        FaultSource(mix=FaultMix(), random=Random(1)).plan("503", 0)
+        FaultSelector(mix=FaultMix(), random=Random(1)).plan("503", 0)
 
 
 @pytest.mark.parametrize(
     ("name", "done", "delivery"),
     [
-        ("503", 0, Delivery(manner=Manner.WHOLE, name="503", answer=problem(503, "no"))),
-        ("503-after", 1, Delivery(manner=Manner.WHOLE, name="503", answer=problem(503, "no"))),
-        ("reset-before", 0, Delivery(manner=Manner.RESET, name="reset-before")),
-        ("reset-after", 1, Delivery(manner=Manner.RESET, name="reset-after")),
-        ("hang-before", 0, Delivery(manner=Manner.HANG, name="hang-before")),
-        ("hang-after", 1, Delivery(manner=Manner.HANG, name="hang-after")),
+        ("503", 0, Delivery(mode=SendMode.WHOLE, counted_as="503", response=error_response(503, "no"))),
+        ("503-after", 1, Delivery(mode=SendMode.WHOLE, counted_as="503", response=error_response(503, "no"))),
+        ("reset-before", 0, Delivery(mode=SendMode.RESET, counted_as="reset-before")),
+        ("reset-after", 1, Delivery(mode=SendMode.RESET, counted_as="reset-after")),
+        ("hang-before", 0, Delivery(mode=SendMode.HANG, counted_as="hang-before")),
+        ("hang-after", 1, Delivery(mode=SendMode.HANG, counted_as="hang-after")),
         (
             "slow",
             1,
             Delivery(
-                manner=Manner.SLOW,
-                name="200",
-                answer=Answer(status=200, headers=JSON, body=b"{}" + b" " * 88),
+                mode=SendMode.SLOW,
+                counted_as="200",
+                response=Response(status=200, headers=JSON, body=b"{}" + b" " * 88),
             ),
         ),
         (
             "garbage",
             1,
             Delivery(
-                manner=Manner.WHOLE,
-                name="200",
-                answer=Answer(status=200, headers=JSON, body=b'{"garbage": \xff'),
+                mode=SendMode.WHOLE,
+                counted_as="200",
+                response=Response(status=200, headers=JSON, body=b'{"garbage": \xff'),
             ),
         ),
     ],
 )
-def test_a_fault_decides_whether_the_work_is_done_and_what_is_heard_of_it(
+def test_a_fault_decides_whether_the_work_is_done_and_how_the_response_is_sent(
     name: str, done: int, delivery: Delivery
 ) -> None:
-    """Before: nothing is done. After: it is done, and the answer is replaced or lost."""
+    """Before: no work is done. After: it is done, and the response is replaced or lost."""
     worked: list[bool] = []
 
-    def work() -> Answer:
+    def work() -> Response:
         worked.append(True)
-        return Answer(status=204)
+        return Response(status=204)
 
-    (fault,) = faults_named(name)
-    assert deliver(fault, work, lambda status: problem(status, "no")) == delivery
+    (fault,) = parse_fault(name)
+    assert apply_fault(fault, work, lambda status: error_response(status, "no")) == delivery
     assert len(worked) == done
 
 
 @pytest.mark.parametrize(("share", "length"), [("0", 0), ("0.3", 30), ("0.999", 99)])
-def test_a_cut_answer_is_whole_but_goes_out_in_part(share: str, length: int) -> None:
-    """The headers announce the whole of it; a stream is cut like a body; never all of it goes out."""
-    (fault,) = faults_named(f"cut@{share}")
+def test_a_cut_response_is_sent_in_part(share: str, length: int) -> None:
+    """The headers have the whole length. A stream is cut like a body. Never is all of it sent."""
+    (fault,) = parse_fault(f"cut@{share}")
     stream = Stream(size=100, blocks=lambda: iter([b"x" * 100]))
-    for answer in (Answer(status=200, body=b"x" * 100), Answer(status=200, stream=stream)):
-        delivery = deliver(fault, partial(evolve, answer), lambda status: problem(status, "no"))
-        assert delivery == Delivery(manner=Manner.CUT, name="cut", answer=answer, length=length)
-    nothing = deliver(fault, lambda: Answer(status=204), lambda status: problem(status, "no"))
-    assert nothing == Delivery(manner=Manner.RESET, name="cut")
+    for response in (Response(status=200, body=b"x" * 100), Response(status=200, stream=stream)):
+        delivery = apply_fault(fault, partial(evolve, response), lambda status: error_response(status, "no"))
+        assert delivery == Delivery(mode=SendMode.CUT, counted_as="cut", response=response, length=length)
+    nothing = apply_fault(fault, lambda: Response(status=204), lambda status: error_response(status, "no"))
+    assert nothing == Delivery(mode=SendMode.RESET, counted_as="cut")
 
 
 @pytest.mark.parametrize(("name", "streamed"), [("slow", True), ("garbage", False)])
-def test_a_stream_meets_faults_too(name: str, streamed: bool) -> None:
+def test_a_stream_gets_faults_too(name: str, streamed: bool) -> None:
     """Slow: the same bytes, one a second. Garbage: nothing of it is left."""
-    (fault,) = faults_named(name)
+    (fault,) = parse_fault(name)
     stream = Stream(size=100, blocks=lambda: iter([b"x" * 100]))
-    answer = deliver(
-        fault, lambda: Answer(status=200, stream=stream), lambda status: problem(status, "")
-    ).answer
-    assert answer is not None
-    assert (answer.stream is stream, bool(answer.body)) == (streamed, not streamed)
+    response = apply_fault(
+        fault, lambda: Response(status=200, stream=stream), lambda status: error_response(status, "")
+    ).response
+    assert response is not None
+    assert (response.stream is stream, bool(response.body)) == (streamed, not streamed)
 
 
-def test_without_a_fault_the_answer_goes_out_as_it_is() -> None:
+def test_without_a_fault_the_response_is_sent_as_it_is() -> None:
     """No fault, no change."""
-    answer = problem(404, "gone")
-    assert deliver(None, lambda: answer, lambda status: problem(status, "no")) == Delivery(
-        manner=Manner.WHOLE, name="404", answer=answer
+    response = error_response(404, "gone")
+    assert apply_fault(None, lambda: response, lambda status: error_response(status, "no")) == Delivery(
+        mode=SendMode.WHOLE, counted_as="404", response=response
     )
 
 
 @given(body=st.binary(max_size=200))
-def test_a_slow_answer_takes_over_a_minute_at_a_byte_a_second(body: bytes) -> None:
+def test_a_slow_response_takes_over_a_minute_at_a_byte_a_second(body: bytes) -> None:
     """The body is padded with blanks, which JSON ignores, and keeps status and content."""
-    (slow,) = faults_named("slow")
-    answer = deliver(slow, lambda: Answer(status=400, body=body), lambda status: Answer(status=status)).answer
-    assert answer is not None
-    assert (answer.status, len(answer.body) > 60) == (400, True)
-    assert answer.body.startswith(body)
+    (slow,) = parse_fault("slow")
+    response = apply_fault(
+        slow, lambda: Response(status=400, body=body), lambda status: Response(status=status)
+    ).response
+    assert response is not None
+    assert (response.status, len(response.body) > 60) == (400, True)
+    assert response.body.startswith(body)

@@ -1,4 +1,4 @@
-"""What each quota admits, and what it says to those it refuses."""
+"""What each quota admits, how long a refused request has to wait, and the header of a 429."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox.quota import (
     Concurrency,
     FixedWindow,
+    Hint,
     Quota,
     Refusal,
     SlidingWindow,
     TokenBucket,
     Unlimited,
+    hint_from,
     parse_quota,
     quota_from,
 )
 
+WALL = 1_700_000_000.25
 gaps = st.lists(st.floats(min_value=0, max_value=3), max_size=120)
 starts = st.floats(min_value=0, max_value=1e6)
 
@@ -34,7 +37,7 @@ def admitted(quota: Quota, start: float, waits: list[float]) -> list[float]:
 
 
 def test_a_token_bucket_gives_its_burst_then_its_rate() -> None:
-    """After a rest the burst passes at once; then one request passes every 1/rate seconds."""
+    """After a pause the burst passes at once; then one request passes every 1/rate seconds."""
     bucket = TokenBucket(rate=4, burst=2)
     assert [bucket.admit(now) for now in (10, 10, 10, 10.125, 10.25, 10.25)] == [
         None,
@@ -46,7 +49,7 @@ def test_a_token_bucket_gives_its_burst_then_its_rate() -> None:
     ]
 
 
-def test_a_fixed_window_counts_between_the_strokes() -> None:
+def test_a_fixed_window_starts_at_multiples_of_its_length() -> None:
     """The limit is new at every multiple of the window, however late in it the last one was used."""
     window = FixedWindow(limit=2, window=10)
     assert [window.admit(now) for now in (7, 8, 9, 10, 10, 14)] == [
@@ -72,7 +75,7 @@ def test_a_sliding_window_looks_back_from_every_request() -> None:
     ]
 
 
-def test_concurrency_counts_requests_under_way() -> None:
+def test_concurrency_counts_requests_in_progress() -> None:
     """A place is free when a request leaves; nobody knows when that will be."""
     quota = Concurrency(limit=1)
     assert [quota.admit(0), quota.admit(1)] == [None, Refusal(seconds=None)]
@@ -127,8 +130,10 @@ def test_a_fixed_window_never_passes_more_than_twice_its_limit(
         st.builds(SlidingWindow, limit=st.integers(1, 10), window=st.floats(0.1, 10)),
     ),
 )
-def test_who_waits_as_told_is_admitted(start: float, waits: list[float], quota: Quota) -> None:
-    """A refusal's seconds are enough, and the refusal itself cost nothing."""
+def test_a_request_after_the_announced_wait_is_admitted(
+    start: float, waits: list[float], quota: Quota
+) -> None:
+    """The seconds of a refusal are enough, and the refused request does not count."""
     now = start
     for wait in waits:
         now += wait
@@ -200,3 +205,29 @@ def test_a_quota_may_be_given_as_value_text_or_nothing() -> None:
     assert quota_from(shared) is shared
     assert quota_from("concurrency:limit=1") == shared
     assert quota_from(None) == Unlimited()
+
+
+@pytest.mark.parametrize(
+    ("hint", "seconds", "headers"),
+    [
+        (Hint.RETRY_AFTER, 0.01, {"Retry-After": "1"}),
+        (Hint.RETRY_AFTER, 2.0, {"Retry-After": "2"}),
+        (Hint.RETRY_AFTER, 2.1, {"Retry-After": "3"}),
+        (Hint.RETRY_AFTER, None, {"Retry-After": "1"}),
+        (Hint.RESET_MS, 0.5, {"X-RateLimit-Reset": "1700000000750"}),
+        (Hint.RESET_S, 0.5, {"X-RateLimit-Reset": "1700000001"}),
+        (Hint.RESET_S, 1.0, {"X-RateLimit-Reset": "1700000002"}),
+        (Hint.DATE, 0.5, {"Retry-After": "Tue, 14 Nov 2023 22:13:21 GMT"}),
+        (Hint.NONE, 5.0, {}),
+    ],
+)
+def test_a_hint_rounds_up(hint: Hint, seconds: float | None, headers: dict[str, str]) -> None:
+    """A client that obeys a hint is never too early. An unknown wait is 1 second."""
+    assert hint.headers(seconds, WALL) == headers
+
+
+def test_a_hint_is_read_by_name() -> None:
+    """A hint may be given as value or name; another name lists the right ones."""
+    assert [hint_from("reset-ms"), hint_from(Hint.DATE)] == [Hint.RESET_MS, Hint.DATE]
+    with pytest.raises(ConfigurationError, match="choose one of retry-after, reset-ms, reset-s, date, none"):
+        hint_from("soon")

@@ -1,4 +1,4 @@
-"""The sandbox over real sockets: what a client sees, and what the truth says of it."""
+"""The sandbox over real sockets: what a client gets, and what the truth has of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox import Concurrency, Sandbox, TokenBucket, Truth, events, server
-from bandwidth_async.sandbox.facts import Conference
+from bandwidth_async.sandbox.conferences import Conference
 from bandwidth_async.sandbox.service import KINDS
 from tests.sandbox_caller import LIST, Caller, calling, until
 
@@ -37,7 +37,7 @@ def error(kind: str, description: str) -> dict[str, str | None]:
 
 
 async def test_a_conference_is_ended_once() -> None:
-    """Ending answers 204 with no body; then it has a completed time, no members, and the truth knows."""
+    """Ending gets 204 without a body. Then there is a completed time and no member, also in the truth."""
     async with calling(conferences=2, members=2) as caller:
         first, second = caller.sandbox.conference_ids
         reply = await caller.ask("POST", f"{LIST}/{first}", json=END)
@@ -59,8 +59,8 @@ async def test_a_conference_is_ended_once() -> None:
         }
 
 
-async def test_a_conference_is_told_in_full() -> None:
-    """Members carry their URL at the address that was asked; times have milliseconds and Z."""
+async def test_a_conference_has_all_fields() -> None:
+    """The URLs of members have the address that was asked. Times have milliseconds and Z."""
     async with calling() as caller:
         added = caller.sandbox.add_conference(name="my-conference", members=1)
         reply = await caller.ask("GET", f"{LIST}/{added}", headers={"Host": "voice.example:1"})
@@ -85,7 +85,7 @@ async def test_a_conference_is_told_in_full() -> None:
 
 
 async def test_a_redirect_leaves_the_conference_active() -> None:
-    """A redirect answers 204 and is not an end request."""
+    """A redirect gets 204 and is not an end request."""
     async with calling(conferences=1, members=0) as caller:
         (only,) = caller.sandbox.conference_ids
         assert (await caller.ask("POST", f"{LIST}/{only}", json=REDIRECT)).status == 204
@@ -100,7 +100,9 @@ async def test_a_redirect_leaves_the_conference_active() -> None:
 @pytest.mark.parametrize(
     ("already_ended", "again", "redirect"), [(404, 404, 404), (409, 409, 409), (204, 204, 404)]
 )
-async def test_an_ended_conference_answers_as_set(already_ended: int, again: int, redirect: int) -> None:
+async def test_an_ended_conference_responds_with_the_status_of_the_setting(
+    already_ended: int, again: int, redirect: int
+) -> None:
     """What Bandwidth does here is not known, so it is a setting; every valid end request is counted."""
     async with calling(conferences=1, already_ended=already_ended) as caller:
         (only,) = caller.sandbox.conference_ids
@@ -243,7 +245,7 @@ UPDATE: dict[str, Any] = {"method": "POST", "path": f"{LIST}/conf-unknown"}
         ),
     ],
 )
-async def test_the_first_thing_wrong_is_answered(
+async def test_the_first_error_is_the_response(
     request_: dict[str, Any], status: int, body: dict[str, str | None], headers: dict[str, str]
 ) -> None:
     """Path, credentials, account, method, media type, size, content, conference: in this order."""
@@ -254,7 +256,7 @@ async def test_the_first_thing_wrong_is_answered(
         assert {name: reply.headers.get(name) for name in headers} == headers
 
 
-async def test_an_answer_to_head_has_no_body() -> None:
+async def test_a_response_to_head_has_no_body() -> None:
     """HEAD is no method of the API: 405 without the body that others get, slow or not."""
     async with calling(faults="slow=50%", seed=1) as caller:
         for _ in range(4):
@@ -263,7 +265,7 @@ async def test_an_answer_to_head_has_no_body() -> None:
 
 
 async def test_a_token_opens_the_api_until_it_is_revoked() -> None:
-    """Bearer works; revoking ends all tokens given out, new ones are good."""
+    """Bearer works. Revoking ends all tokens issued so far, and new ones are valid."""
     async with calling(token_lifetime="90.9s") as caller:
         token = await caller.token()
         assert token.json == {
@@ -315,7 +317,7 @@ async def test_a_wrong_token_request_is_refused(changes: dict[str, Any], status:
 
 
 async def test_all_credentials_can_be_refused() -> None:
-    """The switch refuses also good tokens, while the token endpoint goes on."""
+    """Valid tokens are refused too, while the token endpoint goes on."""
     async with calling() as caller:
         caller.sandbox.refuse_all()
         bearer = await caller.bearer()
@@ -335,7 +337,7 @@ async def test_all_credentials_can_be_refused() -> None:
     ],
 )
 async def test_the_quota_covers_all_paths_and_hints(hint: str, name: str, form: str) -> None:
-    """Beyond the quota everything of the account gets 429, also what is wrong otherwise; tokens do not."""
+    """Over the quota all requests of the account get 429, also those with other errors. Tokens do not."""
     async with calling(quota=TokenBucket(rate=0.1, burst=1), hint=hint) as caller:
         assert (await caller.ask("GET", LIST)).status == 200
         reply = await caller.ask("POST", f"{LIST}/conf-unknown", json=END)
@@ -354,8 +356,8 @@ async def test_the_quota_covers_all_paths_and_hints(hint: str, name: str, form: 
         }
 
 
-async def test_a_client_that_leaves_gives_its_place_back() -> None:
-    """Concurrency counts requests under way; a hanging one counts until its client goes."""
+async def test_a_client_that_leaves_frees_its_place() -> None:
+    """Concurrency counts requests in progress. A hanging one counts until its client leaves."""
     async with calling(quota="concurrency:limit=1") as caller:
         caller.sandbox.plan("hang-before")
         async with asyncio.TaskGroup() as group:
@@ -367,8 +369,8 @@ async def test_a_client_that_leaves_gives_its_place_back() -> None:
         assert (await caller.ask("GET", LIST)).status == 200
 
 
-async def test_latency_delays_every_answer_but_the_truth() -> None:
-    """Tokens and refusals wait as well; who leaves meanwhile has changed nothing."""
+async def test_latency_delays_every_response_but_the_truth() -> None:
+    """Tokens and refusals wait as well. A request whose client leaves meanwhile has changed nothing."""
     async with calling(conferences=1, members=0, latency="200-210ms") as caller:
         (only,) = caller.sandbox.conference_ids
         start = time.monotonic()
@@ -396,19 +398,19 @@ async def test_latency_delays_every_answer_but_the_truth() -> None:
 
 
 @pytest.mark.parametrize("name", ["truth", "active-calls"])
-async def test_others_are_answered_while_the_truth_is_told(name: str) -> None:
-    """It goes out in looks: a request that comes meanwhile is answered long before its end."""
+async def test_other_requests_are_handled_while_the_truth_is_sent(name: str) -> None:
+    """It is sent in blocks. A request that comes meanwhile gets its response long before the end."""
     async with calling(conferences=20_000, members=2) as caller:
         sandbox = caller.sandbox
         begun, answered = asyncio.Event(), asyncio.Event()
         looks: list[bool] = []
-        told = sandbox._works.world.calls.number
+        number_at_start = sandbox._simulation.calls.number_at_start
 
         def number(conference: Conference) -> int:
             looks.append(answered.is_set())
             if len(looks) == 1:
                 begun.set()
-            return told(conference)
+            return number_at_start(conference)
 
         async def ask() -> None:
             await begun.wait()
@@ -416,7 +418,7 @@ async def test_others_are_answered_while_the_truth_is_told(name: str) -> None:
             answered.set()
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sandbox._works.world.calls, "number", number)
+            patch.setattr(sandbox._simulation.calls, "number_at_start", number)
             asking = asyncio.create_task(ask())
             reply = await caller.ask("GET", f"/_sandbox/{name}", authorization="")
             await asking
@@ -426,15 +428,15 @@ async def test_others_are_answered_while_the_truth_is_told(name: str) -> None:
 
 
 async def test_the_truth_is_read_only() -> None:
-    """The truth has one method, and nobody counts who asks for it."""
+    """The truth has one method, and requests for it are not counted."""
     async with calling() as caller:
         assert (await caller.ask("POST", "/_sandbox/truth")).status == 405
         assert caller.sandbox.truth() == Truth(conferences={}, requests=COUNTED, events=TOLD)
 
 
 @pytest.mark.parametrize(("name", "ended"), [("reset-before", False), ("reset-after", True)])
-async def test_a_reset_connection_gives_no_answer(name: str, ended: bool) -> None:
-    """The client meets a cut connection and cannot know whether the conference was ended."""
+async def test_a_reset_connection_gives_no_response(name: str, ended: bool) -> None:
+    """The connection is lost, and the client cannot know whether the conference was ended."""
     async with calling(conferences=1) as caller:
         (only,) = caller.sandbox.conference_ids
         caller.sandbox.plan(name)
@@ -447,7 +449,7 @@ async def test_a_reset_connection_gives_no_answer(name: str, ended: bool) -> Non
 
 
 @pytest.mark.parametrize(("name", "ended"), [("hang-before", False), ("hang-after", True)])
-async def test_a_hanging_request_gives_no_answer(name: str, ended: bool) -> None:
+async def test_a_hanging_request_gives_no_response(name: str, ended: bool) -> None:
     """Nothing comes until the client gives up."""
     async with calling(conferences=1) as caller:
         (only,) = caller.sandbox.conference_ids
@@ -461,8 +463,8 @@ async def test_a_hanging_request_gives_no_answer(name: str, ended: bool) -> None
         assert caller.requests()["end"] == {name: 1}
 
 
-async def test_a_slow_answer_trickles() -> None:
-    """Status and headers are there at once, the body comes a byte a second."""
+async def test_a_slow_response_comes_byte_by_byte() -> None:
+    """Status and headers are there at once, the body comes at a byte a second."""
     async with calling(conferences=1) as caller, aiohttp.ClientSession() as session:
         (only,) = caller.sandbox.conference_ids
         caller.sandbox.plan("slow")
@@ -476,9 +478,9 @@ async def test_a_slow_answer_trickles() -> None:
         assert caller.requests()["end"] == {"200": 1}
 
 
-async def test_a_slow_answer_is_whole_for_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the end of its patience the client gets the right answer, padded with blanks."""
-    monkeypatch.setattr(server, "_TRICKLE", 0)
+async def test_a_slow_response_is_whole_for_a_client_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the end the client has the right response, padded with blanks."""
+    monkeypatch.setattr(server, "_SECONDS_PER_SLOW_BYTE", 0)
     async with calling() as caller:
         caller.sandbox.plan("slow", times=2)
         bodies = [(await caller.ask("GET", path)).json for path in (LIST, f"{LIST}/conf-unknown")]
@@ -499,7 +501,7 @@ async def test_garbage_is_no_json() -> None:
 
 
 async def test_planned_statuses_come_before_anything_else_is_checked() -> None:
-    """A status fault answers instead of the work; a 429 carries the hint."""
+    """A status fault replaces the work. Its 429 has the hint."""
     async with calling() as caller:
         caller.sandbox.plan("503", times=2)
         caller.sandbox.plan("429")
@@ -509,8 +511,8 @@ async def test_planned_statuses_come_before_anything_else_is_checked() -> None:
         assert replies[2].headers["Retry-After"] == "1"
 
 
-async def test_faults_spare_tokens_and_those_turned_away() -> None:
-    """Only requests that pass credentials and quota meet faults."""
+async def test_tokens_and_refused_requests_get_no_faults() -> None:
+    """Only requests that pass credentials and quota get faults."""
     async with calling(faults="500=100%") as caller:
         assert (await caller.token()).status == 200
         assert (await caller.ask("GET", LIST, authorization="")).status == 401
@@ -518,8 +520,8 @@ async def test_faults_spare_tokens_and_those_turned_away() -> None:
         assert (await caller.ask("GET", LIST)).json == error("internal-error", "A fault of the sandbox")
 
 
-async def test_the_same_seed_gives_the_same_day() -> None:
-    """Ids and faults are the same for the same requests in the same order."""
+async def test_the_same_seed_gives_the_same_ids_and_faults() -> None:
+    """For the same requests in the same order."""
 
     async def day() -> tuple[list[str], list[int]]:
         async with calling(conferences=3, faults="503=30%,500=30%", seed=7) as caller:

@@ -1,4 +1,4 @@
-"""The client at the sandbox, with Bandwidth's published description as the judge of both."""
+"""The client with the sandbox, both checked with Bandwidth's published description."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from bandwidth_async import (
     UpdateConferenceMember,
     VoiceClient,
 )
-from bandwidth_async.sandbox import Sandbox
-from bandwidth_async.sandbox.endpoints import conferences
+from bandwidth_async.sandbox import Sandbox, endpoints
 from tests.description import Description, Violation, missing, watching
 
 REDIRECT = {
@@ -73,8 +72,8 @@ async def ask_everything(client: VoiceClient, sandbox: Sandbox, folder: Path) ->
     assert [(await client.get_call(it)).state for it in (first, second)] == ["answered", "disconnected"]
 
 
-async def test_every_request_and_every_answer_is_as_published(tmp_path: Path) -> None:
-    """All eleven operations, each asked and answered at least once without a word that is not described."""
+async def test_every_request_and_every_response_is_as_published(tmp_path: Path) -> None:
+    """All eleven operations are used at least once, without a field that is not described."""
     description = Description.load()
     with watching(description, requests=True) as watch:
         async with Sandbox(conferences=2, members=2) as sandbox, client_of(sandbox) as client:
@@ -84,12 +83,12 @@ async def test_every_request_and_every_answer_is_as_published(tmp_path: Path) ->
 
 
 async def test_the_watch_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sandbox that answers a time that is none does not get past it."""
+    """It finds a response whose time is not a time."""
 
     async def look(sandbox: Sandbox, client: VoiceClient) -> None:
         with watching(Description.load()) as watch:
             await client.get_conference(sandbox.conference_ids[0])
-            monkeypatch.setattr(conferences, "wire_time", lambda _: "17:00")
+            monkeypatch.setattr(endpoints, "format_time", lambda _: "17:00")
             with suppress(BandwidthError):
                 await client.get_conference(sandbox.conference_ids[0])
             assert watch.responses == {("getConference", 200): 1}

@@ -12,7 +12,7 @@ import pytest
 from aioresponses import CallbackResult, aioresponses
 
 from bandwidth_async.cli import main
-from bandwidth_async.sandbox.access import Access
+from bandwidth_async.sandbox.authentication import Authentication
 from tests.test_cli import served
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ FAULTS = "503=10%,reset=10%,500=3%,garbage=3%"
 def tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the access tokens that the sandbox gives out."""
     given: list[str] = []
-    issue = Access._issue
+    issue = Authentication._issue
 
-    def noted(self: Access, now: float) -> str:
+    def noted(self: Authentication, now: float) -> str:
         given.append(issue(self, now))
         return given[-1]
 
-    monkeypatch.setattr(Access, "_issue", noted)
+    monkeypatch.setattr(Authentication, "_issue", noted)
     return given
 
 

@@ -1,15 +1,17 @@
-"""What is told to a webhook: the six events, with exactly the fields of their published schemas."""
+"""Events with exactly the fields of their published schemas, and the webhooks that they are sent to."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from datetime import datetime
+from urllib.parse import SplitResult, urlsplit
 
-from attrs import frozen
+from attrs import field, frozen
 
-from bandwidth_async.sandbox.facts import Conference, PhoneCall, wire_time, without_nulls
-from bandwidth_async.sandbox.recordings import Recording
-from bandwidth_async.sandbox.targets import Target
+from bandwidth_async.sandbox.calls import PhoneCall
+from bandwidth_async.sandbox.conferences import Conference, format_time
+from bandwidth_async.sandbox.messages import without_nulls
 
 KINDS = (
     "conferenceCreated",
@@ -19,67 +21,83 @@ KINDS = (
     "conferenceCompleted",
     "conferenceRecordingAvailable",
 )
-ANSWERED_WITH_BXML = frozenset(KINDS[:4])
-"""The events whose answer may be BXML for the conference."""
+KINDS_ANSWERED_WITH_BXML = frozenset(KINDS[:4])
+"""A webhook may answer these events with BXML for the conference."""
+
+
+@frozen(kw_only=True)
+class Webhook:
+    """Where events are sent. ``fallback`` is tried if it cannot be reached or does not respond with 2xx."""
+
+    url: str
+    method: str = "POST"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    fallback: Webhook | None = None
 
 
 @frozen(kw_only=True)
 class Event:
-    """One thing that happened, with where it is told."""
+    """One event of a conference, with the webhook that it is sent to."""
 
     conference: Conference
     kind: str
     fields: Mapping[str, object]
-    target: Target
+    webhook: Webhook
 
 
 def conference_event(
-    kind: str, conference: Conference, at: datetime, target: Target, **more: object
+    kind: str, conference: Conference, at: datetime, webhook: Webhook, **more: object
 ) -> Event:
-    """Return an event of a conference as such: created, redirect, completed."""
+    """Return an event of a conference. ``more`` are fields besides those that all events have."""
     fields = {
         "eventType": kind,
-        "eventTime": wire_time(at),
+        "eventTime": format_time(at),
         "conferenceId": conference.id,
         "name": conference.name,
         "tag": conference.tag,
         **more,
     }
-    return Event(conference=conference, kind=kind, fields=without_nulls(fields), target=target)
+    return Event(conference=conference, kind=kind, fields=without_nulls(fields), webhook=webhook)
 
 
-def member_event(kind: str, call: PhoneCall, at: datetime, target: Target) -> Event:
-    """Return an event of a member: join, exit."""
-    about = {"from": call.origin, "to": call.destination, "callId": call.id}
-    return conference_event(kind, call.conference, at, target, **about)
+def member_event(kind: str, call: PhoneCall, at: datetime, webhook: Webhook) -> Event:
+    """Return an event of a member: join or exit."""
+    numbers = {"from": call.origin, "to": call.destination, "callId": call.id}
+    return conference_event(kind, call.conference, at, webhook, **numbers)
 
 
-def recording_event(
-    recording: Recording, metadata: Mapping[str, object], at: datetime, target: Target
-) -> Event:
-    """Return the event that a recording may be downloaded."""
-    tag = recording.tag or recording.conference.tag
-    return conference_event(
-        "conferenceRecordingAvailable", recording.conference, at, target, **{**metadata, "tag": tag}
-    )
+def url_error(value: object) -> str | None:
+    """Return what is wrong with an absolute http or https URL, None if nothing is."""
+    if not isinstance(value, str):
+        return "a string is required"
+    if value.partition(":")[0].lower() not in {"http", "https"}:
+        return "only http and https are allowed"
+    # Checked here because urlsplit silently removes some of these characters.
+    if not value.isprintable() or " " in value:
+        return "spaces, control characters and surrogates are not allowed"
+    try:
+        url = urlsplit(value)
+    except ValueError as exc:
+        return f"it cannot be read: {exc}"
+    if not url.hostname:
+        return "a host is required"
+    return None if _has_valid_port(url) else "the port must be within the range [1, 65535]"
 
 
-def recording_metadata(recording: Recording, account_id: str, url: str) -> dict[str, object]:
-    """Return what is told of a recording; ``url`` is the API's address. Times and media at its end only."""
-    conference, ended_at = recording.conference, recording.ended_at
-    path = f"/api/v2/accounts/{account_id}/conferences/{conference.id}/recordings/{recording.id}/media"
-    return without_nulls(
-        {
-            "accountId": account_id,
-            "conferenceId": conference.id,
-            "name": conference.name,
-            "recordingId": recording.id,
-            "duration": recording.duration if ended_at else None,
-            "channels": 1,
-            "startTime": wire_time(recording.started_at),
-            "endTime": wire_time(ended_at) if ended_at else None,
-            "fileFormat": "wav",
-            "status": "complete" if ended_at else "processing",
-            "mediaUrl": url + path if ended_at else None,
-        }
-    )
+def _has_valid_port(url: SplitResult) -> bool:
+    try:
+        return url.port != 0
+    except ValueError:
+        return False
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Return whether the host of a URL is a loopback address."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,24 +1,32 @@
-"""What passes between the shell and the deciding code: a request, an answer, and the moment it is."""
+"""HTTP requests and responses as plain data, and the JSON in their bodies."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
+from typing import NoReturn
 
 from attrs import field, frozen
 
-_TYPES = {
+Fields = Mapping[str, object]
+"""The fields of a JSON object."""
+
+_ERROR_TYPES = {
     401: "authentication-error",
     403: "authorization-error",
     429: "too-many-requests",
     503: "system-overloaded",
 }
 
+# One block takes a millisecond or two of work. Between blocks the server handles other requests.
+_ITEMS_PER_BLOCK = 200
+
 
 @frozen(kw_only=True)
 class Moment:
-    """The same instant on two clocks: ``now`` in seconds of the event loop, ``wall`` in UTC."""
+    """The time on two clocks: ``now`` in seconds of the event loop, ``wall`` in UTC."""
 
     now: float
     wall: datetime
@@ -26,11 +34,14 @@ class Moment:
 
 @frozen(kw_only=True)
 class Request:
-    """An HTTP request, read to its end. ``body`` is None when it was larger than is read at all."""
+    """A complete HTTP request.
+
+    ``segments`` is the path, split at its slashes and percent-decoded once. ``body`` is None if the body was
+    larger than the limit.
+    """
 
     method: str
     segments: tuple[str, ...]
-    """The path between its slashes, each part percent-decoded once."""
     query: Mapping[str, str] = field(factory=dict)
     authorization: str = field(default="", repr=False)
     media_type: str = ""
@@ -40,18 +51,15 @@ class Request:
 
 @frozen(kw_only=True)
 class Stream:
-    """A body that is made while it is sent: ``size`` bytes in all, in blocks that ``blocks`` yields.
-
-    None is a size that is not known before the end.
-    """
+    """A body that is generated while it is sent. ``size`` is in bytes, or None if it is not known yet."""
 
     size: int | None
     blocks: Callable[[], Iterator[bytes]]
 
 
 @frozen(kw_only=True)
-class Answer:
-    """An HTTP answer, ready to be sent; one with a ``stream`` has no ``body``."""
+class Response:
+    """An HTTP response. If it has a ``stream``, it has no ``body``."""
 
     status: int
     headers: Mapping[str, str] = field(factory=dict)
@@ -60,24 +68,82 @@ class Answer:
 
     @property
     def content(self) -> Stream:
-        """The body, of either kind."""
+        """The body as a stream, of either kind."""
         return self.stream or Stream(size=len(self.body), blocks=lambda: iter((self.body,)))
 
 
-NO_CONTENT = Answer(status=204)
+class RefusedError(Exception):
+    """A request gets an error response. The handler raises this, and its route returns the response."""
+
+    def __init__(self, status: int, description: str) -> None:
+        super().__init__(description)
+        self.response = error_response(status, description)
 
 
-def json_answer(status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:
-    """Return ``value`` as a JSON answer."""
-    body = json.dumps(value, separators=(",", ":")).encode()
-    return Answer(status=status, headers={"Content-Type": "application/json", **(headers or {})}, body=body)
+def json_response(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a response with ``value`` as JSON."""
+    headers = {"Content-Type": "application/json", **(headers or {})}
+    return Response(status=status, headers=headers, body=_to_json(value).encode())
 
 
-def problem(status: int, description: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Return an error in Bandwidth's form, ``id`` null.
+def error_response(status: int, description: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error in Bandwidth's form, with ``id`` null.
 
-    The types of 400, 401, 403, 404, 405 and 503 are those of https://dev.bandwidth.com/docs/voice/errors;
-    those of 409, 413, 415, 429 and 500 are a guess.
+    The types of 400, 401, 403, 404, 405 and 503 are those of https://dev.bandwidth.com/docs/voice/errors.
+    The types of 409, 413, 415, 429 and 500 are a guess.
     """
-    kind = _TYPES.get(status, "validation" if status < 500 else "internal-error")
-    return json_answer(status, {"type": kind, "description": description, "id": None}, headers)
+    error_type = _ERROR_TYPES.get(status, "validation" if status < 500 else "internal-error")
+    return json_response(status, {"type": error_type, "description": description, "id": None}, headers)
+
+
+def streamed_json(blocks: Callable[[], Iterator[bytes]]) -> Response:
+    """Return a response whose JSON body is generated while it is sent."""
+    stream = Stream(size=None, blocks=blocks)
+    return Response(status=200, headers={"Content-Type": "application/json"}, stream=stream)
+
+
+def json_array(items: Iterable[object]) -> Iterator[bytes]:
+    """Yield a JSON array in blocks."""
+    yield from _in_blocks(b"[", map(_to_json, items), b"]")
+
+
+def json_object(fields: Iterable[tuple[str, object]]) -> Iterator[bytes]:
+    """Yield a JSON object in blocks."""
+    yield from _in_blocks(b"{", (f"{_to_json(name)}:{_to_json(value)}" for name, value in fields), b"}")
+
+
+def _in_blocks(begin: bytes, texts: Iterator[str], end: bytes) -> Iterator[bytes]:
+    yield begin
+    comma = ""
+    while block := list(islice(texts, _ITEMS_PER_BLOCK)):
+        yield (comma + ",".join(block)).encode()
+        comma = ","
+    yield end
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def parse_json_object(body: bytes | None) -> Fields | None:
+    """Return the fields of a JSON object, without those that are null; None if the body is no such object.
+
+    The body has to be UTF-8, without NaN and Infinity.
+    """
+    try:
+        value = _DECODER.decode((body or b"").decode())
+    except (ValueError, RecursionError):
+        return None
+    return without_nulls(value) if isinstance(value, dict) else None
+
+
+def without_nulls(fields: Fields) -> dict[str, object]:
+    """Return the fields that have a value. Responses leave out the others rather than send null (a guess)."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,6 +1,8 @@
-"""What the account may send: four models of a server's quota, each deciding with the time it is given.
+"""The quota: four models of how many requests an account may send, and the header of a 429.
 
-Bandwidth publishes no quota for conferences, so the model is a choice of whoever starts the sandbox.
+Bandwidth publishes neither its quota for conferences nor the unit of the ``Retry-After`` in its description.
+So both are settings. Other Bandwidth products respond with whole seconds, or with ``X-RateLimit-Reset`` in
+epoch seconds or epoch milliseconds.
 """
 
 from __future__ import annotations
@@ -8,6 +10,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
+from email.utils import formatdate
+from enum import Enum
 from typing import TypeVar
 
 from attrs import Attribute, define, field, frozen
@@ -20,13 +24,15 @@ _FORMS = (
     "sliding-window:limit=100,window=1s or concurrency:limit=25"
 )
 _Number = TypeVar("_Number", int, float)
+
+# Floating-point time may be off by this many seconds. Without it, a client that waits exactly as long as the
+# hint says would be refused again.
 _ROUNDING = 1e-9
-"""Seconds forgiven to floating-point time, so that waiting exactly as long as told is enough."""
 
 
 @frozen(kw_only=True)
 class Refusal:
-    """One request too many; ``seconds`` until one would be admitted, None where nobody can know."""
+    """A request is over the quota. ``seconds`` is the wait until one would be admitted, None if not known."""
 
     seconds: float | None
 
@@ -42,21 +48,21 @@ def _one_or_more(_instance: object, setting: Attribute[_Number], value: _Number)
 
 
 class Quota(ABC):
-    """Admits or refuses requests; a refusal costs the sender nothing."""
+    """Admits or refuses requests. A refused request does not count."""
 
     __slots__ = ()
 
     @abstractmethod
     def admit(self, now: float) -> Refusal | None:
-        """Take one request at ``now`` (seconds on any steady clock) and return None, or say why not."""
+        """Admit a request at ``now``, in seconds of any monotonic clock, and return None; or refuse it."""
 
-    def release(self) -> None:  # noqa: B027 - most quotas count arrivals and have nothing to give back
-        """Note that an admitted request has left."""
+    def release(self) -> None:  # noqa: B027 - most quotas count arrivals and need nothing here
+        """Record that an admitted request is over."""
 
 
 @define(kw_only=True)
 class Unlimited(Quota):
-    """No quota at all."""
+    """No quota."""
 
     def admit(self, now: float) -> Refusal | None:
         return None
@@ -64,7 +70,7 @@ class Unlimited(Quota):
 
 @define(kw_only=True)
 class TokenBucket(Quota):
-    """``burst`` requests at once after a rest, then ``rate`` a second: rate + burst in the first second."""
+    """``burst`` requests at once after a pause, then ``rate`` a second: rate + burst in the first second."""
 
     rate: float = field(validator=_positive)
     burst: float = field(validator=_one_or_more)
@@ -81,28 +87,28 @@ class TokenBucket(Quota):
 
 @define(kw_only=True)
 class FixedWindow(Quota):
-    """``limit`` requests between two strokes of a clock that strikes every ``window`` seconds.
+    """``limit`` requests in each window of ``window`` seconds, the windows following each other.
 
-    Twice the limit can pass within a moment around a stroke, as with every server that counts this way.
+    Twice the limit can pass within a moment around the start of a window, as with every such server.
     """
 
     limit: int = field(validator=_one_or_more)
     window: float = field(validator=_positive)
-    _stroke: int = field(init=False, default=0, repr=False)
+    _window_number: int = field(init=False, default=0, repr=False)
     _used: int = field(init=False, default=0, repr=False)
 
     def admit(self, now: float) -> Refusal | None:
-        stroke = math.floor((now + _ROUNDING) / self.window)
-        used = self._used if stroke == self._stroke else 0
+        number = math.floor((now + _ROUNDING) / self.window)
+        used = self._used if number == self._window_number else 0
         if used >= self.limit:
-            return Refusal(seconds=(stroke + 1) * self.window - now)
-        self._stroke, self._used = stroke, used + 1
+            return Refusal(seconds=(number + 1) * self.window - now)
+        self._window_number, self._used = number, used + 1
         return None
 
 
 @define(kw_only=True)
 class SlidingWindow(Quota):
-    """``limit`` requests within any ``window`` seconds."""
+    """``limit`` requests within any period of ``window`` seconds."""
 
     limit: int = field(validator=_one_or_more)
     window: float = field(validator=_positive)
@@ -119,25 +125,25 @@ class SlidingWindow(Quota):
 
 @define(kw_only=True)
 class Concurrency(Quota):
-    """``limit`` requests under way at the same time."""
+    """``limit`` requests in progress at the same time."""
 
     limit: int = field(validator=_one_or_more)
-    _under_way: int = field(init=False, default=0)
+    _in_progress: int = field(init=False, default=0)
 
     def admit(self, now: float) -> Refusal | None:
-        if self._under_way >= self.limit:
+        if self._in_progress >= self.limit:
             return Refusal(seconds=None)
-        self._under_way += 1
+        self._in_progress += 1
         return None
 
     def release(self) -> None:
-        self._under_way -= 1
+        self._in_progress -= 1
 
 
 def parse_quota(text: str) -> Quota:
     """Return the quota that ``text`` describes, e.g. ``token-bucket:rate=200,burst=20``.
 
-    Raises `ConfigurationError` naming the accepted forms.
+    Raises `ConfigurationError` with the accepted forms.
     """
     model, _, rest = text.strip().partition(":")
     settings = dict(_pair(part) for part in rest.split(",")) if rest else {}
@@ -177,9 +183,43 @@ def _build(model: str, settings: dict[str, str]) -> Quota:
 
 
 def quota_from(given: str | Quota | None) -> Quota:
-    """Return a quota as it is, a description parsed, and no limit for None."""
+    """Return a quota as it is, a parsed text, or no limit for None."""
     if isinstance(given, Quota):
         return given
     if isinstance(given, str | None):
         return Unlimited() if given is None else parse_quota(given)
     raise ConfigurationError(f"{given!r} is not a quota: write {_FORMS}")
+
+
+class Hint(Enum):
+    """The header of a 429 that says when to try again. All forms round up, so that nobody comes too early."""
+
+    RETRY_AFTER = "retry-after"
+    RESET_MS = "reset-ms"
+    RESET_S = "reset-s"
+    DATE = "date"
+    NONE = "none"
+
+    def headers(self, seconds: float | None, wall: float) -> dict[str, str]:
+        """Return the headers for a wait of ``seconds`` from ``wall`` (epoch seconds). None means 1 second."""
+        wait = 1.0 if seconds is None else seconds
+        match self:
+            case Hint.RETRY_AFTER:
+                return {"Retry-After": str(max(1, math.ceil(wait)))}
+            case Hint.RESET_MS:
+                return {"X-RateLimit-Reset": str(math.ceil((wall + wait) * 1000))}
+            case Hint.RESET_S:
+                return {"X-RateLimit-Reset": str(math.ceil(wall + wait))}
+            case Hint.DATE:
+                return {"Retry-After": formatdate(math.ceil(wall + wait), usegmt=True)}
+            case _:
+                return {}
+
+
+def hint_from(given: str | Hint) -> Hint:
+    """Return a hint as it is, or by its name. Raises `ConfigurationError` with all names."""
+    try:
+        return Hint(given)
+    except ValueError as exc:
+        names = ", ".join(hint.value for hint in Hint)
+        raise ConfigurationError(f"{given!r} is not a hint: choose one of {names}") from exc

@@ -1,13 +1,13 @@
-"""Delivers events to webhooks as Bandwidth describes it, while the sandbox runs.
+"""Sends events to webhooks as Bandwidth describes it, while the sandbox runs.
 
-Each conference has one line of delivery, so that its events go out one after the other unless they are
-held back on purpose. Every event gets exactly one outcome in the counts: the last status, or
+The events of one conference are sent one after the other, unless they are delayed on purpose. The truth
+counts one outcome for every event: the last status, or
 
-- ``withheld``: it would have left this machine
-- ``connection-error``, after a second try, ``timeout`` or ``failed`` (no such URL, no HTTP, an answer of more
-  than 1 MiB)
-- ``invalid-bxml``: 2xx, but with an answer that is no BXML for a conference
-- ``stopped``: the sandbox stopped first
+- ``withheld``: the webhook is not on this machine
+- ``connection-error``, after a second attempt; ``timeout``; or ``failed`` (not a URL that can be asked, not
+  HTTP, or a body of more than 1 MiB)
+- ``invalid-bxml``: 2xx, but the body is not BXML for a conference
+- ``stopped``: the sandbox stopped before
 """
 
 from __future__ import annotations
@@ -19,103 +19,108 @@ from collections.abc import Callable
 from random import Random
 
 import aiohttp
-from attrs import frozen
 
-from bandwidth_async.sandbox.events import ANSWERED_WITH_BXML, KINDS, Event
-from bandwidth_async.sandbox.targets import Target, is_on_this_machine
+from bandwidth_async.sandbox.events import KINDS, KINDS_ANSWERED_WITH_BXML, Event, Webhook, is_on_this_machine
 
-_LIMIT = 15.0
-"""Seconds that a webhook has for its answer, as Bandwidth documents it."""
-_TRIES = 2
-"""Times that an event is sent to who cannot be reached, as Bandwidth documents it."""
-_LONGEST_ANSWER = 1024**2
-"""Bytes of an answer that are read; BXML that is sent to the sandbox has the same limit."""
-_LINES = 10
-_LONGEST_HOLD = 0.5
-"""Seconds within which an event that is held back goes out after all."""
+# Bandwidth documents 15 seconds for each attempt, and a second attempt after a connection error.
+_TIMEOUT = 15.0
+_ATTEMPTS = 2
+# BXML that is sent to the sandbox has the same limit.
+_MAX_BODY = 1024**2
+_QUEUES = 10
+_MAX_DELAY = 0.5
 
 
-@frozen(kw_only=True)
-class Manners:
-    """How events go out: shares that go out twice and that are held back, and how far they may go."""
+class EventSender:
+    """Sends events to their webhooks.
 
-    duplicates: float = 0.0
-    disorder: float = 0.0
-    anywhere: bool = False
+    ``duplicates`` and ``disorder`` are the shares of events that are sent twice, and that are delayed so that
+    others overtake them. ``anywhere`` allows webhooks on other machines. ``play`` executes the BXML that a
+    webhook responded with, and raises `ValueError` if it is invalid.
+    """
 
-
-class Sender:
-    """Tells events. ``play`` takes the BXML that answered one, and raises `ValueError` if it is none."""
-
-    def __init__(self, *, manners: Manners, random: Random, play: Callable[[Event, bytes], None]) -> None:
-        self._manners = manners
+    def __init__(
+        self,
+        *,
+        duplicates: float,
+        disorder: float,
+        anywhere: bool,
+        random: Random,
+        play: Callable[[Event, bytes], None],
+    ) -> None:
+        self._duplicates = duplicates
+        self._disorder = disorder
+        self._anywhere = anywhere
         self._random = random
         self._play = play
-        self._counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}  # changed in _settle()
-        self._lines: list[asyncio.Queue[Event]] = []  # with _workers, changed in start() and stop()
-        self._workers: list[asyncio.Task[None]] = []
-        # By a ticket for each; changed in _hold(), _release() and stop().
-        self._held: dict[object, tuple[asyncio.TimerHandle, Event]] = {}
-        self._pending = 0  # with _idle, changed in tell() and _settle(); none is pending at start()
+        # Both changed in send() and _settle(). Nothing is pending at start().
+        self._pending = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+        # Both changed in start() and stop(). All events of a conference are in one queue.
+        self._queues: list[asyncio.Queue[Event]] = []
+        self._workers: list[asyncio.Task[None]] = []
+        # Changed in _delay(), _release() and stop(). The key is an object of its own for each.
+        self._delayed: dict[object, tuple[asyncio.TimerHandle, Event]] = {}
 
     async def start(self) -> None:
-        """Deliver from now on."""
-        self._idle = asyncio.Event()  # a new one, as one that was waited for belongs to its event loop
+        """Send events from now on."""
+        # A new one, because one that somebody waited for belongs to its event loop.
+        self._idle = asyncio.Event()
         self._idle.set()
-        self._lines = [asyncio.Queue() for _ in range(_LINES)]
-        self._workers = [asyncio.create_task(self._work(line)) for line in self._lines]
+        self._queues = [asyncio.Queue() for _ in range(_QUEUES)]
+        self._workers = [asyncio.create_task(self._work(queue)) for queue in self._queues]
 
     async def stop(self) -> None:
-        """Stop at once; what was not delivered counts as stopped. Stopping twice is harmless."""
+        """Stop at once. Events that were not sent count as stopped. Stopping twice is harmless."""
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         waiting = []
-        for handle, event in self._held.values():
-            handle.cancel()
+        for timer, event in self._delayed.values():
+            timer.cancel()
             waiting.append(event)
-        for line in self._lines:
-            waiting += [line.get_nowait() for _ in range(line.qsize())]
-        self._held, self._lines = {}, []
+        for queue in self._queues:
+            waiting += [queue.get_nowait() for _ in range(queue.qsize())]
+        self._delayed, self._queues = {}, []
         for event in waiting:
             self._settle(event, "stopped")
 
     async def settled(self) -> None:
-        """Wait until all events told so far are delivered, or given up."""
+        """Wait until all events so far are delivered or given up."""
         await self._idle.wait()
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many events of each kind ended how."""
+        """Return the number of events by kind and outcome."""
         return {kind: dict(outcomes) for kind, outcomes in self._counts.items()}
 
-    def tell(self, event: Event) -> None:
-        """Deliver the event soon; while the sandbox is not running nothing is told."""
+    def send(self, event: Event) -> None:
+        """Send the event soon. While the sandbox is stopped, no event is sent."""
         if not self._workers:
             return
-        copies = 2 if self._random.random() < self._manners.duplicates else 1
+        copies = 2 if self._random.random() < self._duplicates else 1
         self._pending += copies
         self._idle.clear()
         for _ in range(copies):
-            if self._random.random() < self._manners.disorder:
-                self._hold(event)
+            if self._random.random() < self._disorder:
+                self._delay(event)
             else:
-                self._queue(event)
+                self._enqueue(event)
 
-    def _queue(self, event: Event) -> None:
-        self._lines[event.conference.position % _LINES].put_nowait(event)
+    def _enqueue(self, event: Event) -> None:
+        self._queues[event.conference.position % _QUEUES].put_nowait(event)
 
-    def _hold(self, event: Event) -> None:
-        pause = self._random.uniform(0, _LONGEST_HOLD)
-        ticket = object()
-        handle = asyncio.get_running_loop().call_later(pause, self._release, ticket)
-        self._held[ticket] = (handle, event)
+    def _delay(self, event: Event) -> None:
+        delay = self._random.uniform(0, _MAX_DELAY)
+        key = object()
+        timer = asyncio.get_running_loop().call_later(delay, self._release, key)
+        self._delayed[key] = (timer, event)
 
-    def _release(self, ticket: object) -> None:
-        _, event = self._held.pop(ticket)
-        self._queue(event)
+    def _release(self, key: object) -> None:
+        _, event = self._delayed.pop(key)
+        self._enqueue(event)
 
     def _settle(self, event: Event, outcome: str) -> None:
         self._counts[event.kind][outcome] += 1
@@ -123,11 +128,11 @@ class Sender:
         if self._pending == 0:
             self._idle.set()
 
-    async def _work(self, line: asyncio.Queue[Event]) -> None:
-        timeout = aiohttp.ClientTimeout(total=_LIMIT)
+    async def _work(self, queue: asyncio.Queue[Event]) -> None:
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
         async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
             while True:
-                event = await line.get()
+                event = await queue.get()
                 outcome = "stopped"
                 try:
                     outcome = await self._deliver(session, event)
@@ -135,20 +140,20 @@ class Sender:
                     self._settle(event, outcome)
 
     async def _deliver(self, session: aiohttp.ClientSession, event: Event) -> str:
-        target: Target | None = event.target
+        webhook: Webhook | None = event.webhook
         outcome = "failed"
-        while target is not None and not outcome.startswith("2"):
-            outcome = await self._tell_one(session, event, target)
-            target = target.fallback
+        while webhook is not None and not outcome.startswith("2"):
+            outcome = await self._deliver_to(session, event, webhook)
+            webhook = webhook.fallback
         return outcome
 
-    async def _tell_one(self, session: aiohttp.ClientSession, event: Event, target: Target) -> str:
-        if not (self._manners.anywhere or is_on_this_machine(target.url)):
+    async def _deliver_to(self, session: aiohttp.ClientSession, event: Event, webhook: Webhook) -> str:
+        if not (self._anywhere or is_on_this_machine(webhook.url)):
             return "withheld"
         outcome = ""
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             try:
-                return self._heard(event, *await _ask(session, event, target))
+                return self._outcome(event, *await _ask(session, event, webhook))
             except TimeoutError:
                 return "timeout"
             except aiohttp.ClientConnectionError:
@@ -157,8 +162,8 @@ class Sender:
                 return "failed"
         return outcome
 
-    def _heard(self, event: Event, status: int, body: bytes) -> str:
-        if 200 <= status < 300 and body.strip() and event.kind in ANSWERED_WITH_BXML:
+    def _outcome(self, event: Event, status: int, body: bytes) -> str:
+        if 200 <= status < 300 and body.strip() and event.kind in KINDS_ANSWERED_WITH_BXML:
             try:
                 self._play(event, body)
             except ValueError:
@@ -166,38 +171,34 @@ class Sender:
         return str(status)
 
 
-async def _ask(session: aiohttp.ClientSession, event: Event, target: Target) -> tuple[int, bytes]:
-    """Send the event without credentials; again with them to who asks for Basic authentication."""
-    status, challenge, body = await _send(session, event, target, {})
-    if status == 401 and target.username is not None and challenge.lower().startswith("basic"):
-        user = f"{target.username}:{target.password or ''}".encode()
+async def _ask(session: aiohttp.ClientSession, event: Event, webhook: Webhook) -> tuple[int, bytes]:
+    """Send the event without credentials, and again with them if the response asks for Basic."""
+    status, challenge, body = await _send(session, event, webhook, {})
+    if status == 401 and webhook.username is not None and challenge.lower().startswith("basic"):
+        user = f"{webhook.username}:{webhook.password or ''}".encode()
         credentials = {"Authorization": f"Basic {base64.b64encode(user).decode()}"}
-        status, _, body = await _send(session, event, target, credentials)
+        status, _, body = await _send(session, event, webhook, credentials)
     return status, body
 
 
 async def _send(
-    session: aiohttp.ClientSession, event: Event, target: Target, headers: dict[str, str]
+    session: aiohttp.ClientSession, event: Event, webhook: Webhook, headers: dict[str, str]
 ) -> tuple[int, str, bytes]:
-    fields = event.fields
-    if target.method == "GET":
-        asking = session.get(
-            target.url,
-            params={name: str(value) for name, value in fields.items()},
-            headers=headers,
-            allow_redirects=False,
-        )
+    """Return status, challenge and body."""
+    if webhook.method == "GET":
+        query = {name: str(value) for name, value in event.fields.items()}
+        request = session.get(webhook.url, params=query, headers=headers, allow_redirects=False)
     else:
-        asking = session.post(target.url, json=fields, headers=headers, allow_redirects=False)
-    async with asking as response:
+        request = session.post(webhook.url, json=event.fields, headers=headers, allow_redirects=False)
+    async with request as response:
         return response.status, response.headers.get("WWW-Authenticate", ""), await _read(response)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body; raises `ValueError` as soon as it is longer than is read."""
+    """Return the body. Raises `ValueError` as soon as it is too long."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _LONGEST_ANSWER:
-            raise ValueError(f"an answer of more than {_LONGEST_ANSWER} bytes")
+        if len(body) > _MAX_BODY:
+            raise ValueError(f"a body of more than {_MAX_BODY} bytes")
     return bytes(body)

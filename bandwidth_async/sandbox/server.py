@@ -1,8 +1,8 @@
-"""The shell around the service: aiohttp.web reads requests and sends what was decided.
+"""The HTTP server around the service: reads requests, and sends responses whole, slow, in part or not at all.
 
-A handler runs until its answer is sent or its client has gone; stopping ends those that would run for
-ever. There is one handler for every path: the service does the routing, since the order of its checks
-is part of what it imitates.
+A handler runs until its response is sent or its client has left. Stopping the server cancels those that
+would never end. One handler serves all paths. The service does the routing, because the order of its checks
+is part of what it simulates.
 """
 
 from __future__ import annotations
@@ -20,32 +20,34 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.sandbox.delivery import Delivery, Manner
-from bandwidth_async.sandbox.messages import Answer, Moment, Request
-from bandwidth_async.sandbox.routes import Door
-from bandwidth_async.sandbox.service import Service, Visit
+from bandwidth_async.sandbox.faults import Delivery, SendMode
+from bandwidth_async.sandbox.messages import Moment, Request, Response
+from bandwidth_async.sandbox.routes import Api
+from bandwidth_async.sandbox.service import Exchange, Service
 
-_TRICKLE = 1.0
-_PATIENCE = 0.1
-"""Seconds that requests under way get, twice, when the server stops."""
+_SECONDS_PER_SLOW_BYTE = 1.0
+# aiohttp waits for requests in progress twice this long when the server stops.
+_SHUTDOWN_TIMEOUT = 0.1
 _BACKLOG = 1024
-_LINGER_NOT = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+_NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 class Server:
-    """One service on one address. ``latency`` is (shortest, longest) in seconds, drawn for each request."""
+    """Serves one service. ``latency`` is (shortest, longest) in seconds, random for each request."""
 
     def __init__(self, *, service: Service, latency: tuple[float, float], random: Random) -> None:
         self._service = service
         self._latency = latency
         self._random = random
-        self._runner: web.ServerRunner | None = None  # changed in start() and stop()
-        self._handlers: set[asyncio.Task[object]] = set()  # changed in _handle()
+        # Changed in start() and stop().
+        self._runner: web.ServerRunner | None = None
+        # Changed in _handle().
+        self._handlers: set[asyncio.Task[object]] = set()
 
     async def start(self, host: str, port: int) -> int:
-        """Serve on host and port, 0 for a free one, and return the port; raises `ConfigurationError`."""
+        """Serve on host and port, 0 for a free one, and return the port. Raises `ConfigurationError`."""
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=_PATIENCE)
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT)
         await runner.setup()
         try:
             await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
@@ -58,7 +60,7 @@ class Server:
         return int(runner.addresses[0][1])
 
     async def stop(self) -> None:
-        """Stop serving; requests under way are cut off. Stopping twice is harmless."""
+        """Stop serving and cut off requests in progress. Stopping twice is harmless."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -73,21 +75,21 @@ class Server:
             self._handlers.discard(task)
 
     async def _serve(self, raw: web.BaseRequest) -> web.StreamResponse:
-        visit = self._service.arrive(await _read(raw), _moment())
+        exchange = self._service.receive(await _read(raw), _moment())
         try:
-            await self._wait(visit)
-            return await _send(raw, self._service.finish(visit, _moment()))
+            await self._wait(exchange)
+            return await _send(raw, self._service.respond(exchange, _moment()))
         finally:
-            self._service.leave(visit)
+            self._service.release(exchange)
 
-    async def _wait(self, visit: Visit) -> None:
+    async def _wait(self, exchange: Exchange) -> None:
         shortest, longest = self._latency
-        if longest == 0 or visit.door is Door.BACKSTAGE:
+        if longest == 0 or exchange.api is Api.CONTROL:
             return
         try:
             await asyncio.sleep(self._random.uniform(shortest, longest))
         except asyncio.CancelledError:
-            self._service.abandon(visit)
+            self._service.abandon(exchange)
             raise
 
 
@@ -96,7 +98,7 @@ def _moment() -> Moment:
 
 
 async def _read(raw: web.BaseRequest) -> Request:
-    """Read the request to its end, or to aiohttp's limit of 1 MiB."""
+    """Read the request to its end, or to aiohttp's limit of 1 MiB for a body."""
     try:
         body: bytes | None = await raw.read()
     except web.HTTPRequestEntityTooLarge:
@@ -113,54 +115,64 @@ async def _read(raw: web.BaseRequest) -> Request:
 
 
 async def _send(raw: web.BaseRequest, delivery: Delivery) -> web.StreamResponse:
-    if delivery.manner is Manner.RESET:
+    if delivery.mode is SendMode.RESET:
         _reset(raw)
-    if delivery.answer is None:
-        await _for_ever()
-    answer = delivery.answer
+    if delivery.response is None:
+        await _wait_for_ever()
+    response = delivery.response
     if raw.method != "HEAD":
-        if delivery.manner is Manner.SLOW:
-            return await _trickle(raw, answer)
-        if delivery.manner is Manner.CUT:
-            return await _cut(raw, answer, delivery.length)
-        if answer.stream is not None:
-            return await _stream(raw, answer, answer.stream.blocks())
-    return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
+        if delivery.mode is SendMode.SLOW:
+            return await _send_slowly(raw, response)
+        if delivery.mode is SendMode.CUT:
+            return await _send_in_part(raw, response, delivery.length)
+        if response.stream is not None:
+            return await _send_blocks(raw, response, response.stream.blocks())
+    return web.Response(status=response.status, headers=response.headers, body=response.body)
 
 
 def _reset(raw: web.BaseRequest) -> None:
-    """Close the connection with a TCP reset: without lingering, else the kernel sends a polite FIN."""
+    """Close the connection with a TCP reset. Without this socket option the kernel would send a FIN."""
     transport = cast("asyncio.Transport", raw.transport)
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
 
 
-async def _for_ever() -> NoReturn:
-    """Wait until aiohttp cancels the handler, because its client has gone or the server stops."""
+async def _wait_for_ever() -> NoReturn:
+    """Wait until aiohttp cancels the handler, because its client has left or the server stops."""
     while True:
         await asyncio.get_running_loop().create_future()
 
 
-async def _trickle(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    response = await _begin(raw, answer)
-    for block in answer.content.blocks():
+async def _send_slowly(raw: web.BaseRequest, response: Response) -> web.StreamResponse:
+    stream = await _send_headers(raw, response)
+    for block in response.content.blocks():
         for byte in block:
-            await response.write(bytes([byte]))
-            await asyncio.sleep(_TRICKLE)
-    return response
+            await stream.write(bytes([byte]))
+            await asyncio.sleep(_SECONDS_PER_SLOW_BYTE)
+    return stream
 
 
-async def _stream(raw: web.BaseRequest, answer: Answer, blocks: Iterable[bytes]) -> web.StreamResponse:
-    """Send the body, waiting for the client block by block, and giving other requests their turns."""
-    response = await _begin(raw, answer)
+async def _send_blocks(
+    raw: web.BaseRequest, response: Response, blocks: Iterable[bytes]
+) -> web.StreamResponse:
+    stream = await _send_headers(raw, response)
     for block in blocks:
-        await response.write(block)
-        await asyncio.sleep(0)  # write() waits only while the client is slow
-    return response
+        await stream.write(block)
+        # write() waits only if the client is slow. This lets the server handle other requests too.
+        await asyncio.sleep(0)
+    return stream
 
 
-def _first(blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
-    """Yield the first ``length`` bytes of the blocks."""
+async def _send_in_part(raw: web.BaseRequest, response: Response, length: int) -> web.StreamResponse:
+    """Send the first ``length`` bytes of the body, and close the connection once the client has them all."""
+    stream = await _send_blocks(raw, response, _first_bytes(response.content.blocks(), length))
+    # None if the client has left meanwhile.
+    if raw.transport is not None:
+        raw.transport.close()
+    return stream
+
+
+def _first_bytes(blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
     for block in blocks:
         yield block[:length]
         length -= len(block)
@@ -168,17 +180,10 @@ def _first(blocks: Iterable[bytes], length: int) -> Iterator[bytes]:
             return
 
 
-async def _cut(raw: web.BaseRequest, answer: Answer, length: int) -> web.StreamResponse:
-    """Send the beginning of the body, then close: the client gets all of it and no more."""
-    response = await _stream(raw, answer, _first(answer.content.blocks(), length))
-    if raw.transport is not None:  # the client may have left meanwhile
-        raw.transport.close()
-    return response
-
-
-async def _begin(raw: web.BaseRequest, answer: Answer) -> web.StreamResponse:
-    response = web.StreamResponse(status=answer.status, headers=answer.headers)
-    if answer.content.size is not None:  # else the body goes out in chunks
-        response.content_length = answer.content.size
-    await response.prepare(raw)
-    return response
+async def _send_headers(raw: web.BaseRequest, response: Response) -> web.StreamResponse:
+    stream = web.StreamResponse(status=response.status, headers=response.headers)
+    # Without a known length the body is sent in chunks.
+    if response.content.size is not None:
+        stream.content_length = response.content.size
+    await stream.prepare(raw)
+    return stream

@@ -1,170 +1,182 @@
-"""The sandbox without its sockets: a request goes in, what the client gets comes out.
+"""The sandbox without sockets: takes requests, and returns what the client gets.
 
-A visit has three steps, because time passes between them. `Service.arrive` decides at once who is turned
-away: unknown path 404, credentials 401, account 403, quota 429. `Service.finish`, after the latency, does
-the rest: faults, method 405, media type 415, size 413, content 400, conference 404, state 409.
-`Service.leave` gives back the visit's place in the quota. Every counted visit gets exactly one answer in
-the truth: a status, the name of a lost answer, or ``abandoned`` for a client gone before its turn.
+Time passes while a request is handled, so it takes three steps:
+
+- `Service.receive` decides at once who is refused: unknown path 404, credentials 401, account 403, quota 429.
+- `Service.respond`, after the latency, does the rest: faults, method 405, media type 415, size 413, content
+  400, conference 404, state 409.
+- `Service.release` frees the place of the request in the quota.
+
+The truth counts exactly one response for every request: a status, the name of the fault if no whole response
+was sent, or ``abandoned`` if the client left before the work began.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import TypedDict
 
 from attrs import evolve, frozen
 
-from bandwidth_async.sandbox.access import Access
-from bandwidth_async.sandbox.course import Course
-from bandwidth_async.sandbox.delivery import Delivery, deliver, whole
-from bandwidth_async.sandbox.faults import Fault, FaultSource
-from bandwidth_async.sandbox.hints import Hint
-from bandwidth_async.sandbox.messages import Answer, Moment, Request, problem
-from bandwidth_async.sandbox.quota import Quota
-from bandwidth_async.sandbox.routes import Call, Door, Operation, Route, find
-from bandwidth_async.sandbox.telling import array, mapping, told
-from bandwidth_async.sandbox.world import Fate
+from bandwidth_async.sandbox.authentication import Authentication
+from bandwidth_async.sandbox.faults import Delivery, Fault, FaultSelector, apply_fault, undisturbed
+from bandwidth_async.sandbox.messages import (
+    Moment,
+    Request,
+    Response,
+    error_response,
+    json_array,
+    json_object,
+    streamed_json,
+)
+from bandwidth_async.sandbox.quota import Hint, Quota
+from bandwidth_async.sandbox.routes import Api, Operation, Route, RoutedRequest, find_route
+from bandwidth_async.sandbox.simulation import ConferenceTruth, Simulation
 
 KINDS = (
     *("token", "list", "get", "end", "redirect", "bxml", "get-member", "update-member"),
     *("list-recordings", "get-recording", "download", "get-call", "hang-up", "redirect-call", "other"),
 )
+"""The kinds of requests that the truth counts."""
 
 
 class Truth(TypedDict):
-    """What really happened: to each conference, to requests by kind and answer, to events by kind."""
+    """What really happened: to each conference, to requests by kind and response, to events by kind."""
 
-    conferences: dict[str, Fate]
+    conferences: dict[str, ConferenceTruth]
     requests: dict[str, dict[str, int]]
     events: dict[str, dict[str, int]]
 
 
 @frozen(kw_only=True)
-class Visit:
-    """A request on its way through: to an unknown path, turned away with ``refusal``, or let in."""
+class Exchange:
+    """One request while it is handled.
 
-    call: Call
+    ``route`` is None for an unknown path. ``refusal`` is the response if the request was refused.
+    ``admitted`` says whether it holds a place in the quota.
+    """
+
+    routed: RoutedRequest
     kind: str
-    door: Door
+    api: Api
     route: Route | None = None
-    refusal: Answer | None = None
+    refusal: Response | None = None
     fault: Fault | None = None
     admitted: bool = False
 
 
 class Service:
-    """The decisions, and all state that they rest on: world, access, quota, faults and the counts."""
+    """Decides what each request gets, and counts it."""
 
     def __init__(
         self,
         *,
-        course: Course,
-        access: Access,
+        simulation: Simulation,
+        authentication: Authentication,
         quota: Quota,
         hint: Hint,
-        faults: FaultSource,
+        faults: FaultSelector,
         routes: Iterable[Route],
         events: Callable[[], dict[str, dict[str, int]]],
     ) -> None:
-        self._course = course
-        self._access = access
+        self._simulation = simulation
+        self._authentication = authentication
         self._quota = quota
         self._hint = hint
         self._faults = faults
         self._events = events
-        self._routes = (*routes, self._token_route(), *self._backstage_routes())
-        self._counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}  # changed in _count()
+        self._routes = (*routes, *self._own_routes())
+        # Changed in _count().
+        self._counts: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
 
-    def _token_route(self) -> Route:
-        grant = Operation(kind=lambda _: "token", work=self._access.grant)
-        return Route(path="/api/v1/oauth2/token", operations={"POST": grant}, door=Door.TOKEN)
-
-    def _backstage_routes(self) -> Iterator[Route]:
-        world = self._course.world
-        for name, blocks in (
-            ("truth", self._truth_in_blocks),
-            ("active-calls", lambda: array(world.active_calls())),
+    def _own_routes(self) -> Iterator[Route]:
+        token = Operation(kind=lambda _: "token", handler=self._authentication.grant)
+        yield Route(path="/api/v1/oauth2/token", operations={"POST": token}, api=Api.TOKEN)
+        for name, handler in (
+            ("truth", lambda _: streamed_json(self._truth_blocks)),
+            (
+                "active-calls",
+                lambda _: streamed_json(lambda: json_array(self._simulation.calls.active_ids())),
+            ),
         ):
-            telling = Operation(kind=lambda _: "truth", work=partial(_told, blocks))
-            yield Route(path=f"/_sandbox/{name}", operations={"GET": telling}, door=Door.BACKSTAGE)
+            control = Operation(kind=lambda _: "truth", handler=handler)
+            yield Route(path=f"/_sandbox/{name}", operations={"GET": control}, api=Api.CONTROL)
 
-    def arrive(self, request: Request, at: Moment) -> Visit:
-        """Let a request in, or turn it away; an admitted one must `leave`."""
-        found = find(self._routes, request.segments)
+    def receive(self, request: Request, at: Moment) -> Exchange:
+        """Admit or refuse a request. In both cases call `release` at its end."""
+        found = find_route(self._routes, request.segments)
         if found is None:
-            return Visit(call=Call(request=request, params={}, at=at), kind="other", door=Door.TOKEN)
+            routed = RoutedRequest(request=request, params={}, at=at)
+            return Exchange(routed=routed, kind="other", api=Api.TOKEN)
         route, params = found
-        call = Call(request=request, params=params, at=at)
-        visit = Visit(call=call, kind=route.kind(request), door=route.door, route=route)
-        return self._admit(visit) if route.door is Door.VOICE else visit
+        routed = RoutedRequest(request=request, params=params, at=at)
+        exchange = Exchange(routed=routed, kind=route.kind(request), api=route.api, route=route)
+        return self._admit(exchange) if route.api is Api.VOICE else exchange
 
-    def _admit(self, visit: Visit) -> Visit:
-        request, at = visit.call.request, visit.call.at
-        stranger = self._access.refusal(request.authorization, visit.call.params["accountId"], at.now)
-        if stranger is not None:
-            return evolve(visit, refusal=stranger)
-        excess = self._quota.admit(at.now)
-        if excess is not None:
-            return evolve(visit, refusal=self._too_many(excess.seconds, at))
-        return evolve(visit, fault=self._faults.draw(visit.kind), admitted=True)
+    def _admit(self, exchange: Exchange) -> Exchange:
+        request, at = exchange.routed.request, exchange.routed.at
+        account_id = exchange.routed.params["accountId"]
+        refusal = self._authentication.check(request.authorization, account_id, at.now)
+        if refusal is not None:
+            return evolve(exchange, refusal=refusal)
+        over_quota = self._quota.admit(at.now)
+        if over_quota is not None:
+            return evolve(exchange, refusal=self._too_many_requests(over_quota.seconds, at))
+        return evolve(exchange, fault=self._faults.choose(exchange.kind), admitted=True)
 
-    def finish(self, visit: Visit, at: Moment) -> Delivery:
-        """Do the visit's work and return what the client gets."""
-        delivery = self._deliver(visit, at)
-        if visit.door is not Door.BACKSTAGE:
-            self._count(visit.kind, delivery.name)
+    def respond(self, exchange: Exchange, at: Moment) -> Delivery:
+        """Do the work of the request and return what the client gets."""
+        delivery = self._handle(exchange, at)
+        if exchange.api is not Api.CONTROL:
+            self._count(exchange.kind, delivery.counted_as)
         return delivery
 
-    def _deliver(self, visit: Visit, at: Moment) -> Delivery:
-        route, call = visit.route, evolve(visit.call, at=at)
+    def _handle(self, exchange: Exchange, at: Moment) -> Delivery:
+        route, routed = exchange.route, evolve(exchange.routed, at=at)
         if route is None:
-            return whole(problem(404, "The path is not found"))
-        if visit.refusal is not None:
-            return whole(visit.refusal)
-        return deliver(visit.fault, lambda: route.perform(call), lambda status: self._failure(status, at))
+            return undisturbed(error_response(404, "The path is not found"))
+        if exchange.refusal is not None:
+            return undisturbed(exchange.refusal)
+        return apply_fault(
+            exchange.fault, lambda: route.handle(routed), lambda status: self._failure(status, at)
+        )
 
-    def abandon(self, visit: Visit) -> None:
-        """Note that the client left before its request was worked on; nothing was done."""
-        self._count(visit.kind, "abandoned")
+    def abandon(self, exchange: Exchange) -> None:
+        """Count a request whose client left before the work began."""
+        self._count(exchange.kind, "abandoned")
 
-    def leave(self, visit: Visit) -> None:
-        """Give back the place that the visit took."""
-        if visit.admitted:
+    def release(self, exchange: Exchange) -> None:
+        """Free the place of the request in the quota, if it has one."""
+        if exchange.admitted:
             self._quota.release()
 
     def truth(self) -> Truth:
-        """Return what really happened: to every conference, and to every kind of request and event."""
-        return {"conferences": dict(self._fates()), "requests": self._requests(), "events": self._events()}
+        """Return what really happened to every conference, and to requests and events by kind."""
+        conferences = dict(self._simulation.truth())
+        return {"conferences": conferences, "requests": self._requests(), "events": self._events()}
 
-    def _truth_in_blocks(self) -> Iterator[bytes]:
-        """Yield the truth as JSON. Each conference is told as it is in its turn; the counts come last."""
+    def _truth_blocks(self) -> Iterator[bytes]:
+        """Yield the truth as JSON. Each conference is as it is when its turn comes; the counts come last."""
         yield b'{"conferences":'
-        yield from mapping(self._fates())
+        yield from json_object(self._simulation.truth())
         yield b","
-        counts = b"".join(mapping([("requests", self._requests()), ("events", self._events())]))
+        counts = b"".join(json_object([("requests", self._requests()), ("events", self._events())]))
         yield counts.removeprefix(b"{")
 
-    def _fates(self) -> Iterator[tuple[str, Fate]]:
-        return self._course.world.truth(self._course.recordings.number)
-
     def _requests(self) -> dict[str, dict[str, int]]:
-        return {kind: dict(answers) for kind, answers in self._counts.items()}
+        return {kind: dict(responses) for kind, responses in self._counts.items()}
 
-    def _count(self, kind: str, answer: str) -> None:
-        self._counts[kind][answer] += 1
+    def _count(self, kind: str, response: str) -> None:
+        self._counts[kind][response] += 1
 
-    def _too_many(self, seconds: float | None, at: Moment) -> Answer:
-        return problem(429, "Too many requests", self._hint.headers(seconds, at.wall.timestamp()))
+    def _too_many_requests(self, seconds: float | None, at: Moment) -> Response:
+        return error_response(429, "Too many requests", self._hint.headers(seconds, at.wall.timestamp()))
 
-    def _failure(self, status: int, at: Moment) -> Answer:
+    def _failure(self, status: int, at: Moment) -> Response:
+        """Return the response of a fault with that status."""
         if status == 429:
-            return self._too_many(None, at)
+            return self._too_many_requests(None, at)
         if status < 400:
-            return Answer(status=status, headers={"Location": "/"} if status >= 300 else {})
-        return problem(status, "A fault of the sandbox")
-
-
-def _told(blocks: Callable[[], Iterator[bytes]], _call: Call) -> Answer:
-    return told(blocks)
+            return Response(status=status, headers={"Location": "/"} if status >= 300 else {})
+        return error_response(status, "A fault of the sandbox")

@@ -90,56 +90,65 @@ def test_text_and_values_mean_the_same() -> None:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ({"conferences": -1}, "-1 is no number of conferences: write 0 or more"),
-        ({"conferences": "many"}, "'many' is no number of conferences: write 0 or more"),
+        ({"conferences": -1}, "-1 is not a number of conferences: write 0 or more"),
+        ({"conferences": "many"}, "'many' is not a number of conferences: write 0 or more"),
         ({"quota": "some"}, "'some' is not a quota: write none, token-bucket:rate=200,burst=20, "),
         ({"hint": "x"}, "'x' is not a hint: choose one of retry-after, reset-ms, reset-s, date, none"),
         ({"latency": "quick"}, "'quick' is not a duration: write 250ms, 30s, 10m, 2h or plain seconds"),
         (
             {"latency": (0.2, 0.1)},
-            "(0.2, 0.1) is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds",
+            "(0.2, 0.1) is not a latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds",
         ),
-        ({"latency": (-1, 1)}, "(-1, 1) is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
+        ({"latency": (-1, 1)}, "(-1, 1) is not a latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
         ({"faults": "fire=1%"}, "'fire' is not a fault: write an HTTP status from 200 to 599, "),
-        ({"token_lifetime": "0s"}, "'0s' is no token lifetime: write 1h, 90s or seconds above 0"),
-        ({"token_lifetime": float("inf")}, "inf is no token lifetime: write 1h, 90s or seconds above 0"),
+        ({"token_lifetime": "0s"}, "'0s' is not a token lifetime: write 1h, 90s or seconds above 0"),
+        ({"token_lifetime": float("inf")}, "inf is not a token lifetime: write 1h, 90s or seconds above 0"),
         ({"members": "4-0"}, "'4-0' members do not fit: write 0-4 or 2, at most 20"),
         ({"members": 21}, "21 members do not fit: write 0-4 or 2, at most 20"),
-        ({"latency": (1,)}, "(1,) is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
-        ({"latency": ("1", 2)}, "('1', 2) is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
-        ({"latency": [0, 1, 2]}, "[0, 1, 2] is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
-        ({"latency": {}}, "{} is no latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
+        ({"latency": (1,)}, "(1,) is not a latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
+        ({"latency": ("1", 2)}, "('1', 2) is not a latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
+        (
+            {"latency": [0, 1, 2]},
+            "[0, 1, 2] is not a latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds",
+        ),
+        ({"latency": {}}, "{} is not a latency: write 20-200ms, 50ms, or (0.02, 0.2) in seconds"),
         ({"quota": 5}, "5 is not a quota: write none, token-bucket:rate=200,burst=20, "),
         ({"faults": 0.1}, "0.1 is not a mix of faults: write an HTTP status from 200 to 599, "),
-        ({"token_lifetime": None}, "None is no token lifetime: write 1h, 90s or seconds above 0"),
-        ({"members": None}, "None is no number of members: write 0-4 or 2, at most 20"),
-        ({"members": (1,)}, "(1,) is no number of members: write 0-4 or 2, at most 20"),
-        ({"members": (0.5, 2)}, "(0.5, 2) is no number of members: write 0-4 or 2, at most 20"),
-        ({"recordings": {}}, "{} is no number of recordings: write 0-4 or 2, at most 20"),
-        ({"members": "few"}, "'few' is no number of members: write 0-4 or 2, at most 20"),
-        ({"already_ended": 200}, "200 is no answer for an ended conference: choose 404, 409 or 204"),
-        ({"call_already_ended": 204}, "204 is no answer for an ended call: choose 409, 404 or 200"),
+        ({"token_lifetime": None}, "None is not a token lifetime: write 1h, 90s or seconds above 0"),
+        ({"members": None}, "None is not a number of members: write 0-4 or 2, at most 20"),
+        ({"members": (1,)}, "(1,) is not a number of members: write 0-4 or 2, at most 20"),
+        ({"members": (0.5, 2)}, "(0.5, 2) is not a number of members: write 0-4 or 2, at most 20"),
+        ({"recordings": {}}, "{} is not a number of recordings: write 0-4 or 2, at most 20"),
+        ({"members": "few"}, "'few' is not a number of members: write 0-4 or 2, at most 20"),
+        ({"already_ended": 200}, "200 is not a status for an ended conference: choose 404, 409 or 204"),
+        ({"call_already_ended": 204}, "204 is not a status for an ended call: choose 409, 404 or 200"),
         ({"recordings": 21}, "21 recordings do not fit: write 0-4 or 2, at most 20"),
-        ({"recordings": "x"}, "'x' is no number of recordings: write 0-4 or 2, at most 20"),
-        ({"recording_size": "42"}, "'42' is no size of a recording: write 200MB, 64KiB or an even number"),
-        ({"recording_size": "5GB"}, "'5GB' is no size of a recording: write 200MB, 64KiB or an even number"),
-        ({"recording_size": 101}, "101 is no size of a recording: write 200MB, 64KiB or an even number"),
-        ({"recording_size": "big"}, "'big' is no size of a recording: write 200MB, 64KiB or an even number"),
-        ({"event_url": "ftp://127.0.0.1"}, "'ftp://127.0.0.1' is no URL for events: write http://127"),
-        ({"event_method": "PUT"}, "'PUT' is no method for events: choose POST or GET"),
-        ({"event_duplicates": "101%"}, "'101%' is no share: write 5% or 0.05, at most 100%"),
-        ({"event_disorder": -0.1}, "-0.1 is no share: write 5% or 0.05, at most 100%"),
-        ({"port": 65536}, "65536 is no port: write 1 to 65535, or 0 for a free one"),
-        ({"port": "http"}, "'http' is no port: write 1 to 65535, or 0 for a free one"),
+        ({"recordings": "x"}, "'x' is not a number of recordings: write 0-4 or 2, at most 20"),
+        ({"recording_size": "42"}, "'42' is not a size of a recording: write 200MB, 64KiB or an even number"),
+        (
+            {"recording_size": "5GB"},
+            "'5GB' is not a size of a recording: write 200MB, 64KiB or an even number",
+        ),
+        ({"recording_size": 101}, "101 is not a size of a recording: write 200MB, 64KiB or an even number"),
+        (
+            {"recording_size": "big"},
+            "'big' is not a size of a recording: write 200MB, 64KiB or an even number",
+        ),
+        ({"event_url": "ftp://127.0.0.1"}, "'ftp://127.0.0.1' is not a URL for events: write http://127"),
+        ({"event_method": "PUT"}, "'PUT' is not a method for events: choose POST or GET"),
+        ({"event_duplicates": "101%"}, "'101%' is not a share: write 5% or 0.05, at most 100%"),
+        ({"event_disorder": -0.1}, "-0.1 is not a share: write 5% or 0.05, at most 100%"),
+        ({"port": 65536}, "65536 is not a port: write 1 to 65535, or 0 for a free one"),
+        ({"port": "http"}, "'http' is not a port: write 1 to 65535, or 0 for a free one"),
     ],
 )
 def test_a_wrong_setting_says_what_is_right(setting: dict[str, Any], sentence: str) -> None:
-    """Every setting is checked when the sandbox is made, and the error tells the accepted forms."""
+    """Every setting is checked when the sandbox is made, and the error has the accepted forms."""
     with pytest.raises(ConfigurationError, match="^" + re.escape(sentence)):
         Sandbox(**setting)
 
 
-def test_the_environment_leads_a_client_here() -> None:
+def test_the_environment_makes_a_client_use_the_sandbox() -> None:
     """The variables are those of Bandwidth's own tools; both APIs are at one address."""
     sandbox = Sandbox(port=8080, account_id="1", client_id="c", client_secret="s")
     assert sandbox.environ == {
@@ -153,7 +162,7 @@ def test_the_environment_leads_a_client_here() -> None:
 
 
 def test_no_secret_is_shown() -> None:
-    """The representation tells the settings and keeps the secrets."""
+    """The representation has the settings, without the secrets."""
     shown = repr(Sandbox(client_secret="hidden-1", password="hidden-2", event_password="hidden-3"))
     assert "conferences=0" in shown
     assert "hidden" not in shown
@@ -186,6 +195,6 @@ def test_the_command_line_has_every_setting_and_the_same_defaults() -> None:
 def test_a_plan_names_a_kind_of_request_that_there_is() -> None:
     """A plan for another would wait for ever."""
     with pytest.raises(
-        ConfigurationError, match="'stop' is no kind of request: choose one of token, list, get"
+        ConfigurationError, match="'stop' is not a kind of request: choose one of token, list, get"
     ):
         Sandbox().plan("503", kind="stop")

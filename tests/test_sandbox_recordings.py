@@ -10,19 +10,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bandwidth_async.sandbox.draws import Draws
-from bandwidth_async.sandbox.media import BLOCK, wav, wav_header
-from bandwidth_async.sandbox.recordings import Recordings
-from bandwidth_async.sandbox.world import World
+from bandwidth_async.sandbox.conferences import ConferenceStore
+from bandwidth_async.sandbox.generated import SeededGenerator
+from bandwidth_async.sandbox.recordings import BLOCK_SIZE, RecordingStore, wav_file, wav_header
 
-NOISE = Draws(1).noise("r-1", BLOCK)
+NOISE = SeededGenerator(1).noise("r-1", BLOCK_SIZE)
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("size", [44, 46, 44 + BLOCK - 2, 44 + BLOCK, 44 + BLOCK + 2, 1_000_000])
+@pytest.mark.parametrize(
+    "size", [44, 46, 44 + BLOCK_SIZE - 2, 44 + BLOCK_SIZE, 44 + BLOCK_SIZE + 2, 1_000_000]
+)
 def test_a_wav_file_has_its_size_and_can_be_read(size: int) -> None:
     """Header included; 16-bit mono at 48 kHz."""
-    whole = b"".join(wav(NOISE, size))
+    whole = b"".join(wav_file(NOISE, size))
     assert len(whole) == size
     with wave.open(io.BytesIO(whole)) as file:
         assert file.getparams()[:4] == (1, 2, 48_000, (size - 44) // 2)
@@ -50,14 +51,14 @@ def test_a_file_of_more_than_4_gb_has_the_largest_length_in_its_header(
 
 def test_no_two_blocks_are_the_same() -> None:
     """A download with a block lost or doubled is another file."""
-    blocks = list(wav(NOISE, 44 + 10 * BLOCK))[1:]
+    blocks = list(wav_file(NOISE, 44 + 10 * BLOCK_SIZE))[1:]
     assert len(set(blocks)) == len(blocks) == 10
 
 
 def test_a_long_file_is_never_whole_in_memory() -> None:
     """The first 200 blocks of a file of 4 GB take less than a megabyte."""
     tracemalloc.start()
-    for _ in itertools.islice(wav(NOISE, 4_000_000_000), 200):
+    for _ in itertools.islice(wav_file(NOISE, 4_000_000_000), 200):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -66,17 +67,16 @@ def test_a_long_file_is_never_whole_in_memory() -> None:
 
 def test_a_pause_is_not_recorded() -> None:
     """Two seconds, a pause of an hour, three seconds: five seconds of sound, between two times."""
-    draws = Draws(1)
-    world = World(members=(0, 0), seed=1)
-    conference = world.get(world.add(at=NOW))
+    conferences = ConferenceStore(seed=1)
+    conference = conferences.get(conferences.add(at=NOW))
     assert conference is not None
-    recordings = Recordings(span=(0, 0), size=44, draws=draws)
-    recordings.start(conference, NOW, report_to=None, tag="t")
+    recordings = RecordingStore(span=(0, 0), size=44, generator=SeededGenerator(1))
+    recordings.start(conference, NOW, webhook=None, tag="t")
     recordings.pause(conference, NOW + timedelta(seconds=2))
     recordings.pause(conference, NOW + timedelta(seconds=9))
     recordings.resume(conference, NOW + timedelta(hours=1))
     recordings.resume(conference, NOW + timedelta(hours=1, seconds=1))
-    recordings.start(conference, NOW + timedelta(hours=1, seconds=2), report_to=None, tag="other")
+    recordings.start(conference, NOW + timedelta(hours=1, seconds=2), webhook=None, tag="other")
     done = recordings.stop(conference, NOW + timedelta(hours=1, seconds=3))
     assert done is not None
     assert (done.duration, done.size, done.tag) == ("PT5.00S", 5 * 96_000 + 44, "t")
@@ -86,4 +86,4 @@ def test_a_pause_is_not_recorded() -> None:
     recordings.pause(conference, NOW)
     recordings.resume(conference, NOW)
     assert recordings.of(conference) == [done]
-    assert sum(map(len, recordings.sound(done))) == done.size
+    assert sum(map(len, recordings.file(done))) == done.size

@@ -1,16 +1,32 @@
-"""What a conference update may say."""
+"""Validation of updates, of redirects and of BXML for a conference."""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bandwidth_async.sandbox.bodies import read_object
-from bandwidth_async.sandbox.targets import Target
-from bandwidth_async.sandbox.update import CALL, CONFERENCE, kind_of_update, objection_to, redirect_target
+from bandwidth_async.bxml import VERBS, Verb
+from bandwidth_async.sandbox.events import Webhook
+from bandwidth_async.sandbox.validation import (
+    CALL,
+    CONFERENCE,
+    kind_of_update,
+    parse_bxml,
+    recording_webhook,
+    redirect_webhook,
+    update_error,
+)
 
 URL = "https://example.com/bxml"
+
+BOMB = b"""<?xml version="1.0"?>
+<!DOCTYPE Bxml [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>
+<Bxml><PlayAudio>&b;</PlayAudio></Bxml>"""
+FILE = b'<!DOCTYPE Bxml [<!ENTITY f SYSTEM "file:///etc/passwd">]><Bxml><PlayAudio>&f;</PlayAudio></Bxml>'
 
 
 @pytest.mark.parametrize(
@@ -30,13 +46,13 @@ URL = "https://example.com/bxml"
         {"status": "completed", "state": "active", "unknown": [1]},
     ],
 )
-def test_a_right_update_meets_no_objection(fields: dict[str, object]) -> None:
+def test_a_right_update_has_no_error(fields: dict[str, object]) -> None:
     """What is documented is allowed; methods, credentials and unknown fields are tolerated."""
-    assert objection_to(CONFERENCE, fields) is None
+    assert update_error(CONFERENCE, fields) is None
 
 
 @pytest.mark.parametrize(
-    ("fields", "objection"),
+    ("fields", "error"),
     [
         ({}, "redirectUrl is required when status is active"),
         ({"status": "active"}, "redirectUrl is required when status is active"),
@@ -99,20 +115,9 @@ def test_a_right_update_meets_no_objection(fields: dict[str, object]) -> None:
         ),
     ],
 )
-def test_a_wrong_update_meets_the_first_objection(fields: dict[str, object], objection: str) -> None:
-    """The answer names the field and what is allowed in it."""
-    assert objection_to(CONFERENCE, fields) == objection
-
-
-def test_null_is_absent() -> None:
-    """A field set to null counts as not sent."""
-    assert read_object(b'{"status": "completed", "redirectUrl": null}') == {"status": "completed"}
-
-
-@pytest.mark.parametrize("body", [None, b"", b"[]", b'"x"', b"{", b"\xff\xfe\x00", b"[" * 100_000, b"null"])
-def test_only_a_json_object_can_be_read(body: bytes | None) -> None:
-    """Anything else is not an update, however long or deep."""
-    assert read_object(body) is None
+def test_a_wrong_update_gets_the_first_error(fields: dict[str, object], error: str) -> None:
+    """The sentence names the field and what is allowed in it."""
+    assert update_error(CONFERENCE, fields) == error
 
 
 @pytest.mark.parametrize(
@@ -133,7 +138,7 @@ def test_the_truth_counts_an_update_by_its_status(fields: object, kind: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("fields", "objection"),
+    ("fields", "error"),
     [
         ({"state": "completed"}, None),
         ({"state": "completed", "redirectFallbackUrl": URL, "redirectMethod": "GET"}, None),
@@ -156,13 +161,13 @@ def test_the_truth_counts_an_update_by_its_status(fields: object, kind: str) -> 
         ),
     ],
 )
-def test_a_call_has_a_state_and_a_tag(fields: dict[str, object], objection: str | None) -> None:
+def test_a_call_has_a_state_and_a_tag(fields: dict[str, object], error: str | None) -> None:
     """Otherwise it is updated like a conference, by the name of its own field."""
-    assert objection_to(CALL, fields) == objection
+    assert update_error(CALL, fields) == error
 
 
-def test_a_redirect_leads_somewhere_and_elsewhere() -> None:
-    """Each place with its own method and credentials; POST when nothing is said."""
+def test_a_redirect_has_a_url_and_a_fallback() -> None:
+    """Each with its own method and credentials. The method is POST unless given."""
     fields = {
         "redirectUrl": URL,
         "redirectMethod": "GET",
@@ -171,11 +176,98 @@ def test_a_redirect_leads_somewhere_and_elsewhere() -> None:
         "redirectFallbackUrl": f"{URL}/2",
         "fallbackUsername": "fu",
     }
-    assert redirect_target(fields) == Target(
+    assert redirect_webhook(fields) == Webhook(
         url=URL,
         method="GET",
         username="u",
         password="p",
-        fallback=Target(url=f"{URL}/2", method="POST", username="fu", password=None),
+        fallback=Webhook(url=f"{URL}/2", method="POST", username="fu", password=None),
     )
-    assert redirect_target({"redirectUrl": URL}) == Target(url=URL)
+    assert redirect_webhook({"redirectUrl": URL}) == Webhook(url=URL)
+
+
+def test_all_verbs_of_a_conference_are_read_in_order() -> None:
+    """With their attributes and their text; speech may have elements of its own."""
+    document = b"""<?xml version="1.0" encoding="UTF-8"?>
+    <Response>
+        <!-- first -->
+        <PlayAudio username="u"> https://example.com/a.wav </PlayAudio>
+        <SpeakSentence locale="en_US">Hello <emphasis>all</emphasis> &amp; bye</SpeakSentence>
+        <StartRecording tag="t"/><PauseRecording/><ResumeRecording/><StopRecording></StopRecording>
+    </Response>"""
+    assert parse_bxml(document) == (
+        Verb(name="PlayAudio", attributes={"username": "u"}, text="https://example.com/a.wav"),
+        Verb(
+            name="SpeakSentence",
+            attributes={"locale": "en_US"},
+            text="Hello all & bye",
+            has_children=True,
+        ),
+        Verb(name="StartRecording", attributes={"tag": "t"}),
+        Verb(name="PauseRecording", attributes={}),
+        Verb(name="ResumeRecording", attributes={}),
+        Verb(name="StopRecording", attributes={}),
+    )
+
+
+@pytest.mark.parametrize("document", [b"<Bxml/>", b"<Response></Response>", "<Bxml/>".encode("utf-16")])
+def test_a_document_may_be_empty(document: bytes) -> None:
+    """In either root, in any encoding that it declares."""
+    assert parse_bxml(document) == ()
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (b"", "no element found"),
+        (b"<Bxml>", "no element found"),
+        (b"<Bxml/><Bxml/>", "junk after document element"),
+        (b"<Bxml><StopRecording></Bxml>", "mismatched tag"),
+        (b"not xml", "syntax error"),
+        (b"<Bxml>\xff</Bxml>", "not well-formed"),
+        (b"<?xml version='1.0' encoding='x-none'?><Bxml/>", "unknown encoding"),
+        (BOMB, "it has a document type"),
+        (FILE, "it has a document type"),
+        (b"<!DOCTYPE Bxml><Bxml/>", "it has a document type"),
+        (b"<Bxml>&undefined;</Bxml>", "undefined entity"),
+        (b"<bxml/>", "the root is bxml, only Bxml and Response are allowed"),
+        (b"<StopRecording/>", "the root is StopRecording"),
+        (b"<Bxml>hello</Bxml>", "text outside of a verb"),
+        (b"<Bxml><Hangup/></Bxml>", "Hangup is not allowed in a conference, only PlayAudio, "),
+        (b"<Bxml><stopRecording/></Bxml>", "stopRecording is not allowed"),
+        (b"<Bxml xmlns:b='b'><b:StopRecording/></Bxml>", "b:StopRecording is not allowed"),
+        (b"<Bxml><PlayAudio> </PlayAudio></Bxml>", "PlayAudio needs the URL of what to play"),
+        (b"<Bxml><PlayAudio>a<b/></PlayAudio></Bxml>", "PlayAudio has no elements in it"),
+        (b"<Bxml><StopRecording>x</StopRecording></Bxml>", "StopRecording has no text in it"),
+        (b"<Bxml><StartRecording><Tag/></StartRecording></Bxml>", "StartRecording has no elements in it"),
+        (b"<Bxml><StartRecording fileFormat='mp3'/></Bxml>", "the sandbox records wav only"),
+        (b"<Bxml><StartRecording recordingAvailableUrl='/x'/></Bxml>", "is an absolute http or https URL"),
+        (b"<Bxml><StartRecording recordingAvailableMethod='PUT'/></Bxml>", "is GET or POST"),
+        (b"<Bxml><StartRecording tag='" + b"x" * 257 + b"'/></Bxml>", "at most 256 characters"),
+    ],
+)
+def test_what_is_no_bxml_for_a_conference_is_refused(document: bytes, why: str) -> None:
+    """The message says what it is; nothing is ever expanded or fetched."""
+    with pytest.raises(ValueError, match=f"Invalid BXML: .*{why}"):
+        parse_bxml(document)
+
+
+@given(
+    document=st.binary(max_size=60) | st.text(alphabet="<>/!&;BxmlPause \n\0", max_size=60).map(str.encode)
+)
+def test_any_bytes_are_read_or_refused(document: bytes) -> None:
+    """Nothing but ValueError comes out, and nothing but the six verbs."""
+    with suppress(ValueError):
+        assert {verb.name for verb in parse_bxml(document)} <= set(VERBS)
+
+
+def test_a_recording_may_have_a_webhook_of_its_own() -> None:
+    """With method and credentials. Without a URL it has none."""
+    (verb,) = parse_bxml(
+        b"<Bxml><StartRecording recordingAvailableUrl='http://127.0.0.1/r' recordingAvailableMethod='GET' "
+        b"username='u' password='p'/></Bxml>"
+    )
+    assert recording_webhook(verb) == Webhook(
+        url="http://127.0.0.1/r", method="GET", username="u", password="p"
+    )
+    assert recording_webhook(Verb(name="StartRecording", attributes={})) is None
