@@ -1,10 +1,10 @@
-"""``python -m bandwidth_async``, and the ``bandwidth-async`` command."""
+"""Run the command line, as ``bandwidth-async`` or ``python -m bandwidth_async``."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line; without its extra, say how to get it."""
+    """Run the command line. If its libraries are missing, say how to install them."""
     try:
         from bandwidth_async.cli import main as run  # noqa: PLC0415 - its libraries are an extra
     except ModuleNotFoundError as error:

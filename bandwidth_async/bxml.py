@@ -1,8 +1,8 @@
-"""BXML as every part of this package reads it: a root with its verbs, and what may be sent.
+"""Parse BXML, and check it before it is sent.
 
-`read` is the one parser. A document type is refused before anything in it is expanded, so neither entities
-nor files are ever read. What is inside a verb, and text between verbs, is not judged here: Bandwidth
-publishes no rule for it. The sandbox has its own objections, which are guesses.
+`read` is the only parser of this package. It refuses a document type before it expands anything in it, so it
+never reads entities or files. It does not check what is inside a verb or the text between verbs: Bandwidth
+publishes no rule for them. The sandbox refuses some of that, by guesses of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs import define, evolve, field, frozen
 from bandwidth_async.errors import ConfigurationError
 
 ROOTS = ("Bxml", "Response")
-"""Both are in Bandwidth's documentation. Its parser is not known, so a prefix (``<b:Bxml>``) is refused."""
+"""Both are in Bandwidth's documentation. Nobody knows its parser, so a prefix (``<b:Bxml>``) is refused."""
 VERBS = (
     "PlayAudio",
     "SpeakSentence",
@@ -25,12 +25,12 @@ VERBS = (
     "PauseRecording",
     "ResumeRecording",
 )
-"""The verbs of a conference: those that the description of Bandwidth's webhooks allows."""
+"""The verbs of a conference, as the published description of Bandwidth's webhooks lists them."""
 
 
 @frozen(kw_only=True)
 class Verb:
-    """One verb with its attributes and the text in it."""
+    """A verb with its attributes and its text."""
 
     name: str
     attributes: Mapping[str, str]
@@ -40,7 +40,7 @@ class Verb:
 
 @frozen(kw_only=True)
 class Document:
-    """What a document says. ``stray`` is the text outside of verbs, ``encoding`` the one it declares."""
+    """A parsed document. ``stray`` is the text outside of verbs, ``encoding`` the one that it declares."""
 
     root: str
     verbs: tuple[Verb, ...]
@@ -49,12 +49,12 @@ class Document:
 
 
 class _DoctypeError(Exception):
-    """There is a document type; raised to leave the parser."""
+    """The document has a document type. Raised to stop the parser."""
 
 
 @define(kw_only=True)
 class _Reader:
-    """What has been read so far; changed by the parser's callbacks alone."""
+    """The part of the document that was read so far. Only the parser's callbacks change it."""
 
     depth: int = 0
     root: str = ""
@@ -100,10 +100,10 @@ class _Reader:
 
 
 def read(body: bytes | str) -> Document:
-    """Return what ``body`` says: bytes in the encoding that they declare, text as text.
+    """Parse ``body``: bytes in the encoding that they declare, or text.
 
-    Raises `ValueError` for what is not well-formed XML and for a document type, which BXML has no use for
-    and whose entities could make a small text a very large one. Its message goes on after "the BXML".
+    Raises `ValueError` if it is not well-formed XML, and for a document type: BXML needs none, and entities
+    could make a small text very large. Put "the BXML" before the message of the error.
     """
     reader = _Reader()
     try:
@@ -124,10 +124,10 @@ def read(body: bytes | str) -> Document:
 
 
 def outgoing(text: str, *, for_conference: bool = True) -> bytes:
-    """Return ``text`` as it is sent, in UTF-8 and otherwise unchanged.
+    """Return ``text`` as it is sent: in UTF-8, otherwise unchanged.
 
-    Raises `ConfigurationError` for what `read` refuses, another root than ``<Bxml>`` (or ``<Response>``),
-    another encoding, and a verb that no conference takes, unless it is for something else.
+    Raises `ConfigurationError` for what `read` refuses, for another root than ``<Bxml>`` or ``<Response>``,
+    and for another encoding. With ``for_conference`` it also refuses the verbs that no conference takes.
     """
     if not isinstance(text, str):
         raise ConfigurationError(f"the BXML is text, not {type(text).__name__}")

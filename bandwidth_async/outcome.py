@@ -23,25 +23,35 @@ from bandwidth_async.errors import (
 
 
 class OutcomeKind(StrEnum):
-    """The seven things that can become of an id. Each id gets exactly one."""
+    """The seven outcomes that an id can have. Each id gets exactly one.
 
-    ENDED = "ended"
-    ALREADY_ENDED = "already_ended"
-    NOT_FOUND = "not_found"
-    REFUSED = "refused"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
-    NOT_ATTEMPTED = "not_attempted"
+    ``settled``: trying again would change nothing, so a resume leaves the id alone.
+    ``fine``: as far as the server says, the conference is not active.
+    ``trouble``: the id was tried, and the conference may still be active.
+    """
 
-    @property
-    def settled(self) -> bool:
-        """Whether trying again would change nothing."""
-        return self in _SETTLED
+    settled: bool
+    fine: bool
+    trouble: bool
 
+    #                                settled, fine, trouble
+    ENDED = "ended", True, True, False
+    ALREADY_ENDED = "already_ended", True, True, False
+    NOT_FOUND = "not_found", True, True, False
+    REFUSED = "refused", True, False, True
+    FAILED = "failed", False, False, True
+    UNKNOWN = "unknown", False, False, True
+    NOT_ATTEMPTED = "not_attempted", False, False, False
 
-_SETTLED = frozenset(
-    {OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_FOUND, OutcomeKind.REFUSED}
-)
+    # Type checkers take OutcomeKind("ended") for a call of this, so all but the value has a default.
+    def __new__(
+        cls, value: str, settled: bool = False, fine: bool = False, trouble: bool = False
+    ) -> OutcomeKind:
+        """Make a kind from its row in the table above."""
+        kind = str.__new__(cls, value)
+        kind._value_ = value
+        kind.settled, kind.fine, kind.trouble = settled, fine, trouble
+        return kind
 
 
 @frozen
@@ -109,8 +119,7 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether, as far as the server says, no conference of the input is left active."""
-        fine = (OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, OutcomeKind.NOT_FOUND)
-        return self.stopped is None and self.total == sum(self.counts[kind] for kind in fine)
+        return self.stopped is None and all(kind.fine or not count for kind, count in self.counts.items())
 
     @property
     def unsettled(self) -> int:

@@ -1,8 +1,8 @@
-"""The pytest plugin: the fixture ``bandwidth_sandbox``, a running sandbox and clients for it.
+"""The pytest plugin: the fixture ``bandwidth_sandbox``, a running sandbox with clients for it.
 
-The sandbox serves from a thread with an event loop of its own. So synchronous tests, asynchronous ones of
-any plugin, and programs that a test starts can all use it, and it answers while a test blocks its own loop.
-A sandbox belongs to its loop: what a test calls on it is done in that thread, between two requests.
+The sandbox serves from a thread with its own event loop. So it answers while a test blocks, and you can use
+it in synchronous tests, in asynchronous tests of any plugin, and from programs that a test starts. What you
+call on the sandbox runs in that thread, between two requests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from attrs import fields, frozen
 
 from bandwidth_async.errors import ClientStateError, ConfigurationError
 
-# Everything that needs aiohttp is imported when the fixture is used: pytest loads this module at every start.
+# pytest loads this module at every start, so everything that needs aiohttp is imported when it is used.
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterator
@@ -35,23 +35,23 @@ _MARKER = "bandwidth_sandbox"
 
 @frozen(kw_only=True)
 class BandwidthSandbox:
-    """What the fixture ``bandwidth_sandbox`` gives.
+    """The value of the fixture ``bandwidth_sandbox``.
 
     ``sandbox``
-        A running `Sandbox` with all that it has: ``plan("503", times=2)`` makes the next two requests
-        answer 503, ``truth()`` tells what became of every conference and request. It may be used from any
-        thread, and stopped and started again.
+        A running `Sandbox`. Its ``plan("503", times=2)`` makes the next two requests fail with 503, its
+        ``truth()`` returns the state of every conference and request. You may use it from any thread, and
+        stop and start it.
     """
 
     sandbox: Sandbox
 
     @property
     def environ(self) -> dict[str, str]:
-        """The ``BW_…`` variables that lead a program here, or `VoiceClient.from_env`."""
+        """The ``BW_…`` variables that connect a program, or `VoiceClient.from_env`, to this sandbox."""
         return self.sandbox.environ
 
     def client(self, **settings: Any) -> VoiceClient:
-        """Return a new client that is signed in here, for ``async with``; ``settings`` are those of it."""
+        """Return a new client for this sandbox, for ``async with``, with settings of `VoiceClient`."""
         from bandwidth_async.client import VoiceClient  # noqa: PLC0415 - see the imports
         from bandwidth_async.credentials import ClientCredentials  # noqa: PLC0415 - see the imports
 
@@ -66,7 +66,7 @@ class BandwidthSandbox:
 
 @contextmanager
 def serving(**settings: Any) -> Iterator[BandwidthSandbox]:
-    """Serve a `Sandbox` with these settings until the context is left, for fixtures of another scope.
+    """Serve a `Sandbox` with these settings inside a ``with``. Use it for fixtures of another scope.
 
     ::
 
@@ -91,17 +91,17 @@ def serving(**settings: Any) -> Iterator[BandwidthSandbox]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
-        f"{_MARKER}(**settings): settings of the sandbox that the fixture {_MARKER} gives this test, "
-        'such as conferences=5, faults="503=10%".',
+        f"{_MARKER}(**settings): set up the sandbox of the fixture {_MARKER} for this test, "
+        'for example with conferences=5, faults="503=10%".',
     )
 
 
 @pytest.fixture
 def bandwidth_sandbox(request: pytest.FixtureRequest) -> Iterator[BandwidthSandbox]:
-    """A running stand-in for Bandwidth's Voice API: .sandbox, .client() and .environ; see its marker."""
+    """A running stand-in for Bandwidth's Voice API: .sandbox, .client() and .environ. See its marker."""
     settings = _settings(request.node)
     with ExitStack() as stack:
         try:
@@ -112,7 +112,7 @@ def bandwidth_sandbox(request: pytest.FixtureRequest) -> Iterator[BandwidthSandb
 
 
 def _settings(test: pytest.Item) -> dict[str, Any]:
-    """Return what the markers of the test, its class and its module set; the nearest counts."""
+    """Return the settings of the markers of the test, its class and its module. The nearest one counts."""
     settings: dict[str, Any] = {}
     for marker in test.iter_markers(_MARKER):
         if marker.args:
@@ -122,15 +122,17 @@ def _settings(test: pytest.Item) -> dict[str, Any]:
 
 
 class _Served:
-    """Stands for a sandbox in another thread; whatever is called or read is called or read there."""
+    """A proxy for a sandbox in another thread. Every call and attribute access happens in that thread."""
 
-    __slots__ = ("_done", "_ended", "_loop", "_sandbox", "_thread", "_turn")
+    __slots__ = ("_done", "_ended", "_lock", "_loop", "_sandbox", "_thread")
 
     def __init__(self, sandbox: Sandbox) -> None:
         started: Future[tuple[AbstractEventLoop, asyncio.Event]] = Future()
         self._sandbox = sandbox
-        self._turn = Lock()  # held by a call until it is done, so that none is under way at the end
-        self._ended = False  # changed in _end()
+        # Every call holds it until it is done, so that _end() finds none in progress.
+        self._lock = Lock()
+        # Changed in _end().
+        self._ended = False
         self._thread = Thread(target=lambda: asyncio.run(_serve(sandbox, started)), daemon=True)
         self._thread.start()
         try:
@@ -145,57 +147,59 @@ class _Served:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{name} of a sandbox in another thread is out of reach")
-        value = self._there(partial(getattr, self._sandbox, name))
+        value = self._call_in_thread(partial(getattr, self._sandbox, name))
         if inspect.iscoroutinefunction(value):
-            return partial(self._await_there, value)
+            return partial(self._await_in_thread, value)
         if callable(value):
-            return lambda *arguments, **named: self._there(partial(value, *arguments, **named))
+            return lambda *arguments, **named: self._call_in_thread(partial(value, *arguments, **named))
         return value
 
-    def _there(self, call: Callable[[], T]) -> T:
-        """Return or raise what the call does. It blocks for a moment: nothing that is called there waits."""
+    def _call_in_thread(self, call: Callable[[], T]) -> T:
+        """Return or raise what ``call`` does. This blocks only for a moment, as no such call waits."""
         done: Future[T] = Future()
 
-        def turn() -> None:
+        def run() -> None:
             try:
                 done.set_result(call())
-            except Exception as error:  # raised to who waits
+            # It is raised again in the thread that waits for the result.
+            except Exception as error:
                 done.set_exception(error)
 
-        with self._turn:
-            self._loop_of_now().call_soon_threadsafe(turn)
+        with self._lock:
+            self._running_loop().call_soon_threadsafe(run)
             return done.result()
 
-    async def _await_there(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    async def _await_in_thread(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Wait for a coroutine of the sandbox without blocking this loop, which may serve its webhooks."""
-        with self._turn:
-            loop = self._loop_of_now()
-            there = asyncio.run_coroutine_threadsafe(function(*arguments, **named), loop)
-        return await asyncio.wrap_future(there)
+        with self._lock:
+            loop = self._running_loop()
+            future = asyncio.run_coroutine_threadsafe(function(*arguments, **named), loop)
+        return await asyncio.wrap_future(future)
 
-    def _loop_of_now(self) -> AbstractEventLoop:
-        """Return the loop to call in. Raises `ClientStateError` when the sandbox is no more."""
+    def _running_loop(self) -> AbstractEventLoop:
+        """Return the sandbox's event loop. Raises `ClientStateError` when the sandbox has ended."""
         if self._ended:
             raise ClientStateError(
-                "this sandbox ended with its test or fixture: ask it before, or serve one for longer with "
+                "this sandbox ended with its test or fixture: use it earlier, or serve one for longer with "
                 "bandwidth_async.pytest_plugin.serving()"
             )
         return self._loop
 
     def _end(self) -> None:
-        """Stop serving, and leave nothing behind."""
-        with self._turn:
+        """Stop the sandbox and its thread."""
+        with self._lock:
             self._ended = True
         self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join()
 
 
 async def _serve(sandbox: Sandbox, started: Future[tuple[AbstractEventLoop, asyncio.Event]]) -> None:
-    """Serve until the event that ``started`` is given is set."""
+    """Start the sandbox, put the loop and an event into ``started``, and serve until the event is set."""
     done = asyncio.Event()
     try:
         await sandbox.start()
-    except BaseException as error:  # for who waits for it; this thread has no more to do
+    # It is raised in the thread that waits for the start. This thread ends here.
+    except BaseException as error:
         started.set_exception(error)
         return
     started.set_result((asyncio.get_running_loop(), done))

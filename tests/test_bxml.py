@@ -1,4 +1,4 @@
-"""The one reader of BXML: what a document says, and what is refused by all who read it."""
+"""The one parser of BXML: what a document contains, and what every user of it refuses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DOCUMENTS = [
 
 
 def test_a_document_is_its_root_and_its_verbs() -> None:
-    """With their attributes and texts, in order; comments count for nothing."""
+    """Verbs come in order with attributes and texts, and comments do not count."""
     body = """<?xml version='1.0' encoding='utf-8'?>
     <Response> one <!-- not this -->
         <SpeakSentence locale='fr_FR'> Bonjour <emphasis>tous</emphasis> </SpeakSentence> two
@@ -59,7 +59,7 @@ def test_a_document_is_its_root_and_its_verbs() -> None:
 
 
 def test_bytes_are_in_the_encoding_that_they_declare_and_text_is_text() -> None:
-    """A declaration in a text says what it was, or will be; whoever sends it has to look at it."""
+    """In a text the declaration is only a word: whoever sends it has to check it."""
     text = "<?xml version='1.0' encoding='iso-8859-1'?><Bxml><SpeakSentence>é</SpeakSentence></Bxml>"
     spoken = (Verb(name="SpeakSentence", attributes={}, text="é"),)
     expected = Document(root="Bxml", verbs=spoken, encoding="iso-8859-1")
@@ -80,14 +80,14 @@ def test_bytes_are_in_the_encoding_that_they_declare_and_text_is_text() -> None:
     ],
 )
 def test_what_cannot_be_read_is_one_error(body: bytes | str, sentence: str) -> None:
-    """Whatever the parser stumbles over."""
+    """Every error of the parser becomes this one."""
     with pytest.raises(ValueError, match=f"^{sentence}"):
         read(body)
 
 
 @pytest.mark.parametrize("text", DOCUMENTS)
 def test_what_is_sent_as_an_update_can_be_sent_as_an_answer_and_nothing_else(text: str) -> None:
-    """Both are checked alike, and what the sandbox takes can be sent, unless it declares an encoding."""
+    """Both have the same check, and the sandbox takes the same, unless it declares an encoding."""
     as_update, as_answer = verdict(outgoing, text), verdict(check_bxml, text)
     assert as_update == as_answer
     if as_update is not None and "declares" not in as_update:
@@ -95,7 +95,7 @@ def test_what_is_sent_as_an_update_can_be_sent_as_an_answer_and_nothing_else(tex
 
 
 def verdict(check: Callable[[Any], object], text: str | bytes) -> str | None:
-    """Return the sentence with which something is refused, None when it is not."""
+    """Return the message of the refusal, or None."""
     try:
         check(text)
     except (ConfigurationError, ValueError) as error:
@@ -105,7 +105,7 @@ def verdict(check: Callable[[Any], object], text: str | bytes) -> str | None:
 
 @given(st.text(alphabet="<>/!?&;BxmlPauseRecording \"'[]-\n\0é") | st.text())
 def test_text_is_read_as_another_reader_reads_it(text: str) -> None:
-    """What this one takes ElementTree takes, with the same root and verbs; its prefixes are its own."""
+    """ElementTree finds the same root and verbs in all that this parser accepts, but for prefixes."""
     with suppress(ValueError):
         document = read(text)
         root = ElementTree.fromstring(text.encode())  # noqa: S314  # it was found to have no document type
@@ -114,6 +114,6 @@ def test_text_is_read_as_another_reader_reads_it(text: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_of_a_conference_can_be_sent(verb: str) -> None:
-    """To a conference and to others."""
+    """It can be sent to a conference and to a call."""
     text = f"<Bxml><{verb}/></Bxml>"
     assert outgoing(text) == outgoing(text, for_conference=False) == text.encode()

@@ -1,4 +1,4 @@
-"""The command line against the sandbox: what is sent, printed and told to the shell."""
+"""The command line against the sandbox: requests, output and exit codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def served(**settings: Any) -> Iterator[Sandbox]:
-    """Run a sandbox in a thread, as the commands bring event loops of their own."""
+    """Run a sandbox in a thread, as the commands start their own event loops."""
     ready, done = threading.Event(), threading.Event()
     stand_in = Sandbox(**settings)
 
@@ -50,7 +50,7 @@ def served(**settings: Any) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve ten conferences, with the environment that leads to them."""
+    """Serve ten conferences, and set the environment for them."""
     with served(conferences=10) as stand_in:
         use(stand_in, monkeypatch)
         yield stand_in
@@ -82,7 +82,7 @@ def ended(stand_in: Sandbox) -> set[str]:
 
 
 def test_ends_the_ids_of_its_arguments(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row for each on standard output, the summary on standard error, exit 0."""
+    """Standard output has a row for each, standard error the summary, and it exits 0."""
     ids = sandbox.conference_ids[:2]
     assert main(["end", *ids, "--format", "jsonl"]) == 0
     out, err = capsys.readouterr()
@@ -95,7 +95,7 @@ def test_ends_the_ids_of_its_arguments(sandbox: Sandbox, capsys: pytest.CaptureF
 
 
 def test_a_table_has_a_header_and_cuts_nothing(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """Columns for people, whole ids and sentences."""
+    """Columns for people have whole ids and sentences."""
     long = "conf-" + "x" * 80
     assert main(["end", long]) == 3
     header, row = capsys.readouterr().out.splitlines()
@@ -123,7 +123,7 @@ def test_what_list_prints_is_what_end_reads(
 def test_duplicates_are_dropped_and_told(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """An id given twice is sent once, and the number of the dropped is on standard error."""
+    """An id given twice is sent once, and standard error has the number of dropped ids."""
     first = sandbox.conference_ids[0]
     (tmp_path / "ids.txt").write_text(f"{first}\n# again\n{first}\n")
     assert main(["end", first, "--from", str(tmp_path / "ids.txt")]) == 0
@@ -134,7 +134,7 @@ def test_duplicates_are_dropped_and_told(
 def test_bad_lines_are_all_told_and_nothing_is_sent(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Numbers of all bad lines, exit 6, not one request."""
+    """It names all bad lines by number, exits 6 and sends no request."""
     feed(monkeypatch, f"{sandbox.conference_ids[0]}\na/b\n\n..\n")
     assert main(["end", "--from", "-", "--yes"]) == 6
     err = capsys.readouterr().err
@@ -147,7 +147,7 @@ def test_bad_lines_are_all_told_and_nothing_is_sent(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["end"], "Give ids, --from FILE or --all-active"),
+        (["end"], "name the conferences to end: give ids, --from FILE or --all-active"),
         (["end", "a/b"], "argument 1: 'a/b' is no conference id"),
         (["end", "conf-1", "--all-active"], "leave out ids and --from"),
         (["end", "conf-1", "--name", "x"], "go with --all-active"),
@@ -172,7 +172,7 @@ def test_bad_lines_are_all_told_and_nothing_is_sent(
 def test_wrong_use_is_one_sentence_and_exit_6(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
-    """It says what to change, and nothing was sent."""
+    """The sentence says what to change, and nothing was sent."""
     assert main(arguments) == 6
     out, err = capsys.readouterr()
     assert (out, sentence in err, "Traceback" in err) == ("", True, False)
@@ -216,7 +216,7 @@ def test_oauth2_goes_before_basic(sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
 
 
 def test_basic_credentials_work(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The legacy way, without a token."""
+    """The legacy credentials work, without a token."""
     monkeypatch.delenv("BW_CLIENT_ID")
     monkeypatch.setenv("BW_USERNAME", sandbox.username)
     monkeypatch.setenv("BW_PASSWORD", sandbox.password)
@@ -228,7 +228,7 @@ def test_basic_credentials_work(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
 def test_refused_credentials_cost_one_request_and_give_every_id_a_row(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, legacy: bool
 ) -> None:
-    """However many ids: exit 2, one sentence."""
+    """However many ids there are, it exits 2 with one sentence."""
     monkeypatch.setenv("BW_CLIENT_SECRET", "" if legacy else "wrong")
     if legacy:
         monkeypatch.setenv("BW_USERNAME", "nobody")
@@ -249,12 +249,12 @@ def test_many_are_not_ended_without_a_yes(
     tmp_path: Path,
     arguments: list[str],
 ) -> None:
-    """Without a terminal, --all-active and over 100 ids refuse and name --yes."""
+    """Without a terminal, --all-active and more than 100 ids are refused, and the sentence names --yes."""
     file = tmp_path / "ids"
     file.write_text("".join(f"conf-{number}\n" for number in range(101)))
     feed(monkeypatch, "y\n")
     assert main(["end", *(word.format(file=file) for word in arguments)]) == 6
-    assert "confirm with --yes (nothing was ended)" in capsys.readouterr().err
+    assert "nothing was ended: confirm with --yes to end " in capsys.readouterr().err
     assert "end" not in requests(sandbox)
 
 
@@ -262,14 +262,14 @@ def test_many_are_not_ended_without_a_yes(
 def test_on_a_terminal_it_asks(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, count: int
 ) -> None:
-    """Only yes ends anything."""
+    """It ends conferences only after a yes."""
     feed(monkeypatch, answer, terminal=True)
     assert main(["end", "--all-active"]) == code
     assert len(ended(sandbox)) == count
 
 
 def test_all_active_takes_the_selection(sandbox: Sandbox) -> None:
-    """--name and the times choose among the listed; a conference that has ended is left alone."""
+    """--name and the times filter the listing, and ended conferences are left alone."""
     assert main(["end", "--all-active", "--name", "conference-000003", "--yes"]) == 0
     assert ended(sandbox) == {sandbox.conference_ids[2]}
     assert main(["end", "--all-active", "--created-after", "2100-01-01", "--yes"]) == 0
@@ -293,7 +293,7 @@ def test_a_listed_conference_that_is_gone_has_already_ended(
 
 
 def test_a_dry_run_sends_no_end(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints what would be ended, in a form that end reads, and asks nothing."""
+    """It prints what would be ended, in a format that end reads, and asks nothing."""
     assert main(["end", "--all-active", "--dry-run", "--format", "jsonl"]) == 0
     out, err = capsys.readouterr()
     assert rows(out) == [{"conference_id": id_} for id_ in sandbox.conference_ids]
@@ -304,7 +304,7 @@ def test_a_dry_run_sends_no_end(sandbox: Sandbox, capsys: pytest.CaptureFixture[
 def test_a_dry_run_of_ids_needs_no_credentials(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is nothing to sign in for."""
+    """It has nothing to sign in for."""
     monkeypatch.delenv("BW_ACCOUNT_ID", raising=False)
     assert main(["end", "conf-1", "--dry-run"]) == 0
     assert capsys.readouterr().out == "conference_id\nconf-1\n"
@@ -327,7 +327,7 @@ def test_outcomes_go_to_a_new_file_only(
 
 
 def test_several_inputs_add_up(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arguments, files and standard input together."""
+    """Arguments, files and standard input are read together."""
     one, two, three = sandbox.conference_ids[:3]
     (tmp_path / "ids").write_text(two)
     feed(monkeypatch, three)
@@ -338,7 +338,7 @@ def test_several_inputs_add_up(sandbox: Sandbox, tmp_path: Path, monkeypatch: py
 def test_the_output_is_not_the_input(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Not even with --force: the list of ids would be gone."""
+    """Not even with --force: the list of ids would be lost."""
     ids = tmp_path / "ids"
     ids.write_text(sandbox.conference_ids[0])
     assert main(["end", "--from", str(ids), "--output", str(ids), "--force"]) == 6
@@ -347,14 +347,14 @@ def test_the_output_is_not_the_input(
 
 
 def test_a_dash_is_standard_output(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """As it is standard input for --from."""
+    """--output - is standard output, as --from - is standard input."""
     assert main(["end", sandbox.conference_ids[0], "--output", "-"]) == 0
     assert sandbox.conference_ids[0] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments", [["end", "{id}", "--output", "/dev/full", "--force"], ["list"]])
 def test_a_full_disk_is_a_sentence(sandbox: Sandbox, arguments: list[str]) -> None:
-    """The run stops, exit 1, and nothing asks for a bug report."""
+    """The run stops and exits 1, and no message asks for a bug report."""
     words = [word.format(id=sandbox.conference_ids[0]) for word in arguments]
     with open("/dev/full", "w") as full:  # a device
         process = subprocess.run(
@@ -374,12 +374,12 @@ def test_a_full_disk_is_a_sentence(sandbox: Sandbox, arguments: list[str]) -> No
 def test_the_limit_that_was_found_is_told_and_can_be_begun_with(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The summary names it with the option of the next run; who met no limit has found none."""
+    """The summary gives the option for the next run. A run that met no limit gives none."""
     with served(conferences=90, quota="token-bucket:rate=100,burst=5") as stand_in:
         use(stand_in, monkeypatch)
         assert main(["end", *stand_in.conference_ids[:80], "--start-rate", "1000"]) == 0
         told = re.search(
-            r"seems to be about (\d+) requests a second; --start-rate (\d+) begins there",
+            r"seems to be about (\d+) requests a second; begin the next run with --start-rate (\d+)",
             capsys.readouterr().err,
         )
         assert told
@@ -394,7 +394,7 @@ def test_the_limit_that_was_found_is_told_and_can_be_begun_with(
 def test_a_wrong_account_stops_the_run(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """403 for the first few is exit 2 and a question, not a request for each."""
+    """After a few 403s it exits 2 with a question, instead of sending a request for each id."""
     monkeypatch.setenv("BW_ACCOUNT_ID", "123")
     feed(monkeypatch, "".join(f"conf-{number}\n" for number in range(500)))
     assert main(["end", "--from", "-", "--yes", "--format", "jsonl"]) == 2
@@ -405,20 +405,20 @@ def test_a_wrong_account_stops_the_run(
 
 
 def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """As typed first by everybody."""
+    """This is what everybody types first."""
     assert main([]) == 6
     assert capsys.readouterr().err.startswith("Usage: bandwidth-async [OPTIONS] COMMAND")
 
 
 def test_an_empty_input_is_done_at_once(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing to end is not an error, so that pipelines go on."""
+    """Nothing to end is no error, so pipelines go on."""
     assert main(["end", "--from", "/dev/null"]) == 0
     assert capsys.readouterr().err == "there are no conferences to end\n"
     assert requests(sandbox) == {}
 
 
 def test_not_one_found_points_to_the_account(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit 3 and a question; one found among them, and it is exit 0, or 1 with --strict."""
+    """It exits 3 with a question. If one is found, it exits 0, or 1 with --strict."""
     assert main(["end", "conf-x", "conf-y"]) == 3
     assert "is 9900000 the right account id" in capsys.readouterr().err
     assert main(["end", "conf-x", sandbox.conference_ids[0]]) == 0
@@ -427,7 +427,7 @@ def test_not_one_found_points_to_the_account(sandbox: Sandbox, capsys: pytest.Ca
 
 @pytest.mark.parametrize("status", ["404", "409", "204"])
 def test_ending_twice_leaves_nothing_active(monkeypatch: pytest.MonkeyPatch, status: str) -> None:
-    """Whatever the server says to a second end, the conference is not left active."""
+    """Whatever the server answers to a second end, the conference is not active."""
     with served(conferences=2, already_ended=status) as stand_in:
         use(stand_in, monkeypatch)
         assert main(["end", *stand_in.conference_ids]) == 0
@@ -437,7 +437,7 @@ def test_ending_twice_leaves_nothing_active(monkeypatch: pytest.MonkeyPatch, sta
 def test_a_deadline_stops_the_run_with_a_row_for_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit 5; what was not tried is not_attempted, and the rows are the input."""
+    """It exits 5. Untried ids are not_attempted, and every id has a row."""
     with served(conferences=200) as stand_in:
         use(stand_in, monkeypatch)
         arguments = ["--all-active", "--yes", "--rate", "20", "--deadline", "500ms", "--format", "jsonl"]
@@ -453,7 +453,7 @@ def test_a_deadline_stops_the_run_with_a_row_for_each(
 def test_a_wait_beyond_the_allowed_stops_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A hint of an hour is not slept through: exit 7 with the time, and few requests."""
+    """It does not sleep for an hour: it exits 7, prints the time and sends few requests."""
     with served(conferences=200, quota="fixed-window:limit=5,window=1000d") as stand_in:
         use(stand_in, monkeypatch)
         feed(monkeypatch, "".join(f"{id_}\n" for id_ in stand_in.conference_ids))
@@ -468,7 +468,7 @@ def test_a_wait_beyond_the_allowed_stops_the_run(
 def test_get_shows_a_conference_with_its_members(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As JSON for programs, as lines for people; 404 is exit 3."""
+    """JSON for programs, lines for people. A 404 exits 3."""
     first = sandbox.conference_ids[0]
     assert main(["get", first, "--format", "json"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -483,7 +483,7 @@ def test_get_shows_a_conference_with_its_members(
 
 
 def test_list_stops_at_its_limit(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """--limit counts what is printed, after --active."""
+    """--limit counts the printed conferences, after --active."""
     assert main(["end", sandbox.conference_ids[0]]) == 0
     capsys.readouterr()
     assert main(["list", "--active", "--limit", "2", "--format", "jsonl"]) == 0
@@ -493,7 +493,7 @@ def test_list_stops_at_its_limit(sandbox: Sandbox, capsys: pytest.CaptureFixture
 def test_a_dead_host_is_a_sentence(
     capsys: pytest.CaptureFixture[str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No traceback, exit 1."""
+    """There is no traceback, and it exits 1."""
     monkeypatch.setenv("BW_VOICE_URL", "http://127.0.0.1:1")
     assert main(["list"]) == 1
     err = capsys.readouterr().err
@@ -504,7 +504,7 @@ def test_a_dead_host_is_a_sentence(
 
 @pytest.mark.parametrize("command", [[], *([name] for name in cli.commands)])
 def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """--help is enough to use it: every option explained, the exit codes named."""
+    """--help explains every option and names the exit codes."""
     assert main([*command, "--help"]) == 0
     assert "Exit codes: 0 ok" in capsys.readouterr().out
 
@@ -523,19 +523,19 @@ def test_every_option_is_explained() -> None:
 def test_an_unforeseen_error_is_a_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bug of ours is no traceback in the user's face."""
+    """The user sees no traceback of a bug of ours."""
 
     def broken(*_: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("bandwidth_async.cli.look.loop.run", broken)
-    monkeypatch.setattr("bandwidth_async.cli.look._get", lambda _: None)
+    monkeypatch.setattr("bandwidth_async.cli.conferences.event_loop.run", broken)
+    monkeypatch.setattr("bandwidth_async.cli.conferences._get", lambda _: None)
     assert main(["get", "conf-1"]) == 1
     assert "unexpected RuntimeError: boom" in capsys.readouterr().err
 
 
 def unmeasured() -> dict[str, str]:
-    """Return the environment without coverage, whose file a limit on the size of files would cut off too."""
+    """Return the environment without coverage, whose file a limit on file sizes would cut too."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
@@ -553,7 +553,7 @@ def start(stand_in: Sandbox, *arguments: str, **streams: Any) -> subprocess.Pope
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_lets_what_is_in_flight_finish(number: signal.Signals, code: int) -> None:
-    """Admit no more, print the summary, and a row for each id that agrees with the truth."""
+    """It sends nothing more, prints the summary, and a row for each id that agrees with the sandbox."""
     with served(conferences=300, latency="50ms") as stand_in:
         process = start(stand_in, "end", "--all-active", "--yes", "--rate", "50", "--format", "jsonl")
         assert process.stdout is not None
@@ -568,7 +568,7 @@ def test_a_signal_lets_what_is_in_flight_finish(number: signal.Signals, code: in
 
 
 def test_a_second_signal_stops_at_once() -> None:
-    """What hangs becomes unknown; nothing waits for it."""
+    """Requests without a response become unknown, and it waits for none of them."""
     with served(conferences=20) as stand_in:
         stand_in.plan("hang-before", times=20)
         ids = stand_in.conference_ids
@@ -577,7 +577,7 @@ def test_a_second_signal_stops_at_once() -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert "again stops at once" in process.stderr.readline()
+        assert "repeat it to stop at once" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=5)
         assert process.returncode == 130
@@ -585,7 +585,7 @@ def test_a_second_signal_stops_at_once() -> None:
 
 
 def test_a_reader_that_goes_away_stops_the_run() -> None:
-    """``end … | head -1``: the run stops, in one sentence, instead of ending what nobody is told of."""
+    """``end … | head -1``: the run stops with one sentence, instead of ending ids without a row."""
     with served(conferences=300) as stand_in:
         process = start(stand_in, "end", "--all-active", "--yes", "--rate", "100", "--format", "jsonl")
         assert process.stdout is not None
@@ -600,7 +600,7 @@ def test_a_reader_that_goes_away_stops_the_run() -> None:
 
 
 def test_the_sandbox_command_prints_what_to_export() -> None:
-    """Its URL and the BW_… lines, and it stops at a signal with exit 0."""
+    """It prints its URL and the BW_… lines, and exits 0 after a signal."""
     with subprocess.Popen(
         [sys.executable, "-m", "bandwidth_async", "sandbox", "--port", "0", "--conferences", "5"],
         stdout=subprocess.PIPE,
@@ -621,7 +621,7 @@ def test_the_sandbox_command_prints_what_to_export() -> None:
 
 
 def test_the_demo_agrees_with_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its verdict, in short."""
+    """It prints what client and sandbox say, and that they agree."""
     assert main(["demo", "--conferences", "60"]) == 0
     out = capsys.readouterr().out
     assert "the client says:  60 of 60 ended" in out

@@ -1,4 +1,4 @@
-"""Reading ids: three formats, every fault with its line, duplicates counted."""
+"""Reading ids: three formats, every bad line with its number, duplicates counted."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def read(text: str | bytes) -> Ids:
     ],
 )
 def test_every_format_gives_the_same_ids(text: str) -> None:
-    """One id a line, CSV with a conference_id column, or JSON lines; comments and blank lines anywhere."""
+    """One id a line, CSV with a conference_id column, or JSON lines, with comments and blank lines."""
     assert read(text) == Ids(unique={"conf-1": None, "conf-2": None})
 
 
 def test_duplicates_are_dropped_and_counted() -> None:
-    """The first appearance stays, in order."""
+    """The first one keeps its place."""
     found = read("b\na\nb\nb\n")
     assert (list(found.unique), found.duplicates) == (["b", "a"], 2)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "conference_id\n"])
 def test_an_empty_input_has_no_ids_and_no_faults(text: str) -> None:
-    """No ids is not an error of the input."""
+    """An input without ids is no error."""
     assert read(text) == Ids()
 
 
@@ -65,12 +65,12 @@ def test_an_empty_input_has_no_ids_and_no_faults(text: str) -> None:
     ],
 )
 def test_every_bad_line_is_told_with_its_number(text: str | bytes, places: list[int]) -> None:
-    """All of them at once, so that one look at the file mends it."""
+    """All bad lines come at once, so that the user can correct the file in one go."""
     assert [int(fault.split(":")[1]) for fault in read(text).faults] == places
 
 
 def test_utf_16_is_one_fault() -> None:
-    """What Windows tools write is named, not listed line by line."""
+    """Windows tools write it, so it gets one fault and not one for each line."""
     assert read("conf-1\r\nconf-2\r\n".encode("utf-16")).faults == ["in: UTF-16 text; save it as UTF-8"]
 
 
@@ -84,7 +84,7 @@ def test_a_complaint_shows_a_hundred_lines_and_counts_the_rest() -> None:
 
 
 def test_a_complaint_never_carries_control_characters() -> None:
-    """What a file holds must not reach the terminal as commands."""
+    """The content of a file must not reach the terminal as commands."""
     complaint = read("conf-\x1b]0;evil\x07\nfoo,\x1b[2J\n").complaint()
     assert complaint is not None
     assert all(character.isprintable() or character == "\n" for character in complaint)
@@ -92,14 +92,14 @@ def test_a_complaint_never_carries_control_characters() -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_without_an_exception(data: bytes) -> None:
-    """Whatever the file is, the answer is ids or faults."""
+    """Any file gives ids or faults."""
     found = read(data)
     assert all(id_ and id_.isprintable() for id_ in found.unique)
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True), max_size=30))
 def test_no_id_is_lost(ids: list[str]) -> None:
-    """Unique ids and duplicates together are the lines."""
+    """Unique ids and duplicates together are as many as the lines."""
     found = read("".join(f"{id_}\n" for id_ in ["first", *ids]))
     assert list(found.unique) == list(dict.fromkeys(["first", *ids]))
     assert len(found.unique) + found.duplicates == len(ids) + 1

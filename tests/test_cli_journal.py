@@ -1,4 +1,4 @@
-"""Runs on record on the command line: ``end`` with a journal, ``resume``, ``runs`` and ``outcomes``."""
+"""Runs with a journal on the command line: ``end``, ``resume``, ``runs`` and ``outcomes``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import pytest
 from attrs import define
 
 from bandwidth_async import Journal, RetryPolicy, Timeouts, VoiceClient
-from bandwidth_async.cli import end, journals, main, options, records
+from bandwidth_async.cli import end, formats, journals, main, options
 from bandwidth_async.cli.progress import display
 from bandwidth_async.journal import read_outcomes
 from bandwidth_async.sandbox import Sandbox
@@ -42,7 +42,7 @@ HURRY = Timeouts(attempt=0.3)
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve 120 conferences of two members each, with the environment that leads to them."""
+    """Serve 120 conferences of two members each, and set the environment for them."""
     with served(conferences=120, members="2") as stand_in:
         use(stand_in, monkeypatch)
         yield stand_in
@@ -50,7 +50,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return where runs leave their journals when nobody says where."""
+    """Return the directory where runs leave their journals by default."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state" / "bandwidth-async"
 
@@ -62,12 +62,12 @@ def file_of(folder: Path, ids: Sequence[str]) -> str:
 
 
 def said(text: str) -> dict[str, str]:
-    """Return the outcome of each id, as the rows of JSON lines say."""
+    """Return the outcome of each id, from JSON lines."""
     return {row["conference_id"]: row["outcome"] for row in rows(text)}
 
 
 def on_record(path: Path) -> dict[str, str]:
-    """Return the outcome of each id, as the journal says."""
+    """Return the outcome of each id, from the journal."""
     return {outcome.conference_id: str(outcome.kind) for outcome in read_outcomes(path)}
 
 
@@ -81,20 +81,20 @@ def execute(path: Path, statement: str, *values: object) -> None:
 
 
 def finished(path: Path, ids: Sequence[str]) -> Path:
-    """End the ids on record, and return the journal."""
+    """End the ids with a journal, and return the journal."""
     main(["end", *ids, "--yes", "--journal", str(path), *FAST])
     return path
 
 
 def cut_off(path: Path, ids: Sequence[str], *arguments: str) -> Path:
-    """Begin to end the ids, by far not all of them, and return the journal."""
+    """Start a run that ends only some of the ids, and return its journal."""
     given = ["--journal", str(path), "--yes", "--rate", "20", "--deadline", "300ms", *arguments]
     assert main(["end", *ids, *given]) == 5
     return path
 
 
 def incomplete(path: Path) -> Path:
-    """Leave a journal as a run does that was killed while it recorded its input."""
+    """Leave a journal like that of a run that was killed while it recorded its input."""
 
     async def begin() -> None:
         async with Journal.create(path, account_id="9900000", created=time.time()):
@@ -110,7 +110,7 @@ def incomplete(path: Path) -> Path:
 def test_what_a_silent_server_may_have_ended_is_never_said_to_be_active(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It ends each and answers nothing: none of them is failed or not_attempted, and none later not_found."""
+    """It ends each and answers none: no id is failed or not_attempted, and none is not_found later."""
     journal = tmp_path / "run.journal"
     given = VoiceClient.from_env
     monkeypatch.setattr(VoiceClient, "from_env", partial(given, timeouts=HURRY, retry=RetryPolicy()))
@@ -137,7 +137,7 @@ def test_what_a_silent_server_may_have_ended_is_never_said_to_be_active(
 def test_a_resume_hangs_up_as_its_run_did(
     sandbox: Sandbox, number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--hang-up is in the journal: without being told again, no call is left alive, and each is named."""
+    """--hang-up is in the journal, so the resume hangs up every call and names it."""
     journal, ids = tmp_path / "run.journal", sandbox.conference_ids[:30]
     sandbox.plan("503", times=2, kind="hang-up")
     words = ["--hang-up", "--journal", str(journal), "--rate", "60", "--format", "jsonl"]
@@ -159,7 +159,7 @@ def test_a_resume_hangs_up_as_its_run_did(
 def test_a_resume_verifies_as_its_run_did(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--verify is in the journal: each that the resume ends is read back."""
+    """--verify is in the journal, so the resume reads back each conference that it ends."""
     ids = sandbox.conference_ids[:30]
     journal = cut_off(tmp_path / "run.journal", ids, "--verify")
     before = requests(sandbox)["get"]["200"]
@@ -173,7 +173,7 @@ def test_a_resume_verifies_as_its_run_did(
 def test_a_resume_may_be_told_to_do_more(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """--hang-up of a resume goes for what it ends; what it could not hang up, the next one does."""
+    """--hang-up of a resume counts for what it ends. The next resume hangs up the calls that are left."""
     ids = sandbox.conference_ids[:30]
     journal = cut_off(tmp_path / "run.journal", ids)
     settled = ended(sandbox)
@@ -192,7 +192,7 @@ def test_a_resume_may_be_told_to_do_more(
 def test_a_cell_that_is_no_list_of_calls_names_none(
     sandbox: Sandbox, cell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Somebody wrote into the journal: nothing is hung up for it, and nothing breaks."""
+    """If somebody wrote into the journal, no call is hung up for that id, and nothing fails."""
     ids = sandbox.conference_ids[:30]
     journal = cut_off(tmp_path / "run.journal", ids)
     execute(journal, "UPDATE conferences SET calls = ?, calls_ended = ?", cell, cell)
@@ -207,7 +207,7 @@ def test_a_cell_that_is_no_list_of_calls_names_none(
 def test_records_have_the_keys_that_the_readme_shows(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of end, resume and outcomes, as JSON and as CSV; a list in CSV has blanks between."""
+    """The records of end, resume and outcomes, as JSON and as CSV, where blanks separate a list."""
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     (shown,) = re.findall(r'`(\{"conference_id".*\})`', readme)
     assert list(json.loads(shown)) == KEYS
@@ -226,7 +226,7 @@ def test_records_have_the_keys_that_the_readme_shows(
 def test_what_a_server_calls_a_call_reaches_no_terminal(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ids of calls are the server's: CSV shows them without anything that a terminal would obey."""
+    """Call ids are the server's, so CSV escapes what a terminal would obey."""
     journal = finished(tmp_path / "run.journal", sandbox.conference_ids[:1])
     execute(journal, "UPDATE conferences SET calls_ended = ?", json.dumps(["c-1\x1b[2J", "c-2\ud800"]))
     output = tmp_path / "all.csv"
@@ -246,7 +246,7 @@ def test_a_few_that_may_have_been_there_do_not_hide_a_wrong_account(
     *,
     gone_on_with: bool,
 ) -> None:
-    """A 404 after an attempt without an answer proves nothing: exit 3 and a question, for the whole run."""
+    """A 404 after an attempt without a response proves nothing: exit 3 and a question."""
     journal, ids = tmp_path / "run.journal", [f"conf-{number}" for number in range(12)]
     with served(conferences=0) as stand_in:
         use(stand_in, monkeypatch)
@@ -265,7 +265,7 @@ def test_a_few_that_may_have_been_there_do_not_hide_a_wrong_account(
 
 
 def summed_up(text: str) -> dict[str, int]:
-    """Return the counts of a run's summary, by outcome, and their sum as it says."""
+    """Return the counts in the summary of a run, and their total."""
     found = re.search(r"([\d,]+) conferences in [\d.]+ s: (.*)", text)
     assert found, text
     counts = {
@@ -276,7 +276,7 @@ def summed_up(text: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["journal", "no journal"])
 def test_two_signals_end_a_large_run_at_once(tmp_path: Path, *, recorded: bool) -> None:
-    """The rest gets no rows, and the summary counts it; what was sent is unknown and has its row."""
+    """Unsent ids get no rows, and the summary counts them. Sent ids are unknown and have rows."""
     journal, output = tmp_path / "run.journal", tmp_path / "out.jsonl"
     with served(conferences=20_000) as stand_in:
         stand_in.plan("hang-before", times=20, kind="end")
@@ -299,13 +299,13 @@ def test_two_signals_end_a_large_run_at_once(tmp_path: Path, *, recorded: bool) 
     assert told == {word: count for word, count in counts.items() if word != "not_attempted"}
     assert 20 <= told["unknown"] <= 22  # one or two were on their way when the signal came
     if recorded:
-        assert f"go on with: bandwidth-async resume {journal}\n" in out
+        assert f"resume with: bandwidth-async resume {journal}\n" in out
         assert Counter(on_record(journal).values()) == counts
     assert "Traceback" not in err
 
 
 def test_the_exit_code_outlives_who_listened(tmp_path: Path) -> None:
-    """``end … --output FILE 2>&1 | head -1``, then Ctrl-C: the outcomes are written, the code is 130."""
+    """``end … --output FILE 2>&1 | head -1``, then Ctrl-C: it writes the outcomes and exits 130."""
     output = tmp_path / "out.jsonl"
     with served(conferences=300) as stand_in:
         words = ["end", "--all-active", "--yes", "--rate", "50", "--format", "jsonl", "--output", str(output)]
@@ -326,17 +326,17 @@ def test_the_exit_code_outlives_who_listened(tmp_path: Path) -> None:
 
 
 def test_a_line_that_nobody_reads_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The progress of a run is no reason for it to stop."""
+    """A closed standard error must not stop a run."""
     with open("/dev/full", "w") as full:  # a device
         monkeypatch.setattr(sys, "stderr", full)
-        assert display(1).say("1 of 1") is None  # type: ignore[func-returns-value]  # it returns at all
-        records.abandon(full)
+        assert display(1).print_line("1 of 1") is None  # type: ignore[func-returns-value]  # it returns at all
+        formats.abandon(full)
 
 
 def test_an_id_that_the_terminal_cannot_spell_is_escaped(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run goes on: a row for each."""
+    """The run goes on and writes a row for each id."""
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", shown := io.TextIOWrapper(written, encoding="ascii"))
     assert main(["end", "conf-\u00e9\u20ac", sandbox.conference_ids[0], *FAST]) == 0
@@ -353,7 +353,7 @@ def test_an_id_that_the_terminal_cannot_spell_is_escaped(
 def test_an_interrupt_while_the_input_is_recorded_leaves_nothing_behind(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Nothing was sent, so there is nothing to go on with: no journal, no side file."""
+    """Nothing was sent and nothing can be resumed: it leaves no journal and no side file."""
     record = Journal.record
 
     async def interrupted(self: Journal, items: Any) -> object:
@@ -370,7 +370,7 @@ def test_an_interrupt_while_the_input_is_recorded_leaves_nothing_behind(
 
 
 def test_a_journal_that_cannot_take_the_input_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A full disk, here a limit on the size of files: one sentence that nothing was ended."""
+    """A full disk, here a limit on file sizes: one sentence says that nothing was ended."""
     folder = tmp_path / "journals"
     folder.mkdir()
 
@@ -392,16 +392,16 @@ def test_a_journal_that_cannot_take_the_input_leaves_nothing_behind(tmp_path: Pa
 def test_an_incomplete_journal_is_not_written_over(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It is said that nothing was sent and that it can be removed; of a whole one, how to go on with it."""
+    """The message says that nothing was sent and to remove it, or how to resume a complete one."""
     begun = incomplete(tmp_path / "begun.journal")
     assert main(["end", "conf-1", "--journal", str(begun)]) == 6
-    assert f"{begun} is of a run that was cut off before it sent anything; remove it" in (
+    assert f"{begun} is the journal of a run that was stopped before it sent anything; remove it" in (
         capsys.readouterr().err
     )
     whole = finished(tmp_path / "a whole.journal", sandbox.conference_ids[:1])
     capsys.readouterr()
     assert main(["end", "conf-1", "--journal", str(whole)]) == 6
-    assert f"{whole} exists; go on with it (bandwidth-async resume '{whole}')" in capsys.readouterr().err
+    assert f"{whole} exists; resume its run (bandwidth-async resume '{whole}')" in capsys.readouterr().err
     assert files_in(tmp_path) == ["a whole.journal", "begun.journal"]
 
 
@@ -451,7 +451,7 @@ def test_the_time_of_the_listing_and_of_the_recording_counts_and_thinking_does_n
     kept: bool,
     expected: float,
 ) -> None:
-    """Of --deadline 10s: 1 s of listing and 2 s of recording are gone, an hour at the prompt is not."""
+    """Of --deadline 10s, 1 s of listing and 2 s of recording count, an hour at the prompt does not."""
     listing, record = VoiceClient.list_conferences, Journal.record
 
     def listed(self: VoiceClient, **words: Any) -> Any:
@@ -499,7 +499,7 @@ def test_the_time_of_the_check_counts(
 def test_the_output_is_never_the_journal_or_the_input(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Not by another name of the same file either, and not with --force: what is there stays as it is."""
+    """Not under another name of the same file, and not with --force: the file stays as it is."""
     journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
     ids = Path(file_of(tmp_path, sandbox.conference_ids[:2]))
     kept = {path: path.read_bytes() for path in (journal, ids)}
@@ -529,8 +529,8 @@ def test_the_output_is_never_the_journal_or_the_input(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--from", "-"], "standard input is closed; there are no ids to read from it"),
-        (["--all-active"], "confirm with --yes (nothing was ended)"),
+        (["--from", "-"], "cannot read ids from standard input: it is closed"),
+        (["--all-active"], "nothing was ended: confirm with --yes to end "),
     ],
 )
 def test_a_closed_standard_input_is_a_sentence(
@@ -540,7 +540,7 @@ def test_a_closed_standard_input_is_a_sentence(
     arguments: list[str],
     sentence: str,
 ) -> None:
-    """``<&-``, as under some schedulers."""
+    """Some schedulers close it, as ``<&-`` does."""
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["end", *arguments]) == 6
     assert sentence in capsys.readouterr().err
@@ -550,7 +550,7 @@ def test_a_closed_standard_input_is_a_sentence(
 def test_without_a_home_directory_there_is_a_sentence(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """For ``runs``, and for ``end`` with what to do instead."""
+    """``runs`` says so, and ``end`` also says what to do instead."""
 
     def nowhere() -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -562,7 +562,7 @@ def test_without_a_home_directory_there_is_a_sentence(
     sentence = "there is no home directory to keep journals in: set XDG_STATE_HOME"
     assert capsys.readouterr() == ("", f"bandwidth-async: {sentence}\n")
     assert main(["end", "--from", file_of(tmp_path, sandbox.conference_ids), "--yes"]) == 6
-    instead = "; say where to keep the journal with --journal FILE, or do without by --no-journal"
+    instead = "; choose a file with --journal FILE, or keep no journal with --no-journal"
     assert f"{sentence}{instead}" in capsys.readouterr().err
     assert requests(sandbox) == {}
 
@@ -583,7 +583,7 @@ def test_a_journal_that_cannot_be_is_refused(
     arguments: list[str],
     sentence: str,
 ) -> None:
-    """Exit 6, nothing is sent and nothing is made."""
+    """It exits 6, sends nothing and creates no file."""
     words = [word.format(folder=tmp_path) for word in arguments]
     assert main(["end", sandbox.conference_ids[0], *words]) == 6
     assert sentence.format(folder=tmp_path) in capsys.readouterr().err
@@ -605,7 +605,7 @@ def test_more_than_a_hundred_are_on_record(
     arguments: list[str],
     kept: int,
 ) -> None:
-    """In the state directory of XDG_STATE_HOME, for its owner alone; its name is told."""
+    """The journal is in XDG_STATE_HOME's directory, only for its owner, and its name is printed."""
     ids = sandbox.conference_ids[:count]
     assert main(["end", "--from", file_of(tmp_path, ids), "--yes", *arguments, *FAST]) == 0
     err = capsys.readouterr().err
@@ -617,7 +617,7 @@ def test_more_than_a_hundred_are_on_record(
 
 
 def test_one_is_on_record_when_that_is_wished(sandbox: Sandbox, state: Path, tmp_path: Path) -> None:
-    """--journal FILE goes for any number, and leaves the state directory alone."""
+    """--journal FILE works for any number of ids, and leaves the state directory alone."""
     (id_,) = sandbox.conference_ids[:1]
     assert on_record(finished(tmp_path / "mine", [id_])) == {id_: "ended"}
     assert not state.exists()
@@ -634,7 +634,7 @@ def test_a_run_is_gone_on_with_by_its_name_or_its_file(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """``runs`` shows the name; a name that is none is a sentence."""
+    """``runs`` shows the name; an unknown name is one sentence."""
     state.mkdir(parents=True)
     ids = sandbox.conference_ids
     journal = cut_off(state / "20261122T081500Z-3fa9c1.journal", ids[:30])
@@ -655,7 +655,7 @@ def test_a_run_is_gone_on_with_by_its_name_or_its_file(
 def test_a_resume_takes_the_options_of_a_run(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It writes the outcomes of its part, and sums up the whole."""
+    """It writes the outcomes of its part, and sums up the whole run."""
     ids, output = sandbox.conference_ids[:30], tmp_path / "rest.jsonl"
     journal = cut_off(tmp_path / "run.journal", ids)
     before = ended(sandbox)
@@ -670,11 +670,11 @@ def test_a_resume_takes_the_options_of_a_run(
 def test_a_resume_can_be_cut_off_too(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Its --deadline leaves the rest for the next, and says how to go on."""
+    """Its --deadline leaves the rest for the next resume, and the summary has the command."""
     journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
     capsys.readouterr()
     assert main(["resume", str(journal), "--rate", "20", "--deadline", "300ms"]) == 5
-    assert f"are not settled; go on with: bandwidth-async resume {journal}\n" in capsys.readouterr().err
+    assert f"are not settled; resume with: bandwidth-async resume {journal}\n" in capsys.readouterr().err
     counts = Counter(on_record(journal).values())
     assert counts["ended"] == len(ended(sandbox)) < 30
     assert counts["ended"] + counts["not_attempted"] == 30
@@ -691,7 +691,7 @@ def test_a_finished_run_has_nothing_to_do(
     arguments: list[str],
     code: int,
 ) -> None:
-    """The exit code speaks of the whole run; nothing is sent."""
+    """The exit code is that of the whole run, and nothing is sent."""
     ids = [*sandbox.conference_ids[:found], "conf-x", "conf-y"][:2]
     journal = finished(tmp_path / "run.journal", ids)
     before = requests(sandbox)
@@ -704,7 +704,7 @@ def test_a_finished_run_has_nothing_to_do(
 def test_a_resume_for_another_account_is_refused(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The journal's conferences are not ours; outcomes can be looked at by anybody."""
+    """Its conferences belong to another account, but anybody can print the outcomes."""
     journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
     monkeypatch.setenv("BW_ACCOUNT_ID", "1")
     capsys.readouterr()
@@ -714,7 +714,7 @@ def test_a_resume_for_another_account_is_refused(
 
 
 def spoilt(how: str, path: Path, ids: Sequence[str]) -> Path:
-    """Return a file that cannot be gone on with."""
+    """Return a file that cannot be resumed."""
     if how == "text":
         path.write_text("conf-1\n" * 1000)
         return path
@@ -741,7 +741,7 @@ def test_what_is_no_whole_journal_is_refused(
     how: str,
     reason: str,
 ) -> None:
-    """One sentence with the reason and exit 6; ``runs`` shows the others all the same."""
+    """One sentence gives the reason, it exits 6, and ``runs`` lists the others all the same."""
     state.mkdir(parents=True)
     path = spoilt(how, state / "b.journal", sandbox.conference_ids)
     finished(state / "a.journal", sandbox.conference_ids[:1])
@@ -767,7 +767,7 @@ def test_what_is_no_whole_journal_is_refused(
 def test_outcomes_come_in_the_order_of_the_input(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Whatever was answered first; --output takes a new file, --force replaces one."""
+    """The order of the responses does not matter. --output takes a new file, --force replaces one."""
     ids, output = [*reversed(sandbox.conference_ids[:30]), "conf-none"], tmp_path / "all.csv"
     journal = finished(tmp_path / "run.journal", ids)
     capsys.readouterr()
@@ -784,7 +784,7 @@ def test_outcomes_come_in_the_order_of_the_input(
 def test_runs_shows_how_far_each_has_come(
     sandbox: Sandbox, state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Finished, unfinished, in use by a process that lives, input incomplete: as a table and as JSON."""
+    """Finished, unfinished, in use by a living process, input incomplete: as a table and as JSON."""
     state.mkdir(parents=True)
     ids = sandbox.conference_ids
     done, begun = finished(state / "1.journal", [*ids[:2], "conf-x"]), incomplete(state / "3.journal")
@@ -830,7 +830,7 @@ def test_runs_shows_how_far_each_has_come(
 
 
 def test_no_runs_is_a_sentence(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Also where there is no directory yet, and none is made."""
+    """The same without a directory, and ``runs`` does not create one."""
     assert main(["runs"]) == 0
     assert capsys.readouterr() == ("", f"there are no journals in {state}\n")
     assert not state.exists()
@@ -839,10 +839,10 @@ def test_no_runs_is_a_sentence(state: Path, capsys: pytest.CaptureFixture[str]) 
 def test_an_incomplete_input_is_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, sandbox: Sandbox
 ) -> None:
-    """Nothing of it was sent: outcomes says so, and a resume has nothing to go on with."""
+    """Nothing was sent: outcomes says so, and there is nothing to resume."""
     begun = incomplete(tmp_path / "run.journal")
     assert main(["outcomes", str(begun)]) == 0
-    sentence = "the input of this run was not recorded to its end; nothing of it was sent\n"
+    sentence = "the input of this run was not recorded to its end; nothing was sent\n"
     assert capsys.readouterr() == ("", sentence)
     assert main(["resume", str(begun)]) == 6
     assert f"{begun} is incomplete: its run was cut off while the input was being recorded" in (

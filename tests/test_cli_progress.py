@@ -1,4 +1,4 @@
-"""How a run is shown: a bar on a terminal, whole lines anywhere else."""
+"""The progress of a run: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With how many of how many, the rate, and what went wrong; lines stand above it."""
+    """It shows the count, the rate and the trouble; other lines appear above it."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "100")
@@ -31,7 +31,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = display(1000)
     with shown:
         shown.update(HALF)
-        shown.say("conf-1  unknown  [not markup]")
+        shown.print_line("conf-1  unknown  [not markup]")
     assert isinstance(shown, Bar)
     text = terminal.getvalue()
     assert "500/1000" in text
@@ -43,7 +43,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pipe_gets_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At most one in five seconds, whole, with the rate since the last; none when nothing moved."""
+    """One whole line at most every 5 s, with the rate since the last, and none without progress."""
     clock = iter([0.0, 4.9, 5.0, 9.9, 10.0, 20.0])
     reports = [Report(counts=Counter({OutcomeKind.ENDED: done, OutcomeKind.UNKNOWN: 1})) for done in (9, 499)]
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
@@ -59,54 +59,54 @@ def test_a_pipe_gets_a_line_now_and_then(
 
 
 def test_the_bar_shows_the_limit_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they come, without waiting for the next outcome."""
+    """They appear at once, without the next outcome."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
     with display(1000) as shown:
-        shown.hear(RateChanged(20.0, None))
-        shown.hear(RateChanged(194.0, 198.2))
-        shown.hear(Paused(12.0, hinted=True))
-    assert "limit 198/s, paused 12 s by the server" in terminal.getvalue()
+        shown.on_event(RateChanged(20.0, None))
+        shown.on_event(RateChanged(194.0, 198.2))
+        shown.on_event(Paused(12.0, hinted=True))
+    assert "limit 198/s, paused 12 s as the server asked" in terminal.getvalue()
 
 
 def test_lines_tell_the_limit_and_long_pauses(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long pause gets a line of its own, a short one is in the next line, a tiny one in none."""
+    """A long pause gets its own line, a short one is in the next line, a tiny one is not shown."""
     clock = iter([0.0, 4.0, 5.0, 7.0, 10.0])
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
     with display(1000) as shown:
-        shown.hear(RateChanged(194.0, 198.2))
-        shown.hear(Paused(0.1, hinted=False))
-        shown.hear(Paused(2.0, hinted=False))
+        shown.on_event(RateChanged(194.0, 198.2))
+        shown.on_event(Paused(0.1, hinted=False))
+        shown.on_event(Paused(2.0, hinted=False))
         shown.update(Report(counts=Counter({OutcomeKind.ENDED: 10})))
-        shown.hear(Paused(12.0, hinted=True))
+        shown.on_event(Paused(12.0, hinted=True))
         shown.update(HALF)
     assert capsys.readouterr().err.splitlines() == [
-        "10 of 1,000 (1%), 2/s, limit 198/s, paused 1 s after a refusal",
-        "paused 12 s by the server",
-        "500 of 1,000 (50%), 98/s, limit 198/s, paused 9 s by the server, 1 unknown",
+        "10 of 1,000 (1%), 2/s, limit 198/s, paused 1 s after a 429",
+        "paused 12 s as the server asked",
+        "500 of 1,000 (50%), 98/s, limit 198/s, paused 9 s as the server asked, 1 unknown",
     ]
 
 
 def test_lines_tell_that_the_server_fails(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An outage is told when it begins and now and then, a long pause always; any is in the next line."""
+    """An outage gets a line at its beginning and now and then, and a long pause always gets one."""
     clock = iter([0.0, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0, 7.0])
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
     with display(1000) as shown:
-        shown.hear(Unavailable(0.7))
-        shown.hear(Unavailable(1.4))
-        shown.hear(Unavailable(14.2))
+        shown.on_event(Unavailable(0.7))
+        shown.on_event(Unavailable(1.4))
+        shown.on_event(Unavailable(14.2))
         shown.update(Report())
         shown.update(HALF)
     assert capsys.readouterr().err.splitlines() == [
-        "paused 1 s since the server fails or does not answer",
-        "paused 15 s since the server fails or does not answer",
-        "500 of 1,000 (50%), 71/s, paused 10 s since the server fails or does not answer, 1 unknown",
+        "paused 1 s because the server fails or does not answer",
+        "paused 15 s because the server fails or does not answer",
+        "500 of 1,000 (50%), 71/s, paused 10 s because the server fails or does not answer, 1 unknown",
     ]
 
 
@@ -114,5 +114,5 @@ def test_lines_tell_that_the_server_fails(
     ("rate", "text"), [(0.519, "0.52"), (4.84, "4.8"), (9.97, "10"), (198.4, "198"), (1000.0, "1,000")]
 )
 def test_a_rate_as_a_person_reads_it(rate: float, text: str) -> None:
-    """Two places that count, and no more."""
+    """It has two significant digits, or all digits before the point."""
     assert figure(rate) == text

@@ -29,7 +29,7 @@ from bandwidth_async import (
     VoiceClient,
     wire,
 )
-from bandwidth_async.cli.exits import Exit, exit_for_run
+from bandwidth_async.cli.exit_codes import Exit, exit_for_run
 from bandwidth_async.errors import UnavailableError
 from bandwidth_async.http.exchange import translate
 from bandwidth_async.limiter.events import PaceEvent, Unavailable

@@ -84,6 +84,18 @@ def test_what_is_settled() -> None:
     assert {kind for kind in OutcomeKind if kind.settled} == {ENDED, ALREADY_ENDED, NOT_FOUND, REFUSED}
 
 
+def test_what_is_fine_and_what_is_trouble() -> None:
+    """An id that was tried is one or the other; what was not tried is neither."""
+    assert {kind for kind in OutcomeKind if kind.fine} == {ENDED, ALREADY_ENDED, NOT_FOUND}
+    assert {kind for kind in OutcomeKind if kind.trouble} == {REFUSED, FAILED, UNKNOWN}
+
+
+def test_a_kind_is_known_by_its_word() -> None:
+    """The words are what journals and scripts hold."""
+    assert [OutcomeKind(kind.value) for kind in OutcomeKind] == list(OutcomeKind)
+    assert [f"{kind}" for kind in OutcomeKind] == [kind.value for kind in OutcomeKind]
+
+
 def test_kinds_are_their_words() -> None:
     """The words of code, command line and docs are the same."""
     words = ["ended", "already_ended", "not_found", "refused", "failed", "unknown", "not_attempted"]

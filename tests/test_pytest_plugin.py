@@ -1,4 +1,4 @@
-"""The pytest plugin as its users meet it: in a pytest of its own, with every warning an error."""
+"""The pytest plugin as its users run it: in its own pytest, with every warning an error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ASYNC_TEST = """
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run pytest with this plugin and those that are named, and no other."""
+    """Run pytest with this plugin and the named ones, and no other."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
@@ -60,25 +60,25 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_pytest_finds_it_by_itself() -> None:
-    """Who installs the package has the fixture."""
+    """Installing the package is enough to have the fixture."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"bandwidth_async": PLUGIN}
 
 
 def test_the_example_runs_without_other_plugins(run: Run) -> None:
-    """Planned faults, settings by marker, a program beside it: as it stands in the examples."""
+    """The example has planned faults, settings by marker and a program beside it, and runs unchanged."""
     run((ROOT / "examples" / "test_with_sandbox.py").read_text()).assert_outcomes(passed=3)
 
 
 def test_under_pytest_asyncio(run: Run) -> None:
-    """The client is in the loop of the test, the sandbox in its own."""
+    """The client uses the test's event loop, the sandbox its own."""
     scope = "asyncio_default_fixture_loop_scope"
     result = run(ASYNC_TEST.format(marker="asyncio"), "pytest_asyncio.plugin", **{scope: "function"})
     result.assert_outcomes(passed=1)
 
 
 def test_under_anyio(run: Run) -> None:
-    """As under pytest-asyncio."""
+    """It works as under pytest-asyncio."""
     pytest.importorskip("anyio")
     source = ASYNC_TEST.format(marker="anyio")
     source += """
@@ -102,7 +102,7 @@ def test_pytest_without_the_fixture_does_not_pay_for_it(run: Run) -> None:
 
 
 def test_the_nearest_marker_counts(run: Run) -> None:
-    """Module, class and test add up; what two of them set, the test's wins. Each test has a new sandbox."""
+    """Markers of module, class and test add up, and the test's wins. Each test has a new sandbox."""
     result = run("""
         import pytest
         pytestmark = pytest.mark.bandwidth_sandbox(members=3, seed=5)
@@ -130,7 +130,7 @@ def test_the_nearest_marker_counts(run: Run) -> None:
 
 
 def test_a_wrong_setting_is_a_sentence(run: Run) -> None:
-    """The test does not run; no traceback of ours, and nothing left behind."""
+    """The test does not run. There is no traceback of ours, and no thread is left."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         sentences = {
@@ -158,7 +158,7 @@ def test_a_wrong_setting_is_a_sentence(run: Run) -> None:
 
 
 def test_a_setting_without_a_name_is_a_sentence(run: Run) -> None:
-    """It would not be clear what is meant."""
+    """Its meaning would not be clear."""
     result = run("""
         import pytest
 
@@ -171,15 +171,15 @@ def test_a_setting_without_a_name_is_a_sentence(run: Run) -> None:
 
 
 def test_the_marker_is_explained(run: Run) -> None:
-    """``pytest --markers`` and ``--fixtures`` tell of it, and a run with --strict-markers knows it."""
+    """``pytest --markers`` and ``--fixtures`` show it, and --strict-markers accepts it."""
     result = run("", addopts="--markers")
-    result.stdout.fnmatch_lines(["@pytest.mark.bandwidth_sandbox(?*settings): settings of the sandbox*"])
+    result.stdout.fnmatch_lines(["@pytest.mark.bandwidth_sandbox(?*settings): set up the sandbox*"])
     result = run("", addopts="--fixtures")
     result.stdout.fnmatch_lines(["bandwidth_sandbox*", "*A running stand-in for Bandwidth's Voice API*"])
 
 
 def test_nothing_is_left_behind(run: Run) -> None:
-    """No thread, no socket and no loop, also after a test that failed with a request under way."""
+    """No thread, socket or loop is left, also after a test that failed during a request."""
     result = run("""
         import asyncio, contextlib, gc, socket, threading
         import pytest
@@ -209,14 +209,14 @@ def test_nothing_is_left_behind(run: Run) -> None:
 
 @pytest.fixture
 def unheard() -> str:
-    """Return a URL on this machine that nobody serves."""
+    """Return a URL on this machine where nothing listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{bound.getsockname()[1]}/"
 
 
 def test_its_switches_are_turned_in_its_own_thread(unheard: str) -> None:
-    """A new conference tells its event there, which in this thread, without a loop, would fail."""
+    """A new conference sends its event from that thread. Here, without a loop, it would fail."""
     with serving(event_url=unheard, event_disorder="100%") as bandwidth:
         sandbox = bandwidth.sandbox
         added = sandbox.add_conference(members=0)
@@ -227,7 +227,7 @@ def test_its_switches_are_turned_in_its_own_thread(unheard: str) -> None:
 
 
 def test_what_is_wrong_there_is_raised_here() -> None:
-    """A plan that cannot be is the error that it is on a sandbox in the same thread."""
+    """An impossible plan raises the same error as on a sandbox in this thread."""
     with serving() as bandwidth:
         with pytest.raises(ConfigurationError, match="'nonsense' is not a fault"):
             bandwidth.sandbox.plan("nonsense")
@@ -236,7 +236,7 @@ def test_what_is_wrong_there_is_raised_here() -> None:
 
 
 def test_its_insides_are_out_of_reach() -> None:
-    """Parts that belong to the other thread cannot be had, nor anything set that would have no effect."""
+    """Private parts belong to the other thread. You cannot read them, nor set anything."""
     with serving() as bandwidth:
         with pytest.raises(
             AttributeError, match="_simulation of a sandbox in another thread is out of reach"
@@ -249,7 +249,7 @@ def test_its_insides_are_out_of_reach() -> None:
 
 
 def test_what_is_kept_beyond_its_test_says_that_it_has_ended() -> None:
-    """Whatever is asked of it; only its name can still be read."""
+    """Every use raises that error, and only its repr still works."""
     with serving() as bandwidth:
         assert repr(bandwidth.sandbox).endswith(f" is at {bandwidth.sandbox.url}>")
         sandbox, told = bandwidth.sandbox, bandwidth.sandbox.events_told
@@ -267,12 +267,14 @@ def test_what_is_kept_beyond_its_test_says_that_it_has_ended() -> None:
         lambda: bandwidth.environ,
         wait,
     ):
-        with pytest.raises(ClientStateError, match="this sandbox ended with its test or fixture: ask it"):
+        with pytest.raises(
+            ClientStateError, match="this sandbox ended with its test or fixture: use it earlier"
+        ):
             use()
 
 
 def test_it_can_be_down_for_a_while() -> None:
-    """Stopped and started again at the same address, with its conferences as they were."""
+    """It stops and starts again at the same address, with its conferences unchanged."""
     with serving(conferences=1) as bandwidth:
         asyncio.run(_through_an_outage(bandwidth))
 
@@ -290,7 +292,7 @@ async def _through_an_outage(bandwidth: BandwidthSandbox) -> None:
 
 
 def test_its_thread_ends_with_it() -> None:
-    """Also where it could not begin, as its port is taken."""
+    """The thread also ends when the start fails because the port is taken."""
     before = threading.active_count()
     with serving() as bandwidth:
         assert threading.active_count() == before + 1
@@ -304,14 +306,14 @@ def test_its_thread_ends_with_it() -> None:
 
 
 def test_a_client_takes_its_own_settings() -> None:
-    """They win over those that lead here, so that a test can have them wrong."""
+    """They override those of the fixture, so that a test can set wrong ones."""
     with serving() as bandwidth:
         assert bandwidth.client().account_id == bandwidth.environ["BW_ACCOUNT_ID"]
         assert bandwidth.client(account_id="1").account_id == "1"
 
 
 def test_many_threads_can_ask_at_once() -> None:
-    """Each call is done between two requests, so that none is lost."""
+    """Each call runs between two requests, so none is lost."""
     with serving() as bandwidth:
         threads = [threading.Thread(target=bandwidth.sandbox.add_conference) for _ in range(20)]
         for thread in threads:

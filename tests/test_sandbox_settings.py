@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from bandwidth_async.cli import play
+from bandwidth_async.cli import sandbox as cli_sandbox
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox import FaultMix, Hint, Sandbox, TokenBucket, Unlimited
 
@@ -185,7 +185,7 @@ def test_settings_are_fixed() -> None:
 
 def test_the_command_line_has_every_setting_and_the_same_defaults() -> None:
     """What is served by default differs in the number of conferences and the port alone."""
-    given: dict[str, Any] = play.sandbox.make_context("sandbox", []).params
+    given: dict[str, Any] = cli_sandbox.sandbox.make_context("sandbox", []).params
     own = {"account_id", "client_id", "client_secret", "username", "password"}
     fields = {it.name for it in attrs.fields(Sandbox) if it.init}
     assert given.keys() == fields - own

@@ -1,4 +1,4 @@
-"""What ``import bandwidth_async.webhooks`` gives: the names, and a sentence for each."""
+"""The names that ``bandwidth_async.webhooks`` exports, with a docstring for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXPLAINED = [name for name in webhooks.__all__ if name not in {"Event", "Receive
 
 
 def test_the_names_are_sorted_and_all_there_is() -> None:
-    """What is imported into the package is for everyone, and only that."""
+    """The package exports all that it imports, and nothing else."""
     found = {
         name
         for name, value in vars(webhooks).items()
@@ -25,7 +25,7 @@ def test_the_names_are_sorted_and_all_there_is() -> None:
 
 @pytest.mark.parametrize("name", EXPLAINED)
 def test_everything_public_has_a_sentence(name: str) -> None:
-    """Also each public method and property."""
+    """So has each public method and property."""
     value = getattr(webhooks, name)
     members = vars(value).items() if inspect.isclass(value) else ()
     public = [

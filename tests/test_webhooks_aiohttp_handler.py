@@ -56,7 +56,7 @@ class Bandwidth:
 
 @asynccontextmanager
 async def receiving(receive: Any, **settings: Any) -> AsyncIterator[Bandwidth]:
-    """Serve a receiver, and give a sender."""
+    """Serve a receiver, and yield a sender."""
     app = web.Application()
     app.router.add_route("*", "/webhooks", aiohttp_handler(receive, **{"auth": AUTH, **settings}))
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
@@ -65,7 +65,7 @@ async def receiving(receive: Any, **settings: Any) -> AsyncIterator[Bandwidth]:
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 async def test_the_challenge_end_to_end(method: str) -> None:
-    """Without credentials 401, with them 204, and whoever waits for the proof has it."""
+    """401 without credentials, 204 with them, and the waiting task gets the event."""
     hub = EventHub()
     async with receiving(hub.publish) as bandwidth:
         assert (await bandwidth.deliver(BODY, method))[0] == 204
@@ -74,7 +74,7 @@ async def test_the_challenge_end_to_end(method: str) -> None:
 
 
 async def test_wrong_credentials_receive_nothing() -> None:
-    """Challenged again, and the hub knows nothing."""
+    """They are challenged again, and the hub gets no event."""
     received: list[Event] = []
     async with receiving(received.append, auth=BasicAuth("bandwidth", "other")) as bandwidth:
         assert (await bandwidth.deliver(BODY))[0] == 401
@@ -83,7 +83,7 @@ async def test_wrong_credentials_receive_nothing() -> None:
 
 
 async def test_bxml_arrives_as_it_was_said() -> None:
-    """As XML in UTF-8."""
+    """It arrives as XML in UTF-8."""
     bxml = "<Response><SpeakSentence>Grüße</SpeakSentence></Response>"
     async with receiving(lambda _: bxml, auth=None) as bandwidth:
         created = {**BODY, "eventType": "conferenceCreated"}
@@ -91,7 +91,7 @@ async def test_bxml_arrives_as_it_was_said() -> None:
 
 
 async def test_refusals_over_the_wire() -> None:
-    """Each with its status, and the server goes on."""
+    """Each has its status, and the server goes on."""
     async with receiving(lambda _: None, auth=None, body_limit=1000) as bandwidth:
         assert (await bandwidth.deliver({}))[:2] == (400, "text/plain")
         assert (await bandwidth.deliver({**BODY, "tag": "x" * 1000}))[0] == 413
@@ -101,7 +101,7 @@ async def test_refusals_over_the_wire() -> None:
 
 
 async def test_the_limit_holds_for_what_a_body_unpacks_to() -> None:
-    """And for one that does not say how long it is: it is not read to its end."""
+    """It also holds for a body without a length, which is not read to its end."""
     asked = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -127,7 +127,7 @@ async def test_the_limit_holds_for_what_a_body_unpacks_to() -> None:
 async def test_a_body_that_is_cut_off_is_no_event(
     headers: bytes, begun: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is received, nothing fails, and the server goes on."""
+    """The receiver gets no event, nothing fails, and the server goes on."""
     received: list[Event] = []
     async with receiving(received.append, auth=None) as bandwidth:
         url = URL(bandwidth.url)
@@ -147,7 +147,7 @@ async def test_a_body_that_is_cut_off_is_no_event(
 
 
 async def test_a_sender_that_leaves_early_does_not_undo_the_event() -> None:
-    """The receiver goes on to its end, and the event that comes again is known."""
+    """The receiver runs to its end, and the event is recognised when it comes again."""
     begun, go_on = asyncio.Event(), asyncio.Event()
     received: list[Event] = []
 
@@ -169,6 +169,6 @@ async def test_a_sender_that_leaves_early_does_not_undo_the_event() -> None:
 
 
 def test_the_package_does_not_load_a_web_server() -> None:
-    """Whoever uses ASGI, or only reads events, does not pay for aiohttp.web."""
+    """A user of ASGI, or of parse_event alone, does not pay for aiohttp.web."""
     code = "import sys, bandwidth_async.webhooks; sys.exit('aiohttp.web' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

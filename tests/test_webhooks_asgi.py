@@ -1,4 +1,4 @@
-"""The ASGI application, driven as a server would: scope, receive, send."""
+"""The ASGI application, driven as a server drives it: scope, receive, send."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def part(content: bytes, *, more: bool = False) -> dict[str, Any]:
 
 
 def answer(status: int, *headers: tuple[bytes, bytes], body: bytes = b"") -> list[dict[str, Any]]:
-    """Return what the application should send."""
+    """Return the messages that the application should send."""
     length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
     return [
         {"type": "http.response.start", "status": status, "headers": [*headers, *length]},
@@ -38,7 +38,7 @@ def answer(status: int, *headers: tuple[bytes, bytes], body: bytes = b"") -> lis
 
 
 class Server:
-    """An ASGI server with one application that takes events."""
+    """An ASGI server with one application that receives events."""
 
     def __init__(self, said: str | None = None, **settings: Any) -> None:
         self.received: list[Event] = []
@@ -71,14 +71,14 @@ class Server:
 
 
 async def test_a_post_is_an_event() -> None:
-    """Answered with 204, which has no length."""
+    """The response is 204, which has no length."""
     server = Server()
     assert await server.post(part(CONTENT)) == answer(204)
     assert server.received == [parse_event(BODY)]
 
 
 async def test_a_body_may_come_in_parts() -> None:
-    """Of any size, and without the keys that ASGI lets a server leave out."""
+    """The parts have any size, and may lack the keys that ASGI makes optional."""
     server = Server()
     parts = [part(CONTENT[at : at + 7], more=True) for at in range(0, len(CONTENT), 7)]
     assert await server.post(*parts, {"type": "http.request"}) == answer(204)
@@ -86,7 +86,7 @@ async def test_a_body_may_come_in_parts() -> None:
 
 
 async def test_a_get_is_an_event() -> None:
-    """In its query, percent-encoded, of which nothing else is read."""
+    """The event is in its percent-encoded query, and no body is read."""
     server = Server()
     query = "&".join(f"{name}={value}" for name, value in {**BODY, "tag": "gr%C3%BC%C3%9Fe"}.items())
     assert await server.post(part(b""), method="GET", query_string=query.encode()) == answer(204)
@@ -95,14 +95,14 @@ async def test_a_get_is_an_event() -> None:
 
 
 async def test_bxml_is_sent_as_xml() -> None:
-    """With its length in bytes."""
+    """The response has its length in bytes."""
     bxml = "<Bxml><SpeakSentence>Grüße</SpeakSentence></Bxml>"
     xml = (b"content-type", b"application/xml; charset=utf-8")
     assert await Server(bxml).post(part(CONTENT)) == answer(200, xml, body=bxml.encode())
 
 
 async def test_the_challenge_comes_before_the_body() -> None:
-    """401 for the first request, of which nothing is read; then the credentials come."""
+    """The first request gets 401 and is not read; then the credentials come."""
     server = Server(auth=BasicAuth("bandwidth", "s3cret"))
     challenge = (b"www-authenticate", b'Basic realm="webhooks"')
     assert await server.post(part(CONTENT)) == answer(401, challenge)
@@ -115,7 +115,7 @@ async def test_the_challenge_comes_before_the_body() -> None:
 
 
 async def test_a_body_is_read_to_the_limit_only() -> None:
-    """However much more there is."""
+    """It stops there, however much more there is."""
     server = Server(body_limit=10)
     plain = (b"content-type", b"text/plain; charset=utf-8")
     sent = await server.post(*(part(b"123456", more=True) for _ in range(5)))
@@ -124,14 +124,14 @@ async def test_a_body_is_read_to_the_limit_only() -> None:
 
 
 async def test_refusals_have_their_status() -> None:
-    """What is not an event, and what is not a method of webhooks."""
+    """Neither a body without an event nor another method is accepted."""
     server = Server()
     assert (await server.post(part(b"{}")))[0]["status"] == 400
     assert await server.post(method="PUT") == answer(405, (b"allow", b"GET, POST"))
 
 
 async def test_a_sender_that_leaves_gets_no_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """Half a body is not an event, and no reason to fail."""
+    """Half a body is no event, and no reason to fail."""
     server = Server()
     assert await server.post(part(CONTENT[:10], more=True), GONE) == []
     assert server.received == []
@@ -139,7 +139,7 @@ async def test_a_sender_that_leaves_gets_no_answer(caplog: pytest.LogCaptureFixt
 
 
 async def test_an_answer_that_nobody_waits_for_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """ASGI servers raise an OSError then; the event was received all the same."""
+    """ASGI servers raise an OSError then, but the receiver got the event all the same."""
     server = Server()
 
     async def receive() -> Any:
@@ -150,11 +150,11 @@ async def test_an_answer_that_nobody_waits_for_is_no_error(caplog: pytest.LogCap
 
     await server.app({"type": "http", "method": "POST", "headers": []}, receive, send)
     assert server.received == [parse_event(BODY)]
-    assert caplog.messages == ["the sender of a webhook left before its answer"]
+    assert caplog.messages == ["the sender of a webhook disconnected before the response"]
 
 
 async def test_it_can_be_cancelled_anywhere() -> None:
-    """While it waits for the body nothing is kept of the event."""
+    """While it waits for the body it keeps nothing of the event."""
     server = Server()
 
     async def receive() -> Any:
@@ -172,7 +172,7 @@ async def test_it_can_be_cancelled_anywhere() -> None:
 
 
 async def test_it_starts_and_stops_with_its_server() -> None:
-    """The lifespan protocol, so that it can be served alone."""
+    """It answers the lifespan protocol, so that it can be served alone."""
     events = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     assert await Server().drive({"type": "lifespan"}, *events) == [
         {"type": "lifespan.startup.complete"},
@@ -181,12 +181,12 @@ async def test_it_starts_and_stops_with_its_server() -> None:
 
 
 async def test_a_websocket_is_refused() -> None:
-    """Closed before it is open: servers answer 403."""
+    """It is closed before it opens, for which servers answer 403."""
     sent = await Server().drive({"type": "websocket"}, {"type": "websocket.connect"})
     assert sent == [{"type": "websocket.close"}]
 
 
 async def test_an_unknown_protocol_is_an_error() -> None:
-    """As ASGI asks of applications."""
+    """ASGI asks applications to raise."""
     with pytest.raises(ConfigurationError, match="webhooks come over http, not 'gopher'"):
         await Server().drive({"type": "gopher"})

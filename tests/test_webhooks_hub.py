@@ -1,4 +1,4 @@
-"""Where events meet those who wait: twice, out of order, too early, too late, and many, in virtual time."""
+"""The event hub and the deduplicator: events twice, out of order, early, late and many, in virtual time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError, DeadlineExceededError
 from bandwidth_async.webhooks import (
@@ -23,13 +25,15 @@ from bandwidth_async.webhooks import (
     ConferenceEvent,
     ConferenceMemberExit,
     ConferenceMemberJoin,
+    Deduplicator,
     Event,
     EventHub,
     Memory,
     Reception,
     UnknownEvent,
 )
-from bandwidth_async.webhooks.parsing import BODY_LIMIT
+from bandwidth_async.webhooks.events import BODY_LIMIT
+from bandwidth_async.webhooks.hub import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +61,7 @@ def now() -> float:
 
 
 def empty(hub: EventHub) -> bool:
-    """Whether nobody is left in the hub's books."""
+    """Return whether the hub has no waiting and no listening code left."""
     return repr(hub).startswith("<EventHub: 0 waiting, 0 listening, ")
 
 
@@ -71,7 +75,7 @@ async def waiting(
 
 
 async def test_who_waits_gets_the_event() -> None:
-    """All who wait for the same one, and only they."""
+    """Every wait for it gets it, and no other wait."""
     hub = EventHub()
     first, second, other = await waiting(hub, "conf-1", "conf-1", "conf-2")
     assert repr(hub) == "<EventHub: 3 waiting, 0 listening, 0 kept>"
@@ -96,7 +100,7 @@ async def test_an_event_of_another_kind_is_not_it() -> None:
 
 
 async def test_an_event_that_came_before_counts() -> None:
-    """The webhook may be faster than the answer to the request that caused it."""
+    """The webhook may be faster than the response to the request that caused it."""
     hub = EventHub()
     hub.publish(completed())
     await asyncio.sleep(899)
@@ -105,7 +109,7 @@ async def test_an_event_that_came_before_counts() -> None:
 
 
 async def test_it_counts_for_a_while_only() -> None:
-    """Memory has an age."""
+    """The hub forgets it after the age in its memory."""
     hub = EventHub()
     hub.publish(completed())
     await asyncio.sleep(900)
@@ -124,7 +128,7 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("attack", HOSTILE)
 async def test_what_a_hostile_sender_has_remembered_is_bounded(attack: str) -> None:
-    """An event takes at most five times the body limit, however its properties are made."""
+    """An event takes at most five times the body limit, whatever its properties."""
     hub = EventHub()
     reception = Reception(hub.publish, auth=None)
 
@@ -158,7 +162,7 @@ async def test_what_a_hostile_sender_has_remembered_is_bounded(attack: str) -> N
 
 
 async def test_memory_has_a_size() -> None:
-    """The oldest is forgotten; nothing grows with the number of conferences."""
+    """The hub forgets the oldest, so memory does not grow with the number of conferences."""
     hub = EventHub(memory=Memory(size=100))
     for number in range(1000):
         hub.publish(completed(f"conf-{number}"))
@@ -169,7 +173,7 @@ async def test_memory_has_a_size() -> None:
 
 
 async def test_waits_that_are_over_leave_nothing() -> None:
-    """Not even an empty place for each conference that was once waited for."""
+    """The hub keeps no entry for a conference after its last wait."""
     hub = EventHub()
     for number in range(100):
         with pytest.raises(DeadlineExceededError):
@@ -178,7 +182,7 @@ async def test_waits_that_are_over_leave_nothing() -> None:
 
 
 async def test_what_is_expected_is_not_missed_however_many_come() -> None:
-    """Expecting an event holds a place for it."""
+    """An expectation keeps its event, however many others come."""
     hub = EventHub(memory=Memory(size=1))
     async with hub.expecting("conf-1", ConferenceCompleted) as expected:
         hub.publish(completed())
@@ -190,13 +194,13 @@ async def test_what_is_expected_is_not_missed_however_many_come() -> None:
 
 
 async def test_a_wait_ends_at_its_deadline() -> None:
-    """With an error that says what did not come, and that nothing is proven by that."""
+    """The error says what did not come, and that this proves nothing."""
     hub = EventHub()
     with pytest.raises(DeadlineExceededError) as caught:
         await hub.completed("conf-1", deadline=30)
     assert str(caught.value) == (
         "no ConferenceCompleted of conf-1 came within 30 s; "
-        "webhooks can get lost: get_conference tells how things are"
+        "webhooks can get lost, so ask get_conference for the state"
     )
     assert now() == 30
     assert empty(hub)
@@ -204,7 +208,7 @@ async def test_a_wait_ends_at_its_deadline() -> None:
 
 @pytest.mark.parametrize("deadline", [None, math.inf])
 async def test_a_wait_may_be_endless(deadline: float | None) -> None:
-    """Inside somebody else's limit."""
+    """You can put a timeout of your own around it."""
     hub = EventHub()
     (task,) = await waiting(hub, "conf-1", deadline=deadline)
     await asyncio.sleep(1e6)
@@ -213,7 +217,7 @@ async def test_a_wait_may_be_endless(deadline: float | None) -> None:
 
 
 async def test_an_event_at_the_deadline_is_not_lost() -> None:
-    """Both in one turn of the loop: the event wins."""
+    """If both come in one turn of the loop, the event wins."""
     hub = EventHub()
     asyncio.get_running_loop().call_at(5, hub.publish, completed())
     assert await hub.completed("conf-1", deadline=5) == completed()
@@ -221,13 +225,13 @@ async def test_an_event_at_the_deadline_is_not_lost() -> None:
 
 @pytest.mark.parametrize("wrong", [-1, math.nan])
 async def test_a_deadline_that_is_none_is_refused(wrong: float) -> None:
-    """Before waiting for it."""
+    """It is refused before the wait."""
     with pytest.raises(ConfigurationError, match="deadline is a number of seconds"):
         await EventHub().completed("conf-1", deadline=wrong)
 
 
 async def test_a_cancelled_wait_leaves_nothing_and_harms_nobody() -> None:
-    """Neither in the books nor to another that waits for the same."""
+    """The hub forgets it, and other waits for the same event go on."""
     hub = EventHub()
     first, second = await waiting(hub, "conf-1", "conf-1")
     first.cancel()
@@ -239,7 +243,7 @@ async def test_a_cancelled_wait_leaves_nothing_and_harms_nobody() -> None:
 
 
 async def test_an_expectation_can_be_waited_for_by_several() -> None:
-    """One that gives up or is cancelled takes nothing from the others."""
+    """A task that gives up or is cancelled takes nothing from the others."""
     hub = EventHub()
     async with hub.expecting("conf-1", ConferenceCompleted) as expected:
         patient = asyncio.ensure_future(expected.event(deadline=None))
@@ -254,7 +258,7 @@ async def test_an_expectation_can_be_waited_for_by_several() -> None:
 
 
 async def test_the_newest_of_a_kind_is_remembered() -> None:
-    """By the time of the event, not by its arrival: an older one that comes late changes nothing."""
+    """Newest by the event's time, not by its arrival: an older one that comes late changes nothing."""
     hub = EventHub()
     for event in (joined("c-1", 1), joined("c-3", 3), joined("c-2", 2)):
         hub.publish(event)
@@ -262,7 +266,7 @@ async def test_the_newest_of_a_kind_is_remembered() -> None:
 
 
 async def test_any_event_of_a_conference_can_be_waited_for() -> None:
-    """The base of all kinds fits each; of what is remembered the newest counts."""
+    """The base class fits every kind, and the newest remembered event counts."""
     hub = EventHub()
     hub.publish(completed(second=5))
     hub.publish(joined("c-1", 4))
@@ -271,13 +275,13 @@ async def test_any_event_of_a_conference_can_be_waited_for() -> None:
 
 @pytest.mark.parametrize("kind", [UnknownEvent, str])
 async def test_a_kind_that_never_comes_is_refused(kind: Any) -> None:
-    """Rather than waited for."""
+    """Otherwise the wait would never end."""
     with pytest.raises(ConfigurationError, match="kind is a type of conference event"):
         await EventHub().wait("conf-1", kind, deadline=1)
 
 
 async def test_listeners_get_every_event_once() -> None:
-    """Each of them all, unknown kinds too, in the order of arrival."""
+    """Each listener gets all events, unknown kinds too, in the order of arrival."""
     hub = EventHub()
     events: list[Event] = [completed(), joined("c-1"), UnknownEvent(event_type="tea")]
     async with hub.listen() as one, hub.listen() as two:
@@ -290,7 +294,7 @@ async def test_listeners_get_every_event_once() -> None:
 
 
 async def test_a_failing_listener_touches_nobody() -> None:
-    """Its error is its own."""
+    """Its error does not reach the others."""
     hub = EventHub()
     heard: Counter[Event] = Counter()
 
@@ -318,7 +322,7 @@ async def test_a_failing_listener_touches_nobody() -> None:
 
 
 async def test_a_slow_listener_loses_the_oldest_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Publishing never waits for it, and memory does not grow; the log says it once."""
+    """Publishing never waits for it, memory does not grow, and the log says so once."""
     hub = EventHub()
     async with hub.listen(limit=3) as slow, hub.listen() as fast:
         for second in range(10):
@@ -332,7 +336,7 @@ async def test_a_slow_listener_loses_the_oldest_and_is_told(caplog: pytest.LogCa
 
 @pytest.mark.parametrize("events", [0, 2])
 async def test_listening_ends_with_its_context(events: int) -> None:
-    """Whoever iterates elsewhere is not left waiting, be its queue empty or full."""
+    """Another task that iterates ends too, whether the queue is empty or full."""
     hub = EventHub()
     async with hub.listen(limit=2) as listener:
         for second in range(events):
@@ -344,7 +348,7 @@ async def test_listening_ends_with_its_context(events: int) -> None:
 
 
 async def test_all_that_iterate_over_a_listener_end() -> None:
-    """Also those who were waiting when it was closed."""
+    """So do those that were waiting when it was closed."""
     hub = EventHub()
     async with hub.listen(limit=1) as listener:
 
@@ -359,8 +363,8 @@ async def test_all_that_iterate_over_a_listener_end() -> None:
 
 
 async def test_a_listener_without_room_is_refused() -> None:
-    """At least one event has to fit."""
-    with pytest.raises(ConfigurationError, match="limit is how many events"):
+    """Its queue must hold at least one event."""
+    with pytest.raises(ConfigurationError, match="limit is a number of queued events"):
         async with EventHub().listen(limit=0):
             pass  # pragma: no cover
 
@@ -419,3 +423,92 @@ async def test_of_10000_events_every_waiter_gets_its_own_once() -> None:
     }
     assert heard == dict.fromkeys(events, 1)
     assert repr(hub) == "<EventHub: 0 waiting, 0 listening, 8000 kept>"
+
+
+def test_an_event_is_new_once() -> None:
+    """An equal event made anew is not new."""
+    seen = Deduplicator()
+    assert [seen.is_new(completed(second=number), now=0) for number in (1, 2, 1, 2, 3)] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_it_is_forgotten_with_age() -> None:
+    """The age counts from the first time, and coming again does not renew it."""
+    seen = Deduplicator(Memory(age=10))
+    assert [seen.is_new(completed(second=1), now=now) for now in (0, 5, 9.9, 10, 19.9)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_the_oldest_makes_room() -> None:
+    """An event that was forgotten for lack of room counts as new."""
+    seen = Deduplicator(Memory(size=2))
+    assert [seen.is_new(completed(second=number), now=0) for number in (1, 2, 3, 3, 2, 1)] == [
+        *(True, True, True),
+        *(False, False, True),
+    ]
+
+
+def test_memory_is_bounded_by_default() -> None:
+    """It keeps 10,000 events, however many come."""
+    seen = Deduplicator()
+    assert all(seen.is_new(completed(second=number), now=0) for number in range(20_000))
+    assert len(seen) == 10_000
+    assert repr(seen) == "<Deduplicator of 10000 events>"
+
+
+def test_what_is_too_old_leaves_at_the_next() -> None:
+    """The next event frees the memory of those that are too old."""
+    seen = Deduplicator(Memory(age=10))
+    for number in range(100):
+        seen.is_new(completed(second=number), now=0)
+    seen.is_new(completed(second=100), now=10)
+    assert len(seen) == 1
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 5), st.integers(0, 6)), max_size=60),
+    st.integers(1, 5),
+    st.floats(0.5, 8),
+)
+def test_it_keeps_the_newest_and_nothing_else(steps: list[tuple[float, int]], size: int, age: float) -> None:
+    """It agrees with a plain model: the last ``size`` entries that are young enough."""
+    recent: Recent[int, int] = Recent(Memory(size=size, age=age))
+    puts: list[tuple[int, float]] = []
+    now = 0.0
+    for number, (pause, key) in enumerate(steps):
+        now += pause
+        model = {kept: since for kept, since in puts[-size:] if now - since < age}
+        assert {kept for kept in range(7) if recent.get(kept, now) is not None} == set(model)
+        recent.put(key, number, now)
+        puts = [(kept, since) for kept, since in puts if kept != key] + [(key, now)]
+        assert recent.get(key, now) == number
+        assert len(recent) == len([since for _, since in puts[-size:] if now - since < age])
+
+
+def test_what_is_forgotten_is_gone() -> None:
+    """Forgetting an unknown key does nothing, and a value that replaced another stays."""
+    recent: Recent[str, list[int]] = Recent(Memory())
+    first, second = [1], [1]
+    recent.put("a", first, 0)
+    recent.forget("b", first)
+    recent.forget("a", second)
+    assert recent.get("a", 0) is first
+    recent.forget("a", first)
+    assert (recent.get("a", 0), len(recent)) == (None, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": "many"}, {"age": 0}, {"age": float("inf")}])
+def test_a_memory_without_bounds_is_refused(wrong: dict[str, float]) -> None:
+    """Neither zero nor infinity is accepted."""
+    with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+        Memory(**wrong)  # type: ignore[arg-type]  # wrong on purpose

@@ -1,8 +1,9 @@
-"""What becomes of one webhook request: who is let in, what is read, what is answered, and only once."""
+"""One webhook request: its credentials, its event, its response, and BXML, each event only once."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import logging
 from typing import Any
@@ -10,9 +11,20 @@ from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.webhooks import BasicAuth, Event, Memory, Reception, Reply, parse_event
+from bandwidth_async.webhooks import (
+    BasicAuth,
+    Challenge,
+    Event,
+    Memory,
+    Reception,
+    Reply,
+    check_bxml,
+    parse_event,
+)
 
 pytestmark = pytest.mark.looptime
 
@@ -25,6 +37,9 @@ BXML = "<Bxml><SpeakSentence>Grüße</SpeakSentence></Bxml>"
 SPOKEN = Reply(
     status=200, headers={"Content-Type": "application/xml; charset=utf-8"}, body=BXML.encode("utf-8")
 )
+COLONS = BasicAuth("bandwidth", "s3cret:with:colons")
+CHALLENGE = Challenge(status=401, headers={"WWW-Authenticate": 'Basic realm="webhooks"'})
+BOMB = '<!DOCTYPE Bxml [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><Bxml>&b;</Bxml>'
 
 
 def body(kind: str = "conferenceMemberJoin", **changes: str) -> dict[str, str]:
@@ -34,7 +49,7 @@ def body(kind: str = "conferenceMemberJoin", **changes: str) -> dict[str, str]:
 
 
 class Sender:
-    """Sends requests to a reception, and knows what was read of them and received from them."""
+    """Sends requests to a reception, and records what was read and received."""
 
     def __init__(self, *answers: Any, auth: BasicAuth | None = None, **settings: Any) -> None:
         self.received: list[Event] = []
@@ -43,7 +58,7 @@ class Sender:
         self._answers = list(answers)
 
     async def _receive(self, event: Event) -> Any:
-        """Answer as the script says: a number is waited for, an error is raised, the rest returned."""
+        """Answer by the script: sleep for a number, raise an error, return anything else."""
         self.received.append(event)
         while self._answers:
             answer = self._answers.pop(0)
@@ -72,19 +87,19 @@ class Sender:
 
 
 def complaint(status: int, why: str) -> Reply:
-    """Return the answer that tells what was wrong."""
+    """Return the response that says what was wrong."""
     return Reply(status=status, headers={"Content-Type": "text/plain; charset=utf-8"}, body=why.encode())
 
 
 async def test_an_event_is_received_and_answered_with_nothing() -> None:
-    """204 is what Bandwidth's pages show for an answer without BXML."""
+    """Bandwidth's pages show 204 for a response without BXML."""
     sender = Sender()
     assert await sender.post() == TAKEN
     assert sender.received == [parse_event(body())]
 
 
 async def test_a_get_is_read_from_its_query() -> None:
-    """Its body, if it should have one, is not looked at."""
+    """A body is not read, even if there is one."""
     sender = Sender()
     assert await sender.get(body(tag="a & b = 100 %", name="")) == TAKEN
     assert sender.received == [parse_event(body(tag="a & b = 100 %", name=""))]
@@ -100,14 +115,14 @@ async def test_a_post_is_not_read_from_its_query() -> None:
 
 @pytest.mark.parametrize("method", ["PUT", "HEAD", "DELETE", "get", "OPTIONS"])
 async def test_other_methods_are_refused(method: str) -> None:
-    """Before anything else."""
+    """This comes before every other check."""
     sender = Sender(auth=AUTH)
     assert await sender.post(method=method) == Reply(status=405, headers={"Allow": "GET, POST"})
     assert (sender.read, sender.received) == (0, [])
 
 
 async def test_nothing_is_read_without_the_credentials() -> None:
-    """The challenge of Bandwidth's first request; then they come, and the event with them."""
+    """Bandwidth's first request gets the challenge; then the credentials and the event come."""
     sender = Sender(auth=AUTH)
     challenge = Reply(status=401, headers={"WWW-Authenticate": 'Basic realm="webhooks"'})
     assert await sender.post() == challenge
@@ -120,7 +135,7 @@ async def test_nothing_is_read_without_the_credentials() -> None:
 
 
 async def test_what_is_too_long_is_refused() -> None:
-    """A byte above the limit, in a body or in a query."""
+    """One byte above the limit is enough, in a body or in a query."""
     content = json.dumps(body()).encode()
     query = urlencode(body())
     sender = Sender(body_limit=len(content))
@@ -132,7 +147,7 @@ async def test_what_is_too_long_is_refused() -> None:
 
 
 async def test_what_is_not_an_event_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """With a sentence for whoever reads the sender's log, and in ours."""
+    """The sender and our log get a sentence."""
     sender = Sender()
     assert await sender.post(b"hello") == complaint(400, "not an event: the body is not JSON")
     assert await sender.get({}) == complaint(400, "not an event: its eventType is missing")
@@ -148,13 +163,13 @@ async def test_what_is_not_an_event_is_refused(caplog: pytest.LogCaptureFixture)
     ["conferenceCreated", "conferenceMemberJoin", "conferenceMemberExit", "conferenceRedirect", "initiate"],
 )
 async def test_bxml_is_the_answer_where_it_is_allowed(kind: str) -> None:
-    """In UTF-8, as XML; what an unknown kind takes only its receiver knows."""
+    """It is sent as XML in UTF-8. Only the receiver knows what an unknown kind takes."""
     assert await Sender(BXML).post(body(kind)) == SPOKEN
 
 
 @pytest.mark.parametrize("kind", ["conferenceCompleted", "conferenceRecordingAvailable"])
 async def test_bxml_is_a_mistake_where_it_is_not_allowed(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The developer is told, and Bandwidth does not get it."""
+    """The log says so, and Bandwidth does not get it."""
     assert await Sender(BXML).post(body(kind)) == FAILED
     assert f"{kind} cannot be answered with BXML: return None" in caplog.text
 
@@ -175,19 +190,19 @@ async def test_bxml_is_a_mistake_where_it_is_not_allowed(kind: str, caplog: pyte
 async def test_what_is_not_bxml_is_not_sent(
     answer: object, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would fail during the call, where nobody sees why."""
+    """It would fail during the conference, where nobody sees why."""
     assert await Sender(answer).post() == FAILED
     assert why in caplog.text
 
 
 async def test_an_event_of_a_call_may_be_answered_with_any_verb() -> None:
-    """Its kind is not known here, and a call takes more verbs than a conference."""
+    """Its kind is unknown here, and a call takes more verbs than a conference."""
     bxml = "<Response><Redirect redirectUrl='/next'/></Response>"
     assert (await Sender(bxml).post(body("answer"))).body == bxml.encode()
 
 
 async def test_an_event_that_fails_late_does_not_have_its_successor_forgotten() -> None:
-    """Its own entry was pushed out of the memory; the answer that was given meanwhile is still known."""
+    """Its entry left the memory, and the response given meanwhile is still known."""
     sender = Sender(memory=Memory(size=1))
     late = Sender(2, RuntimeError("late"))
     script = [late, sender, sender]
@@ -203,7 +218,7 @@ async def test_an_event_that_fails_late_does_not_have_its_successor_forgotten() 
 
 @pytest.mark.parametrize("answer", [None, BXML])
 async def test_a_receiver_may_be_a_plain_function(answer: str | None) -> None:
-    """As a hub's publish is."""
+    """The hub's publish is one."""
     reception = Reception(lambda _: answer, auth=None)
 
     async def read(_: int) -> bytes:
@@ -214,7 +229,7 @@ async def test_a_receiver_may_be_a_plain_function(answer: str | None) -> None:
 
 
 async def test_a_failing_receiver_is_logged_without_secrets(caplog: pytest.LogCaptureFixture) -> None:
-    """With its traceback, and which event it was; neither credentials nor the event's details."""
+    """The log has the traceback and the event's kind, but no credentials and no details."""
     caplog.set_level(logging.DEBUG)
     sender = Sender(RuntimeError("out of tea"), auth=AUTH)
     assert await sender.post(body(**{"from": "+15555555555"}), authorization=BASIC) == FAILED
@@ -224,14 +239,14 @@ async def test_a_failing_receiver_is_logged_without_secrets(caplog: pytest.LogCa
 
 
 async def test_a_slow_receiver_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
-    """Bandwidth has hung up by then."""
+    """By then Bandwidth no longer waits."""
     assert await Sender(15).post() == TAKEN
     assert await Sender(16).post() == TAKEN
     assert caplog.messages == ["the answer to conferenceMemberJoin took 16.0 s, too long for Bandwidth"]
 
 
 async def test_an_event_that_comes_again_gets_the_same_answer() -> None:
-    """The first answer may have been lost, and its BXML with it; the receiver sees the event once."""
+    """The first response and its BXML may have been lost. The receiver sees the event once."""
     sender = Sender(BXML)
     assert [await sender.post() for _ in range(3)] == [SPOKEN] * 3
     assert await sender.get(body()) == SPOKEN
@@ -239,7 +254,7 @@ async def test_an_event_that_comes_again_gets_the_same_answer() -> None:
 
 
 async def test_an_event_that_comes_again_meanwhile_waits_for_the_answer() -> None:
-    """The receiver is still at it."""
+    """The receiver is still working on it."""
     sender = Sender(5, BXML)
     first = asyncio.ensure_future(sender.post())
     await asyncio.sleep(1)
@@ -250,7 +265,7 @@ async def test_an_event_that_comes_again_meanwhile_waits_for_the_answer() -> Non
 
 
 async def test_after_a_failure_the_event_may_come_again(caplog: pytest.LogCaptureFixture) -> None:
-    """What was not received is not known yet."""
+    """An event that failed is not remembered."""
     sender = Sender(RuntimeError("not now"), BXML)
     assert [await sender.post() for _ in range(3)] == [FAILED, SPOKEN, SPOKEN]
     assert len(sender.received) == 2
@@ -258,7 +273,7 @@ async def test_after_a_failure_the_event_may_come_again(caplog: pytest.LogCaptur
 
 
 async def test_who_waited_for_a_failure_tries_itself(caplog: pytest.LogCaptureFixture) -> None:
-    """One of them, and the others get what that one gets."""
+    """One waiting request calls the receiver again, and the others get its response."""
     sender = Sender(1, RuntimeError("not now"), 1, BXML)
     assert await asyncio.gather(*(sender.post() for _ in range(4))) == [FAILED, SPOKEN, SPOKEN, SPOKEN]
     assert len(sender.received) == 2
@@ -266,7 +281,7 @@ async def test_who_waited_for_a_failure_tries_itself(caplog: pytest.LogCaptureFi
 
 
 async def test_a_cancelled_request_does_not_answer_for_others() -> None:
-    """Some servers cancel the handler when the client leaves; the next one begins anew."""
+    """Some servers cancel the handler when the client disconnects; the next request begins anew."""
     sender = Sender(5, 5, BXML)
     first = asyncio.ensure_future(sender.post())
     await asyncio.sleep(1)
@@ -282,7 +297,7 @@ async def test_a_cancelled_request_does_not_answer_for_others() -> None:
 
 
 async def test_answers_are_remembered_for_a_while_and_not_all() -> None:
-    """Memory is bounded in number and in age."""
+    """Memory is limited in number and in age."""
     sender = Sender(memory=Memory(size=2, age=10))
     for call in ("c-1", "c-2", "c-3", "c-3", "c-1"):
         assert await sender.post(body(callId=call)) == TAKEN
@@ -294,13 +309,172 @@ async def test_answers_are_remembered_for_a_while_and_not_all() -> None:
 
 
 def test_the_secret_is_not_in_its_repr() -> None:
-    """Whoever prints the reception prints a name."""
+    """Printing the reception shows the name only."""
     assert repr(Sender(auth=AUTH).reception) == (
         "<Reception: BasicAuth(username='bandwidth', realm='webhooks'), 0 answers remembered>"
     )
 
 
 def test_a_limit_that_lets_nothing_in_is_refused() -> None:
-    """At least a byte."""
+    """The limit is at least one byte."""
     with pytest.raises(ConfigurationError, match="body_limit"):
         Sender(body_limit=0)
+
+
+def header(username: str, password: str, *, scheme: str = "Basic ") -> str:
+    """Return the header of RFC 7617."""
+    return scheme + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def test_the_first_request_is_challenged() -> None:
+    """Bandwidth sends it without credentials, and only this response makes it send them."""
+    assert COLONS.check(None) == CHALLENGE
+
+
+@pytest.mark.parametrize("scheme", ["Basic ", "basic ", "BASIC   "])
+def test_the_credentials_pass(scheme: str) -> None:
+    """The scheme ignores case, and a password may contain colons."""
+    assert COLONS.check(header("bandwidth", "s3cret:with:colons", scheme=scheme)) is None
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Basic",
+        "Basic ",
+        "Basic =",
+        "Basic !!!!",
+        "Basic é",
+        header("bandwidth", "wrong"),
+        header("wrong", "s3cret:with:colons"),
+        header("wrong", "wrong"),
+        header("bandwidth", ""),
+        header("", ""),
+        header("Bandwidth", "s3cret:with:colons"),
+        header("bandwidth", "s3cret:with:colons "),
+        header("bandwidth", "s3cret:with:colons", scheme="Bearer "),
+        header("bandwidth", "s3cret:with:colons", scheme="Basic\t"),
+        header("bandwidth", "s3cret:with:colons", scheme=""),
+        header("bandwidth", "s3cret:with:colons") + "\n",
+        "Basic " + base64.b64encode(b"bandwidth").decode(),
+    ],
+)
+def test_anything_else_is_challenged_again(authorization: str) -> None:
+    """Wrong credentials, a malformed header, another scheme."""
+    assert COLONS.check(authorization) == CHALLENGE
+
+
+@given(st.text())
+def test_no_header_fails(authorization: str) -> None:
+    """Any header gets the challenge."""
+    assert COLONS.check(authorization) == CHALLENGE
+    assert COLONS.check(f"Basic {authorization}") == CHALLENGE
+
+
+printable = st.text(st.characters(codec="utf-8"), min_size=1).filter(str.isprintable)
+
+
+@given(printable.filter(lambda text: ":" not in text), printable, printable)
+def test_exactly_the_own_credentials_pass(username: str, password: str, other: str) -> None:
+    """They may be in any script, as UTF-8."""
+    auth = BasicAuth(username, password)
+    assert auth.check(header(username, password)) is None
+    assert (auth.check(header(username, other)) is None) == (other == password)
+    assert (auth.check(header(other, password)) is None) == (other == username)
+
+
+def test_the_realm_can_be_chosen() -> None:
+    """The challenge names it."""
+    challenge = BasicAuth("a", "b", realm="my events").check(None)
+    assert challenge == Challenge(headers={"WWW-Authenticate": 'Basic realm="my events"'})
+
+
+def test_the_password_is_never_shown() -> None:
+    """The repr hides it, and so does a log."""
+    assert "s3cret" not in f"{COLONS!r} {COLONS}"
+    assert "bandwidth" in repr(COLONS)
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "realm", "why"),
+    [
+        ("", "secret", "x", "username is a text of 1 to 1024 characters"),
+        (None, "secret", "x", "username is a text of 1 to 1024 characters"),
+        ("a" * 1025, "secret", "x", "username is a text of 1 to 1024 characters"),
+        ("a:b", "secret", "x", "username cannot contain a colon"),
+        ("a\n", "secret", "x", "username has control characters in it"),
+        ("a", "", "x", "password is a text of 1 to 1024 characters"),
+        ("a", "secret\0", "x", "password has control characters in it"),
+        ("a", "secret", "", "realm is ASCII text"),
+        ("a", "secret", 'say "x"', "realm is ASCII text"),
+        ("a", "secret", "back\\slash", "realm is ASCII text"),
+        ("a", "secret", "x\r\nSet-Cookie: a", "realm is ASCII text"),
+        ("a", "secret", "é", "realm is ASCII text"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused(username: str, password: str, realm: str, why: str) -> None:
+    """The error comes before the first request and does not show the password."""
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        BasicAuth(username, password, realm=realm)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<Bxml/>",
+        "<Response></Response>",
+        '<?xml version="1.0" encoding="UTF-8"?>\n<Bxml><PlayAudio>https://example.com/bye.wav</PlayAudio></Bxml>',
+        "<Response><SpeakSentence>Grüße &amp; bis bald &#8230;</SpeakSentence></Response>",
+        '<Bxml xmlns="https://example.com/bxml"><!-- nothing --></Bxml>',
+    ],
+)
+def test_a_document_is_returned_as_it_is(text: str) -> None:
+    """It is well-formed and has one of the two documented roots."""
+    assert check_bxml(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "not well-formed"),
+        ("hello", "not well-formed"),
+        ("<Bxml>", "not well-formed"),
+        ("<Bxml/><Bxml/>", "not well-formed"),
+        ("<Bxml>&nbsp;</Bxml>", "not well-formed"),
+        ("<Bxml>\ud800</Bxml>", "not well-formed"),
+        ("<Bxml>\0</Bxml>", "not well-formed"),
+        ("<bxml/>", "the BXML's root is <bxml>; it has to be <Bxml>"),
+        ("<html><Bxml/></html>", "root is <html>"),
+        ("<b:Bxml xmlns:b='b'/>", "root is <b:Bxml>"),
+        ("<?xml version='1.0' encoding='latin-1'?><Bxml>é</Bxml>", "is sent as UTF-8 but declares 'latin-1'"),
+        (BOMB, "has a document type"),
+        ('<!DOCTYPE Bxml SYSTEM "file:///etc/passwd"><Bxml/>', "has a document type"),
+        ("<!DOCTYPE Bxml><Bxml/>", "has a document type"),
+    ],
+)
+def test_anything_else_is_the_developers_mistake(text: str, why: str) -> None:
+    """The error comes before Bandwidth finds it, and a document type is never read."""
+    for for_conference in (True, False):
+        with pytest.raises(ConfigurationError, match=why):
+            check_bxml(text, for_conference=for_conference)
+
+
+@pytest.mark.parametrize(
+    "text", ["<Response><Redirect/></Response>", "<Bxml xmlns:b='b'><b:PlayAudio/></Bxml>"]
+)
+def test_an_answer_for_a_conference_has_its_verbs_alone(text: str) -> None:
+    """The check is that of an update. The answer to a call's event may have any verb."""
+    with pytest.raises(ConfigurationError, match="is not for a conference; its BXML holds only PlayAudio, "):
+        check_bxml(text)
+    assert check_bxml(text, for_conference=False) == text
+
+
+@given(st.text() | st.text("<>/Bxml&;!-[] "))
+def test_no_text_does_more_than_be_refused(text: str) -> None:
+    """Any text passes or raises our error."""
+    try:
+        assert check_bxml(text) == text
+    except ConfigurationError as error:
+        assert "BXML" in str(error)  # noqa: PT017  # both ways out are right

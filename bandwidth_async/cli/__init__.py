@@ -1,4 +1,4 @@
-"""The command line: reads the environment, prints, and turns what happened into exit codes."""
+"""The command line: it reads the environment, prints, and turns results and errors into exit codes."""
 
 from bandwidth_async.cli.app import main
 

@@ -1,7 +1,7 @@
 """The command group, and the one place where errors become a sentence and an exit code.
 
-A command's module is imported when the command is run, so that ``--help`` and ``--version`` need not wait
-for aiohttp and the rest: that is most of what a short command costs.
+A command's module is imported when the command is run. So ``--help`` and ``--version`` do not wait for
+aiohttp and the other imports, which take most of the time of a short command.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import TYPE_CHECKING
 import click
 
 from bandwidth_async._version import __version__
-from bandwidth_async.cli import exits
+from bandwidth_async.cli import exit_codes
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Where each command is, and its sentence in the list of them.
+# The module and name of each command, and its sentence in the list of commands.
 COMMANDS = {
-    "end": ("end:end", "End conferences: the members are ejected, their calls go on."),
-    "resume": ("journals:resume", "Go on with a run that was cut off."),
-    "runs": ("journals:runs", "List the runs that left a journal."),
-    "outcomes": ("journals:outcomes", "Print what became of each id of a run."),
-    "list": ("look:list_", "List conferences, oldest first."),
-    "get": ("look:get", "Show one conference with its members."),
+    "end": ("end:end", "End conferences. Their calls go on unless you give --hang-up."),
+    "resume": ("journals:resume", "Resume a run that was stopped or killed."),
+    "runs": ("journals:runs", "List the runs that have a journal."),
+    "outcomes": ("journals:outcomes", "Print the outcome of each id of a run."),
+    "list": ("conferences:list_", "List conferences, oldest first."),
+    "get": ("conferences:get", "Show one conference with its members."),
     "members": ("members:members", "List the members of a conference."),
-    "mute": ("members:mute", "Mute members: they hear the others and are not heard."),
-    "unmute": ("members:unmute", "Let members be heard again."),
-    "hold": ("members:hold", "Put members on hold: they neither hear nor are heard."),
+    "mute": ("members:mute", "Mute members. They hear the others but are not heard."),
+    "unmute": ("members:unmute", "Unmute members, so that they are heard again."),
+    "hold": ("members:hold", "Put members on hold. They neither hear nor are heard."),
     "unhold": ("members:unhold", "Take members off hold."),
-    "redirect": ("conference:redirect", "Send a conference to the BXML at a URL."),
-    "announce": ("conference:announce", "Give a conference BXML from a file: play, speak, record."),
-    "wait": ("conference:wait", "Wait until a conference has completed."),
+    "redirect": ("conferences:redirect", "Send a conference to the BXML at a URL."),
+    "announce": ("conferences:announce", "Send BXML from a file to a conference: play, speak, record."),
+    "wait": ("conferences:wait", "Wait until a conference has ended."),
     "recordings": ("recordings:recordings", "List the recordings of a conference."),
-    "download": ("recordings:download", "Fetch the audio of a recording."),
-    "sandbox": ("play:sandbox", "Serve a stand-in for Bandwidth's Voice API on this machine."),
-    "demo": ("play:demo", "Watch conferences being ended on a sandbox."),
+    "download": ("recordings:download", "Download the audio of a recording."),
+    "sandbox": ("sandbox:sandbox", "Run a local stand-in for Bandwidth's Voice API."),
+    "demo": ("sandbox:demo", "Watch a run end conferences on a sandbox."),
 }
 
 
@@ -65,16 +65,16 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=exits.HELP,
+    epilog=exit_codes.HELP,
 )
 @click.version_option(__version__, prog_name="bandwidth-async")
 @click.option("-v", "--verbose", is_flag=True, help="Log every request and retry to standard error.")
 def cli(verbose: bool) -> None:
     """End conferences on Bandwidth's Voice API, one or a million.
 
-    Signs in with BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET from the environment (legacy:
-    BW_USERNAME and BW_PASSWORD). BW_ENVIRONMENT=test chooses Bandwidth's test hosts; BW_VOICE_URL and
-    BW_API_URL choose any other, such as the sandbox.
+    Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in (legacy: BW_USERNAME
+    and BW_PASSWORD). Set BW_ENVIRONMENT=test for Bandwidth's test hosts. Set BW_VOICE_URL and BW_API_URL for
+    any other host, such as the sandbox.
     """
     if verbose:
         logging.basicConfig(
@@ -84,22 +84,24 @@ def cli(verbose: bool) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; whatever went wrong is one sentence on stderr."""
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  # closed by our caller: >&-
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115  # 2>&-
+    """Run one command line and return its exit code. Every error is one sentence on standard error."""
+    # A shell can start us with these streams closed (>&- and 2>&-). Python then sets them to None.
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an id that cannot be spelled is no reason to stop
+            # An id with characters that the stream cannot encode must not stop the command.
+            stream.reconfigure(errors="backslashreplace")
     try:
         return cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
     except BrokenPipeError:
-        from bandwidth_async.cli import records  # noqa: PLC0415 - see the module
+        from bandwidth_async.cli import formats  # noqa: PLC0415 - see this module's docstring
 
-        records.abandon(sys.stdout)
-        return exits.Exit.GENERAL
+        formats.abandon(sys.stdout)
+        return exit_codes.Exit.GENERAL
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
-        return exits.Exit.USAGE
+        return exit_codes.Exit.USAGE
     except (Exception, KeyboardInterrupt) as error:
         sentence, code = _explain(error)
         print(f"bandwidth-async: {sentence}", file=sys.stderr)
@@ -110,16 +112,19 @@ def _explain(error: BaseException) -> tuple[str, int]:
     match error:
         case click.UsageError():
             help_ = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-            return f"{error.format_message()}{help_}", exits.Exit.USAGE
+            return f"{error.format_message()}{help_}", exit_codes.Exit.USAGE
         case click.ClickException():
-            return error.format_message(), exits.Exit.GENERAL
+            return error.format_message(), exit_codes.Exit.GENERAL
         case BandwidthError():
-            return str(error), exits.exit_for_error(error)
+            return str(error), exit_codes.exit_for_error(error)
         case click.Abort() | KeyboardInterrupt():
             return "interrupted", 130
         case OSError():
-            return f"cannot go on: {error.strerror or error}", exits.Exit.GENERAL
+            return f"cannot go on: {error.strerror or error}", exit_codes.Exit.GENERAL
         case _:
             logging.getLogger("bandwidth_async.cli").debug("unexpected", exc_info=error)
             kind = type(error).__name__
-            return f"unexpected {kind}: {error}; please report it with what -v shows", exits.Exit.GENERAL
+            return (
+                f"unexpected {kind}: {error}; please report it with the output of -v",
+                exit_codes.Exit.GENERAL,
+            )

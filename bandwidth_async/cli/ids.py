@@ -1,4 +1,4 @@
-"""Reading conference ids as people have them: plain lines, CSV, or JSON lines."""
+"""Read conference ids from the input: plain lines, CSV, or JSON lines."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 COLUMN = "conference_id"
-_SHOWN = 100  # bad lines that are spelled out
+# A complaint lists this many bad lines and counts the rest.
+_LISTED = 100
 _OTHER_HEADERS = frozenset({"id", "conferenceid", "conference"})
-_STRUCTURE = frozenset(',;"[]{}<>')  # in a plain line these come from another format
+# A plain line with one of these characters comes from another format.
+_STRUCTURE = frozenset(',;"[]{}<>')
 
 
 @define
 class Ids:
-    """Ids in the order of their first appearance, and what was wrong with the rest of the input."""
+    """Ids in the order of their first appearance, and what is wrong with the rest of the input."""
 
     unique: dict[str, None] = field(factory=dict)
     duplicates: int = 0
     faults: list[str] = field(factory=list)
 
     def add(self, place: str, value: object) -> None:
-        """Take one id, or note what is wrong with it."""
+        """Add one id, or note what is wrong with it."""
         try:
             path_segment(value)
         except ConfigurationError as error:
@@ -40,7 +42,7 @@ class Ids:
         self.duplicates += len(self.unique) == known
 
     def read(self, stream: BinaryIO, name: str) -> None:
-        """Take the ids of a file in any of the three formats; its first line tells which it is."""
+        """Add the ids of a file. Its first line decides which of the three formats it has."""
         lines = self._text(stream, name)
         first = next(((number, line) for number, line in lines if line and not line.startswith("#")), None)
         if first is None:
@@ -54,12 +56,12 @@ class Ids:
             self._read_plain(rest, name)
 
     def complaint(self) -> str | None:
-        """Return everything that is wrong, a line each, or None."""
+        """Return a text with a line for each fault, or None without faults."""
         if not self.faults:
             return None
-        lines = self.faults[:_SHOWN]
-        if len(self.faults) > _SHOWN:
-            lines.append(f"and {len(self.faults) - _SHOWN:,} more")
+        lines = self.faults[:_LISTED]
+        if len(self.faults) > _LISTED:
+            lines.append(f"and {len(self.faults) - _LISTED:,} more")
         count = "1 line" if len(self.faults) == 1 else f"{len(self.faults):,} lines"
         return "\n".join([*lines, f"{count} of the input cannot be used; nothing was sent"])
 

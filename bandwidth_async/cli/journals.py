@@ -1,4 +1,4 @@
-"""``resume``, ``runs`` and ``outcomes``: journals of runs, gone on with and looked at."""
+"""The commands on the journals of runs (``resume``, ``runs``, ``outcomes``), and the journal of a new run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bandwidth_async.cli import exits, loop, records
-from bandwidth_async.cli.job import Job, carry_out, how_to_go_on
+from bandwidth_async.cli import event_loop, exit_codes, formats
 from bandwidth_async.cli.options import RunOptions, run_options, table_or_jsonl
+from bandwidth_async.cli.run import Run, carry_out, resume_command
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import (
@@ -35,32 +35,30 @@ if TYPE_CHECKING:
 
     from bandwidth_async.models import Conference
 
-_RUNS = records.Columns(
+_RUNS = formats.Columns(
     {"run": 24, "created": 24, "account_id": 12, "total": 9, "settled": 9, "state": 16, "journal": 0}
 )
 
 
-@click.command(epilog=exits.HELP)
+@click.command(epilog=exit_codes.HELP)
 @click.argument("journal", metavar="FILE|RUN")
 @run_options
-@click.option(
-    "--yes", is_flag=True, help="Taken as end takes it; what was agreed to once is not asked again."
-)
+@click.option("--yes", is_flag=True, help="Accepted as in end, but not needed: resume never asks.")
 def resume(journal: str, how: RunOptions, yes: bool) -> int:
-    """Go on with a run: end what its journal does not hold as settled.
+    """Resume a run: end the conferences that its journal does not have as settled.
 
-    Settled is what ended, had already_ended, was not_found or was refused; the rest is tried again. What
-    may have been ended when the run was cut off counts as already_ended when it is found no more.
-    --verify and --hang-up hold on from the run's first part. The exit
-    code speaks of the whole run, the outcomes written are of this part: outcomes prints all of them.
+    Conferences that are ended, already_ended, not_found or refused are settled. The rest is tried again. If
+    the run was stopped before it knew whether a conference ended, and the server no longer finds it, its
+    outcome is already_ended. --verify and --hang-up stay on if the first part of the run had them. The exit
+    code is that of the whole run. The output has only the outcomes of this part: use outcomes to print all.
 
     \b
     bandwidth-async resume 20261122T081500Z-3fa9c1
     bandwidth-async resume teardown.journal --rate 50
     """
-    del yes  # nothing is asked here, so there is nothing to agree to
+    del yes
     client = VoiceClient.from_env(rate_limit=how.limit())
-    return loop.run(_resume(client, _path_of(journal), how))
+    return event_loop.run(_resume(client, _path_of(journal), how))
 
 
 async def _resume(client: VoiceClient, path: Path, how: RunOptions) -> int:
@@ -73,18 +71,18 @@ async def _resume(client: VoiceClient, path: Path, how: RunOptions) -> int:
         whole = journal.report()
         if not whole.unsettled:
             print(f"nothing to do: all {whole.total:,} conferences are settled", file=sys.stderr)
-            return exits.exit_for_run(whole, strict=how.strict, stopped_by=None)
-        with records.open_output(how.output, force=how.force, keep=[path]) as stream:
-            job = Job(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
-            return await carry_out(client, job)
+            return exit_codes.exit_for_run(whole, strict=how.strict, stopped_by=None)
+        with formats.open_output(how.output, force=how.force, keep=[path]) as stream:
+            run = Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
+            return await carry_out(client, run)
 
 
-@click.command(epilog=exits.HELP)
+@click.command(epilog=exit_codes.HELP)
 @table_or_jsonl
 def runs(form: str) -> int:
     """List the runs whose journals are in the state directory, oldest first."""
     directory = state_directory(os.environ)
-    writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else _RUNS)
+    writer = formats.Writer(sys.stdout, form, _RUNS)
     paths = journals(directory)
     for path in paths:
         try:
@@ -93,10 +91,10 @@ def runs(form: str) -> int:
             print(f"bandwidth-async: {error}", file=sys.stderr)
     if not paths:
         print(f"there are no journals in {directory}", file=sys.stderr)
-    return exits.Exit.OK
+    return exit_codes.Exit.OK
 
 
-@click.command(epilog=exits.HELP)
+@click.command(epilog=exit_codes.HELP)
 @click.argument("journal", metavar="FILE|RUN")
 @click.option(
     "--format",
@@ -104,60 +102,58 @@ def runs(form: str) -> int:
     type=click.Choice(["jsonl", "csv"]),
     default="jsonl",
     show_default=True,
-    help="JSON lines, or comma-separated values with a header.",
+    help="Print JSON lines, or comma-separated values with a header.",
 )
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")
 def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
-    """Print what became of each id of a run, in the order of its input.
+    """Print the outcome of each id of a run, in the order of its input.
 
-    What was not tried yet is not_attempted; what may have been sent, but has no answer on record, is
-    unknown. The run may be under way meanwhile.
+    Ids that were not tried yet are not_attempted. Ids that may have been sent, but have no recorded
+    response, are unknown. You may print the outcomes of a run that is still going on.
     """
     path = _path_of(journal)
     try:
         info, rows = describe(path), read_outcomes(path)
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    with records.open_output(output, force=force, keep=[path]) as stream:
-        writer = records.Writer(
-            stream, records.JsonLines() if form == "jsonl" else records.Csv(records.OUTCOME_KEYS)
-        )
+    with formats.open_output(output, force=force, keep=[path]) as stream:
+        writer = formats.Writer(stream, form, formats.Csv(formats.OUTCOME_KEYS))
         for outcome in rows:
-            writer.write(records.outcome_record(outcome))
+            writer.write(formats.outcome_record(outcome))
     if not info.complete:
-        print("the input of this run was not recorded to its end; nothing of it was sent", file=sys.stderr)
-    return exits.Exit.OK
+        print("the input of this run was not recorded to its end; nothing was sent", file=sys.stderr)
+    return exit_codes.Exit.OK
 
 
 def new_file(given: Path | None) -> Path:
-    """Return where a new journal is to be: ``given``, or a name of its own in the state directory."""
+    """Return the path of a new journal: ``given``, or a new name in the state directory."""
     if given is not None:
         if given.is_dir():
             raise click.UsageError(f"{given} is a directory; name a file for the journal")
         if given.exists():
-            raise click.UsageError(_taken(given))
+            raise click.UsageError(_why_taken(given))
         return given
     try:
         return new_journal_path(state_directory(os.environ), datetime.now(UTC), Random())
     except JournalError as error:
         raise click.UsageError(
-            f"{error}; say where to keep the journal with --journal FILE, or do without by --no-journal"
+            f"{error}; choose a file with --journal FILE, or keep no journal with --no-journal"
         ) from error
 
 
-def _taken(given: Path) -> str:
+def _why_taken(given: Path) -> str:
     with suppress(JournalError):
         if not describe(given).complete:
-            return f"{given} is of a run that was cut off before it sent anything; remove it"
-    return f"{given} exists; go on with it ({how_to_go_on(given)}), or choose another file"
+            return f"{given} is the journal of a run that was stopped before it sent anything; remove it"
+    return f"{given} exists; resume its run ({resume_command(given)}), or choose another file"
 
 
 @asynccontextmanager
 async def recorded(
     path: Path, account_id: str, items: Sequence[str | Conference], how: RunOptions
 ) -> AsyncIterator[Journal]:
-    """Yield a new journal that holds the input; leave none behind when nothing is sent after all."""
+    """Yield a new journal that holds the input. Remove it if nothing is sent after all."""
     try:
         journal = Journal.create(
             path, account_id=account_id, created=time.time(), verify=how.verify, hang_up=how.hang_up
@@ -180,7 +176,7 @@ async def recorded(
 
 
 def _path_of(name: str) -> Path:
-    """Return the journal that a file's name or a run's name means."""
+    """Return the path of the journal with this file name or run name."""
     path = Path(name)
     if path.exists():
         return path
@@ -200,7 +196,7 @@ def _run_record(info: JournalInfo) -> dict[str, object]:
         state = "finished" if settled == info.total else "unfinished"
     return {
         "run": info.path.stem,
-        "created": records.iso(info.created),
+        "created": formats.iso(info.created),
         "account_id": info.account_id,
         "total": info.total,
         "settled": settled,

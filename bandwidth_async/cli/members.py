@@ -1,4 +1,4 @@
-"""``members``, and ``mute``, ``unmute``, ``hold`` and ``unhold``: who is in a conference, and how."""
+"""The commands on the members of a conference: ``members``, ``mute``, ``unmute``, ``hold`` and ``unhold``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from attrs import frozen
 
-from bandwidth_async.cli import exits, loop, records
+from bandwidth_async.cli import event_loop, exit_codes, formats
 from bandwidth_async.cli.options import table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import (
@@ -28,31 +28,32 @@ if TYPE_CHECKING:
 
     from bandwidth_async.models import ConferenceMember
 
-_AT_ONCE = 20  # members that a conference can have
+# A conference can have this many members.
+_AT_ONCE = 20
 _WORST_FIRST = (
-    exits.Exit.CREDENTIALS,
-    exits.Exit.DEADLINE,
-    exits.Exit.RATE_LIMIT,
-    exits.Exit.GENERAL,
-    exits.Exit.USAGE,
-    exits.Exit.CONFLICT,
-    exits.Exit.NOT_FOUND,
+    exit_codes.Exit.CREDENTIALS,
+    exit_codes.Exit.DEADLINE,
+    exit_codes.Exit.RATE_LIMIT,
+    exit_codes.Exit.GENERAL,
+    exit_codes.Exit.USAGE,
+    exit_codes.Exit.CONFLICT,
+    exit_codes.Exit.NOT_FOUND,
 )
 
 
-@click.command(epilog=exits.HELP)
+@click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
 @table_or_jsonl
 def members(conference_id: str, call_ids: tuple[str, ...], form: str) -> int:
     """List the active members of a conference, or those named by their call ids."""
-    found = loop.run(_members(conference_id, call_ids))
+    found = event_loop.run(_members(conference_id, call_ids))
     if not found:
         print("there are no active members", file=sys.stderr)
-    writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.MEMBERS)
+    writer = formats.Writer(sys.stdout, form, formats.MEMBERS)
     for member in found:
-        writer.write(records.member_record(member) if form == "jsonl" else records.member_row(member))
-    return exits.Exit.OK
+        writer.write(formats.member_record(member) if form == "jsonl" else formats.member_row(member))
+    return exit_codes.Exit.OK
 
 
 async def _members(conference_id: str, call_ids: tuple[str, ...]) -> Sequence[ConferenceMember]:
@@ -65,59 +66,67 @@ async def _members(conference_id: str, call_ids: tuple[str, ...]) -> Sequence[Co
 async def _active_members(client: VoiceClient, conference_id: str) -> Sequence[ConferenceMember]:
     found = (await client.get_conference(conference_id)).active_members
     if found is None:
-        raise click.ClickException("the answer of the server leaves out who is in the conference")
+        raise click.ClickException("the server's response does not say who is in the conference")
     return found
 
 
 @frozen(kw_only=True)
 class _Change:
-    """What is set, and the word for it once it is; ``everyone`` takes the active members."""
+    """A change of members. ``done`` is the word for a member that has it, ``everyone`` says --all."""
 
     update: UpdateConferenceMember
     done: str
     everyone: bool
 
     def word(self, error: BandwidthError | None) -> str | None:
-        """Say what became of a member; one of all who has left meanwhile needs no setting any more."""
+        """Return the word for a member, or None when the change failed.
+
+        With --all, a member who has left meanwhile is ``gone``, which is no failure.
+        """
         if error is None:
             return self.done
         return "gone" if self.everyone and isinstance(error, NotFoundError) else None
 
 
 def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember) -> click.Command:
-    @click.command(name, help=f"{sentence} A line for each tells what was done.", epilog=exits.HELP)
+    @click.command(name, help=f"{sentence} Prints a line for each member.", epilog=exit_codes.HELP)
     @click.argument("conference_id", metavar="ID")
     @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
-    @click.option("--all", "everyone", is_flag=True, help="All active members; one who has left is no error.")
+    @click.option(
+        "--all",
+        "everyone",
+        is_flag=True,
+        help="Change all active members. A member who has left meanwhile is no error.",
+    )
     @table_or_jsonl
     def command(conference_id: str, call_ids: tuple[str, ...], everyone: bool, form: str) -> int:
         if everyone == bool(call_ids):
-            raise click.UsageError("whom? Give call ids, or --all instead")
+            raise click.UsageError("name the members: give call ids or --all")
         path_segment(conference_id)
         for call_id in call_ids:
             path_segment(call_id, "call id")
-        writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.CHANGES)
+        writer = formats.Writer(sys.stdout, form, formats.CHANGES)
         change = _Change(update=update, done=done, everyone=everyone)
-        return loop.run(_set(conference_id, list(dict.fromkeys(call_ids)), change, writer))
+        return event_loop.run(_set(conference_id, list(dict.fromkeys(call_ids)), change, writer))
 
     return command
 
 
 mute = _setting(
     "mute",
-    "Mute members: they hear the others and are not heard.",
+    "Mute members. They hear the others but are not heard.",
     "muted",
     UpdateConferenceMember(mute=True),
 )
 unmute = _setting(
     "unmute",
-    "Let members be heard again.",
+    "Unmute members, so that they are heard again.",
     "unmuted",
     UpdateConferenceMember(mute=False),
 )
 hold = _setting(
     "hold",
-    "Put members on hold: they neither hear nor are heard.",
+    "Put members on hold. They neither hear nor are heard.",
     "held",
     UpdateConferenceMember(hold=True),
 )
@@ -129,7 +138,7 @@ unhold = _setting(
 )
 
 
-async def _set(conference_id: str, call_ids: list[str], change: _Change, writer: records.Writer) -> int:
+async def _set(conference_id: str, call_ids: list[str], change: _Change, writer: formats.Writer) -> int:
     failures: list[BandwidthError] = []
     async with VoiceClient.from_env() as client:
         if change.everyone:
@@ -140,22 +149,23 @@ async def _set(conference_id: str, call_ids: list[str], change: _Change, writer:
     if not call_ids:
         print("there are no active members", file=sys.stderr)
     if not failures:
-        return exits.Exit.OK
+        return exit_codes.Exit.OK
     were = f"{len(failures)} of {len(call_ids)} members were not {change.done}"
     print(f"bandwidth-async: {were}", file=sys.stderr)
-    return min(map(exits.exit_for_error, failures), key=_WORST_FIRST.index)
+    return min(map(exit_codes.exit_for_error, failures), key=_WORST_FIRST.index)
 
 
 async def _set_batch(
-    client: VoiceClient, conference_id: str, call_ids: list[str], change: _Change, writer: records.Writer
+    client: VoiceClient, conference_id: str, call_ids: list[str], change: _Change, writer: formats.Writer
 ) -> list[BandwidthError]:
-    """Set members at once, write a line for each in their order, and return what failed."""
+    """Change members at the same time, write a line for each in order, and return the failures."""
 
     async def set_one(call_id: str) -> BandwidthError | None:
         try:
             await client.update_conference_member(conference_id, call_id, change.update)
-        except ConfigurationError as error:  # not the user's fault: ids that were given have been checked
-            return TransportError(f"the server names a member that cannot be asked for: {error.message}")
+        # The user's ids have been checked, so this id is one that the server sent.
+        except ConfigurationError as error:
+            return TransportError(f"the server lists a member with an unusable id: {error.message}")
         except BandwidthError as error:
             return error
         return None
@@ -166,8 +176,9 @@ async def _set_batch(
             tasks = {call_id: group.create_task(set_one(call_id)) for call_id in call_ids}
             for call_id, task in tasks.items():
                 error = await task
+                # Every other member would get the same refusal.
                 if isinstance(error, AuthenticationError | PermissionDeniedError):
-                    raise error  # all the others would meet it too
+                    raise error
                 word = change.word(error)
                 failures += [error] if error and word is None else []
                 writer.write({"call_id": call_id, "done": word, "error": None if word else str(error)})

@@ -1,4 +1,4 @@
-"""How far a run is: a bar with rate, limit and time left on a terminal, plain lines anywhere else."""
+"""The progress of a run: a bar with rate, limit and time left on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,60 +30,62 @@ if TYPE_CHECKING:
     from bandwidth_async.limiter.events import PaceEvent
     from bandwidth_async.outcome import Report
 
-_LINE_EVERY = 5.0  # seconds between plain lines
-_WORTH_SAYING = 1.0  # seconds; shorter pauses are how the rate is found out
-_TROUBLES = (OutcomeKind.REFUSED, OutcomeKind.FAILED, OutcomeKind.UNKNOWN)
+# Seconds between two lines.
+_LINE_EVERY = 5.0
+# Pauses of fewer seconds are not shown: the limiter finds out the rate by them.
+_SHORTEST_SHOWN = 1.0
+_TROUBLES = tuple(kind for kind in OutcomeKind if kind.trouble)
 
 
 class Display(Protocol):
-    """Shows a run while it goes on. ``moves`` says that it redraws, so lines must go through `say`."""
+    """Shows the progress of a run. If it ``redraws``, other lines must go through `print_line`."""
 
-    moves: bool
+    redraws: bool
 
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
     def update(self, report: Report) -> None:
-        """Show what ``report`` says so far."""
+        """Show the counts of ``report``."""
 
-    def hear(self, event: PaceEvent) -> None:
-        """Show the limit that was found and the pauses, as the limiter tells them."""
+    def on_event(self, event: PaceEvent) -> None:
+        """Show what the limiter reports: the server's limit and pauses."""
 
-    def say(self, line: str) -> None:
-        """Print a line for a person without disturbing the display."""
+    def print_line(self, line: str) -> None:
+        """Print a line without disturbing the display."""
 
 
-class _Door:
-    """What was heard of the limiter last, in words."""
+class _LimiterState:
+    """The last news of the limiter, in words."""
 
     def __init__(self) -> None:
         self._limit = ""
-        self._opens = 0.0
+        self._pause_ends = 0.0
         self._why = ""
 
-    def hear(self, event: PaceEvent) -> None:
+    def on_event(self, event: PaceEvent) -> None:
         if isinstance(event, RateChanged):
             self._limit = "" if event.quota is None else f"limit {figure(event.quota)}/s"
-        elif isinstance(event, Unavailable) or event.seconds >= _WORTH_SAYING:
-            self._opens = time.monotonic() + event.seconds
+        elif isinstance(event, Unavailable) or event.seconds >= _SHORTEST_SHOWN:
+            self._pause_ends = time.monotonic() + event.seconds
             self._why = _reason(event)
 
-    def words(self, now: float) -> str:
-        """Return the limit, and the pause that is on."""
-        left = self._opens - now
+    def describe(self, now: float) -> str:
+        """Return the limit, and the pause if there is one now."""
+        left = self._pause_ends - now
         return ", ".join(filter(None, (self._limit, _pause(left, self._why) if left > 0 else "")))
 
 
 class _Live(ProgressColumn):
-    """Asked anew at every redraw, so that a pause counts down while nothing else moves."""
+    """The limiter's column. It is rendered at every redraw, so a pause counts down meanwhile."""
 
-    def __init__(self, door: _Door) -> None:
+    def __init__(self, limiter: _LimiterState) -> None:
         super().__init__()
-        self._door = door
+        self._limiter = limiter
 
     def render(self, task: Task) -> Text:
-        return Text(self._door.words(time.monotonic()))
+        return Text(self._limiter.describe(time.monotonic()))
 
 
 class _Speed(ProgressColumn):
@@ -95,10 +97,10 @@ class _Speed(ProgressColumn):
 class Bar:
     """A bar on the terminal of standard error."""
 
-    moves = True
+    redraws = True
 
     def __init__(self, total: int) -> None:
-        self._door = _Door()
+        self._limiter = _LimiterState()
         self._progress = Progress(
             TextColumn("ending"),
             BarColumn(),
@@ -106,7 +108,7 @@ class Bar:
             TaskProgressColumn(),
             _Speed(),
             TimeRemainingColumn(compact=True),
-            _Live(self._door),
+            _Live(self._limiter),
             TextColumn("{task.fields[trouble]}"),
             console=Console(stderr=True),
         )
@@ -123,26 +125,26 @@ class Bar:
         """Move the bar."""
         self._progress.update(self._task, completed=_tried(report), trouble=_trouble(report))
 
-    def hear(self, event: PaceEvent) -> None:
-        """Remember it for the next redraw."""
-        self._door.hear(event)
+    def on_event(self, event: PaceEvent) -> None:
+        """Show the event at the next redraw."""
+        self._limiter.on_event(event)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print above the bar."""
         self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class Lines:
-    """A line on standard error now and then."""
+    """A line on standard error every few seconds."""
 
-    moves = False
+    redraws = False
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._door = _Door()
-        self._told_at = time.monotonic()
-        self._outage_told_at = -math.inf
-        self._told = 0
+        self._limiter = _LimiterState()
+        self._printed_at = time.monotonic()
+        self._outage_printed_at = -math.inf
+        self._printed = 0
 
     def __enter__(self) -> Self:
         return self
@@ -153,55 +155,55 @@ class Lines:
     def update(self, report: Report) -> None:
         """Print a line when one is due."""
         now, done = time.monotonic(), _tried(report)
-        elapsed = now - self._told_at
-        if elapsed < _LINE_EVERY or done == self._told:
+        elapsed = now - self._printed_at
+        if elapsed < _LINE_EVERY or done == self._printed:
             return
-        rate = (done - self._told) / elapsed
+        rate = (done - self._printed) / elapsed
         words = (
             f"{done:,} of {self._total:,} ({done / self._total:.0%})",
             f"{rate:,.0f}/s",
-            self._door.words(now),
+            self._limiter.describe(now),
             _trouble(report),
         )
-        self.say(", ".join(filter(None, words)))
-        self._told_at, self._told = now, done
+        self.print_line(", ".join(filter(None, words)))
+        self._printed_at, self._printed = now, done
 
-    def hear(self, event: PaceEvent) -> None:
-        """Remember it for the next line; a pause in which there is none gets its own, and an outage some."""
-        self._door.hear(event)
+    def on_event(self, event: PaceEvent) -> None:
+        """Show the event in the next line. A long pause gets its own line, and an outage one now and then."""
+        self._limiter.on_event(event)
         if isinstance(event, RateChanged):
             return
-        if event.seconds >= _LINE_EVERY or (isinstance(event, Unavailable) and self._is_news()):
-            self.say(_pause(event.seconds, _reason(event)))
+        if event.seconds >= _LINE_EVERY or (isinstance(event, Unavailable) and self._outage_is_due()):
+            self.print_line(_pause(event.seconds, _reason(event)))
 
-    def _is_news(self) -> bool:
-        """Say whether nothing was said of an outage for a while; short pauses follow each other in one."""
+    def _outage_is_due(self) -> bool:
+        """Return whether an outage needs a line now. One outage brings many short pauses."""
         now = time.monotonic()
-        news = now - self._outage_told_at >= _LINE_EVERY
-        if news:
-            self._outage_told_at = now
-        return news
+        due = now - self._outage_printed_at >= _LINE_EVERY
+        if due:
+            self._outage_printed_at = now
+        return due
 
-    def say(self, line: str) -> None:
-        """Print a line, unless nobody listens any more."""
+    def print_line(self, line: str) -> None:
+        """Print a line. Do nothing when standard error is closed."""
         with suppress(OSError):
             print(line, file=sys.stderr, flush=True)
 
 
 def display(total: int) -> Display:
-    """Return the display that suits standard error."""
+    """Return a bar when standard error is a terminal, otherwise lines."""
     return Bar(total) if sys.stderr.isatty() else Lines(total)
 
 
 def figure(rate: float) -> str:
-    """Return requests per second as a person reads them: 0.52, 4.8, 198, 1,000."""
+    """Return requests per second with two digits or more: 0.52, 4.8, 198, 1,000."""
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 def _reason(event: Paused | Unavailable) -> str:
     if isinstance(event, Unavailable):
-        return "since the server fails or does not answer"
-    return "by the server" if event.hinted else "after a refusal"
+        return "because the server fails or does not answer"
+    return "as the server asked" if event.hinted else "after a 429"
 
 
 def _pause(seconds: float, why: str) -> str:

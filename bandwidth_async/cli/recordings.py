@@ -1,4 +1,4 @@
-"""``recordings`` and ``download``: what was recorded of a conference, and its audio."""
+"""The commands on the recordings of a conference: ``recordings`` and ``download``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bandwidth_async.cli import exits, loop, records
+from bandwidth_async.cli import event_loop, exit_codes, formats
 from bandwidth_async.cli.options import table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
@@ -35,22 +35,23 @@ if TYPE_CHECKING:
     Show = Callable[[int, int | None], None]
 
 _FORMAT = re.compile(r"[a-z0-9]{1,8}")
-_LINE_EVERY = 5.0  # seconds between plain lines
+# Seconds between two lines of progress.
+_LINE_EVERY = 5.0
 
 
-@click.command(epilog=exits.HELP)
+@click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
 @table_or_jsonl
 def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str) -> int:
     """List the recordings of a conference, or those named by their ids."""
-    found = loop.run(_recordings(conference_id, recording_ids))
+    found = event_loop.run(_recordings(conference_id, recording_ids))
     if not found:
         print("there are no recordings", file=sys.stderr)
-    writer = records.Writer(sys.stdout, records.JsonLines() if form == "jsonl" else records.RECORDINGS)
+    writer = formats.Writer(sys.stdout, form, formats.RECORDINGS)
     for recording in found:
-        writer.write(records.recording_record(recording))
-    return exits.Exit.OK
+        writer.write(formats.recording_record(recording))
+    return exit_codes.Exit.OK
 
 
 async def _recordings(conference_id: str, recording_ids: tuple[str, ...]) -> Sequence[ConferenceRecording]:
@@ -60,42 +61,44 @@ async def _recordings(conference_id: str, recording_ids: tuple[str, ...]) -> Seq
         return [await client.get_conference_recording(conference_id, id_) for id_ in recording_ids]
 
 
-@click.command(epilog=exits.HELP)
+@click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.argument("recording_id", metavar="RECORDING_ID")
 @click.option(
     "--output",
     type=click.Path(allow_dash=True),
     metavar="FILE|-",
-    help="Write it there; - is standard output. [default: the recording's id and format, as in r-1.wav]",
+    help="Write the audio to FILE, or to standard output with -. [default: the recording's id and format, as "
+    "in r-1.wav]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def download(conference_id: str, recording_id: str, output: str | None, force: bool) -> int:
-    """Fetch the audio of a recording into a new file, and print the file's name.
+    """Download the audio of a recording into a new file, and print the file's name.
 
-    The file is there whole or not at all: a lost connection starts it again, and whatever ends the command
-    early leaves nothing. Standard output cannot be taken back: only exit code 0 says that all of it is there.
+    The file appears only when it is complete. After a lost connection the download starts again. If the
+    command ends early, it leaves no file. With --output - you have the whole audio only if the exit code
+    is 0.
     """
     if output == "-":
         if force:
             raise click.UsageError("--force goes with a file")
         if sys.stdout.isatty():
-            raise click.UsageError("audio is not for a terminal: name a file with --output")
+            raise click.UsageError("standard output is a terminal: name a file with --output")
     try:
-        loop.run(_download(conference_id, recording_id, output, force))
+        event_loop.run(_download(conference_id, recording_id, output, force))
     except asyncio.CancelledError:
         print("bandwidth-async: interrupted", file=sys.stderr)
         return 128 + signal.SIGTERM
-    return exits.Exit.OK
+    return exit_codes.Exit.OK
 
 
 async def _download(conference_id: str, recording_id: str, output: str | None, force: bool) -> None:
-    # Left alone, SIGTERM would end Python at once and leave the draft. Ctrl-C cancels already.
+    # Without a handler SIGTERM would end Python at once and leave the partial file. Ctrl-C cancels already.
     task = cast("asyncio.Task[None]", asyncio.current_task())
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with VoiceClient.from_env() as client:
         if output == "-":
-            await _pass_on(client, conference_id, recording_id)
+            await _stream(client, conference_id, recording_id)
             return
         if output is None:
             known = await client.get_conference_recording(conference_id, recording_id)
@@ -104,7 +107,7 @@ async def _download(conference_id: str, recording_id: str, output: str | None, f
     print(output)
 
 
-async def _pass_on(client: VoiceClient, conference_id: str, recording_id: str) -> None:
+async def _stream(client: VoiceClient, conference_id: str, recording_id: str) -> None:
     async with client.download_conference_recording(conference_id, recording_id) as media:
         async for chunk in media:
             sys.stdout.buffer.write(chunk)
@@ -131,14 +134,14 @@ def _check_free(path: str, force: bool) -> None:
 
 
 def _file_name(recording_id: str, file_format: str | None) -> str:
-    """Return id and format; of the server's words, only one of letters and digits may name a file."""
+    """Return the id with the format as its suffix, if the server's format is safe in a file name."""
     suffix = (file_format or "").lower()
     return f"{recording_id}.{suffix}" if _FORMAT.fullmatch(suffix) else recording_id
 
 
 @contextmanager
 def _bar(name: str) -> Iterator[Show]:
-    """Show bytes, speed and time left on the terminal of standard error."""
+    """Show bytes, speed and time left in a bar on standard error."""
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -154,14 +157,14 @@ def _bar(name: str) -> Iterator[Show]:
 
 @contextmanager
 def _lines(name: str) -> Iterator[Show]:
-    """Print a line on standard error now and then."""
-    told_at = time.monotonic()
+    """Print a line on standard error every few seconds."""
+    printed_at = time.monotonic()
 
     def show(received: int, whole: int | None) -> None:
-        nonlocal told_at
+        nonlocal printed_at
         now = time.monotonic()
-        if now - told_at >= _LINE_EVERY:
-            told_at = now
+        if now - printed_at >= _LINE_EVERY:
+            printed_at = now
             share = f" of {whole:,} ({received / whole:.0%})" if whole else ""
             print(f"{name}: {received:,}{share} bytes", file=sys.stderr, flush=True)
 

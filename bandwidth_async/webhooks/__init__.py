@@ -1,14 +1,12 @@
-"""The other way round: what Bandwidth tells us of conferences, as webhooks.
+"""Receive Bandwidth's conference webhooks.
 
-`parse_event` reads one event; `BasicAuth` says who may send it; `Deduplicator` knows it again; `EventHub`
-hands it to those who wait for it. `asgi_app`, and ``aiohttp_handler`` of the module of that name, do all of
-that for a web server; `Reception` is what to build another handler on.
+`asgi_app`, and ``aiohttp_handler`` in the module of that name, are handlers for a web server. To write one
+for another server, build it on `Reception`. The parts can be used alone: `parse_event` reads an event,
+`BasicAuth` checks who sent it, `Deduplicator` tells whether it came before, and `EventHub` gives it to the
+code that waits for it.
 """
 
 from bandwidth_async.webhooks.asgi import asgi_app
-from bandwidth_async.webhooks.basic_auth import BasicAuth, Challenge
-from bandwidth_async.webhooks.bxml import check_bxml
-from bandwidth_async.webhooks.deduplication import Deduplicator, Memory
 from bandwidth_async.webhooks.events import (
     ConferenceCompleted,
     ConferenceCreated,
@@ -20,10 +18,10 @@ from bandwidth_async.webhooks.events import (
     Event,
     MemberEvent,
     UnknownEvent,
+    parse_event,
 )
-from bandwidth_async.webhooks.hub import EventHub, Expectation, Listener
-from bandwidth_async.webhooks.parsing import parse_event
-from bandwidth_async.webhooks.reception import Receiver, Reception, Reply
+from bandwidth_async.webhooks.hub import Deduplicator, EventHub, Expectation, Listener, Memory
+from bandwidth_async.webhooks.reception import BasicAuth, Challenge, Receiver, Reception, Reply, check_bxml
 
 __all__ = [
     "BasicAuth",

@@ -1,4 +1,4 @@
-"""A handler for aiohttp.web that takes webhooks. Import this module to use it; the package does not."""
+"""Receive webhooks in an aiohttp.web application. Import this module yourself: the package does not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from bandwidth_async.webhooks.parsing import BODY_LIMIT
+from bandwidth_async.webhooks.events import BODY_LIMIT
 from bandwidth_async.webhooks.reception import Reception
 
 if TYPE_CHECKING:
-    from bandwidth_async.webhooks.basic_auth import BasicAuth
-    from bandwidth_async.webhooks.deduplication import Memory
-    from bandwidth_async.webhooks.reception import Receiver
+    from bandwidth_async.webhooks.hub import Memory
+    from bandwidth_async.webhooks.reception import BasicAuth, Receiver
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -26,10 +25,10 @@ def aiohttp_handler(
     body_limit: int = BODY_LIMIT,
     memory: Memory | None = None,
 ) -> Handler:
-    """Return a handler that hands the event of each request to ``receive``.
+    """Return a handler that calls ``receive`` with the event of each request.
 
-    ``app.router.add_route("*", "/webhooks", aiohttp_handler(hub.publish, auth=BasicAuth(…)))``; the settings
-    are those of `Reception`. The application's ``client_max_size`` does not matter here.
+    ``app.router.add_route("*", "/webhooks", aiohttp_handler(hub.publish, auth=BasicAuth(…)))``. The settings
+    are those of `Reception`. The application's ``client_max_size`` has no effect here.
     """
     reception = Reception(receive, auth=auth, body_limit=body_limit, memory=memory)
 
@@ -46,7 +45,7 @@ def aiohttp_handler(
 
 
 async def _read(request: web.Request, limit: int) -> bytes:
-    """Read to the end, or past the limit; aiohttp itself deals with a sender that leaves before."""
+    """Read the body to its end, or past the limit. aiohttp handles a client that disconnects."""
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk

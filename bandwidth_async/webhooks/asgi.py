@@ -1,4 +1,4 @@
-"""An ASGI application that takes webhooks; it needs nothing but an ASGI server."""
+"""An ASGI application that receives webhooks. It needs nothing but an ASGI server."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.webhooks.parsing import BODY_LIMIT
+from bandwidth_async.webhooks.events import BODY_LIMIT
 from bandwidth_async.webhooks.reception import Reception
 
 if TYPE_CHECKING:
-    from bandwidth_async.webhooks.basic_auth import BasicAuth
-    from bandwidth_async.webhooks.deduplication import Memory
-    from bandwidth_async.webhooks.reception import Receiver, Reply
+    from bandwidth_async.webhooks.hub import Memory
+    from bandwidth_async.webhooks.reception import BasicAuth, Receiver, Reply
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -24,8 +23,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 _log = logging.getLogger("bandwidth_async.webhooks")
 
 
-class _GoneError(Exception):
-    """The client left before its request was whole."""
+class _DisconnectedError(Exception):
+    """The client disconnected before it had sent the whole request."""
 
 
 def asgi_app(
@@ -35,10 +34,11 @@ def asgi_app(
     body_limit: int = BODY_LIMIT,
     memory: Memory | None = None,
 ) -> Application:
-    """Return an ASGI application that hands the event of each request to ``receive``, on any path.
+    """Return an ASGI application that calls ``receive`` with the event of each request, on any path.
 
-    The settings are those of `Reception`. It can be served alone (it answers ``lifespan``) or mounted; a
-    client that leaves early gets no answer, and what was begun for it is finished. WebSockets are refused.
+    The settings are those of `Reception`. You can serve the application alone (it answers ``lifespan``) or
+    mount it in another. A client that disconnects early gets no response, but ``receive`` still runs to its
+    end. WebSockets are refused.
     """
     reception = Reception(receive, auth=auth, body_limit=body_limit, memory=memory)
 
@@ -46,7 +46,7 @@ def asgi_app(
         if scope["type"] == "http":
             await _serve(reception, scope, receive, send)
         elif scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _confirm_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         else:
@@ -65,10 +65,11 @@ async def _serve(reception: Reception, scope: Message, receive: Receive, send: S
             read=partial(_read, receive),
         )
         await _send(reply, send)
-    except _GoneError:
+    except _DisconnectedError:
         _log.warning("a webhook request was cut off before its end")
-    except OSError:  # what a server raises for a client that has gone
-        _log.warning("the sender of a webhook left before its answer")
+    # Servers raise OSError when the client has disconnected.
+    except OSError:
+        _log.warning("the sender of a webhook disconnected before the response")
 
 
 async def _read(receive: Receive, limit: int) -> bytes:
@@ -76,7 +77,7 @@ async def _read(receive: Receive, limit: int) -> bytes:
     while len(body) <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _GoneError
+            raise _DisconnectedError
         body += message.get("body", b"")
         if not message.get("more_body", False):
             break
@@ -91,8 +92,8 @@ async def _send(reply: Reply, send: Send) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Say yes to starting and stopping; there is nothing to prepare."""
+async def _confirm_lifespan(receive: Receive, send: Send) -> None:
+    """Confirm startup and shutdown. There is nothing to prepare."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -1,9 +1,9 @@
-"""Where events meet those who wait for them, in one process.
+"""Events reach the code that waits for them here, in one process.
 
-Events come twice, out of order, and sometimes before anybody waits; some never come. So an event counts
-once, the newest of each kind of a conference is remembered for a while, and every wait has a limit.
+Events come twice, out of order, and sometimes before you wait for them; some never come. So the hub counts
+an event once, remembers the newest of each kind of a conference for a while, and gives every wait a limit.
 
-A hub belongs to one event loop, and all of it is called there; from another thread, use
+A hub belongs to one event loop, so call it only there. From another thread, use
 ``loop.call_soon_threadsafe(hub.publish, event)``.
 """
 
@@ -15,25 +15,101 @@ import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from attrs import field, frozen
+
 from bandwidth_async.errors import ConfigurationError, DeadlineExceededError
-from bandwidth_async.webhooks.deduplication import Deduplicator, Memory, Recent
+from bandwidth_async.validators import above_zero, at_least
 from bandwidth_async.webhooks.events import KINDS, ConferenceCompleted, ConferenceEvent, Event
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Hashable
 
 E = TypeVar("E", bound=ConferenceEvent)
+K = TypeVar("K", bound="Hashable")
+V = TypeVar("V")
 
 _log = logging.getLogger("bandwidth_async.webhooks")
 
 
+@frozen(kw_only=True)
+class Memory:
+    """How much is remembered: at most ``size`` entries, each for at most ``age`` seconds."""
+
+    size: int = field(default=10_000, validator=at_least(1, "entries"))
+    age: float = field(default=900.0, validator=above_zero("seconds"))
+
+
+class Recent(Generic[K, V]):
+    """The newest entries, as many and for as long as ``memory`` says. The oldest is forgotten first.
+
+    Time is passed in, from any clock that never goes back.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        # Oldest first. Changed by put, forget and _expire.
+        self._entries: dict[K, tuple[float, V]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K, now: float) -> V | None:
+        """Return the value of ``key``, or None when there is none that is young enough."""
+        since, value = self._entries.get(key, (-math.inf, None))
+        return value if now - since < self._memory.age else None
+
+    def put(self, key: K, value: V, now: float) -> None:
+        """Remember a value as the newest."""
+        self._entries.pop(key, None)
+        self._entries[key] = (now, value)
+        self._expire(now)
+
+    def forget(self, key: K, value: V) -> None:
+        """Forget this value. If another value has replaced it, that one stays."""
+        if self._entries.get(key, (0.0, None))[1] is value:
+            del self._entries[key]
+
+    def _expire(self, now: float) -> None:
+        while len(self._entries) > self._memory.size or now - self._oldest() >= self._memory.age:
+            del self._entries[next(iter(self._entries))]
+
+    def _oldest(self) -> float:
+        return next(iter(self._entries.values()))[0]
+
+
+class Deduplicator:
+    """Tells a new event from one that came before.
+
+    Bandwidth gives events no id, and sends one again when the connection failed. Equal events have an equal
+    ``key``. The deduplicator remembers 10,000 events for 15 minutes (`Memory`), which is about 5 MB. An event
+    that comes again after it was forgotten counts as new.
+    """
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._seen: Recent[Hashable, bool] = Recent(memory or Memory())
+
+    def __repr__(self) -> str:
+        return f"<Deduplicator of {len(self._seen)} events>"
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def is_new(self, event: Event, *, now: float) -> bool:
+        """Return whether ``event`` comes for the first time, and remember it. ``now`` is in seconds."""
+        if self._seen.get(event.key, now):
+            return False
+        self._seen.put(event.key, True, now)
+        return True
+
+
 class Expectation(Generic[E]):
-    """One event that is waited for. It is met once, by the first that fits."""
+    """One event that your code waits for. The first event that fits meets it."""
 
     def __init__(self, conference_id: str, kind: type[E]) -> None:
         self._conference_id = conference_id
         self._kind = kind
-        self._met: asyncio.Future[E] = asyncio.get_running_loop().create_future()  # changed in meet()
+        # Changed in meet().
+        self._met: asyncio.Future[E] = asyncio.get_running_loop().create_future()
 
     def __repr__(self) -> str:
         state = "met" if self.met else "not met"
@@ -45,15 +121,15 @@ class Expectation(Generic[E]):
         return self._met.done()
 
     def meet(self, event: ConferenceEvent) -> None:
-        """Take the event when it fits and is the first."""
+        """Accept the event if it fits and is the first."""
         if isinstance(event, self._kind) and not self.met:
             self._met.set_result(event)
 
     async def event(self, *, deadline: float | None) -> E:
-        """Return the event once it comes; several tasks may wait for it.
+        """Return the event once it comes. Several tasks may wait for it.
 
-        Raises `DeadlineExceededError` after ``deadline`` seconds; None waits for ever, and webhooks can get
-        lost.
+        Raises `DeadlineExceededError` after ``deadline`` seconds. With None it waits for ever, so use None
+        with care: webhooks can get lost.
         """
         if deadline is not None and not deadline >= 0:
             raise ConfigurationError(f"deadline is a number of seconds, at least 0, or None: {deadline!r}")
@@ -62,15 +138,16 @@ class Expectation(Generic[E]):
             return self._met.result()
         raise DeadlineExceededError(
             f"no {self._kind.__name__} of {self._conference_id} came within {deadline:g} s; "
-            "webhooks can get lost: get_conference tells how things are"
+            "webhooks can get lost, so ask get_conference for the state"
         )
 
 
 class Listener:
-    """Events as they come, to be iterated over; ``dropped`` counts those that were lost on the way."""
+    """Iterate over it to get events as they come. ``dropped`` counts those that did not fit its queue."""
 
     def __init__(self, limit: int) -> None:
-        self.dropped = 0  # changed in put()
+        # Changed in put().
+        self.dropped = 0
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(limit)
         self._closed = False
 
@@ -83,12 +160,13 @@ class Listener:
     async def __anext__(self) -> Event:
         event = None if self._closed else await self._events.get()
         if event is None:
-            self.close()  # wakes the next of several that iterate
+            # Several tasks may iterate: closing again wakes the next of them.
+            self.close()
             raise StopAsyncIteration
         return event
 
     def put(self, event: Event | None) -> None:
-        """Add an event; when there is no room, the oldest one that nobody took yet is dropped."""
+        """Add an event. When the queue is full, drop the oldest event in it."""
         if self._events.full():
             self._events.get_nowait()
             if event is not None and not self.dropped:
@@ -97,32 +175,34 @@ class Listener:
         self._events.put_nowait(event)
 
     def close(self) -> None:
-        """Have the iteration end: nothing comes any more."""
+        """End the iteration."""
         self._closed = True
         self.put(None)
 
 
 class EventHub:
-    """Hands events to those who wait for them: ``publish`` is a receiver for the handlers of this package.
+    """Gives events to the code that waits for them. Pass its ``publish`` to a handler as ``receive``.
 
-    ``memory`` is how many events are known again, and how many (the newest of each kind of a conference)
-    can still be waited for afterwards; 10,000 for 15 minutes unless told otherwise, which is
-    about 20 MB. An event keeps its body, and its texts once more in up to four bytes a character: a hostile
-    sender can make each about five times the body limit of the handler.
+    ``memory`` limits two things: how many events are recognised when they come again, and how many (the
+    newest of each kind of a conference) you can still wait for afterwards. The default, 10,000 for 15
+    minutes, is about 20 MB. An event keeps its body, and its texts once more in up to four bytes a character.
+    So a hostile sender can make each event about five times the body limit of the handler.
     """
 
     def __init__(self, *, memory: Memory | None = None) -> None:
         self._seen = Deduplicator(memory)
         self._newest: Recent[tuple[str, str], ConferenceEvent] = Recent(memory or Memory())
-        self._expected: dict[str, set[Expectation[ConferenceEvent]]] = {}  # changed in expecting()
-        self._listeners: set[Listener] = set()  # changed in listen()
+        # Changed in expecting().
+        self._expected: dict[str, set[Expectation[ConferenceEvent]]] = {}
+        # Changed in listen().
+        self._listeners: set[Listener] = set()
 
     def __repr__(self) -> str:
         waiting = sum(len(some) for some in self._expected.values())
         return f"<EventHub: {waiting} waiting, {len(self._listeners)} listening, {len(self._newest)} kept>"
 
     def publish(self, event: Event) -> None:
-        """Give an event to all who wait for it and all who listen. One that came before is ignored."""
+        """Give an event to all that wait for it and to all listeners. Ignore one that came before."""
         now = asyncio.get_running_loop().time()
         if not self._seen.is_new(event, now=now):
             return
@@ -134,17 +214,17 @@ class EventHub:
             listener.put(event)
 
     async def completed(self, conference_id: str, *, deadline: float | None = None) -> ConferenceCompleted:
-        """Return the event that proves the end of a conference, also one that came shortly before.
+        """Return the event that proves the end of a conference, even when it came shortly before.
 
-        Without a ``deadline`` (seconds) it waits for ever: then await it inside a limit of your own, as
-        webhooks can get lost. Raises `DeadlineExceededError` when the time is over.
+        Raises `DeadlineExceededError` after ``deadline`` seconds. Without one it waits for ever: then await
+        it inside a timeout of your own, as webhooks can get lost.
         """
         return await self.wait(conference_id, ConferenceCompleted, deadline=deadline)
 
     async def wait(self, conference_id: str, kind: type[E], *, deadline: float | None) -> E:
-        """Return an event of ``kind``: the newest one that is remembered, or the next to come.
+        """Return an event of ``kind``: the newest one that the hub remembers, or the next to come.
 
-        Raises `DeadlineExceededError` after ``deadline`` seconds, None for no limit. To see every event,
+        Raises `DeadlineExceededError` after ``deadline`` seconds. None means no limit. To see every event,
         use `listen`.
         """
         async with self.expecting(conference_id, kind) as expectation:
@@ -152,10 +232,10 @@ class EventHub:
 
     @asynccontextmanager
     async def expecting(self, conference_id: str, kind: type[E]) -> AsyncIterator[Expectation[E]]:
-        """Wait for an event from before the request that causes it: end the conference inside.
+        """Start waiting for an event before you send the request that causes it.
 
-        ``async with hub.expecting(id, ConferenceCompleted) as expected``, then ``expected.event(…)``.
-        However many other events come meanwhile, this one is not missed.
+        ``async with hub.expecting(id, ConferenceCompleted) as expected``, then send the request inside and
+        await ``expected.event(…)``. You do not miss the event, however many others come meanwhile.
         """
         if not issubclass(kind, ConferenceEvent):
             raise ConfigurationError(f"kind is a type of conference event, not {kind.__name__}")
@@ -163,7 +243,7 @@ class EventHub:
         for event in self._kept(conference_id):
             expectation.meet(event)
         expected = self._expected.setdefault(conference_id, set())
-        expected.add(expectation)  # type: ignore[arg-type]  # it takes only events that fit
+        expected.add(expectation)  # type: ignore[arg-type]  # it accepts only events of its own kind
         try:
             yield expectation
         finally:
@@ -173,13 +253,14 @@ class EventHub:
 
     @asynccontextmanager
     async def listen(self, *, limit: int = 1000) -> AsyncIterator[Listener]:
-        """Give every event from now on: ``async with hub.listen() as events: async for event in events: …``
+        """Yield every event from now on: ``async with hub.listen() as events: async for event in events: …``
 
-        Each listener has a queue of ``limit`` events of its own, so a slow or failing one holds up nobody.
-        When it is full the oldest event is dropped, counted in ``dropped``, and the first time logged.
+        Each listener has its own queue of ``limit`` events, so a slow or failing listener delays no other.
+        When the queue is full, the oldest event is dropped and counted in ``dropped``. The first drop is
+        logged.
         """
         if limit < 1:
-            raise ConfigurationError(f"limit is how many events may be waiting, at least 1, not {limit}")
+            raise ConfigurationError(f"limit is a number of queued events, at least 1, not {limit}")
         listener = Listener(limit)
         self._listeners.add(listener)
         try:
@@ -195,7 +276,7 @@ class EventHub:
             self._newest.put(key, event, now)
 
     def _kept(self, conference_id: str) -> list[ConferenceEvent]:
-        """Return what is remembered of a conference, the newest first."""
+        """Return the remembered events of a conference, the newest first."""
         now = asyncio.get_running_loop().time()
         found = [self._newest.get((conference_id, event_type), now) for event_type in KINDS]
         events = [event for event in found if event is not None]

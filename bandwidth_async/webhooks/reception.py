@@ -1,63 +1,147 @@
-"""What becomes of one webhook request, whatever the web framework: the handlers are shells around it."""
+"""Answer a webhook request, whatever the web framework: who may send it, what is read, what is answered.
+
+Bandwidth sends the first request without ``Authorization``. Only a 401 with
+``WWW-Authenticate: Basic realm="…"`` makes it send the event again with the credentials. After any other
+status they never come.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hmac
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from bandwidth_async import bxml
 from bandwidth_async.errors import ConfigurationError, WebhookError
-from bandwidth_async.webhooks.bxml import check_bxml
-from bandwidth_async.webhooks.deduplication import Memory, Recent
-from bandwidth_async.webhooks.events import Event, UnknownEvent
-from bandwidth_async.webhooks.parsing import BODY_LIMIT, parse_event, parse_query
+from bandwidth_async.updates import CREDENTIAL_LIMIT
+from bandwidth_async.webhooks.events import BODY_LIMIT, Event, UnknownEvent, parse_event, parse_query
+from bandwidth_async.webhooks.hub import Memory, Recent
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from bandwidth_async.webhooks.basic_auth import BasicAuth
+    from attrs import Attribute
 
 Receiver = Callable[[Event], Awaitable[str | None] | str | None]
 Read = Callable[[int], Awaitable[bytes]]
 
-_PATIENCE = 15.0  # seconds that Bandwidth waits for an answer
+# Bandwidth waits this many seconds for a response.
+_BANDWIDTH_TIMEOUT = 15.0
 _METHODS = ("GET", "POST")
 
 _log = logging.getLogger("bandwidth_async.webhooks")
 
 
+def _credential(_: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= CREDENTIAL_LIMIT:
+        raise ConfigurationError(f"{attribute.name} is a text of 1 to {CREDENTIAL_LIMIT} characters")
+    if not value.isprintable():
+        raise ConfigurationError(f"{attribute.name} has control characters in it")
+
+
+def _username(instance: object, attribute: Attribute[Any], value: object) -> None:
+    _credential(instance, attribute, value)
+    if ":" in str(value):
+        raise ConfigurationError(f"{attribute.name} cannot contain a colon (RFC 7617)")
+
+
+def _realm(_: object, attribute: Attribute[Any], value: object) -> None:
+    plain = isinstance(value, str) and value.isascii() and value.isprintable()
+    if not plain or not value or set('"\\') & set(str(value)):
+        raise ConfigurationError(f"{attribute.name} is ASCII text without quotes and backslashes: {value!r}")
+
+
+@frozen(kw_only=True)
+class Challenge:
+    """The response to a request without the right credentials: this status with these headers."""
+
+    status: int = 401
+    headers: dict[str, str]
+
+
+@frozen
+class BasicAuth:
+    """The credentials that a webhook must carry: those that you gave to the conference or update.
+
+    ``realm`` names what they protect. Bandwidth shows it to nobody. Raises `ConfigurationError` for
+    credentials that cannot be sent.
+    """
+
+    username: str = field(validator=_username)
+    password: str = field(validator=_credential, repr=False)
+    realm: str = field(default="webhooks", validator=_realm, kw_only=True)
+
+    def check(self, authorization: str | None) -> Challenge | None:
+        """Return None when the credentials are right, or the challenge to answer with.
+
+        ``authorization`` is the value of that header, or None without one. Name and password are both
+        compared, in constant time.
+        """
+        username, password = _decoded(authorization or "")
+        right_name = hmac.compare_digest(username, self.username.encode())
+        right_password = hmac.compare_digest(password, self.password.encode())
+        if right_name & right_password:
+            return None
+        return Challenge(headers={"WWW-Authenticate": f'Basic realm="{self.realm}"'})
+
+
+def _decoded(authorization: str) -> tuple[bytes, bytes]:
+    """Return the name and password in the header. Without them both are empty, and so wrong."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return b"", b""
+    try:
+        username, _, password = base64.b64decode(token.strip(" "), validate=True).partition(b":")
+    except ValueError:
+        return b"", b""
+    return username, password
+
+
+def check_bxml(text: str, *, for_conference: bool = True) -> str:
+    """Return ``text`` when it can answer an event: well-formed, its root ``<Bxml>`` or ``<Response>``.
+
+    With ``for_conference`` it may have only the verbs of a conference, like an update with BXML. Without it,
+    for the events of calls, it may have any verb. Raises `ConfigurationError` otherwise, also for another
+    encoding than UTF-8 and for a document type: BXML needs none, and one could make a small text very large.
+    """
+    bxml.outgoing(text, for_conference=for_conference)
+    return text
+
+
 @frozen(kw_only=True)
 class Reply:
-    """What to answer a webhook request."""
+    """The response to a webhook request."""
 
     status: int
     headers: dict[str, str] = field(factory=dict)
     body: bytes = b""
 
 
-_TAKEN = Reply(status=204)
+_NO_CONTENT = Reply(status=204)
 _FAILED = Reply(status=500)
 
 
 class Reception:
-    """Answers webhook requests with what ``receive`` makes of their events. Belongs to one event loop.
+    """Calls ``receive`` with the event of each webhook request, and answers. Belongs to one event loop.
 
     ``receive``
-        Takes an event and returns nothing, or BXML to answer it with; may be async. Bandwidth waits
-        15 seconds. An exception is logged and answered with 500; Bandwidth does not send the event again.
-        So is BXML for an event that takes none, and BXML that `check_bxml` refuses: what answers an event
-        of a conference has the verbs of a conference, what answers an `UnknownEvent` may have any.
+        Takes an event and returns None, or BXML to answer with. It may be async. Bandwidth waits 15 seconds.
+        If it raises, the exception is logged and the response is 500. Bandwidth does not send the event
+        again. The same happens to BXML for an event that takes none, and to BXML that `check_bxml` refuses:
+        an event of a conference takes only the verbs of a conference, an `UnknownEvent` takes any.
     ``auth``
-        The credentials that a request has to show. With None anybody who knows the URL can send events.
+        The credentials that a request must carry. With None, anybody who knows the URL can send events.
     ``body_limit``
         The bytes that a body, or a query, may have.
     ``memory``
-        How many answers are remembered, for an event that comes again: it gets the same answer, and
-        ``receive`` does not see it. 10,000 for 15 minutes unless told otherwise.
+        How many responses are remembered. An event that comes again gets the same response, and ``receive``
+        does not see it. The default is 10,000 for 15 minutes.
     """
 
     def __init__(
@@ -79,11 +163,11 @@ class Reception:
         return f"<Reception: {self._auth or 'no credentials'}, {len(self._replies)} answers remembered>"
 
     async def answer(self, *, method: str, authorization: str | None, query: str, read: Read) -> Reply:
-        """Return the answer to one request.
+        """Return the response to one request.
 
-        ``query`` is its query as it came, without the question mark; ``read(limit)`` returns its body, or
-        as soon as it is longer than ``limit`` bytes its beginning. Whatever that raises is raised here.
-        Without the credentials nothing is read.
+        ``query`` is the query of its URL, without the question mark. ``read(limit)`` returns its body, or the
+        beginning of one that is longer than ``limit`` bytes. Whatever ``read`` raises is raised here. A
+        request without the right credentials is not read.
         """
         if method not in _METHODS:
             return Reply(status=405, headers={"Allow": ", ".join(_METHODS)})
@@ -100,7 +184,7 @@ class Reception:
         return await self._answer_once(event)
 
     async def _answer_once(self, event: Event) -> Reply:
-        """Answer an event that came again as it was answered first; when that failed, this is the first."""
+        """Give an event that came again its first response. If the first time failed, handle it anew."""
         loop = asyncio.get_running_loop()
         while (earlier := self._replies.get(event.key, loop.time())) is not None:
             await asyncio.wait([earlier])
@@ -109,7 +193,7 @@ class Reception:
         reply: asyncio.Future[Reply] = loop.create_future()
         self._replies.put(event.key, reply, loop.time())
         try:
-            reply.set_result(await self._ask(event))
+            reply.set_result(await self._call_receiver(event))
         except Exception:
             _log.exception("the receiver failed at %s of %s", event.event_type, event.conference_id)
             return _FAILED
@@ -119,26 +203,26 @@ class Reception:
                 reply.cancel()
         return reply.result()
 
-    async def _ask(self, event: Event) -> Reply:
+    async def _call_receiver(self, event: Event) -> Reply:
         loop = asyncio.get_running_loop()
         started = loop.time()
-        said = self._receive(event)
-        if inspect.isawaitable(said):
-            said = await said
+        returned = self._receive(event)
+        if inspect.isawaitable(returned):
+            returned = await returned
         took = loop.time() - started
-        if took > _PATIENCE:
+        if took > _BANDWIDTH_TIMEOUT:
             _log.warning("the answer to %s took %.1f s, too long for Bandwidth", event.event_type, took)
-        return _reply(event, said)
+        return _reply(event, returned)
 
 
-def _reply(event: Event, said: object) -> Reply:
-    if said is None:
-        return _TAKEN
-    if not isinstance(said, str):
-        raise ConfigurationError(f"a receiver returns BXML as a str, or None, not {type(said).__name__}")
+def _reply(event: Event, returned: object) -> Reply:
+    if returned is None:
+        return _NO_CONTENT
+    if not isinstance(returned, str):
+        raise ConfigurationError(f"a receiver returns BXML as a str, or None, not {type(returned).__name__}")
     if not event.takes_bxml:
         raise ConfigurationError(f"{event.event_type} cannot be answered with BXML: return None")
-    body = check_bxml(said, for_conference=not isinstance(event, UnknownEvent)).encode()
+    body = bxml.outgoing(returned, for_conference=not isinstance(event, UnknownEvent))
     return Reply(status=200, headers={"Content-Type": "application/xml; charset=utf-8"}, body=body)
 
 

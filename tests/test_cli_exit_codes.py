@@ -8,7 +8,7 @@ from signal import Signals
 import pytest
 
 from bandwidth_async import errors
-from bandwidth_async.cli.exits import Exit, exit_for_error, exit_for_run
+from bandwidth_async.cli.exit_codes import Exit, exit_for_error, exit_for_run
 from bandwidth_async.outcome import OutcomeKind, Report
 
 
@@ -65,7 +65,7 @@ def test_a_run_has_the_first_code_that_applies(
     strict: bool,
     code: int,
 ) -> None:
-    """In the order 2, 130 or 143, 5, 7, 1, 3, 0."""
+    """The order is 2, 130 or 143, 5, 7, 1, 3, 0."""
     report = Report(
         counts=Counter({OutcomeKind(kind): count for kind, count in counts.items()}), stopped=stopped
     )

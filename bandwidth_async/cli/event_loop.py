@@ -1,4 +1,7 @@
-"""The event loop that a command runs in. What a library must not touch, a command of its own may."""
+"""The event loop of a command: uvloop where it is installed, and a setting of the garbage collector.
+
+A library must not change either for its program. A command is the program, so it may.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Requests leave many objects behind, and hardly any in a circle: Python's 700 has the collector look through
-# them all the time, for a tenth of a run's time and up to a third at 1,000 conferences in work at once.
+# Requests leave many objects behind, but hardly any reference cycles. With Python's threshold of 700 the
+# collector takes a tenth of a run's time, and up to a third with 1,000 conferences in progress at once.
 _GARBAGE_THRESHOLD = 50_000
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end, on uvloop where that is installed."""
-    usual = gc.get_threshold()
-    gc.set_threshold(_GARBAGE_THRESHOLD, *usual[1:])
+    """Run a command's coroutine to its end and return its result."""
+    before = gc.get_threshold()
+    gc.set_threshold(_GARBAGE_THRESHOLD, *before[1:])
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work)
     finally:
-        gc.set_threshold(*usual)
+        gc.set_threshold(*before)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

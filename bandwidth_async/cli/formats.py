@@ -1,4 +1,4 @@
-"""Writing records: one a line, as JSON, as CSV or in columns, to standard output or a file."""
+"""The formats of the output: records, one a line, as JSON, as CSV or in columns."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from bandwidth_async.outcome import Outcome
 
 
-class Form(Protocol):
-    """How records look, each as one line."""
+class Format(Protocol):
+    """Turns each record into one line."""
 
     def header(self) -> str | None:
         """Return the line before the first record, if there is one."""
@@ -38,7 +38,7 @@ class JsonLines:
     """One JSON object a line."""
 
     def header(self) -> None:
-        """Return nothing: each line says what its values are."""
+        """Return None: each line names its values."""
 
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record."""
@@ -56,7 +56,7 @@ class Csv:
         return self._line(self._keys)
 
     def row(self, record: Mapping[str, Any]) -> str:
-        """Return the line of one record; what is None is empty, a list has blanks between."""
+        """Return the line of one record. None is an empty cell, and a list is separated by blanks."""
         return self._line([_cell(value) for value in record.values()])
 
     def _line(self, cells: Sequence[Any]) -> str:
@@ -73,7 +73,7 @@ def _cell(value: Any) -> Any:
 
 @frozen
 class Columns:
-    """How wide each key of a record is in the table; longer values push the rest aside, none is cut."""
+    """A table: the width of each key's column. A longer value pushes the rest aside; none is cut."""
 
     widths: Mapping[str, int]
 
@@ -100,7 +100,7 @@ RECORDINGS = Columns({"recording_id": 47, "status": 10, "start_time": 24, "durat
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome as it is written."""
+    """Return the record of an outcome."""
     return {
         "conference_id": outcome.conference_id,
         "outcome": outcome.kind.value,
@@ -112,7 +112,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def conference_record(conference: Conference) -> dict[str, Any]:
-    """Return a listed conference as it is written."""
+    """Return the record of a listed conference."""
     return {
         "conference_id": conference.id,
         "name": conference.name,
@@ -123,12 +123,12 @@ def conference_record(conference: Conference) -> dict[str, Any]:
 
 
 def member_record(member: ConferenceMember) -> dict[str, Any]:
-    """Return a member as it is written."""
+    """Return the record of a member."""
     return asdict(member)
 
 
 def member_row(member: ConferenceMember) -> dict[str, str | None]:
-    """Return a member as a person reads it."""
+    """Return the record of a member for a table."""
     words = {None: None, True: "yes", False: "no"}
     return {
         "call_id": member.call_id,
@@ -139,7 +139,7 @@ def member_row(member: ConferenceMember) -> dict[str, str | None]:
 
 
 def recording_record(recording: ConferenceRecording) -> dict[str, Any]:
-    """Return what is known about a recording as it is written."""
+    """Return the record of a recording."""
     times = {"start_time": iso(recording.start_time), "end_time": iso(recording.end_time)}
     return {**asdict(recording), **times}
 
@@ -150,41 +150,41 @@ def iso(moment: datetime | None) -> str | None:
 
 
 class Writer:
-    """Writes records to one stream, each at once."""
+    """Writes records to a stream: as JSON lines if --format is ``jsonl``, otherwise in ``other``."""
 
-    def __init__(self, stream: IO[str], form: Form) -> None:
+    def __init__(self, stream: IO[str], form: str, other: Format) -> None:
         self._stream = stream
-        self._form = form
+        self._format: Format = JsonLines() if form == "jsonl" else other
         self._begun = False
 
     @property
     def on_terminal(self) -> bool:
-        """Whether a person is looking at what it writes."""
+        """Whether the stream is a terminal."""
         return self._stream.isatty()
 
     def lines(self, record: Mapping[str, Any]) -> Iterator[str]:
-        """Return the line of a record, after the header when it is the first."""
+        """Yield the line of a record, and the header before the first."""
         if not self._begun:
             self._begun = True
-            header = self._form.header()
+            header = self._format.header()
             if header is not None:
                 yield header
-        yield self._form.row(record)
+        yield self._format.row(record)
 
     def write(self, record: Mapping[str, Any], *, at_once: bool = True) -> None:
-        """Write one record, seen by others ``at_once``. Raises `OSError` when the stream takes no more."""
+        """Write one record, and flush it ``at_once``. Raises `OSError` when the stream cannot be written."""
         self._stream.write("".join(f"{line}\n" for line in self.lines(record)))
         if at_once:
             self._stream.flush()
 
     def abandon(self) -> None:
-        """Write no more, and have nothing left that closing the stream would try to write."""
+        """Give up on the stream: see `abandon`."""
         abandon(self._stream)
 
 
 @contextmanager
 def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) -> Iterator[IO[str]]:
-    """Yield the stream that records go to: a new file, or standard output; never one of those to ``keep``."""
+    """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``."""
     if path is None or str(path) == "-":
         yield sys.stdout
         return
@@ -201,10 +201,13 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
 
 
 def _is_same(path: Path, kept: Path) -> bool:
-    """Say whether both name one file, be it by links of either kind."""
+    """Return whether both paths are one file, also through symbolic or hard links."""
     return path.exists() and kept.exists() and path.samefile(kept)
 
 
 def abandon(stream: IO[str]) -> None:
-    """Leave nothing to be flushed into a pipe whose reader has gone, or onto a full disk."""
+    """Send the rest of a stream nowhere.
+
+    Closing it would otherwise flush its buffer into a pipe without a reader or onto a full disk, and fail.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,4 +1,4 @@
-"""The commands for one conference and its recordings, against the sandbox."""
+"""The commands on conferences, members and recordings, against the sandbox."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIZE = 300_044
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve two conferences of three members and two recordings, with the environment that leads there."""
+    """Serve two conferences of three members and two recordings, and set the environment for it."""
     for name in ("BW_USERNAME", "BW_PASSWORD", "BW_ENVIRONMENT"):
         monkeypatch.delenv(name, raising=False)
     with serving(conferences=2, members=3, recordings=2, recording_size=SIZE) as bandwidth:
@@ -71,7 +71,7 @@ def requests(sandbox: Sandbox) -> dict[str, dict[str, int]]:
 
 
 def settings(capsys: pytest.CaptureFixture[str], conference: str) -> list[tuple[bool, bool]]:
-    """Return (mute, hold) of each member, as the sandbox tells it."""
+    """Return (mute, hold) of each member, as the sandbox has them."""
     capsys.readouterr()
     assert main(["members", conference, "--format", "jsonl"]) == 0
     return [(member["mute"], member["hold"]) for member in rows(capsys.readouterr().out)]
@@ -84,7 +84,7 @@ def feed(monkeypatch: pytest.MonkeyPatch, data: bytes, *, terminal: bool = False
 
 
 def test_members_are_listed(sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """As columns for people, as JSON lines for programs."""
+    """Members come in columns for people, and as JSON lines for programs."""
     ids = sandbox.call_ids(conference)
     assert main(["mute", conference, ids[0]]) == 0
     capsys.readouterr()
@@ -107,7 +107,7 @@ def test_members_are_listed(sandbox: Sandbox, conference: str, capsys: pytest.Ca
 
 
 def test_one_member_is_shown(sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Named members only, each asked for by itself; a stranger is exit 3."""
+    """Named members are requested one by one; an unknown one exits 3."""
     one = sandbox.call_ids(conference)[1]
     assert main(["members", conference, one, "--format", "jsonl"]) == 0
     assert [row["call_id"] for row in rows(capsys.readouterr().out)] == [one]
@@ -117,7 +117,7 @@ def test_one_member_is_shown(sandbox: Sandbox, conference: str, capsys: pytest.C
 
 
 def test_nobody_there_is_said(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """An empty conference is no error, and nothing is printed that a program would read."""
+    """An empty conference is no error, and standard output stays empty."""
     empty = sandbox.add_conference(members=0)
     assert main(["members", empty]) == 0
     assert main(["mute", empty, "--all"]) == 0
@@ -127,7 +127,7 @@ def test_nobody_there_is_said(sandbox: Sandbox, capsys: pytest.CaptureFixture[st
 def test_an_answer_without_members_is_not_taken_for_nobody(
     conference: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else --all would change nothing and exit 0."""
+    """Otherwise --all would change nothing and exit 0."""
 
     class Listed:
         active_members = None
@@ -137,7 +137,7 @@ def test_an_answer_without_members_is_not_taken_for_nobody(
 
     monkeypatch.setattr("bandwidth_async.client.VoiceClient.get_conference", get_conference)
     assert main(["mute", conference, "--all"]) == 1
-    assert "leaves out who is in the conference" in capsys.readouterr().err
+    assert "does not say who is in the conference" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_members_are_set(
     done: str,
     after: tuple[bool, bool],
 ) -> None:
-    """The named ones, once each however often named; what is not named stays as it is."""
+    """The named members are changed once each, however often named; the others stay as they are."""
     first, second, _ = sandbox.call_ids(conference)
     for command in commands:
         capsys.readouterr()
@@ -173,7 +173,7 @@ def test_members_are_set(
 
 
 def test_all_members_are_set(sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """--all takes those who are in the conference now."""
+    """--all changes those who are in the conference now."""
     assert main(["hold", conference, "--all"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["call_id", "done", "error"]
@@ -184,7 +184,7 @@ def test_all_members_are_set(sandbox: Sandbox, conference: str, capsys: pytest.C
 def test_a_stranger_among_them_is_exit_3(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The others are set all the same; one sentence says how many were not."""
+    """The other members are changed all the same, and one sentence counts the failures."""
     one = sandbox.call_ids(conference)[0]
     assert main(["mute", conference, "c-none", one, "--format", "jsonl"]) == 3
     out, err = capsys.readouterr()
@@ -199,7 +199,7 @@ def test_a_stranger_among_them_is_exit_3(
 def test_the_worst_decides_the_exit_code(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str], fault: str, code: int
 ) -> None:
-    """Something else than 404 weighs more than a 404."""
+    """Any other failure weighs more than a 404."""
     one, two, _ = sandbox.call_ids(conference)
     sandbox.plan(fault, times=1)
     assert main(["mute", conference, "c-none", one, two, "c-nobody"]) == code
@@ -209,7 +209,7 @@ def test_the_worst_decides_the_exit_code(
 def test_who_leaves_meanwhile_is_no_failure_of_all(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With --all, a member that is gone when its turn comes needs no setting any more."""
+    """With --all, a member who has left by then needs no change any more."""
     listed = cli_members._active_members
 
     async def then_one_leaves(*arguments: Any) -> Any:
@@ -232,7 +232,7 @@ def test_an_odd_id_of_the_server_is_not_wrong_use(
     monkeypatch: pytest.MonkeyPatch,
     odd: str,
 ) -> None:
-    """The user gave no id: exit 1 instead of 6, and the others are set."""
+    """The user gave no id, so it exits 1 instead of 6, and the other members are changed."""
 
     async def with_an_odd_one(*_: object) -> list[ConferenceMember]:
         return [ConferenceMember(call_id=odd), ConferenceMember(call_id=sandbox.call_ids(conference)[0])]
@@ -242,14 +242,14 @@ def test_an_odd_id_of_the_server_is_not_wrong_use(
     out, err = capsys.readouterr()
     failed, muted = rows(out)
     assert (failed["call_id"], failed["done"], muted["done"]) == (odd, None, "muted")
-    assert failed["error"].startswith("the server names a member that cannot be asked for: ")
+    assert failed["error"].startswith("the server lists a member with an unusable id: ")
     assert err == "bandwidth-async: 1 of 2 members were not muted\n"
 
 
 def test_more_members_than_fit_are_asked_in_turns(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every one gets its line, in the order given."""
+    """Every member gets a line, in the order given."""
     ids = [f"c-{number}" for number in range(45)]
     assert main(["mute", conference, *ids, "--format", "jsonl"]) == 3
     out, err = capsys.readouterr()
@@ -289,7 +289,7 @@ def test_refused_or_missing_credentials_are_one_sentence(
     code: int,
     sentence: str,
 ) -> None:
-    """Exit 2, nothing on standard output, no file."""
+    """It exits 2, prints nothing on standard output and leaves no file."""
     (folder / "bye.xml").write_text(PLAY)
     for name, value in changes.items():
         monkeypatch.setenv(name, value)
@@ -315,7 +315,7 @@ def test_refused_or_missing_credentials_are_one_sentence(
 def test_what_is_not_there_is_exit_3(
     sandbox: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    """One sentence that names it."""
+    """One sentence names what was not found."""
     (folder / "bye.xml").write_text(PLAY)
     assert main(arguments) == 3
     out, err = capsys.readouterr()
@@ -326,8 +326,8 @@ def test_what_is_not_there_is_exit_3(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["mute", "conf-1"], "Give call ids, or --all instead"),
-        (["mute", "conf-1", "c-1", "--all"], "Give call ids, or --all instead"),
+        (["mute", "conf-1"], "name the members: give call ids or --all"),
+        (["mute", "conf-1", "c-1", "--all"], "name the members: give call ids or --all"),
         (["mute", "conf-1", "c-1", "a/b"], "'a/b' is no call id"),
         (["mute", "../x", "c-1"], "'../x' is no conference id"),
         (["redirect", "conf-1"], "Missing argument 'URL'"),
@@ -366,7 +366,7 @@ def test_wrong_use_is_one_sentence_and_exit_6(
     arguments: list[str],
     sentence: str,
 ) -> None:
-    """It says what to change, shows no password, and nothing was sent."""
+    """The sentence says what to change and shows no password, and nothing was sent."""
     files = {"latin.xml": b"\xe9", "broken.xml": b"<Bxml>", "hangup.xml": b"<Bxml><Hangup/></Bxml>"}
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -380,7 +380,7 @@ def test_wrong_use_is_one_sentence_and_exit_6(
 
 @pytest.fixture
 def redirected(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
-    """Note the redirects that the client is asked for instead of sending them."""
+    """Record the redirects that the client is asked for instead of sending them."""
     sent: list[dict[str, str]] = []
 
     async def update_conference(_: object, conference_id: str, update: Any) -> None:
@@ -393,7 +393,7 @@ def redirected(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
 def test_redirect_sends_what_it_was_told(
     sandbox: Sandbox, redirected: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both URLs with their methods and credentials; the passwords come from the environment."""
+    """It sends both URLs with their methods and credentials, and passwords from the environment."""
     monkeypatch.setenv("FIRST", "one")
     monkeypatch.setenv("SECOND", "two")
     first = ["--method", "GET", "--username", "me", "--password-env", "FIRST"]
@@ -423,7 +423,7 @@ def test_redirect_asks_for_the_password(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a terminal, without showing it."""
+    """It asks on a terminal, without showing what is typed."""
     feed(monkeypatch, b"", terminal=True)
     monkeypatch.setattr("click.termui.hidden_prompt_func", lambda _: "typed")
     assert main(["redirect", "conf-1", URL, "--username", "me"]) == 0
@@ -432,7 +432,7 @@ def test_redirect_asks_for_the_password(
 
 
 def test_redirect_is_accepted(sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the server, which is all that its answer says."""
+    """The server accepts it, and its response says no more."""
     assert main(["redirect", conference, URL]) == 0
     assert capsys.readouterr() == (f"{conference}: redirect accepted\n", "")
     assert requests(sandbox)["redirect"] == {"204": 1}
@@ -447,7 +447,7 @@ def test_announce_sends_bxml(
     monkeypatch: pytest.MonkeyPatch,
     source: str,
 ) -> None:
-    """From a file or standard input, with a byte order mark or without."""
+    """It reads a file or standard input, with a byte order mark or without."""
     bxml = "\ufeff<Bxml><StartRecording/></Bxml>".encode()
     (folder / "bye.xml").write_bytes(bxml)
     feed(monkeypatch, bxml)
@@ -459,7 +459,7 @@ def test_announce_sends_bxml(
 def test_a_byte_order_mark_is_not_sent(
     sandbox: Sandbox, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Editors leave it; it is no part of the BXML."""
+    """Editors write it, but it is no part of the BXML."""
     sent = []
 
     async def note(_: object, __: str, bxml: str) -> None:
@@ -477,29 +477,29 @@ def test_a_byte_order_mark_is_not_sent(
 def test_what_may_have_been_heard_is_not_repeated(
     sandbox: Sandbox, conference: str, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    """An answer that was lost: one request, exit 1, and the sentence says that it may have been done."""
+    """After a lost response: one request, exit 1, and the sentence says that it may have arrived."""
     (folder / "bye.xml").write_text(PLAY)
     sandbox.plan("reset-after")
     assert main([word.format(id=conference) for word in arguments]) == 1
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
-    assert err.endswith("; it may have been done all the same, so look before repeating\n")
+    assert err.endswith("; the update may have arrived, so check before you repeat it\n")
     assert sum(sum(counts.values()) for kind, counts in requests(sandbox).items() if kind != "token") == 1
 
 
 def test_a_plain_no_is_not_called_uncertain(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A refused redirect was not done."""
+    """A refused redirect certainly did not happen."""
     sandbox.plan("409")
     assert main(["redirect", conference, URL]) == 4
-    assert "may have been done" not in capsys.readouterr().err
+    assert "may have arrived" not in capsys.readouterr().err
 
 
 def test_wait_returns_when_the_conference_has_completed(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At once for one that has; the line tells when it did."""
+    """It returns at once for one that has ended, and prints the time of the end."""
     assert main(["end", conference]) == 0
     capsys.readouterr()
     assert main(["wait", conference]) == 0
@@ -508,7 +508,7 @@ def test_wait_returns_when_the_conference_has_completed(
 
 
 def test_wait_gives_up_at_its_deadline(conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit 5."""
+    """It exits 5."""
     assert main(["wait", conference, "--deadline", "50ms"]) == 5
     assert "was still active when its 0.05 s were over" in capsys.readouterr().err
 
@@ -516,7 +516,7 @@ def test_wait_gives_up_at_its_deadline(conference: str, capsys: pytest.CaptureFi
 def test_wait_outlasts_an_outage(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A look that fails, with all its attempts, is told and followed by another."""
+    """A look-up that fails with all its attempts is logged, and another one follows."""
     assert main(["end", conference]) == 0
     sandbox.plan("503", times=6)
     capsys.readouterr()
@@ -528,7 +528,7 @@ def test_wait_outlasts_an_outage(
 def test_recordings_are_listed(
     sandbox: Sandbox, conference: str, recording: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As columns, as JSON lines, or those named only."""
+    """Recordings come in columns or as JSON lines, all or only the named ones."""
     both = sandbox.recording_ids(conference)
     assert main(["recordings", conference]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
@@ -544,7 +544,7 @@ def test_recordings_are_listed(
 
 
 def test_no_recordings_are_said(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """No error, and no line for a program."""
+    """No recordings are no error, and standard output stays empty."""
     assert main(["recordings", sandbox.add_conference()]) == 0
     assert capsys.readouterr() == ("", "there are no recordings\n")
 
@@ -552,7 +552,7 @@ def test_no_recordings_are_said(sandbox: Sandbox, capsys: pytest.CaptureFixture[
 def test_control_characters_stay_away_from_the_terminal(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the server sends, in columns and as JSON."""
+    """They are escaped in columns and in JSON, whatever the server sends."""
     bad = "\x1b[31mred\x07\nline"
 
     async def members(*_: object) -> list[ConferenceMember]:
@@ -574,7 +574,7 @@ def test_control_characters_stay_away_from_the_terminal(
 def test_download_names_the_file_by_id_and_format(
     sandbox: Sandbox, conference: str, recording: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its name is all that goes to standard output; the file is the sound, to the byte."""
+    """Standard output has only the file's name, and the file has every byte."""
     assert main(["download", conference, recording]) == 0
     assert capsys.readouterr() == (f"{recording}.wav\n", "")
     (file,) = folder.iterdir()
@@ -587,14 +587,14 @@ def test_download_names_the_file_by_id_and_format(
     [("WAV", "r-1.wav"), ("mp3", "r-1.mp3"), (None, "r-1"), ("../x", "r-1"), ("a b", "r-1"), ("", "r-1")],
 )
 def test_a_format_is_a_word_or_no_part_of_the_name(file_format: str | None, name: str) -> None:
-    """The server does not choose where a file goes."""
+    """The server cannot choose where a file goes."""
     assert cli_recordings._file_name("r-1", file_format) == name
 
 
 def test_download_replaces_a_file_only_with_force(
     sandbox: Sandbox, conference: str, recording: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without it the old one stays, and the sentence names the option."""
+    """Without --force the old file stays, and the sentence names the option."""
     file = folder / "r.wav"
     file.write_bytes(b"old")
     assert main(["download", conference, recording, "--output", "r.wav"]) == 6
@@ -619,7 +619,7 @@ def test_download_refuses_what_is_no_file(
     sentence: str,
     force: list[str],
 ) -> None:
-    """Exit 6, also with --force, and nothing is sent."""
+    """It exits 6, also with --force, and sends nothing."""
     assert main(["download", sandbox.conference_ids[0], recording, "--output", output, *force]) == 6
     assert sentence in capsys.readouterr().err
     assert "download" not in requests(sandbox)
@@ -629,7 +629,7 @@ def test_download_refuses_what_is_no_file(
 def test_a_file_that_appears_meanwhile_is_not_replaced(
     conference: str, recording: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is there after we looked: exit 6, and it stays as it is."""
+    """If it appears after the check, the command exits 6 and leaves it alone."""
     monkeypatch.setattr(cli_recordings, "_check_free", lambda path, _: Path(path).write_bytes(b"theirs"))
     assert main(["download", conference, recording, "--output", "r.wav"]) == 6
     assert [path.read_bytes() for path in folder.iterdir()] == [b"theirs"]
@@ -638,7 +638,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
 def test_a_deadline_is_no_fault_of_the_disk(
     sandbox: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python counts a timeout among the errors of files; exit 5 all the same."""
+    """Python counts a timeout among the file errors, but it exits 5 all the same."""
 
     async def too_late(*_: object, **__: object) -> None:
         raise DeadlineExceededError("too late")
@@ -651,7 +651,7 @@ def test_a_deadline_is_no_fault_of_the_disk(
 def test_download_to_standard_output(
     sandbox: Sandbox, conference: str, recording: str, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """The bytes and nothing else."""
+    """It writes the bytes and nothing else."""
     assert main(["download", conference, recording, "--output", "-"]) == 0
     assert capsysbinary.readouterr() == (b"".join(sandbox.sound(conference, recording)), b"")
 
@@ -659,17 +659,17 @@ def test_download_to_standard_output(
 def test_audio_is_not_shown_on_a_terminal(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its bytes could be anything."""
+    """Its bytes could be any command for the terminal."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert main(["download", "conf-1", "r-1", "--output", "-"]) == 6
-    assert "audio is not for a terminal" in capsys.readouterr().err
+    assert "standard output is a terminal" in capsys.readouterr().err
     assert requests(sandbox) == {}
 
 
 def test_a_cut_is_made_good(
     sandbox: Sandbox, conference: str, recording: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Fetched again from the start, and the file is whole."""
+    """The download starts again, and the file is complete."""
     sandbox.plan("cut@0.7", times=2)
     assert main(["download", conference, recording, "--output", "r.wav"]) == 0
     assert (folder / "r.wav").read_bytes() == b"".join(sandbox.sound(conference, recording))
@@ -679,7 +679,7 @@ def test_a_cut_is_made_good(
 def test_a_download_that_stays_cut_leaves_no_file(
     sandbox: Sandbox, conference: str, recording: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit 1 and a sentence, no short file and no draft."""
+    """It exits 1 with a sentence, and leaves neither a short file nor a partial one."""
     sandbox.plan("cut@0.7", times=20)
     assert main(["download", conference, recording, "--output", "r.wav"]) == 1
     out, err = capsys.readouterr()
@@ -690,7 +690,7 @@ def test_a_download_that_stays_cut_leaves_no_file(
 def test_a_cut_on_standard_output_is_exit_1(
     sandbox: Sandbox, conference: str, recording: str, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """What is out is out; the exit code says that it is not all."""
+    """Written bytes cannot be taken back, so the exit code says that some are missing."""
     sandbox.plan("cut@0.7")
     assert main(["download", conference, recording, "--output", "-"]) == 1
     out, err = capsysbinary.readouterr()
@@ -701,7 +701,7 @@ def test_a_cut_on_standard_output_is_exit_1(
 def test_a_place_that_takes_no_file_is_a_sentence(
     conference: str, recording: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder that is not there: exit 1, no traceback."""
+    """A folder that does not exist: exit 1, no traceback."""
     assert main(["download", conference, recording, "--output", "nowhere/r.wav"]) == 1
     assert capsys.readouterr() == (
         "",
@@ -717,7 +717,7 @@ def test_without_a_terminal_there_are_plain_lines(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Bytes so far and in all, on standard error."""
+    """They show the bytes so far and in all, on standard error."""
     monkeypatch.setattr(cli_recordings, "_LINE_EVERY", 0.0)
     assert main(["download", conference, recording, "--output", "r.wav"]) == 0
     out, err = capsys.readouterr()
@@ -738,7 +738,7 @@ def start(sandbox: Sandbox, *arguments: str, **streams: Any) -> subprocess.Popen
 def test_on_a_terminal_there_is_a_bar(
     sandbox: Sandbox, conference: str, recording: str, folder: Path
 ) -> None:
-    """On standard error; standard output has the file's name alone."""
+    """The bar is on standard error, and standard output has only the file's name."""
     master, terminal = pty.openpty()
     process = start(sandbox, "download", conference, recording, stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)
@@ -754,7 +754,7 @@ def test_on_a_terminal_there_is_a_bar(
 def test_a_signal_leaves_no_draft(
     sandbox: Sandbox, conference: str, recording: str, folder: Path, number: signal.Signals, code: int
 ) -> None:
-    """Ctrl-C in the middle of the bytes: one sentence, and the folder is as it was."""
+    """After Ctrl-C in the middle of the bytes there is one sentence, and no partial file."""
     sandbox.plan("slow")
     arguments = ("download", conference, recording, "--output", "r.wav")
     process = start(sandbox, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

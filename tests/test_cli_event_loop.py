@@ -1,4 +1,4 @@
-"""The loop of a command: uvloop where it is there, and a garbage collector that is given back."""
+"""The event loop of a command: uvloop where it is installed, and the garbage collector's setting."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 
 import pytest
 
-from bandwidth_async.cli import loop
+from bandwidth_async.cli import event_loop
 
 
 async def seen() -> tuple[str, int]:
-    """Return what runs it, and from how many new objects on the collector looks."""
+    """Return the module of the event loop, and the collector's threshold."""
     return type(asyncio.get_running_loop()).__module__, gc.get_threshold()[0]
 
 
 def test_the_collector_is_given_back() -> None:
-    """Only a command's own time has other settings, also when it fails."""
+    """Its setting holds only while the command runs, also when the command fails."""
     before = gc.get_threshold()
-    assert loop.run(seen())[1] == 50_000
+    assert event_loop.run(seen())[1] == 50_000
 
     async def fails() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        loop.run(fails())
+        event_loop.run(fails())
     assert gc.get_threshold() == before
 
 
 def test_uvloop_is_used_where_it_is_installed() -> None:
-    """An extra: nothing has to be said to use it."""
+    """It is an extra, and installing it is enough."""
     pytest.importorskip("uvloop", reason="the extra 'fast' is not installed")
-    assert loop.run(seen())[0].startswith("uvloop")
+    assert event_loop.run(seen())[0].startswith("uvloop")
 
 
 def test_without_uvloop_it_is_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nobody is the worse for it."""
+    """The command works all the same."""
     real = builtins.__import__
 
     def without(name: str, *arguments: Any) -> Any:
@@ -48,4 +48,4 @@ def test_without_uvloop_it_is_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.delitem(sys.modules, "uvloop", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    assert loop.run(seen())[0].startswith("asyncio")
+    assert event_loop.run(seen())[0].startswith("asyncio")

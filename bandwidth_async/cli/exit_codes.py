@@ -1,4 +1,4 @@
-"""Exit codes: those of Bandwidth's own command line, and which one a run or an error gets."""
+"""The exit codes, which are those of Bandwidth's own command line, and the code of each run and error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Exit(IntEnum):
-    """What the shell is told."""
+    """The exit codes of this command line, but for 128 + the number of a signal."""
 
     OK = 0
     GENERAL = 1
@@ -38,8 +38,8 @@ class Exit(IntEnum):
 
 
 HELP = """
-Exit codes: 0 ok, 1 general, 2 credentials, 3 not found, 4 conflict, 5 deadline, 6 usage,
-7 rate limit (asked to wait longer than allowed), 130 and 143 stopped by a signal.
+Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict, 5 deadline, 6 usage,
+7 rate limit (the server asked for a longer wait than allowed), 130 and 143 stopped by a signal.
 """
 
 _BY_ERROR: tuple[tuple[type[BandwidthError], Exit], ...] = (
@@ -56,19 +56,18 @@ _BY_ERROR: tuple[tuple[type[BandwidthError], Exit], ...] = (
 
 
 def exit_for_error(error: BandwidthError) -> Exit:
-    """Return the code for a command that ended with ``error``."""
+    """Return the exit code of a command that ended with ``error``."""
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.GENERAL)
 
 
 def exit_for_run(report: Report, *, strict: bool, stopped_by: Signals | None) -> int:
-    """Return the code for a run: the first that applies of 2, 130/143, 5, 7, 1, 3, 0."""
-    from bandwidth_async.outcome import OutcomeKind  # noqa: PLC0415 - it brings asyncio, --help needs none
+    """Return the exit code of a run: the first that applies of 2, 130/143, 5, 7, 1, 3, 0."""
+    from bandwidth_async.outcome import OutcomeKind  # noqa: PLC0415 - it imports asyncio, --help needs none
 
     if isinstance(report.stopped, AuthenticationError | PermissionDeniedError):
         return Exit.CREDENTIALS
     if report.stopped is not None:
         return exit_for_error(report.stopped) if stopped_by is None else 128 + stopped_by
-    counts = report.counts
-    if report.unsettled or counts[OutcomeKind.REFUSED] or (strict and counts[OutcomeKind.NOT_FOUND]):
+    if not report.ok or (strict and report.counts[OutcomeKind.NOT_FOUND]):
         return Exit.GENERAL
     return Exit.NOT_FOUND if report.nothing_found else Exit.OK

@@ -1,4 +1,4 @@
-"""From the body of a POST or the query of a GET to an event: what is taken, and what is refused."""
+"""Conference events, parsed from the body of a POST or the query of a GET."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bandwidth_async.webhooks import (
     UnknownEvent,
     parse_event,
 )
-from bandwidth_async.webhooks.parsing import BODY_LIMIT, ID_LIMIT
+from bandwidth_async.webhooks.events import BODY_LIMIT, ID_LIMIT
 
 CONFERENCE = "conf-fe23a767-a75a5b77-20c5-4cca-b581-cbbf0776eca9"
 CALL = "c-15ac29a2-1331029c-2cb0-4a07-b215-b22865662d85"
@@ -65,7 +65,7 @@ BODIES = {kind: {"eventType": kind, **SHARED, **details} for kind, details in DE
 
 
 def expected(kind: str, raw: dict[str, Any]) -> Event:
-    """Return the event that the example of a kind stands for."""
+    """Return the event of a kind's example."""
     shared: dict[str, Any] = {
         "conference_id": CONFERENCE,
         "event_time": TIME,
@@ -97,14 +97,14 @@ def expected(kind: str, raw: dict[str, Any]) -> Event:
 
 
 def body(kind: str = "conferenceCompleted", **changes: object) -> dict[str, Any]:
-    """Return the example of a kind with changes; a property that becomes None is left out."""
+    """Return a kind's example with changes; a property that becomes None is left out."""
     return {name: value for name, value in {**BODIES[kind], **changes}.items() if value is not None}
 
 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("encode", [str, str.encode, lambda text: text.encode("utf-16")])
 def test_every_kind_comes_as_json(kind: str, encode: Any) -> None:
-    """The body of a POST becomes an event of its own type, with all it said."""
+    """The body of a POST becomes an event of its own type, with all its properties."""
     assert parse_event(encode(json.dumps(BODIES[kind]))) == expected(kind, BODIES[kind])
 
 
@@ -115,25 +115,25 @@ def test_every_kind_comes_as_json(kind: str, encode: Any) -> None:
     ids=["pairs", "lists", "multidict", "dict"],
 )
 def test_every_kind_comes_as_a_query(kind: str, read: Any) -> None:
-    """The query of a GET says the same in texts, in each form that frameworks give a query."""
+    """The query of a GET has the same as texts, in each form that frameworks give a query."""
     texts = {name: str(value) for name, value in BODIES[kind].items()}
     assert parse_event(read(urlencode(texts))) == expected(kind, texts)
 
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_body_that_was_read_before_is_taken(kind: str) -> None:
-    """Frameworks like to read JSON themselves."""
+    """Some frameworks parse JSON themselves."""
     assert parse_event(BODIES[kind]) == expected(kind, BODIES[kind])
 
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_the_event_knows_its_kind(kind: str) -> None:
-    """Under Bandwidth's name."""
+    """It has the name that Bandwidth gives it."""
     assert parse_event(BODIES[kind]).event_type == kind
 
 
 def test_what_is_optional_may_be_missing_or_null() -> None:
-    """An event without tag and name is one; null is how JSON says that there is none."""
+    """An event needs no tag or name, and null means that there is none."""
     least = {"eventType": "conferenceCompleted", "eventTime": SHARED["eventTime"], "conferenceId": CONFERENCE}
     bare = ConferenceCompleted(conference_id=CONFERENCE, event_time=TIME, raw=least)
     assert parse_event(json.dumps(least)) == bare
@@ -144,13 +144,13 @@ def test_what_is_optional_may_be_missing_or_null() -> None:
 
 
 def test_unknown_properties_are_kept() -> None:
-    """What Bandwidth adds can be read before this package knows it."""
+    """You can read a property that Bandwidth added before this package knows it."""
     event = parse_event(json.dumps(body(reason={"code": [1, 2]})))
     assert event.raw["reason"] == {"code": [1, 2]}
 
 
 def test_an_unknown_kind_is_kept_as_it_came() -> None:
-    """Events of calls, and those that are yet to be invented."""
+    """Events of calls, and kinds that do not exist yet."""
     raw = {"eventType": "disconnect", "eventTime": SHARED["eventTime"], "callId": CALL, "cause": "hangup"}
     event = parse_event(json.dumps(raw))
     assert event == UnknownEvent(event_type="disconnect", event_time=TIME, call_id=CALL, raw=raw)
@@ -158,7 +158,7 @@ def test_an_unknown_kind_is_kept_as_it_came() -> None:
 
 
 def test_an_unknown_kind_needs_nothing_but_its_name() -> None:
-    """What it does not say in the usual way is None."""
+    """What it does not have in the usual form is None."""
     raw = {"eventType": "tea", "eventTime": "at five", "conferenceId": ["conf-1", "conf-2"], "callId": 1.5}
     assert parse_event(json.dumps(raw)) == UnknownEvent(event_type="tea", call_id="1.5", raw=raw)
 
@@ -174,18 +174,18 @@ def test_an_unknown_kind_needs_nothing_but_its_name() -> None:
 )
 @pytest.mark.parametrize("wrong", [None, "", 7 * "\n", True, {}, ["a", "b"], "x" * (ID_LIMIT + 1), "\ud800"])
 def test_without_what_it_is_about_it_is_no_event(kind: str, name: str, wrong: object) -> None:
-    """Kind, time, conference, and the call or recording: the error names what is missing or wrong."""
+    """Kind, time, conference, call, recording: the error names what is missing or wrong."""
     with pytest.raises(WebhookError, match=f"not an event: .*{name} is"):
         parse_event(json.dumps(body(kind, **{name: wrong})))
 
 
 def test_an_id_may_be_as_long_as_the_limit() -> None:
-    """Ids are kept, so they cannot be of any length."""
+    """Ids are kept, so their length needs a limit."""
     assert parse_event(body(conferenceId="x" * ID_LIMIT)).conference_id == "x" * ID_LIMIT
 
 
 def test_the_error_shows_the_value_in_short() -> None:
-    """On one line, and not all of a long one."""
+    """The value is on one line, and a long one is cut."""
     with pytest.raises(WebhookError) as caught:
         parse_event(body(eventTime="\x1b[2J" + 200 * "x"))
     assert str(caught.value) == (
@@ -196,7 +196,7 @@ def test_the_error_shows_the_value_in_short() -> None:
 
 
 def test_an_odd_detail_does_not_lose_the_event() -> None:
-    """A completed conference is one whatever its tag; the detail is None, and raw has it."""
+    """The detail is None, and raw has it: the conference has completed whatever its tag."""
     raw = body(
         "conferenceRecordingAvailable",
         channels="two",
@@ -224,7 +224,7 @@ def test_an_odd_detail_does_not_lose_the_event() -> None:
     ],
 )
 def test_times_are_aware(text: str, moment: datetime) -> None:
-    """One without a zone is UTC."""
+    """A time without a zone is UTC."""
     event = parse_event(body(eventTime=text))
     assert event.event_time == moment
     assert event.event_time is not None
@@ -233,7 +233,7 @@ def test_times_are_aware(text: str, moment: datetime) -> None:
 
 @pytest.mark.parametrize("number", [9900000, "9900000"])
 def test_a_number_serves_as_text(number: object) -> None:
-    """An account id has been seen as both in APIs of this kind."""
+    """APIs of this kind send an account id as text or as a number."""
     event = parse_event(body("conferenceRecordingAvailable", accountId=number))
     assert isinstance(event, ConferenceRecordingAvailable)
     assert event.account_id == "9900000"
@@ -257,14 +257,14 @@ def test_a_number_serves_as_text(number: object) -> None:
     ],
 )
 def test_what_is_not_an_event_is_refused_with_a_sentence(came: Any, why: str) -> None:
-    """One error for everything that can be wrong."""
+    """There is one error for everything that can be wrong."""
     with pytest.raises(WebhookError) as caught:
         parse_event(came)
     assert str(caught.value) == f"not an event: {why}"
 
 
 def test_the_limit_is_the_last_size_that_is_read() -> None:
-    """Exactly at the limit it is an event, one byte above it is not."""
+    """A body at the limit is an event, and one byte more is refused."""
     text = json.dumps(body())
     assert parse_event(text, limit=len(text)) == parse_event(text)
     with pytest.raises(WebhookError, match="more than"):
@@ -272,7 +272,7 @@ def test_the_limit_is_the_last_size_that_is_read() -> None:
 
 
 def test_a_property_given_twice_is_not_guessed() -> None:
-    """A query with two conferences is about neither."""
+    """A query with two conferences is an event of neither."""
     with pytest.raises(WebhookError, match=r"conferenceId is \('conf-1', 'conf-2'\)"):
         parse_event(
             [*body(conferenceId=None).items(), ("conferenceId", "conf-1"), ("conferenceId", "conf-2")]
@@ -281,7 +281,7 @@ def test_a_property_given_twice_is_not_guessed() -> None:
 
 @given(st.binary() | st.text())
 def test_no_bytes_do_more_than_be_refused(came: bytes | str) -> None:
-    """Whatever is sent there is an event or the one error."""
+    """Any bytes give an event or the one error."""
     with pytest.raises(WebhookError):
         parse_event(came)
 
@@ -298,7 +298,7 @@ JSON = st.recursive(
     st.dictionaries(st.sampled_from([*BODIES["conferenceRecordingAvailable"], "callId", "from"]), JSON),
 )
 def test_any_values_give_an_event_or_the_error(kind: str, changes: dict[str, Any]) -> None:
-    """And an event can be shown, compared, hashed and told from others."""
+    """Every event can also be shown, compared, hashed and used as a key."""
     text = json.dumps({"eventType": kind, **BODIES.get(kind, {}), **changes}, allow_nan=True)
     try:
         event = parse_event(text)
@@ -312,7 +312,7 @@ def test_any_values_give_an_event_or_the_error(kind: str, changes: dict[str, Any
 
 @given(st.datetimes(timezones=st.timezones() | st.just(timezone(timedelta(hours=23, minutes=59)))))
 def test_any_time_can_be_a_key(moment: datetime) -> None:
-    """Also one at the end of the calendar, where arithmetic fails."""
+    """So can a time at the end of the calendar, where arithmetic fails."""
     event = parse_event(body(eventTime=moment.isoformat()))
     assert hash(event.key) == hash(parse_event(body(eventTime=moment.isoformat())).key)
 
@@ -320,7 +320,7 @@ def test_any_time_can_be_a_key(moment: datetime) -> None:
 @pytest.mark.parametrize("kind", [*BODIES, "disconnect"])
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda event: pickle.loads(pickle.dumps(event))])  # noqa: S301  # our own bytes
 def test_an_event_can_be_put_into_a_queue(kind: str, again: Any) -> None:
-    """Copied or pickled it is the same event."""
+    """A copied or pickled event is equal."""
     event = parse_event({**BODIES.get(kind, {}), "eventType": kind})
     assert again(event) == event
 
@@ -337,18 +337,18 @@ def test_an_event_can_be_put_into_a_queue(kind: str, again: Any) -> None:
     ],
 )
 def test_different_events_have_different_keys(kind: str, property_: str, other: str) -> None:
-    """Two recordings may become available at one moment, two calls may join at one."""
+    """Two recordings or two calls may have events of the same moment."""
     assert parse_event(BODIES[kind]).key != parse_event(body(kind, **{property_: other})).key
 
 
 def test_the_key_of_a_known_event_leaves_details_out() -> None:
-    """Sent again, by another way, it is the same event."""
+    """The same event has the same key when it comes again by another method."""
     texts = {name: str(value) for name, value in BODIES["conferenceRecordingAvailable"].items()}
     assert parse_event({**texts, "tag": "new"}).key == parse_event(BODIES["conferenceRecordingAvailable"]).key
 
 
 def test_an_unknown_event_is_known_again_by_all_of_it() -> None:
-    """Nobody knows which of its properties tell it from others; their order does not."""
+    """Nobody knows which of its properties identify it, but their order does not."""
     first = parse_event({"eventType": "dtmf", "callId": CALL, "digit": "1"})
     assert first.key == parse_event({"digit": "1", "callId": CALL, "eventType": "dtmf"}).key
     assert first.key != parse_event({"eventType": "dtmf", "callId": CALL, "digit": "2"}).key

@@ -1,0 +1,221 @@
+"""A run on the command line: it shows progress, writes outcomes, stops on signals and prints a summary."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+import sys
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING
+
+import click
+from attrs import evolve, frozen
+
+from bandwidth_async.cli import exit_codes, formats
+from bandwidth_async.cli.options import EVERY_ROW_UP_TO
+from bandwidth_async.cli.progress import display, figure
+from bandwidth_async.errors import (
+    BandwidthError,
+    DeadlineExceededError,
+    JournalError,
+    PermissionDeniedError,
+)
+from bandwidth_async.journal import Journal
+from bandwidth_async.outcome import OutcomeKind
+from bandwidth_async.run import GRACE, Stop
+from bandwidth_async.wire import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from bandwidth_async.cli.options import RunOptions
+    from bandwidth_async.cli.progress import Display
+    from bandwidth_async.client import VoiceClient
+    from bandwidth_async.models import Conference
+    from bandwidth_async.outcome import Outcome, Report
+
+# The start rate that a summary proposes, as a share of the limit that the run found. A run that starts above
+# the limit would begin with a 429.
+_START_AT = 0.98
+
+
+@frozen(kw_only=True)
+class Run:
+    """What to end, how, and where to write the outcomes. ``total`` is the number of conferences."""
+
+    source: list[str | Conference] | Journal
+    total: int
+    how: RunOptions
+    stream: IO[str]
+
+
+async def carry_out(client: VoiceClient, run: Run) -> int:
+    """End the conferences of a run and return the exit code. With a journal it is that of the whole run."""
+    stop = Stop()
+    with (
+        display(run.total) as shown,
+        _stopping_on_signals(stop, shown) as received,
+        client.limiter.listening(shown.on_event),
+    ):
+        writer = _OutcomeWriter(run, shown, stop)
+        report = await _end_all(client, run, stop, writer, received)
+    whole = report
+    if isinstance(run.source, Journal):
+        # A journal that failed during the run cannot report. Then this part has to stand for the whole.
+        with suppress(JournalError):
+            whole = evolve(run.source.report(), stopped=report.stopped)
+    _print_summary(client, run, report, whole)
+    if writer.fault:
+        raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
+    return exit_codes.exit_for_run(whole, strict=run.how.strict, stopped_by=received[0] if received else None)
+
+
+async def _end_all(
+    client: VoiceClient, run: Run, stop: Stop, writer: _OutcomeWriter, received: list[signal.Signals]
+) -> Report:
+    """Run, and write each outcome. After a second signal, write only those of ids that were sent."""
+    left_out = 0
+    async with (
+        client,
+        client.ending_conferences(
+            run.source,
+            concurrency=run.how.concurrency,
+            deadline=run.how.deadline,
+            stop=stop,
+            verify=run.how.verify,
+            hang_up=run.how.hang_up,
+        ) as outcomes,
+    ):
+        async for outcome in outcomes:
+            if len(received) > 1 and outcome.kind is OutcomeKind.NOT_ATTEMPTED:
+                left_out += 1
+                # The workers and the queue hold no more than this, so no id that was sent can follow.
+                if left_out > 2 * run.how.concurrency:
+                    break
+            else:
+                writer.put(outcome, outcomes.report)
+    report = outcomes.report
+    if report.total < run.total:
+        report.counts[OutcomeKind.NOT_ATTEMPTED] += run.total - report.total
+        report.stopped = stop.reason
+    return report
+
+
+def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report) -> None:
+    """Print the counts of this part and of the whole run, and how to resume it."""
+    seen = client.limiter.snapshot()
+    # Without a 429 the run has not met the server's limit.
+    quota = seen.quota if seen.refusals else None
+    lines = _summary(report, whole, client.account_id, quota)
+    if isinstance(run.source, Journal):
+        lines += _journal_lines(whole, report, run.source.path)
+    # If nobody reads the stream any more, the exit code still tells the result.
+    with suppress(OSError):
+        print("\n".join(lines), file=sys.stderr if run.stream is sys.stdout else sys.stdout, flush=True)
+
+
+class _OutcomeWriter:
+    """Writes outcomes and shows progress. When the stream cannot be written, it stops the run."""
+
+    def __init__(self, run: Run, shown: Display, stop: Stop) -> None:
+        self.fault: str | None = None
+        self._writer = formats.Writer(run.stream, run.how.form, formats.OUTCOMES)
+        self._shown = shown
+        self._stop = stop
+        few = run.how.form == "jsonl" or run.total <= EVERY_ROW_UP_TO
+        self._every = few or not self._writer.on_terminal
+
+    def put(self, outcome: Outcome, report: Report) -> None:
+        self._write(outcome)
+        self._shown.update(report)
+
+    def _write(self, outcome: Outcome) -> None:
+        worth_a_look = outcome.kind.trouble or outcome.kind is OutcomeKind.NOT_FOUND
+        if self.fault or not (worth_a_look or self._every):
+            return
+        record = formats.outcome_record(outcome)
+        try:
+            if self._writer.on_terminal and self._shown.redraws:
+                for line in self._writer.lines(record):
+                    self._shown.print_line(line)
+            else:
+                self._writer.write(record, at_once=outcome.kind is not OutcomeKind.NOT_ATTEMPTED)
+        except OSError as error:
+            self.fault = error.strerror or str(error)
+            self._writer.abandon()
+            self._stop.request(BandwidthError("the outcomes could not be written"))
+
+
+@contextmanager
+def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[signal.Signals]]:
+    """Stop the run at the first SIGINT or SIGTERM, and at once at the second. Yields the received ones."""
+    received: list[signal.Signals] = []
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        stop.request(
+            DeadlineExceededError(f"stopped by {number.name}"), grace=GRACE if len(received) == 1 else 0.0
+        )
+        if len(received) == 1:
+            shown.print_line(
+                f"{number.name}: waiting up to {GRACE:g} s for requests in flight; repeat it to stop at once"
+            )
+
+    handled = (signal.SIGINT, signal.SIGTERM)
+    for number in handled:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield received
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+def _summary(report: Report, whole: Report, account_id: str, quota: float | None) -> list[str]:
+    lines = [
+        f"{_plural(report.total, 'conference')} in {report.elapsed:.1f} s: {_counts(report)}",
+        f"{_plural(report.attempts, 'request')}, {report.rate:,.0f} conferences a second",
+    ]
+    if quota is not None:
+        lines.append(_quota_line(quota))
+    if report.stopped:
+        lines.append(f"stopped early: {report.stopped}")
+    if whole.nothing_found or isinstance(report.stopped, PermissionDeniedError):
+        lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?")
+    return lines
+
+
+def _journal_lines(whole: Report, report: Report, path: Path) -> list[str]:
+    """Return lines with the counts of the whole run, and with the command that resumes it."""
+    lines = []
+    if whole.total != report.total:
+        lines.append(f"in the whole run: {_counts(whole)} of {whole.total:,}")
+    if whole.unsettled:
+        are = "is" if whole.unsettled == 1 else "are"
+        lines.append(f"{whole.unsettled:,} {are} not settled; resume with: {resume_command(path)}")
+    return lines
+
+
+def resume_command(path: Path) -> str:
+    """Return the command that resumes a journal's run, quoted for a shell."""
+    return f"bandwidth-async resume {shlex.quote(printable(str(path)))}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _counts(report: Report) -> str:
+    return ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in OutcomeKind if report.counts[kind])
+
+
+def _quota_line(quota: float) -> str:
+    """Return a line with the server's limit as the run found it, and with the option to start there."""
+    start = _START_AT * quota
+    return (
+        f"the server's limit seems to be about {figure(quota)} requests a second; "
+        f"begin the next run with --start-rate {figure(start).replace(',', '')}"
+    )
