@@ -119,7 +119,9 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether, as far as the server says, no conference of the input is left active."""
-        return self.stopped is None and all(kind.fine or not count for kind, count in self.counts.items())
+        return self.stopped is None and all(
+            OutcomeKind(kind).fine or not count for kind, count in self.counts.items()
+        )
 
     @property
     def unsettled(self) -> int:
