@@ -221,7 +221,7 @@ class Channel:
             except (TransportError, ServerError) as error:
                 if not options.bulk:
                     raise
-                unreachable = isinstance(error, TransportError) and not self.limiter.ever_up
+                unreachable = isinstance(error, TransportError) and not self.limiter.breaker.ever_answered
                 if unreachable or self.now() - started > self._patience(options):
                     raise UnavailableError(f"there is no access token: {error.message}") from error
                 pause = error.retry_after or 0.0
@@ -237,9 +237,9 @@ class Channel:
         )
 
     def _patience(self, options: CallOptions) -> float:
-        if self.limiter.ever_up:
+        if self.limiter.breaker.ever_answered:
             return options.retry.outage
-        return 0.0 if self.limiter.unreachable else min(options.retry.outage, _NEVER_UP)
+        return 0.0 if self.limiter.breaker.unreachable else min(options.retry.outage, _NEVER_UP)
 
     async def _afford(self, trial: Trial, options: CallOptions) -> None:
         """Return once a repetition is within the retry budget; single calls do not wait for it."""
@@ -254,10 +254,11 @@ class Channel:
 
     def _excuse(self, error: BandwidthError, trial: Trial, options: CallOptions) -> None:
         """Hold nothing against an id of a run while the server is down, unless that lasts too long."""
-        trial.excused = options.bulk and self.limiter.is_doubtful
-        if trial.excused and self.limiter.down_for > self._patience(options):
-            never = self.limiter.unreachable
-            what = "never answered" if never else f"has failed for {self.limiter.down_for:.0f} s"
+        breaker = self.limiter.breaker
+        down_for = breaker.down_for(self.now())
+        trial.excused = options.bulk and breaker.is_doubtful
+        if trial.excused and down_for > self._patience(options):
+            what = "never answered" if breaker.unreachable else f"has failed for {down_for:.0f} s"
             raise UnavailableError(f"Bandwidth {what}: {error.message}", ambiguous=error.ambiguous) from error
 
     async def _fetch_token(self) -> Token:

@@ -46,7 +46,7 @@ def limiter_of(rate: float | None = None, burst: int = 1) -> Limiter:
 
 
 @define
-class Law:
+class FakePace:
     """A pace that does as it is told, and holds the limiter to its side of the bargain."""
 
     rate: float = 10.0
@@ -77,28 +77,35 @@ class Law:
         self.due = max(self.due, now) + 1 / self.rate
         return self.sent
 
-    def on_unsent(self, ticket: int) -> None:
+    def on_unsent(self, serial: int) -> None:
         """Give the place back."""
-        self._settle("unsent", ticket)
+        self._settle("unsent", serial)
         self.due -= 1 / self.rate
 
-    def on_accepted(self, ticket: int, now: float, *, wanted: bool) -> None:
+    def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
         """Remember it."""
-        self._settle("accepted, others wait" if wanted else "accepted", ticket)
+        self._settle("accepted, others wait" if wanted else "accepted", serial)
 
-    def on_refused(self, ticket: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
+    def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
         """Pause for the hint."""
-        self._settle("refused", ticket)
+        self._settle("refused", serial)
         self.paused_until = max(self.paused_until, now + (hint or 0.1))
         self.pause_hinted = hint is not None
 
-    def on_lost(self, ticket: int, now: float) -> None:
+    def on_lost(self, serial: int, now: float) -> None:
         """Remember it."""
-        self._settle("lost", ticket)
+        self._settle("lost", serial)
 
-    def _settle(self, how: str, ticket: int) -> None:
-        self.out.remove(ticket)  # a KeyError if it was settled before
-        self.settled.append((how, ticket))
+    def _settle(self, how: str, serial: int) -> None:
+        self.out.remove(serial)  # a KeyError if it was settled before
+        self.settled.append((how, serial))
+
+
+def limiter_with(pace: FakePace, **settings: Any) -> Limiter:
+    """Return a limiter with ``pace`` in place of the one that a `RateLimit` asks for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bandwidth_async.limiter.limiter.pace_for", lambda _: pace)
+        return Limiter(**settings)
 
 
 class Queue:
@@ -494,7 +501,7 @@ async def test_a_turn_after_the_deadline_is_refused_at_once() -> None:
     limiter, loop = limiter_of(1), asyncio.get_running_loop()
     crowd = [asyncio.create_task(limiter.admit()) for _ in range(20)]
     await asyncio.sleep(0)
-    with pytest.raises(DeadlineExceededError, match="with 19 requests before it"):
+    with pytest.raises(DeadlineExceededError, match="with 19 requests ahead of it"):
         await limiter.admit(deadline=loop.time() + 10.0)
     assert loop.time() < 0.1
     await asyncio.gather(*crowd)
@@ -577,14 +584,14 @@ async def test_ten_thousand_waiters_cost_no_more_than_ten() -> None:
     """The pace is asked a few times for each admission, however many wait and give up."""
     asked = []
     for size in (10, 10_000):
-        law = Law(rate=1000.0)
-        queue = Queue(Limiter(pace=law))
+        fake = FakePace(rate=1000.0)
+        queue = Queue(limiter_with(fake))
         await queue.join(*map(str, range(size)))
         for number in range(0, size, 2):
             queue.tasks[str(number)].cancel()
         await queue.finish()
-        assert law.sent == len(queue.entered) == size // 2 + 1
-        asked.append(law.asked / size)
+        assert fake.sent == len(queue.entered) == size // 2 + 1
+        asked.append(fake.asked / size)
     assert asked[1] <= asked[0] + 1 <= 5
 
 
@@ -607,25 +614,25 @@ async def one_request(limiter: Limiter, answer: str, latency: float) -> None:
 @pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
 @virtual_time
 async def test_every_request_is_settled_once(answer: str) -> None:
-    """Whatever becomes of it, its ticket comes back, and the in-flight count with it."""
-    law = Law(rate=1000)
-    limiter = Limiter(pace=law)
-    for ticket in range(1, 4):
+    """Whatever becomes of it, its serial comes back, and the in-flight count with it."""
+    fake = FakePace(rate=1000)
+    limiter = limiter_with(fake)
+    for serial in range(1, 4):
         await one_request(limiter, answer, 0.01)
-        assert law.settled[-1] == (answer, ticket)
-    assert law.out == set()
+        assert fake.settled[-1] == (answer, serial)
+    assert fake.out == set()
 
 
 @virtual_time
 async def test_what_comes_after_the_answer_changes_nothing() -> None:
     """The first word counts: a status that is told again is the same answer."""
-    law = Law()
-    with await Limiter(pace=law).admit() as admission:
+    fake = FakePace()
+    with await limiter_with(fake).admit() as admission:
         admission.sending()
         admission.accepted()
         admission.refused(3.0)
         admission.accepted()
-    assert law.settled == [("accepted", 1)]
+    assert fake.settled == [("accepted", 1)]
 
 
 @pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
@@ -633,11 +640,11 @@ async def test_what_comes_after_the_answer_changes_nothing() -> None:
 async def test_a_pace_that_waits_for_an_answer_is_asked_when_it_comes(answer: str) -> None:
     """Without a due time there is no timer: the answer wakes the queue."""
 
-    class OneAtATime(Law):
+    class OneAtATime(FakePace):
         def next_time(self, now: float, in_flight: int) -> float:
             return math.inf if in_flight else super().next_time(now, in_flight)
 
-    limiter = Limiter(pace=OneAtATime(rate=1000))
+    limiter = limiter_with(OneAtATime(rate=1000))
     await asyncio.gather(one_request(limiter, answer, 2.0), *(one_request(limiter, "lost", 1) for _ in "ab"))
     assert now() == pytest.approx(
         2.0 + (0 if answer == "unsent" else 2.0) + (0.1 if answer == "refused" else 0), abs=0.01
@@ -647,12 +654,12 @@ async def test_a_pace_that_waits_for_an_answer_is_asked_when_it_comes(answer: st
 @virtual_time
 async def test_a_moment_that_comes_nearer_is_kept() -> None:
     """An answer that raises the rate wakes those who wait for a later timer."""
-    law = Law(rate=0.01)
-    queue = Queue(Limiter(pace=law))
+    fake = FakePace(rate=0.01)
+    queue = Queue(limiter_with(fake))
     await queue.join("a", "b")
-    assert law.due == 100.0
+    assert fake.due == 100.0
     await asyncio.sleep(3)
-    law.due = 5.0
+    fake.due = 5.0
     queue.admissions[0].accepted()
     await queue.finish()
     assert queue.entered == {"a": 0.0, "b": pytest.approx(5.0, abs=TICK)}
@@ -661,15 +668,15 @@ async def test_a_moment_that_comes_nearer_is_kept() -> None:
 @virtual_time
 async def test_a_moment_that_goes_away_is_waited_for_in_one_sleep() -> None:
     """A timer that rings too early is set anew once: nobody passes and nothing turns in circles."""
-    law = Law(rate=1.0)
-    queue = Queue(Limiter(pace=law))
+    fake = FakePace(rate=1.0)
+    queue = Queue(limiter_with(fake))
     await queue.join("a", "b")
-    law.due = 1000.0
+    fake.due = 1000.0
     queue.admissions[0].accepted()
-    before = law.asked
+    before = fake.asked
     await queue.finish()
     assert queue.entered == {"a": 0.0, "b": pytest.approx(1000.0, abs=TICK)}
-    assert law.asked - before <= 5
+    assert fake.asked - before <= 5
 
 
 @pytest.mark.parametrize("bulk", [False, True])
@@ -678,8 +685,8 @@ async def test_a_moment_that_goes_away_is_waited_for_in_one_sleep() -> None:
 @virtual_time
 async def test_a_cancellation_at_every_step(step: int, answer: str, bulk: bool) -> None:
     """Of six requests one is cancelled after ``step`` turns of the loop: five arrive, all are settled."""
-    law = Law(rate=1e9)
-    limiter = Limiter(pace=law, connections=2)
+    fake = FakePace(rate=1e9)
+    limiter = limiter_with(fake, connections=2)
     done = []
 
     async def request(number: int) -> None:
@@ -706,7 +713,7 @@ async def test_a_cancellation_at_every_step(step: int, answer: str, bulk: bool) 
         async with asyncio.timeout(10):
             await asyncio.gather(*tasks, return_exceptions=True)
         assert set(range(6)) - {who} <= set(done)
-        assert law.out == set()
+        assert fake.out == set()
         seen = limiter.snapshot()
         assert (seen.in_flight, seen.waiting_interactive, seen.waiting_bulk) == (0, 0, 0)
 
@@ -733,7 +740,7 @@ async def bring_down(limiter: Limiter) -> None:
         with await limiter.admit(bulk=True) as admission:
             admission.sending()
             admission.failed(answered=True)
-    assert limiter.is_down
+    assert limiter.breaker.is_open
 
 
 either_pace = pytest.mark.parametrize("pace", [RateLimit.fixed(100), RateLimit.adaptive(start=100)])
@@ -787,7 +794,7 @@ async def test_single_calls_in_line_are_told_when_it_goes_down(pace: RateLimit) 
     at = now()
     for admission in admissions:
         admission.__exit__()
-    assert limiter.is_down
+    assert limiter.breaker.is_open
     await queue.finish()
     errors = [queue.sent_away[name] for name in "abc"]
     assert [moment for moment, _ in errors] == [at] * 3
@@ -812,7 +819,7 @@ async def test_a_single_call_may_be_the_probe(pace: RateLimit) -> None:
             await limiter.admit()
         assert caught.value.retry_after == 1.0
         probe.accepted()
-    assert not limiter.is_down
+    assert not limiter.breaker.is_open
     assert limiter.snapshot().pause_reason is None
     await limiter.admit()
 
@@ -824,7 +831,7 @@ async def test_single_calls_behind_the_probe_are_told_when_it_leaves() -> None:
     late = await limiter.admit(bulk=True)
     await bring_down(limiter)
     late.refused(5.0)  # the door is shut for longer than the breaker's pause
-    assert limiter.is_down
+    assert limiter.breaker.is_open
     await asyncio.sleep(2.0)
     queue = Queue(limiter)
     await queue.join("first", "second", "third")
@@ -858,7 +865,7 @@ async def test_a_run_probes_until_the_server_is_back(pace: RateLimit) -> None:
         assert len(queue.admissions) == probes
         with queue.admissions[-1] as probe:
             probe.failed(answered=False)
-        assert limiter.is_down
+        assert limiter.breaker.is_open
         assert before + 60.0 == about(now())
     await entered.acquire()
     at = now()
@@ -884,7 +891,7 @@ async def test_a_probe_that_is_cancelled_is_replaced() -> None:
     with await limiter.admit(bulk=True) as admission:
         admission.sending()
         admission.accepted()
-    assert not limiter.is_down
+    assert not limiter.breaker.is_open
 
 
 @virtual_time
@@ -893,7 +900,8 @@ async def test_what_is_known_of_the_server() -> None:
     limiter = limiter_of(100)
 
     def known() -> tuple[bool, bool, bool, bool]:
-        return limiter.unreachable, limiter.ever_up, limiter.is_doubtful, limiter.is_down
+        breaker = limiter.breaker
+        return breaker.unreachable, breaker.ever_answered, breaker.is_doubtful, breaker.is_open
 
     assert known() == (False, False, False, False)
     for _ in range(20):
@@ -901,13 +909,13 @@ async def test_what_is_known_of_the_server() -> None:
             admission.sending()
             admission.failed(answered=False)
     assert known() == (True, False, True, False)
-    assert limiter.down_for == 0.0
+    assert limiter.breaker.down_for(now()) == 0.0
     await asyncio.sleep(0.5)
     with await limiter.admit() as admission:
         admission.sending()
         admission.failed(answered=True)
     assert known() == (False, False, True, True)
-    assert limiter.down_for == pytest.approx(0.7, abs=0.05)
+    assert limiter.breaker.down_for(now()) == pytest.approx(0.7, abs=0.05)
     await asyncio.sleep(1.0)
     with await limiter.admit() as admission:
         admission.sending()
@@ -921,8 +929,8 @@ async def test_what_is_known_of_the_server() -> None:
 @virtual_time
 async def test_a_snapshot() -> None:
     """All that an operator asks, at one moment."""
-    law = Law(rate=2.0, quota=2.1)
-    limiter = Limiter(pace=law)
+    fake = FakePace(rate=2.0, quota=2.1)
+    limiter = limiter_with(fake)
     unused = limiter.snapshot()
     assert unused == LimiterSnapshot(
         rate=2.0,
@@ -961,15 +969,15 @@ async def test_a_snapshot() -> None:
 @virtual_time
 async def test_events_come_when_something_changes() -> None:
     """A rate that moves by 1 % is no news, nor is a pause that another refusal makes a bit longer."""
-    law, heard = Law(rate=1000.0), list[PaceEvent]()
-    limiter = Limiter(pace=law, on_pace=heard.append)
+    fake, heard = FakePace(rate=1000.0), list[PaceEvent]()
+    limiter = limiter_with(fake, on_pace=heard.append)
     admissions = [await limiter.admit() for _ in range(6)]
-    law.rate = 1009.0
+    fake.rate = 1009.0
     admissions[0].accepted()
     assert heard == []
-    law.rate = 1011.0
+    fake.rate = 1011.0
     admissions[1].accepted()
-    law.quota = 1500.0
+    fake.quota = 1500.0
     admissions[2].accepted()
     admissions[3].refused(10.0)
     came = now()
@@ -988,11 +996,11 @@ async def test_events_come_when_something_changes() -> None:
 @virtual_time
 async def test_a_pause_that_was_shortened_may_grow_again() -> None:
     """What counts is how long the door is shut by now, not the longest that was ever told."""
-    law, heard = Law(rate=1000.0), list[PaceEvent]()
-    limiter = Limiter(pace=law, on_pace=heard.append)
+    fake, heard = FakePace(rate=1000.0), list[PaceEvent]()
+    limiter = limiter_with(fake, on_pace=heard.append)
     admissions = [await limiter.admit() for _ in range(3)]
     admissions[0].refused(60.0)
-    law.paused_until = now() + 5.0
+    fake.paused_until = now() + 5.0
     admissions[1].accepted()
     admissions[2].refused(30.0)
     assert heard == [Paused(about(60.0), hinted=True), Paused(about(30.0), hinted=True)]
@@ -1002,7 +1010,7 @@ async def test_a_pause_that_was_shortened_may_grow_again() -> None:
 async def test_who_listens_for_a_while_hears_for_a_while() -> None:
     """And is told of nothing that happened before or after."""
     heard: list[PaceEvent] = []
-    limiter = Limiter(pace=Law(rate=1000.0))
+    limiter = limiter_with(FakePace(rate=1000.0))
     with limiter.listening(heard.append):
         (await limiter.admit()).refused(5.0)
     (await limiter.admit()).refused(7.0)
@@ -1017,7 +1025,7 @@ async def test_a_listener_that_fails_harms_nobody(caplog: pytest.LogCaptureFixtu
     def fail(event: PaceEvent) -> None:
         raise RuntimeError(f"no time for {event}")
 
-    limiter = Limiter(pace=Law(), on_pace=fail)
+    limiter = limiter_with(FakePace(), on_pace=fail)
     with limiter.listening(heard.append):
         (await limiter.admit()).refused(5.0)
         await limiter.admit()

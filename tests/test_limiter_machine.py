@@ -244,7 +244,7 @@ class Traffic(RuleBasedStateMachine):
         self.books.sent += how != "unsent"
         self.run(self._answered(admission, how))
         if how == "lost":  # the breaker is not the subject: an answer between keeps it closed
-            self.limiter._breaker.on_answer(10**9, self.now, self.limiter.rate)
+            self.limiter.breaker.on_success(10**9, self.now, self.limiter.rate)
 
     @precondition(lambda self: self.out)
     @rule(

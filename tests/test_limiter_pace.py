@@ -44,13 +44,13 @@ class Traffic:
             if step.what == "send":
                 self.send()
             elif self.out:
-                ticket = self.out.pop(step.which % len(self.out))
+                serial = self.out.pop(step.which % len(self.out))
                 if step.what == "refuse":
-                    self.pace.on_refused(ticket, self.now, step.hint)
+                    self.pace.on_refused(serial, self.now, step.hint)
                 elif step.what == "lose":
-                    self.pace.on_lost(ticket, self.now)
+                    self.pace.on_lost(serial, self.now)
                 else:
-                    self.pace.on_accepted(ticket, self.now, wanted=True)
+                    self.pace.on_accepted(serial, self.now, wanted=True)
         return self
 
     def send(self) -> None:
@@ -178,8 +178,8 @@ def test_a_hint_is_obeyed_in_full(limit: RateLimit, what_happens: list[Step], hi
     """Whatever went before, after a refusal the door is shut for at least the hint, and never for less."""
     seen = traffic(limit).play(what_happens)
     shut_until = seen.pace.paused_until
-    for ticket in (*seen.out, seen.pace.on_send(seen.now, len(seen.out))):
-        seen.pace.on_refused(ticket, seen.now, hint, 0.01)
+    for serial in (*seen.out, seen.pace.on_send(seen.now, len(seen.out))):
+        seen.pace.on_refused(serial, seen.now, hint, 0.01)
     assert seen.pace.paused_until >= max(shut_until, seen.now + (hint + 0.01 if hint else 0.0)) - 1e-9
 
 
@@ -198,10 +198,10 @@ def test_every_ticket_is_settled(limit: RateLimit, what_happens: list[Step]) -> 
     """Only what is out is remembered, and nothing can be settled twice."""
     seen = traffic(limit).play(what_happens)
     assert list(seen.pace._sent) == sorted(seen.out)
-    for ticket in seen.out:
-        seen.pace.on_lost(ticket, seen.now)
+    for serial in seen.out:
+        seen.pace.on_lost(serial, seen.now)
         with pytest.raises(KeyError):
-            seen.pace.on_unsent(ticket)
+            seen.pace.on_unsent(serial)
     assert not seen.pace._sent
 
 
@@ -233,8 +233,8 @@ def test_a_burst_of_refusals_is_one_event(burst: int) -> None:
     """However many requests were out when the door shut, their refusals pause it once."""
     pace = FixedPace(100, 1000)
     tickets = [pace.on_send(0.0, n) for n in range(burst)]
-    for number, ticket in enumerate(tickets):
-        pace.on_refused(ticket, 0.05 + number / 10_000, None)
+    for number, serial in enumerate(tickets):
+        pace.on_refused(serial, 0.05 + number / 10_000, None)
     assert pace.paused_until == pytest.approx(0.15)
 
 
@@ -276,8 +276,8 @@ def test_a_late_refusal_may_lengthen_the_pause() -> None:
     """The longest hint of one burst wins; a shorter one and none change nothing."""
     pace = FixedPace(1000, 10)
     tickets = [pace.on_send(0.0, n) for n in range(4)]
-    for ticket, now, hint in zip(tickets, (0.1, 0.2, 0.3, 0.4), (1.0, 5.0, 2.0, None), strict=True):
-        pace.on_refused(ticket, now, hint)
+    for serial, now, hint in zip(tickets, (0.1, 0.2, 0.3, 0.4), (1.0, 5.0, 2.0, None), strict=True):
+        pace.on_refused(serial, now, hint)
     assert pace.paused_until == pytest.approx(5.2)
     assert pace.pause_hinted
 

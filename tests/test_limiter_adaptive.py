@@ -136,8 +136,8 @@ def simulate(
     now, busy, in_flight, accepted, refused = 0.0, 0, 0, 0, 0
     sent: list[float] = []
 
-    def happen(at: float, what: str, ticket: int, value: float = 0.0) -> None:
-        heapq.heappush(events, (at, next(order), what, ticket, value))
+    def happen(at: float, what: str, serial: int, value: float = 0.0) -> None:
+        heapq.heappush(events, (at, next(order), what, serial, value))
 
     def due() -> float:
         if accepted + in_flight >= items or in_flight >= connections:
@@ -148,10 +148,10 @@ def simulate(
     while accepted < items:
         coming = due()
         while coming <= now:
-            ticket = pace.on_send(now, in_flight)
+            serial = pace.on_send(now, in_flight)
             sent.append(now)
             in_flight += 1
-            happen(now + random.uniform(0.004, 0.02), "arrive", ticket, now)
+            happen(now + random.uniform(0.004, 0.02), "arrive", serial, now)
             coming = due()
         following = min(coming, events[0][0] if events else math.inf)
         if following > until:
@@ -159,25 +159,25 @@ def simulate(
         assert following < math.inf, "nothing is due and nothing is on its way"
         now = max(now, following)
         while events and events[0][0] <= now:
-            _, _, what, ticket, value = heapq.heappop(events)
+            _, _, what, serial, value = heapq.heappop(events)
             if what == "arrive":
                 wait = admit(now, busy)
                 if wait:
-                    happen(now + random.uniform(0.004, 0.02), "refuse", ticket, wait)
+                    happen(now + random.uniform(0.004, 0.02), "refuse", serial, wait)
                 else:
                     busy += 1
                     latency = 3.0 if random.random() < slow else random.uniform(0.02, 0.2)
-                    happen(max(now, value + latency), "accept", ticket)
+                    happen(max(now, value + latency), "accept", serial)
                 continue
             in_flight -= 1
             if what == "accept":
                 busy, accepted = busy - 1, accepted + 1
                 wanted = accepted + in_flight < items and not idle[0] <= now < idle[1]
-                pace.on_accepted(ticket, now, wanted=wanted)
+                pace.on_accepted(serial, now, wanted=wanted)
             else:
                 refused += 1
                 asked = hint(value)
-                pace.on_refused(ticket, now, asked, random.uniform(0, 0.02) if asked else 0.0)
+                pace.on_refused(serial, now, asked, random.uniform(0, 0.02) if asked else 0.0)
     return Run(now, accepted, refused, tuple(sent))
 
 
@@ -188,14 +188,14 @@ def simulate(
 class Out:
     """A request that is out."""
 
-    ticket: int
+    serial: int
     at: float
     knock: bool
 
 
 def is_shut(pace: AdaptivePace) -> bool:
     """Return whether the door is shut, as a debugger sees it."""
-    return "door shut" in repr(pace)
+    return "closed" in repr(pace)
 
 
 class Door(RuleBasedStateMachine):
@@ -261,20 +261,20 @@ class Door(RuleBasedStateMachine):
             knocks = is_shut(self.pace) and not self.pace.pause_hinted
             alone = not any(one.knock for one in self.out)
             patient = all(self.now >= one.at + SHORTEST_PATIENCE for one in self.out if one.knock)
-            ticket = self.call("on_send", self.now, len(self.out))
-            assert isinstance(ticket, int)
+            serial = self.call("on_send", self.now, len(self.out))
+            assert isinstance(serial, int)
             if knocks:
                 assert alone or (patient and not is_shut(self.pace))
             for one in self.out:
                 one.knock = one.knock and is_shut(self.pace)
-            self.out.append(Out(ticket, self.now, is_shut(self.pace)))
+            self.out.append(Out(serial, self.now, is_shut(self.pace)))
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20), wanted=st.booleans())
     def accept(self, which: int, wanted: bool) -> None:
         """Let one in; a rate that is not wanted does not rise."""
         was_open, rate = not is_shut(self.pace), self.pace.rate
-        self.call("on_accepted", self.take(which).ticket, self.now, wanted=wanted)
+        self.call("on_accepted", self.take(which).serial, self.now, wanted=wanted)
         if was_open and not wanted:
             assert self.pace.rate == rate
 
@@ -287,7 +287,7 @@ class Door(RuleBasedStateMachine):
     def refuse(self, which: int, hint: float | None, jitter: float) -> None:
         """Refuse one; what was sent before the door last opened shuts it only for a second or more."""
         was_open, one = not is_shut(self.pace), self.take(which)
-        self.call("on_refused", one.ticket, self.now, hint, jitter)
+        self.call("on_refused", one.serial, self.now, hint, jitter)
         late_word = hint is not None and hint >= 1.0  # the server's, and worth obeying
         assert is_shut(self.pace) == (not was_open or one.at >= self.opened_at or late_word)
         if is_shut(self.pace) and hint:
@@ -297,13 +297,13 @@ class Door(RuleBasedStateMachine):
     @rule(which=st.integers(0, 20))
     def lose(self, which: int) -> None:
         """No answer will come."""
-        self.call("on_lost", self.take(which).ticket, self.now)
+        self.call("on_lost", self.take(which).serial, self.now)
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20))
     def unsend(self, which: int) -> None:
         """It did not leave after all."""
-        self.call("on_unsent", self.take(which).ticket)
+        self.call("on_unsent", self.take(which).serial)
 
     @rule(times=st.integers(5, 60), latency=st.floats(0, 0.3))
     def quiet(self, times: int, latency: float) -> None:
@@ -330,7 +330,7 @@ class Door(RuleBasedStateMachine):
     @invariant()
     def nothing_piles_up(self) -> None:
         """What is remembered is what is out, and a bounded past."""
-        assert set(self.pace._unsettled) == {one.ticket for one in self.out}
+        assert set(self.pace._unsettled) == {one.serial for one in self.out}
         assert len(self.pace._suspects) <= 3
         assert len(self.pace._admitted) <= (self.pace._admitted.maxlen or 0)
 
@@ -439,7 +439,7 @@ def test_an_hour_of_refusals(hint: Hint, wait: float, fewest: int, most: int) ->
 
 
 def shut_pace(hint: float | None = None, **bounds: float) -> tuple[AdaptivePace, int]:
-    """Return a pace that was refused at 0.1 s, and the ticket of a request that is still out."""
+    """Return a pace that was refused at 0.1 s, and the serial of a request that is still out."""
     pace = AdaptivePace(**bounds)
     first, second = pace.on_send(0.0, 0), pace.on_send(0.05, 1)
     pace.on_refused(first, 0.1, hint)
@@ -477,9 +477,9 @@ def test_a_lost_knock_is_knocked_again_at_the_pace() -> None:
     now, knocks = 0.1, 0
     while now < 10:
         now = max(now, pace.next_time(now, 0))
-        ticket = pace.on_send(now, 0)
+        serial = pace.on_send(now, 0)
         now += 0.001
-        pace.on_lost(ticket, now)
+        pace.on_lost(serial, now)
         knocks += 1
     assert knocks <= pace.rate * 10 + 2
 
@@ -565,14 +565,14 @@ def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, 
     refused: list[float] = []
     while len(refused) < 3 or now < refused[2] + 30:
         now = max(now, pace.next_time(now, 0))
-        ticket = pace.on_send(now, 0)
+        serial = pace.on_send(now, 0)
         later = bool(refused) and now >= refused[0] + 10
         if (pace.rate >= 110, later, pace.rate >= 125, False)[len(refused)]:  # in growth, in quiet, in growth
             refused.append(now)
-            pace.on_refused(ticket, now + 0.001, hint)
+            pace.on_refused(serial, now + 0.001, hint)
             continue
         now += 0.001
-        pace.on_accepted(ticket, now, wanted=True)
+        pace.on_accepted(serial, now, wanted=True)
         highest = max(highest, pace.rate) if len(refused) == 3 else 0.0
     assert slowest <= highest < fastest
 
@@ -600,9 +600,9 @@ def test_slots_that_are_too_few_grow_though_they_leave_the_rate_unused() -> None
     pace = AdaptivePace()
     pace._slots, pace.rate, now = 2, 100.0, 0.0
     for _ in range(100):
-        ticket = pace.on_send(now, 1)
+        serial = pace.on_send(now, 1)
         now += 0.5
-        pace.on_accepted(ticket, now, wanted=True)
+        pace.on_accepted(serial, now, wanted=True)
     assert pace.next_time(now, 2) < math.inf
 
 
@@ -619,8 +619,8 @@ def test_the_start_is_as_fast_as_answers_are(answer: float, least: int) -> None:
     while now < 1.0:
         now = max(now, min(pace.next_time(now, len(out)), out[0][0] if out else math.inf))
         while out and out[0][0] <= now:
-            answered, ticket = out.popleft()
-            pace.on_accepted(ticket, answered, wanted=True)
+            answered, serial = out.popleft()
+            pace.on_accepted(serial, answered, wanted=True)
         if pace.next_time(now, len(out)) <= now:
             out.append((now + answer, pace.on_send(now, len(out))))
     assert least <= pace.rate <= 20 * least
@@ -636,8 +636,8 @@ def test_after_a_knock_the_next_keeps_the_pace() -> None:
 
 def test_it_shows_its_state() -> None:
     """What a debugger sees."""
-    assert repr(AdaptivePace()) == "<AdaptivePace 20/s, quota nan/s, door open>"
-    assert repr(shut_pace()[0]) == "<AdaptivePace 20/s, quota nan/s, door shut>"
+    assert repr(AdaptivePace()) == "<AdaptivePace 20/s, quota nan/s, open>"
+    assert repr(shut_pace()[0]) == "<AdaptivePace 20/s, quota nan/s, closed>"
 
 
 @pytest.mark.parametrize("hint", [None, 1.0, 3.0, 60.0])
@@ -647,13 +647,13 @@ def test_a_door_that_is_shut_at_the_start_is_no_measure(hint: float | None) -> N
     admitted: list[float] = []
     while len(admitted) < 100 and now < 1000.0:
         now = max(now, pace.next_time(now, 0))
-        ticket = pace.on_send(now, 0)
+        serial = pace.on_send(now, 0)
         sent = now
         now += 0.02
         if sent < opens - 0.1:
-            pace.on_refused(ticket, now, hint)
+            pace.on_refused(serial, now, hint)
         else:
-            pace.on_accepted(ticket, now, wanted=True)
+            pace.on_accepted(serial, now, wanted=True)
             admitted.append(now)
     assert len(admitted) == 100
     assert now < opens + 30.0
