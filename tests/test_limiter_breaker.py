@@ -1,4 +1,4 @@
-"""The breaker and the retry budget: dead servers are left alone, and nobody is left waiting for ever."""
+"""The breaker and the retry budget: no requests to a server that is down, and no request waits for ever."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RATE = 80.0
 
 
 class Sender:
-    """Sends through a breaker as the limiter does: when it may, with serials that count up."""
+    """Sends through a breaker as the limiter does: when it may, with serials that rise."""
 
     def __init__(self, seed: int = 1) -> None:
         self.breaker = Breaker(Random(seed))
@@ -33,7 +33,7 @@ class Sender:
         return self.serials
 
     def wait(self) -> float:
-        """Wait until the next may leave, and return for how long."""
+        """Wait until the next may be sent, and return for how long."""
         seconds = max(0.0, self.breaker.next_time(self.now) - self.now)
         assert seconds <= LONGEST
         self.now += seconds
@@ -49,7 +49,7 @@ class Sender:
         return opened
 
     def answer(self) -> None:
-        """Send one that is answered at once."""
+        """Send one that succeeds at once."""
         self.breaker.on_success(self.send(), self.now, RATE)
 
     def opened(self) -> Sender:
@@ -57,7 +57,7 @@ class Sender:
         assert self.fail(20, 0.03)
         return self
 
-    def getting_up(self) -> Sender:
+    def recovering(self) -> Sender:
         """Have it opened and closed again by a good probe."""
         self.opened().wait()
         self.answer()
@@ -117,7 +117,7 @@ def test_a_row_from_long_ago_is_none() -> None:
     assert sender.breaker.down_for(sender.now) == pytest.approx(1.8)
 
 
-def test_a_server_that_nobody_asked_has_not_failed_all_the_time() -> None:
+def test_time_without_requests_is_no_outage() -> None:
     """Down an hour ago, and not asked since: how long it has failed counts from the next probe."""
     sender = Sender().opened()
     sender.now += 3600
@@ -145,7 +145,7 @@ def test_pauses_are_random() -> None:
 
 
 def test_after_a_good_time_pauses_begin_anew() -> None:
-    """Two seconds of getting up at the full rate forget the outage; less does not."""
+    """Two seconds of recovery up to the full rate end the outage. Less does not."""
     sender = Sender().opened()
     for _ in range(5):
         sender.wait()
@@ -163,7 +163,7 @@ def test_after_a_good_time_pauses_begin_anew() -> None:
 
 
 def test_one_probe_at_a_time() -> None:
-    """Nothing leaves before it, nothing beside it, and its failure shuts the sender again."""
+    """Nothing is sent before the probe or beside it, and its failure opens the breaker again."""
     sender = Sender().opened()
     assert sender.breaker.next_time(sender.now) > sender.now
     assert sender.wait() > 0
@@ -187,8 +187,8 @@ def test_a_probe_that_is_given_up_is_replaced() -> None:
     assert not sender.breaker.is_open
 
 
-def test_what_left_before_it_opened_changes_nothing() -> None:
-    """Neither while it is open nor while it gets up: late answers tell of a server that was."""
+def test_what_was_sent_before_it_opened_changes_nothing() -> None:
+    """Late results do not count, neither while it is open nor while the server recovers."""
     sender = Sender()
     late = [sender.send() for _ in range(30)]
     sender.opened()
@@ -212,9 +212,9 @@ def test_what_left_before_it_opened_changes_nothing() -> None:
     assert not sender.breaker.is_open
 
 
-def test_while_it_gets_up_three_failures_are_enough() -> None:
-    """Whoever falls at once was not well yet; one that has got up falls after twenty."""
-    sender = Sender().getting_up()
+def test_three_failures_are_enough_during_the_recovery() -> None:
+    """Three failures open it during the recovery. After the recovery it takes twenty again."""
+    sender = Sender().recovering()
     assert sender.fail(2) is False
     assert sender.fail() is True
     sender.wait()
@@ -225,7 +225,7 @@ def test_while_it_gets_up_three_failures_are_enough() -> None:
 
 def test_after_a_good_probe_a_quarter_of_the_rate_leaves_and_doubles() -> None:
     """20, 40, then the pace's own 80 a second: the first second sees less than half the rate."""
-    sender = Sender().getting_up()
+    sender = Sender().recovering()
     counts = [sent_within(sender, 1.0) for _ in range(3)]
     assert RATE / 4 <= counts[0] <= RATE / 2
     assert RATE / 2 <= counts[1] <= RATE
@@ -233,7 +233,7 @@ def test_after_a_good_probe_a_quarter_of_the_rate_leaves_and_doubles() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.1, 1.0, 3.0, 8.0, 1e4])
-def test_any_rate_gets_up_within_its_time(rate: float) -> None:
+def test_any_rate_recovers_within_its_time(rate: float) -> None:
     """A slow pace is not held up by the ramp for more than a second a request."""
     sender = Sender().opened()
     sender.wait()
@@ -248,9 +248,9 @@ def test_any_rate_gets_up_within_its_time(rate: float) -> None:
     assert sender.now - started <= 4.0
 
 
-def test_it_gets_up_however_long_nobody_comes() -> None:
+def test_it_recovers_however_long_no_request_comes() -> None:
     """A good probe, then a quiet night, then a request."""
-    sender = Sender().getting_up()
+    sender = Sender().recovering()
     sender.now += 1e6
     sender.answer()
     assert sender.breaker.next_time(sender.now) == -math.inf
@@ -361,7 +361,7 @@ class Traffic(RuleBasedStateMachine):
 
     def _fail(self, serial: int, *, answered: bool) -> None:
         before, was_open = self.state(), self.breaker.is_open
-        getting_up = self.breaker.next_time(self.sender.now) > -math.inf
+        recovering = self.breaker.next_time(self.sender.now) > -math.inf
         opened = self.breaker.on_failure(serial, self.sender.now, answered=answered)
         if self.is_late(serial):
             assert not opened
@@ -370,12 +370,12 @@ class Traffic(RuleBasedStateMachine):
         self.row.append(self.sender.now)
         if opened:
             enough = len(self.row) >= 20 and self.row[-1] - self.row[0] >= 0.5
-            assert was_open or enough or (getting_up and len(self.row) >= 3)
+            assert was_open or enough or (recovering and len(self.row) >= 3)
             assert 0.5 <= self.breaker.next_time(self.sender.now) - self.sender.now <= LONGEST
             self.first = self.sender.serials + 1
         else:
             assert not was_open
-            assert getting_up is False or len(self.row) < 3
+            assert recovering is False or len(self.row) < 3
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0))
