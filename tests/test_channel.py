@@ -32,8 +32,7 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
-from bandwidth_async.limiter.limiter import Limiter
-from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.limiter import Limiter, RateLimit
 from bandwidth_async.operation import CallOptions, Channel
 from bandwidth_async.retry import RetryPolicy, Trial
 from bandwidth_async.run import Stop

@@ -21,7 +21,7 @@ from bandwidth_async.models import Conference
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
-    from bandwidth_async.limiter.pace import RateLimit
+    from bandwidth_async.limiter import RateLimit
 
 ASK_ABOVE = 100  # ids; more than that are not ended without a yes, nor without a journal
 
