@@ -28,9 +28,15 @@ from bandwidth_async.errors import (
 from bandwidth_async.http.exchange import ResponseInfo
 from bandwidth_async.http.timeouts import Timeouts
 from bandwidth_async.journal import Journal, JournalInfo, Recorded
-from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
-from bandwidth_async.limiter.limiter import Limiter
-from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.limiter import (
+    Limiter,
+    LimiterSnapshot,
+    PaceEvent,
+    Paused,
+    RateChanged,
+    RateLimit,
+    Unavailable,
+)
 from bandwidth_async.media import Media
 from bandwidth_async.models import (
     Call,

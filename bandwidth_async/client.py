@@ -21,8 +21,7 @@ from bandwidth_async.http.exchange import connections_of, origin, same_origin
 from bandwidth_async.http.timeouts import Timeouts
 from bandwidth_async.journal import Journal
 from bandwidth_async.journal.claims import Claims
-from bandwidth_async.limiter.limiter import Limiter
-from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.limiter import Limiter, RateLimit
 from bandwidth_async.media import Draft, Media, file_path
 from bandwidth_async.models import Conference
 from bandwidth_async.operation import Channel, Options
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-    from bandwidth_async.limiter.events import PaceEvent
+    from bandwidth_async.limiter import PaceEvent
     from bandwidth_async.media import Progress
     from bandwidth_async.models import Call, ConferenceMember, ConferenceRecording
     from bandwidth_async.polling import CompletionHub

@@ -97,7 +97,7 @@ class Ender:
         try:
             return await self.end(target, options, how, stop)
         except BandwidthError as error:
-            unreachable = isinstance(error, TransportError) and self._channel.limiter.unreachable
+            unreachable = isinstance(error, TransportError) and self._channel.limiter.breaker.unreachable
             if unreachable or _concerns_every_id(error, options.retry):
                 stop.request(error)
             raise

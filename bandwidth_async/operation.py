@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-    from bandwidth_async.limiter.limiter import Admission, Limiter
+    from bandwidth_async.limiter import Admission, Limiter
     from bandwidth_async.retry_after import Headers
     from bandwidth_async.run import Stop
 
@@ -380,7 +380,8 @@ class Operation:
             except (TransportError, ServerError) as error:
                 if not self._options.bulk:
                     raise
-                unreachable = isinstance(error, TransportError) and not channel.limiter.ever_up
+                ever_up = channel.limiter.breaker.ever_answered
+                unreachable = isinstance(error, TransportError) and not ever_up
                 if unreachable or channel.now() - started > self._patience():
                     raise UnavailableError(f"there is no access token: {error.message}") from error
                 pause = error.retry_after or 0.0
@@ -400,18 +401,19 @@ class Operation:
 
     def _excuse(self, error: BandwidthError) -> None:
         """During an outage that may still end, do not count failures against the id of a run."""
-        limiter = self._channel.limiter
-        self.attempts.excused = self._options.bulk and limiter.is_doubtful
-        if self.attempts.excused and limiter.down_for > self._patience():
-            what = "never answered" if limiter.unreachable else f"has failed for {limiter.down_for:.0f} s"
+        breaker = self._channel.limiter.breaker
+        down_for = breaker.down_for(self._channel.now())
+        self.attempts.excused = self._options.bulk and breaker.is_doubtful
+        if self.attempts.excused and down_for > self._patience():
+            what = "never answered" if breaker.unreachable else f"has failed for {down_for:.0f} s"
             raise UnavailableError(f"Bandwidth {what}: {error.message}", ambiguous=error.ambiguous) from error
 
     def _patience(self) -> float:
         """Return the seconds that a run waits for a server, or a token endpoint, that fails."""
-        limiter, outage = self._channel.limiter, self._options.retry.outage
-        if limiter.ever_up:
+        breaker, outage = self._channel.limiter.breaker, self._options.retry.outage
+        if breaker.ever_answered:
             return outage
-        return 0.0 if limiter.unreachable else min(outage, _NEVER_UP)
+        return 0.0 if breaker.unreachable else min(outage, _NEVER_UP)
 
     def _check(self) -> None:
         """Raise `DeadlineExceededError` when nothing more is to be sent."""

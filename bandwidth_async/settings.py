@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from bandwidth_async.credentials import Credentials
     from bandwidth_async.http.exchange import ResponseInfo
     from bandwidth_async.http.timeouts import Timeouts
-    from bandwidth_async.limiter.events import PaceEvent
-    from bandwidth_async.limiter.limiter import Limiter
-    from bandwidth_async.limiter.pace import RateLimit
+    from bandwidth_async.limiter import Limiter, PaceEvent, RateLimit
     from bandwidth_async.retry import RetryPolicy
 
 F = TypeVar("F", bound="Callable[..., Any]")

@@ -26,7 +26,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from bandwidth_async import BasicCredentials, RateLimit, VoiceClient
 from bandwidth_async.journal import Journal
-from bandwidth_async.limiter.limiter import Limiter
+from bandwidth_async.limiter import Limiter
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report
 from bandwidth_async.retry import Attempts, RetryPolicy, persist
 from bandwidth_async.run import Target

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from bandwidth_async.cli.progress import Bar, Lines, display, figure
-from bandwidth_async.limiter.events import Paused, RateChanged, Unavailable
+from bandwidth_async.limiter import Paused, RateChanged, Unavailable
 from bandwidth_async.outcome import OutcomeKind, Report
 
 HALF = Report(counts=Counter({OutcomeKind.ENDED: 499, OutcomeKind.UNKNOWN: 1}))

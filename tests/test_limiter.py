@@ -1,4 +1,4 @@
-"""The door all requests wait at: order, exact times, and no place lost to a cancellation."""
+"""The limiter: order, exact times, and no admission lost to a cancellation."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def limiter_of(rate: float | None = None, burst: int = 1) -> Limiter:
 
 
 @define
-class Law:
-    """A pace that does as it is told, and holds the limiter to its side of the bargain."""
+class FakePace:
+    """A pace that does as it is told, and checks that the limiter keeps to the protocol."""
 
     rate: float = 10.0
     quota: float | None = None
@@ -60,7 +60,7 @@ class Law:
     sent: int = 0
 
     def next_time(self, now: float, in_flight: int) -> float:
-        """Give what was told."""
+        """Return what was set."""
         self.asked += 1
         assert in_flight == len(self.out)
         return max(self.due, self.paused_until)
@@ -70,47 +70,54 @@ class Law:
         return -math.inf
 
     def on_send(self, now: float, in_flight: int) -> int:
-        """Give tickets in order, and space them evenly."""
+        """Give serials in order, and space the requests evenly."""
         assert self.next_time(now, in_flight) <= now
         self.sent += 1
         self.out.add(self.sent)
         self.due = max(self.due, now) + 1 / self.rate
         return self.sent
 
-    def on_unsent(self, ticket: int) -> None:
-        """Give the place back."""
-        self._settle("unsent", ticket)
+    def on_unsent(self, serial: int) -> None:
+        """Make the next due sooner."""
+        self._settle("unsent", serial)
         self.due -= 1 / self.rate
 
-    def on_accepted(self, ticket: int, now: float, *, wanted: bool) -> None:
+    def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
         """Remember it."""
-        self._settle("accepted, others wait" if wanted else "accepted", ticket)
+        self._settle("accepted, others wait" if wanted else "accepted", serial)
 
-    def on_refused(self, ticket: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
+    def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
         """Pause for the hint."""
-        self._settle("refused", ticket)
+        self._settle("refused", serial)
         self.paused_until = max(self.paused_until, now + (hint or 0.1))
         self.pause_hinted = hint is not None
 
-    def on_lost(self, ticket: int, now: float) -> None:
+    def on_lost(self, serial: int, now: float) -> None:
         """Remember it."""
-        self._settle("lost", ticket)
+        self._settle("lost", serial)
 
-    def _settle(self, how: str, ticket: int) -> None:
-        self.out.remove(ticket)  # a KeyError if it was settled before
-        self.settled.append((how, ticket))
+    def _settle(self, how: str, serial: int) -> None:
+        self.out.remove(serial)  # a KeyError if it was settled before
+        self.settled.append((how, serial))
+
+
+def limiter_with(pace: FakePace, **settings: Any) -> Limiter:
+    """Return a limiter with ``pace`` in place of the one that a `RateLimit` asks for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bandwidth_async.limiter.limiter.pace_for", lambda _: pace)
+        return Limiter(**settings)
 
 
 class Queue:
-    """Tasks that wait at one limiter, and when each was let in or sent away."""
+    """Tasks that wait at one limiter, and when each was admitted or rejected."""
 
     def __init__(self, limiter: Limiter) -> None:
         self.limiter = limiter
-        self.entered: dict[str, float] = {}
-        self.sent_away: dict[str, tuple[float, BandwidthError]] = {}
+        self.admitted: dict[str, float] = {}
+        self.rejected: dict[str, tuple[float, BandwidthError]] = {}
         self.admissions: list[Admission] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
-        self.on_entry: Callable[[str], None] = lambda _: None
+        self.on_admission: Callable[[str], None] = lambda _: None
 
     async def join(self, *names: str, **how: Any) -> None:
         """Have tasks of these names wait, and return when they do."""
@@ -122,32 +129,32 @@ class Queue:
         try:
             admission = await self.limiter.admit(**how)
         except BandwidthError as error:
-            self.sent_away[name] = now(), error
+            self.rejected[name] = now(), error
             return
-        self.entered[name] = now()
+        self.admitted[name] = now()
         self.admissions.append(admission)
-        self.on_entry(name)
+        self.on_admission(name)
 
     async def finish(self) -> None:
-        """Wait until everybody is in, sent away or cancelled."""
+        """Wait until all are admitted, rejected or cancelled."""
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         assert not [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
 
     @property
     def order(self) -> list[str]:
-        """Who was let in, in order."""
-        return list(self.entered)
+        """The names that were admitted, in order."""
+        return list(self.admitted)
 
 
 def evenly(count: int, rate: float, burst: int = 1) -> list[float]:
-    """Return when ``count`` requests that arrive together at 0 are let in."""
+    """Return when ``count`` requests that arrive together at 0 are admitted."""
     early = max((burst - 1) / rate, LATENESS)
     return [max(0.0, number / rate - early) for number in range(count)]
 
 
 @virtual_time
 async def test_first_come_first_served() -> None:
-    """Whoever waits is let in in the order of arrival."""
+    """Requests are admitted in the order of arrival."""
     queue = Queue(limiter_of(10))
     names = [f"w{number}" for number in range(20)]
     await queue.join(*names)
@@ -161,7 +168,7 @@ async def test_a_rate_is_held_exactly_over_a_thousand_grants() -> None:
     queue = Queue(limiter_of(50))
     await queue.join(*map(str, range(1000)))
     await queue.finish()
-    assert list(queue.entered.values()) == pytest.approx(evenly(1000, 50), abs=TICK)
+    assert list(queue.admitted.values()) == pytest.approx(evenly(1000, 50), abs=TICK)
 
 
 @virtual_time
@@ -170,13 +177,13 @@ async def test_a_burst_leaves_at_once_and_then_the_rate_holds() -> None:
     queue = Queue(limiter_of(10, burst=5))
     await queue.join(*map(str, range(12)))
     await queue.finish()
-    assert list(queue.entered.values()) == pytest.approx(evenly(12, 10, burst=5), abs=TICK)
-    assert list(queue.entered.values()).count(0.0) == 5
+    assert list(queue.admitted.values()) == pytest.approx(evenly(12, 10, burst=5), abs=TICK)
+    assert list(queue.admitted.values()).count(0.0) == 5
 
 
 @virtual_time
-async def test_who_comes_to_an_open_door_need_not_wait() -> None:
-    """Requests that come more slowly than the rate are never held up."""
+async def test_requests_slower_than_the_rate_do_not_wait() -> None:
+    """Requests that come more slowly than the rate are sent at once."""
     limiter = limiter_of(10)
     for _ in range(20):
         before = now()
@@ -186,8 +193,8 @@ async def test_who_comes_to_an_open_door_need_not_wait() -> None:
 
 
 @virtual_time
-async def test_nobody_overtakes_those_who_wait() -> None:
-    """A newcomer queues even when the door is open in the moment of its arrival."""
+async def test_a_new_request_goes_behind_those_that_wait() -> None:
+    """A new request waits behind the others even when a request is due as it arrives."""
     queue = Queue(limiter_of(10))
     await queue.join("first", "second", "third")
     await asyncio.sleep(0.2)
@@ -197,7 +204,7 @@ async def test_nobody_overtakes_those_who_wait() -> None:
 
 
 @virtual_time
-async def test_who_was_refused_comes_first_again() -> None:
+async def test_a_refused_request_keeps_its_place() -> None:
     """It goes before all that were never refused; of several, the one that arrived first is first."""
     limiter = limiter_of(10)
     first, second = await limiter.admit(), await limiter.admit(bulk=True)
@@ -210,8 +217,8 @@ async def test_who_was_refused_comes_first_again() -> None:
 
 
 @virtual_time
-async def test_a_refusal_stops_everybody_until_the_hint_has_passed() -> None:
-    """A 429 concerns the account: nobody is let in before its time, and then the rate holds again."""
+async def test_a_refusal_pauses_all_until_the_hint_has_passed() -> None:
+    """A 429 concerns the account: no request is sent before its time. Then the rate holds again."""
     limiter = limiter_of(10)
     (await limiter.admit()).refused(30.0)
     queue = Queue(limiter)
@@ -219,15 +226,15 @@ async def test_a_refusal_stops_everybody_until_the_hint_has_passed() -> None:
     await asyncio.sleep(1)
     await queue.join(*"fg")
     await queue.finish()
-    moments = list(queue.entered.values())
+    moments = list(queue.admitted.values())
     assert queue.order == list("abcdefg")
     assert 30.0 <= moments[0] <= 30.0 + HINT_JITTER + TICK
     assert [moment - moments[0] for moment in moments] == pytest.approx(evenly(7, 10), abs=TICK)
 
 
 @virtual_time
-async def test_a_refusal_also_stops_those_who_wait_already() -> None:
-    """A timer that was set before the refusal lets nobody in after it."""
+async def test_a_refusal_also_pauses_requests_that_wait_already() -> None:
+    """A timer that was set before the refusal admits nothing after it."""
     limiter = limiter_of(10)
     admission = await limiter.admit()
     queue = Queue(limiter)
@@ -235,12 +242,12 @@ async def test_a_refusal_also_stops_those_who_wait_already() -> None:
     await asyncio.sleep(0.05)
     admission.refused(5.0)
     await queue.finish()
-    assert min(queue.entered.values()) >= 5.05
+    assert min(queue.admitted.values()) >= 5.05
 
 
 @virtual_time
 async def test_a_hint_is_jittered_so_that_processes_do_not_come_back_in_step() -> None:
-    """Two limiters that got the same hint open at different moments, both after it."""
+    """Two limiters with the same hint resume at different moments, both after it."""
     moments = []
     for seed in (1, 2):
         limiter = Limiter(RateLimit(10), Random(seed))
@@ -254,7 +261,7 @@ async def test_a_hint_is_jittered_so_that_processes_do_not_come_back_in_step() -
 
 @virtual_time
 async def test_without_a_hint_the_pause_is_short() -> None:
-    """A refusal that does not say how long shuts the door for a tenth of a second at first."""
+    """A refusal without a hint pauses for a tenth of a second at first."""
     limiter = limiter_of(1000)
     (await limiter.admit()).refused(None)
     await limiter.admit()
@@ -263,8 +270,8 @@ async def test_without_a_hint_the_pause_is_short() -> None:
 
 @pytest.mark.parametrize("queued", [False, True])
 @virtual_time
-async def test_who_cannot_wait_that_long_is_told_at_once(queued: bool) -> None:
-    """A deadline or a patience that ends before the door opens is known at once, in the queue too."""
+async def test_a_request_that_cannot_wait_that_long_fails_at_once(queued: bool) -> None:
+    """A deadline or a patience shorter than the pause fails at once, in the queue too."""
     limiter = limiter_of(10)
     admission = await limiter.admit()
     queue = Queue(limiter)
@@ -283,13 +290,13 @@ async def test_who_cannot_wait_that_long_is_told_at_once(queued: bool) -> None:
         admission.refused(30.0)
         await all_join()
     await queue.finish()
-    told = {name: (moment, type(error)) for name, (moment, error) in queue.sent_away.items()}
+    told = {name: (moment, type(error)) for name, (moment, error) in queue.rejected.items()}
     assert told == {
         "hurried": (0.0, DeadlineExceededError),
         "impatient": (0.0, RateLimitError),
         "back in a hurry": (0.0, DeadlineExceededError),
     }
-    for _, error in queue.sent_away.values():
+    for _, error in queue.rejected.values():
         assert error.retry_after == pytest.approx(30.0, abs=HINT_JITTER)
     assert queue.order == ["patient", "endless"]
 
@@ -305,21 +312,21 @@ async def test_the_error_of_the_impatient_is_one_of_429() -> None:
 
 
 @virtual_time
-async def test_a_pause_that_grows_sends_away_those_it_makes_hopeless() -> None:
+async def test_a_longer_pause_rejects_those_that_cannot_wait_for_it() -> None:
     """A later and longer hint of the same burst counts too."""
     limiter = limiter_of(100)
     first, second = await limiter.admit(), await limiter.admit()
     first.refused(1.0)
     queue = Queue(limiter)
     await queue.join("a", deadline=10.0)
-    assert queue.sent_away == {}
+    assert queue.rejected == {}
     second.refused(60.0)
     await queue.finish()
-    assert list(queue.sent_away) == ["a"]
+    assert list(queue.rejected) == ["a"]
 
 
 @virtual_time
-async def test_one_who_is_told_and_cancelled_in_the_same_tick() -> None:
+async def test_a_request_rejected_and_cancelled_in_the_same_tick() -> None:
     """The cancellation wins, and the error that nobody reads is not reported as forgotten."""
     limiter = limiter_of(10)
     admission = await limiter.admit()
@@ -329,7 +336,7 @@ async def test_one_who_is_told_and_cancelled_in_the_same_tick() -> None:
     queue.tasks["a"].cancel()
     await queue.finish()
     assert queue.tasks["a"].cancelled()
-    assert queue.sent_away == {}
+    assert queue.rejected == {}
 
 
 CANCEL_STEPS = [0.0, 0.01, 0.05, 0.096, 0.0961, 0.1, 0.15, 0.196, 0.2, 0.296, 0.396, 0.45, 0.496, 0.5]
@@ -339,26 +346,26 @@ CANCEL_STEPS = [0.0, 0.01, 0.05, 0.096, 0.0961, 0.1, 0.15, 0.196, 0.2, 0.296, 0.
 @pytest.mark.parametrize("moment", CANCEL_STEPS)
 @virtual_time
 async def test_a_cancelled_waiter_leaves_no_gap(who: int, moment: float) -> None:
-    """Cancel waiter ``who`` at every step: the others get in at the times of a queue without it."""
+    """Cancel waiter ``who`` at every step: the others are admitted at the times of a queue without it."""
     queue = Queue(limiter_of(10))
     names = [str(number) for number in range(6)]
     await queue.join(*names)
     asyncio.get_running_loop().call_at(moment, queue.tasks[str(who)].cancel)
     await queue.finish()
-    left = [name for name in names if name in queue.entered]
+    left = [name for name in names if name in queue.admitted]
     assert queue.order == left
     assert len(left) >= 5
-    assert list(queue.entered.values()) == pytest.approx(evenly(len(left), 10), abs=TICK)
+    assert list(queue.admitted.values()) == pytest.approx(evenly(len(left), 10), abs=TICK)
 
 
 @pytest.mark.parametrize("burst", [1, 2, 3, 7])
 @pytest.mark.parametrize("who", range(1, 9))
 @pytest.mark.parametrize("canceller", range(8))
 @virtual_time
-async def test_a_place_granted_to_a_cancelled_waiter_goes_to_the_next(
+async def test_the_admission_of_a_cancelled_waiter_goes_to_the_next(
     canceller: int, who: int, burst: int
 ) -> None:
-    """One that is let in cancels another, also one let in in the very same tick: no place is lost."""
+    """One that is admitted cancels another, also one admitted in the same tick. No admission is lost."""
     queue = Queue(limiter_of(10, burst))
     names = [str(number) for number in range(9)]
 
@@ -366,18 +373,18 @@ async def test_a_place_granted_to_a_cancelled_waiter_goes_to_the_next(
         if name == str(canceller):
             queue.tasks[str(who)].cancel()
 
-    queue.on_entry = cancel_other
+    queue.on_admission = cancel_other
     await queue.join(*names)
     await queue.finish()
     expected = [name for name in names if name != str(who) or who <= canceller]
     assert queue.order == expected
     times = evenly(len(expected), 10, burst)
-    assert list(queue.entered.values()) == pytest.approx(times, abs=TICK)
+    assert list(queue.admitted.values()) == pytest.approx(times, abs=TICK)
 
 
 @virtual_time
 async def test_the_timer_outlives_the_waiter_it_was_set_for() -> None:
-    """When all who wait are cancelled, those who come later are let in all the same."""
+    """When all who wait are cancelled, later requests are admitted all the same."""
     queue = Queue(limiter_of(1))
     await queue.join("in", "x", "y")
     for name in "xy":
@@ -385,12 +392,12 @@ async def test_the_timer_outlives_the_waiter_it_was_set_for() -> None:
     await asyncio.sleep(0.5)
     await queue.join("late")
     await queue.finish()
-    assert queue.entered == {"in": 0.0, "late": pytest.approx(1.0 - LATENESS, abs=TICK)}
+    assert queue.admitted == {"in": 0.0, "late": pytest.approx(1.0 - LATENESS, abs=TICK)}
 
 
 @virtual_time
-async def test_everybody_is_cancelled_at_once() -> None:
-    """The door works on after a whole queue has gone."""
+async def test_all_are_cancelled_at_once() -> None:
+    """The limiter still works after a whole queue was cancelled."""
     queue = Queue(limiter_of(1))
     await queue.join(*map(str, range(50)))
     for task in queue.tasks.values():
@@ -402,25 +409,25 @@ async def test_everybody_is_cancelled_at_once() -> None:
 
 @virtual_time
 async def test_ten_thousand_waiters() -> None:
-    """A long queue is served in order and on time; a shut door sends the hopeless ones away in one go."""
+    """A long queue is served in order and on time; a pause rejects at once those that cannot wait."""
     limiter = limiter_of(20_000, burst=2000)
     queue = Queue(limiter)
     names = [str(number) for number in range(10_000)]
     await queue.join(*names[:5000], deadline=1000.0)
     await queue.join(*names[5000:])
     await asyncio.sleep(0.1)
-    assert len(queue.entered) < 5000
+    assert len(queue.admitted) < 5000
     queue.admissions[-1].refused(2000.0)
     await queue.finish()
-    assert len(queue.entered) + len(queue.sent_away) == 10_000
-    assert {moment for moment, _ in queue.sent_away.values()} == {0.1}
-    assert queue.order == [name for name in names if name not in queue.sent_away]
-    assert max(queue.entered.values()) < 2001.0
+    assert len(queue.admitted) + len(queue.rejected) == 10_000
+    assert {moment for moment, _ in queue.rejected.values()} == {0.1}
+    assert queue.order == [name for name in names if name not in queue.rejected]
+    assert max(queue.admitted.values()) < 2001.0
 
 
 @virtual_time
-async def test_silence_teaches_nothing() -> None:
-    """A request without an answer changes neither rate nor door, but it was in flight while it lasted."""
+async def test_a_request_without_a_result_changes_nothing() -> None:
+    """It changes neither rate nor pause, but it was in flight while it lasted."""
     limiter = limiter_of()
     before = limiter.rate
     with await limiter.admit() as admission:
@@ -458,7 +465,7 @@ async def test_an_error_inside_ends_the_flight() -> None:
 
 
 @virtual_time
-async def test_more_than_the_connections_wait_at_the_door() -> None:
+async def test_more_requests_than_connections_wait_at_the_limiter() -> None:
     """Not in aiohttp's pool, where the time for an attempt would run already."""
     limiter, loop = Limiter(RateLimit(1000), Random(1), connections=2), asyncio.get_running_loop()
 
@@ -474,8 +481,8 @@ async def test_more_than_the_connections_wait_at_the_door() -> None:
 
 
 @virtual_time
-async def test_a_place_that_is_not_used_goes_to_the_next() -> None:
-    """Whoever finds at the door that nothing is to be sent costs the others nothing."""
+async def test_an_admission_that_is_not_used_goes_to_the_next() -> None:
+    """An admitted request that is not sent costs the others nothing."""
     limiter, loop = limiter_of(1), asyncio.get_running_loop()
 
     async def request(*, sends: bool) -> float:
@@ -489,12 +496,12 @@ async def test_a_place_that_is_not_used_goes_to_the_next() -> None:
 
 
 @virtual_time
-async def test_a_turn_after_the_deadline_is_refused_at_once() -> None:
-    """With a given rate the place in the line says when the turn comes."""
+async def test_a_request_due_after_its_deadline_fails_at_once() -> None:
+    """With a given rate, the place in the queue says when a request is due."""
     limiter, loop = limiter_of(1), asyncio.get_running_loop()
     crowd = [asyncio.create_task(limiter.admit()) for _ in range(20)]
     await asyncio.sleep(0)
-    with pytest.raises(DeadlineExceededError, match="with 19 requests before it"):
+    with pytest.raises(DeadlineExceededError, match="with 19 requests ahead of it"):
         await limiter.admit(deadline=loop.time() + 10.0)
     assert loop.time() < 0.1
     await asyncio.gather(*crowd)
@@ -560,7 +567,7 @@ async def test_a_single_call_overtakes_ten_thousand() -> None:
 
 
 @virtual_time
-async def test_who_was_refused_stays_in_its_class() -> None:
+async def test_a_refused_request_stays_in_its_class() -> None:
     """A refused request of a run is the first of the runs, not of all."""
     limiter = limiter_of(10)
     refused = await limiter.admit(bulk=True)
@@ -577,18 +584,18 @@ async def test_ten_thousand_waiters_cost_no_more_than_ten() -> None:
     """The pace is asked a few times for each admission, however many wait and give up."""
     asked = []
     for size in (10, 10_000):
-        law = Law(rate=1000.0)
-        queue = Queue(Limiter(pace=law))
+        fake = FakePace(rate=1000.0)
+        queue = Queue(limiter_with(fake))
         await queue.join(*map(str, range(size)))
         for number in range(0, size, 2):
             queue.tasks[str(number)].cancel()
         await queue.finish()
-        assert law.sent == len(queue.entered) == size // 2 + 1
-        asked.append(law.asked / size)
+        assert fake.sent == len(queue.admitted) == size // 2 + 1
+        asked.append(fake.asked / size)
     assert asked[1] <= asked[0] + 1 <= 5
 
 
-# The bargain with the pace
+# The protocol of the pace
 
 
 async def one_request(limiter: Limiter, answer: str, latency: float) -> None:
@@ -607,25 +614,25 @@ async def one_request(limiter: Limiter, answer: str, latency: float) -> None:
 @pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
 @virtual_time
 async def test_every_request_is_settled_once(answer: str) -> None:
-    """Whatever becomes of it, its ticket comes back, and the in-flight count with it."""
-    law = Law(rate=1000)
-    limiter = Limiter(pace=law)
-    for ticket in range(1, 4):
+    """Whatever its result, the pace hears it once, and it is in flight no more."""
+    fake = FakePace(rate=1000)
+    limiter = limiter_with(fake)
+    for serial in range(1, 4):
         await one_request(limiter, answer, 0.01)
-        assert law.settled[-1] == (answer, ticket)
-    assert law.out == set()
+        assert fake.settled[-1] == (answer, serial)
+    assert fake.out == set()
 
 
 @virtual_time
 async def test_what_comes_after_the_answer_changes_nothing() -> None:
-    """The first word counts: a status that is told again is the same answer."""
-    law = Law()
-    with await Limiter(pace=law).admit() as admission:
+    """Only the first result counts."""
+    fake = FakePace()
+    with await limiter_with(fake).admit() as admission:
         admission.sending()
         admission.accepted()
         admission.refused(3.0)
         admission.accepted()
-    assert law.settled == [("accepted", 1)]
+    assert fake.settled == [("accepted", 1)]
 
 
 @pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
@@ -633,11 +640,11 @@ async def test_what_comes_after_the_answer_changes_nothing() -> None:
 async def test_a_pace_that_waits_for_an_answer_is_asked_when_it_comes(answer: str) -> None:
     """Without a due time there is no timer: the answer wakes the queue."""
 
-    class OneAtATime(Law):
+    class OneAtATime(FakePace):
         def next_time(self, now: float, in_flight: int) -> float:
             return math.inf if in_flight else super().next_time(now, in_flight)
 
-    limiter = Limiter(pace=OneAtATime(rate=1000))
+    limiter = limiter_with(OneAtATime(rate=1000))
     await asyncio.gather(one_request(limiter, answer, 2.0), *(one_request(limiter, "lost", 1) for _ in "ab"))
     assert now() == pytest.approx(
         2.0 + (0 if answer == "unsent" else 2.0) + (0.1 if answer == "refused" else 0), abs=0.01
@@ -647,29 +654,29 @@ async def test_a_pace_that_waits_for_an_answer_is_asked_when_it_comes(answer: st
 @virtual_time
 async def test_a_moment_that_comes_nearer_is_kept() -> None:
     """An answer that raises the rate wakes those who wait for a later timer."""
-    law = Law(rate=0.01)
-    queue = Queue(Limiter(pace=law))
+    fake = FakePace(rate=0.01)
+    queue = Queue(limiter_with(fake))
     await queue.join("a", "b")
-    assert law.due == 100.0
+    assert fake.due == 100.0
     await asyncio.sleep(3)
-    law.due = 5.0
+    fake.due = 5.0
     queue.admissions[0].accepted()
     await queue.finish()
-    assert queue.entered == {"a": 0.0, "b": pytest.approx(5.0, abs=TICK)}
+    assert queue.admitted == {"a": 0.0, "b": pytest.approx(5.0, abs=TICK)}
 
 
 @virtual_time
 async def test_a_moment_that_goes_away_is_waited_for_in_one_sleep() -> None:
-    """A timer that rings too early is set anew once: nobody passes and nothing turns in circles."""
-    law = Law(rate=1.0)
-    queue = Queue(Limiter(pace=law))
+    """A timer that fires too early is set anew once: nothing is admitted early and nothing spins."""
+    fake = FakePace(rate=1.0)
+    queue = Queue(limiter_with(fake))
     await queue.join("a", "b")
-    law.due = 1000.0
+    fake.due = 1000.0
     queue.admissions[0].accepted()
-    before = law.asked
+    before = fake.asked
     await queue.finish()
-    assert queue.entered == {"a": 0.0, "b": pytest.approx(1000.0, abs=TICK)}
-    assert law.asked - before <= 5
+    assert queue.admitted == {"a": 0.0, "b": pytest.approx(1000.0, abs=TICK)}
+    assert fake.asked - before <= 5
 
 
 @pytest.mark.parametrize("bulk", [False, True])
@@ -678,8 +685,8 @@ async def test_a_moment_that_goes_away_is_waited_for_in_one_sleep() -> None:
 @virtual_time
 async def test_a_cancellation_at_every_step(step: int, answer: str, bulk: bool) -> None:
     """Of six requests one is cancelled after ``step`` turns of the loop: five arrive, all are settled."""
-    law = Law(rate=1e9)
-    limiter = Limiter(pace=law, connections=2)
+    fake = FakePace(rate=1e9)
+    limiter = limiter_with(fake, connections=2)
     done = []
 
     async def request(number: int) -> None:
@@ -706,13 +713,13 @@ async def test_a_cancellation_at_every_step(step: int, answer: str, bulk: bool) 
         async with asyncio.timeout(10):
             await asyncio.gather(*tasks, return_exceptions=True)
         assert set(range(6)) - {who} <= set(done)
-        assert law.out == set()
+        assert fake.out == set()
         seen = limiter.snapshot()
         assert (seen.in_flight, seen.waiting_interactive, seen.waiting_bulk) == (0, 0, 0)
 
 
 def test_another_event_loop() -> None:
-    """Its timer would never ring there, so it says so."""
+    """Its timer would never fire there, so it raises."""
     limiter = limiter_of(10)
 
     async def use() -> None:
@@ -726,14 +733,14 @@ def test_another_event_loop() -> None:
 # A server that is down
 
 
-async def bring_down(limiter: Limiter) -> None:
-    """Let twenty of a run fail over more than half a second."""
+async def open_breaker(limiter: Limiter) -> None:
+    """Let twenty requests of a run fail over more than half a second."""
     for number in range(20):
         await asyncio.sleep(0.03 if number else 0.0)
         with await limiter.admit(bulk=True) as admission:
             admission.sending()
             admission.failed(answered=True)
-    assert limiter.is_down
+    assert limiter.breaker.is_open
 
 
 either_pace = pytest.mark.parametrize("pace", [RateLimit.fixed(100), RateLimit.adaptive(start=100)])
@@ -741,14 +748,14 @@ either_pace = pytest.mark.parametrize("pace", [RateLimit.fixed(100), RateLimit.a
 
 @either_pace
 @virtual_time
-async def test_single_calls_are_told_at_once_that_it_is_down(pace: RateLimit) -> None:
-    """With the time to try again, and without a request; a run waits instead."""
+async def test_single_calls_fail_at_once_while_the_breaker_is_open(pace: RateLimit) -> None:
+    """The error says when to try again, and no request is sent. A run waits instead."""
     limiter = Limiter(pace, Random(7))
-    await bring_down(limiter)
+    await open_breaker(limiter)
     queue, started = Queue(limiter), now()
     await queue.join("run", bulk=True)
     await queue.join("single")
-    moment, error = queue.sent_away["single"]
+    moment, error = queue.rejected["single"]
     assert (type(error), moment, error.attempts) == (UnavailableError, started, 0)
     assert error.retry_after is not None
     assert 0.5 <= error.retry_after <= 1.0
@@ -763,13 +770,13 @@ async def test_single_calls_are_told_at_once_that_it_is_down(pace: RateLimit) ->
         refusals=0,
     )
     await queue.finish()
-    assert queue.entered["run"] == about(started + error.retry_after)
+    assert queue.admitted["run"] == about(started + error.retry_after)
 
 
 @either_pace
 @virtual_time
-async def test_single_calls_in_line_are_told_when_it_goes_down(pace: RateLimit) -> None:
-    """Each has an error of its own; who is of a run stays, and those that are listening hear of it."""
+async def test_single_calls_that_wait_fail_when_the_breaker_opens(pace: RateLimit) -> None:
+    """Each has an error of its own. Requests of runs stay, and listeners get an event."""
     heard: list[PaceEvent] = []
     limiter = Limiter(pace, Random(7), on_pace=heard.append, connections=20)
     admissions = []
@@ -782,14 +789,14 @@ async def test_single_calls_in_line_are_told_when_it_goes_down(pace: RateLimit) 
     for admission in admissions[:19]:
         admission.failed(answered=False)
     await asyncio.sleep(0.5)
-    assert queue.sent_away == {}
+    assert queue.rejected == {}
     admissions[19].failed(answered=False)
     at = now()
     for admission in admissions:
         admission.__exit__()
-    assert limiter.is_down
+    assert limiter.breaker.is_open
     await queue.finish()
-    errors = [queue.sent_away[name] for name in "abc"]
+    errors = [queue.rejected[name] for name in "abc"]
     assert [moment for moment, _ in errors] == [at] * 3
     assert len({id(error) for _, error in errors}) == 3
     (pause,) = {error.retry_after for _, error in errors}
@@ -801,9 +808,9 @@ async def test_single_calls_in_line_are_told_when_it_goes_down(pace: RateLimit) 
 @either_pace
 @virtual_time
 async def test_a_single_call_may_be_the_probe(pace: RateLimit) -> None:
-    """After the pause one goes; others are told to wait a second, until its answer opens the door."""
+    """After the pause one is sent. Others fail and may retry in a second, until the probe succeeds."""
     limiter = Limiter(pace, Random(7))
-    await bring_down(limiter)
+    await open_breaker(limiter)
     await asyncio.sleep(1.0)
     assert limiter.snapshot().paused_for == 0.0
     with await limiter.admit() as probe:
@@ -812,26 +819,27 @@ async def test_a_single_call_may_be_the_probe(pace: RateLimit) -> None:
             await limiter.admit()
         assert caught.value.retry_after == 1.0
         probe.accepted()
-    assert not limiter.is_down
+    assert not limiter.breaker.is_open
     assert limiter.snapshot().pause_reason is None
     await limiter.admit()
 
 
 @virtual_time
-async def test_single_calls_behind_the_probe_are_told_when_it_leaves() -> None:
-    """They came in the moment between the pause and the probe: nobody but runs waits for its answer."""
+async def test_single_calls_behind_the_probe_fail_when_it_is_sent() -> None:
+    """They came between the pause and the probe. Only runs wait for its result."""
     limiter = limiter_of(100)
     late = await limiter.admit(bulk=True)
-    await bring_down(limiter)
-    late.refused(5.0)  # the door is shut for longer than the breaker's pause
-    assert limiter.is_down
+    await open_breaker(limiter)
+    # This pause is longer than that of the breaker.
+    late.refused(5.0)
+    assert limiter.breaker.is_open
     await asyncio.sleep(2.0)
     queue = Queue(limiter)
     await queue.join("first", "second", "third")
     await queue.join("run", bulk=True)
     await asyncio.sleep(6.0)
     assert queue.order == ["first"]
-    assert {name: type(error) for name, (_, error) in queue.sent_away.items()} == {
+    assert {name: type(error) for name, (_, error) in queue.rejected.items()} == {
         "second": UnavailableError,
         "third": UnavailableError,
     }
@@ -846,21 +854,21 @@ async def test_single_calls_behind_the_probe_are_told_when_it_leaves() -> None:
 async def test_a_run_probes_until_the_server_is_back(pace: RateLimit) -> None:
     """One request at a time, after longer and longer pauses; then the others follow, slowly at first."""
     limiter = Limiter(pace, Random(7))
-    await bring_down(limiter)
+    await open_breaker(limiter)
     queue = Queue(limiter)
-    entered = asyncio.Semaphore(0)
-    queue.on_entry = lambda _: entered.release()
+    admitted = asyncio.Semaphore(0)
+    queue.on_admission = lambda _: admitted.release()
     await queue.join(*map(str, range(40)), bulk=True)
     for probes in range(1, 5):
-        await entered.acquire()
+        await admitted.acquire()
         before = now()
         await asyncio.sleep(60.0)  # however long its answer takes
         assert len(queue.admissions) == probes
         with queue.admissions[-1] as probe:
             probe.failed(answered=False)
-        assert limiter.is_down
+        assert limiter.breaker.is_open
         assert before + 60.0 == about(now())
-    await entered.acquire()
+    await admitted.acquire()
     at = now()
     queue.admissions[-1].accepted()
     await asyncio.sleep(0.999)
@@ -875,7 +883,7 @@ async def test_a_run_probes_until_the_server_is_back(pace: RateLimit) -> None:
 async def test_a_probe_that_is_cancelled_is_replaced() -> None:
     """Also when it was never sent."""
     limiter = limiter_of(100)
-    await bring_down(limiter)
+    await open_breaker(limiter)
     await asyncio.sleep(1.0)
     for sent in (True, False):
         with await limiter.admit(bulk=True) as admission:
@@ -884,16 +892,17 @@ async def test_a_probe_that_is_cancelled_is_replaced() -> None:
     with await limiter.admit(bulk=True) as admission:
         admission.sending()
         admission.accepted()
-    assert not limiter.is_down
+    assert not limiter.breaker.is_open
 
 
 @virtual_time
 async def test_what_is_known_of_the_server() -> None:
-    """Whether it was ever heard or well, whether it may be down, and for how long."""
+    """Whether it ever responded or worked, whether it may be down, and for how long."""
     limiter = limiter_of(100)
 
     def known() -> tuple[bool, bool, bool, bool]:
-        return limiter.unreachable, limiter.ever_up, limiter.is_doubtful, limiter.is_down
+        breaker = limiter.breaker
+        return breaker.unreachable, breaker.ever_answered, breaker.is_doubtful, breaker.is_open
 
     assert known() == (False, False, False, False)
     for _ in range(20):
@@ -901,13 +910,13 @@ async def test_what_is_known_of_the_server() -> None:
             admission.sending()
             admission.failed(answered=False)
     assert known() == (True, False, True, False)
-    assert limiter.down_for == 0.0
+    assert limiter.breaker.down_for(now()) == 0.0
     await asyncio.sleep(0.5)
     with await limiter.admit() as admission:
         admission.sending()
         admission.failed(answered=True)
     assert known() == (False, False, True, True)
-    assert limiter.down_for == pytest.approx(0.7, abs=0.05)
+    assert limiter.breaker.down_for(now()) == pytest.approx(0.7, abs=0.05)
     await asyncio.sleep(1.0)
     with await limiter.admit() as admission:
         admission.sending()
@@ -915,14 +924,14 @@ async def test_what_is_known_of_the_server() -> None:
     assert known() == (False, True, False, False)
 
 
-# Seen from outside
+# Snapshots and events
 
 
 @virtual_time
 async def test_a_snapshot() -> None:
-    """All that an operator asks, at one moment."""
-    law = Law(rate=2.0, quota=2.1)
-    limiter = Limiter(pace=law)
+    """The state at one moment."""
+    fake = FakePace(rate=2.0, quota=2.1)
+    limiter = limiter_with(fake)
     unused = limiter.snapshot()
     assert unused == LimiterSnapshot(
         rate=2.0,
@@ -960,16 +969,16 @@ async def test_a_snapshot() -> None:
 
 @virtual_time
 async def test_events_come_when_something_changes() -> None:
-    """A rate that moves by 1 % is no news, nor is a pause that another refusal makes a bit longer."""
-    law, heard = Law(rate=1000.0), list[PaceEvent]()
-    limiter = Limiter(pace=law, on_pace=heard.append)
+    """A rate that moves by 1 % is no event, nor is a pause that another refusal makes a bit longer."""
+    fake, heard = FakePace(rate=1000.0), list[PaceEvent]()
+    limiter = limiter_with(fake, on_pace=heard.append)
     admissions = [await limiter.admit() for _ in range(6)]
-    law.rate = 1009.0
+    fake.rate = 1009.0
     admissions[0].accepted()
     assert heard == []
-    law.rate = 1011.0
+    fake.rate = 1011.0
     admissions[1].accepted()
-    law.quota = 1500.0
+    fake.quota = 1500.0
     admissions[2].accepted()
     admissions[3].refused(10.0)
     came = now()
@@ -987,22 +996,22 @@ async def test_events_come_when_something_changes() -> None:
 
 @virtual_time
 async def test_a_pause_that_was_shortened_may_grow_again() -> None:
-    """What counts is how long the door is shut by now, not the longest that was ever told."""
-    law, heard = Law(rate=1000.0), list[PaceEvent]()
-    limiter = Limiter(pace=law, on_pace=heard.append)
+    """The pause at present counts, not the longest one that was ever emitted."""
+    fake, heard = FakePace(rate=1000.0), list[PaceEvent]()
+    limiter = limiter_with(fake, on_pace=heard.append)
     admissions = [await limiter.admit() for _ in range(3)]
     admissions[0].refused(60.0)
-    law.paused_until = now() + 5.0
+    fake.paused_until = now() + 5.0
     admissions[1].accepted()
     admissions[2].refused(30.0)
     assert heard == [Paused(about(60.0), hinted=True), Paused(about(30.0), hinted=True)]
 
 
 @virtual_time
-async def test_who_listens_for_a_while_hears_for_a_while() -> None:
-    """And is told of nothing that happened before or after."""
+async def test_a_listener_gets_events_while_its_context_lasts() -> None:
+    """It gets none from before or after."""
     heard: list[PaceEvent] = []
-    limiter = Limiter(pace=Law(rate=1000.0))
+    limiter = limiter_with(FakePace(rate=1000.0))
     with limiter.listening(heard.append):
         (await limiter.admit()).refused(5.0)
     (await limiter.admit()).refused(7.0)
@@ -1010,14 +1019,14 @@ async def test_who_listens_for_a_while_hears_for_a_while() -> None:
 
 
 @virtual_time
-async def test_a_listener_that_fails_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the others are told and let in all the same."""
+async def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The other listeners get the event, and requests are admitted all the same."""
     heard: list[PaceEvent] = []
 
     def fail(event: PaceEvent) -> None:
         raise RuntimeError(f"no time for {event}")
 
-    limiter = Limiter(pace=Law(), on_pace=fail)
+    limiter = limiter_with(FakePace(), on_pace=fail)
     with limiter.listening(heard.append):
         (await limiter.admit()).refused(5.0)
         await limiter.admit()
@@ -1027,7 +1036,7 @@ async def test_a_listener_that_fails_harms_nobody(caplog: pytest.LogCaptureFixtu
 
 
 def test_a_listener_is_a_plain_function() -> None:
-    """One that would have to be awaited is refused at once, not forgotten silently."""
+    """A coroutine function raises at once. It would never be awaited."""
 
     async def hear(_: PaceEvent) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The door under any traffic: whatever comes, waits, gives up and is answered, nobody is lost or passed."""
+"""The limiter under random traffic: no request is lost, and none is overtaken in its class."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Leap(selectors.SelectSelector):
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """A loop whose time leaps to the next timer; a step of the machine runs in it and leaves it standing."""
+    """A loop whose time leaps to the next timer. It runs for one step of the machine at a time."""
 
     def __init__(self) -> None:
         self._leap = _Leap()
@@ -49,7 +49,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 @define(eq=False, kw_only=True)
 class One:
-    """A request: on its way to the door, let in, or out of the game."""
+    """A request: waiting, admitted, rejected or cancelled."""
 
     number: int  # in the order of joining
     bulk: bool
@@ -59,19 +59,19 @@ class One:
     place: int | None
     task: asyncio.Task[None] | None = None
     admission: Admission | None = None
-    let_in_at: float = math.nan
-    sent_away: Exception | None = None
+    admitted_at: float = math.nan
+    rejected: Exception | None = None
     cancelled: bool = False
 
     @property
     def waits(self) -> bool:
-        """Whether it stands in line."""
-        return self.admission is None and self.sent_away is None and not self.cancelled
+        """Whether it waits."""
+        return self.admission is None and self.rejected is None and not self.cancelled
 
 
 @define
 class Books:
-    """What is counted at the door."""
+    """Counts of what the limiter did."""
 
     granted: int = 0
     sent: int = 0  # accepted, refused or lost
@@ -120,16 +120,16 @@ class Traffic(RuleBasedStateMachine):
                 bulk=one.bulk, place=one.place, deadline=one.deadline, patience=one.patience
             )
         except (DeadlineExceededError, RateLimitError) as error:
-            one.sent_away = error
+            one.rejected = error
             return
-        one.admission, one.let_in_at = admission, asyncio.get_running_loop().time()
-        self._entered(one)
+        one.admission, one.admitted_at = admission, asyncio.get_running_loop().time()
+        self._check_admitted(one)
 
-    def _entered(self, one: One) -> None:
-        """Hold the grant against the rules of the line."""
+    def _check_admitted(self, one: One) -> None:
+        """Check the admission against the rules of the queue."""
         self.books.granted += 1
         self.out.append(one)
-        assert one.let_in_at >= self.books.hinted_until - TICK, "let in during a hinted pause"
+        assert one.admitted_at >= self.books.hinted_until - TICK, "admitted during a hinted pause"
         before = [other for other in self.ones if other.waits and other.bulk == one.bulk]
         mine = self._rank(one)
         assert not [other for other in before if self._rank(other) < mine], "overtaken in its class"
@@ -139,7 +139,7 @@ class Traffic(RuleBasedStateMachine):
 
     @staticmethod
     def _rank(one: One) -> tuple[int, int]:
-        """Return where it stands in its class: who was refused first, by place; the others as they came."""
+        """Return its rank in its class: refused requests first, by place, then the others as they came."""
         return (1, one.number) if one.place is None else (0, one.place)
 
     async def _joined(self, one: One) -> None:
@@ -148,11 +148,11 @@ class Traffic(RuleBasedStateMachine):
 
     @staticmethod
     async def _settled() -> None:
-        for _ in range(4):  # let in, woken, done
+        for _ in range(4):  # admitted, woken, done
             await asyncio.sleep(0)
 
     def join(self, *, bulk: bool, within: float, patience: float, place: int | None = None) -> None:
-        """Come to the door."""
+        """Ask for an admission."""
         self.numbers += 1
         one = One(
             number=self.numbers,
@@ -166,7 +166,7 @@ class Traffic(RuleBasedStateMachine):
         self.run(self._joined(one))
 
     def take(self, which: int) -> tuple[One, Admission]:
-        """Take one that is out."""
+        """Take one that is in flight."""
         one = self.out.pop(which % len(self.out))
         assert one.admission is not None
         return one, one.admission
@@ -189,19 +189,19 @@ class Traffic(RuleBasedStateMachine):
         patience=st.sampled_from([math.inf, math.inf, 2.0]),
     )
     def admit(self, bulk: bool, within: float, patience: float) -> None:
-        """One comes."""
+        """One request comes."""
         self.join(bulk=bulk, within=within, patience=patience)
 
     @rule(bulk=st.lists(st.booleans(), min_size=4, max_size=16))
     def crowd(self, bulk: list[bool]) -> None:
-        """Many come at once."""
+        """Many requests come at once."""
         for each in bulk:
             self.join(bulk=each, within=math.inf, patience=math.inf)
 
     @precondition(lambda self: any(one.waits for one in self.ones))
     @rule(which=st.integers(0, 50))
     def cancel(self, which: int) -> None:
-        """One that waits gives up."""
+        """One that waits is cancelled."""
         waiting = [one for one in self.ones if one.waits]
         one = waiting[which % len(waiting)]
 
@@ -215,8 +215,8 @@ class Traffic(RuleBasedStateMachine):
 
     @precondition(lambda self: self.out and any(one.waits for one in self.ones))
     @rule(which=st.integers(0, 50), last=st.booleans())
-    def cancel_as_it_is_let_in(self, which: int, last: bool) -> None:
-        """An answer frees a place, and whoever may get it gives up in the same tick."""
+    def cancel_as_it_is_admitted(self, which: int, last: bool) -> None:
+        """A response lets the next be admitted, and that one is cancelled in the same tick."""
         _, admission = self.take(which)
         waiting = [other for other in self.ones if other.waits]
         loser = waiting[-1 if last else 0]
@@ -228,7 +228,8 @@ class Traffic(RuleBasedStateMachine):
                 admission.sending()
                 admission.accepted()
             loser.task.cancel()
-            if loser.bulk:  # a turn that bulk itself gives up counts as its own
+            # An admission that a bulk request gives up counts for bulk.
+            if loser.bulk:
                 self.books.passed_over = 0
             await self._settled()
 
@@ -238,13 +239,14 @@ class Traffic(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 50), how=st.sampled_from(["accepted", "accepted", "lost", "unsent"]))
     def answer(self, which: int, how: str) -> None:
-        """One that was let in is through."""
+        """One that was admitted gets its result."""
         _, admission = self.take(which)
         self.books.returned += how == "unsent"
         self.books.sent += how != "unsent"
         self.run(self._answered(admission, how))
-        if how == "lost":  # the breaker is not the subject: an answer between keeps it closed
-            self.limiter._breaker.on_answer(10**9, self.now, self.limiter.rate)
+        # The breaker is not the subject: a success in between keeps it closed.
+        if how == "lost":
+            self.limiter.breaker.on_success(10**9, self.now, self.limiter.rate)
 
     @precondition(lambda self: self.out)
     @rule(
@@ -253,7 +255,7 @@ class Traffic(RuleBasedStateMachine):
         again=st.booleans(),
     )
     def refuse(self, which: int, hint: float | None, again: bool) -> None:
-        """One is refused, and comes back to its place, or does not."""
+        """One is refused, and comes back to its place or not."""
         one, admission = self.take(which)
         self.books.sent += 1
         self.books.refused += 1
@@ -278,7 +280,7 @@ class Traffic(RuleBasedStateMachine):
 
     @invariant()
     def the_counts_agree(self) -> None:
-        """Who is in flight was admitted and is not settled; who waits is counted in its class."""
+        """Admitted requests without a result are in flight. Those that wait are counted in their class."""
         seen = self.limiter.snapshot()
         assert seen.in_flight == len(self.out)
         assert self.books.granted == self.books.sent + self.books.returned + len(self.out)
@@ -289,7 +291,7 @@ class Traffic(RuleBasedStateMachine):
 
     @invariant()
     def no_task_is_left_undone(self) -> None:
-        """Whoever was let in, sent away or cancelled is through."""
+        """The tasks of admitted, rejected and cancelled requests have ended."""
         for one in self.ones:
             assert one.task is not None
             assert one.task.done() == (not one.waits)
@@ -297,8 +299,8 @@ class Traffic(RuleBasedStateMachine):
                 assert one.task.exception() is None
 
     @invariant()
-    def whoever_waits_is_waited_for(self) -> None:
-        """While somebody waits for a moment the timer rings by then; else an answer is still out."""
+    def a_timer_is_set_for_the_next(self) -> None:
+        """While requests wait, a timer fires when the next is due, or a response is still to come."""
         if not any(one.waits for one in self.ones):
             return
         due = self.limiter._due(self.now)
@@ -309,7 +311,7 @@ class Traffic(RuleBasedStateMachine):
             assert self.limiter._timer.when() <= max(due, self.now) + TICK
 
     def teardown(self) -> None:
-        """Once all are answered, everybody gets in within the pause, and nothing is left behind."""
+        """Once all have their response, all are admitted within the pause, and nothing is left behind."""
         try:
             self._finish()
         finally:

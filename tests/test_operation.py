@@ -32,8 +32,7 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
-from bandwidth_async.limiter.limiter import Limiter
-from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.limiter import Limiter, RateLimit
 from bandwidth_async.operation import Channel, Options
 from bandwidth_async.retry import Attempts, RetryPolicy
 from bandwidth_async.run import Stop
@@ -708,7 +707,7 @@ async def test_what_was_not_sent_affords_no_retry(bandwidth: Bandwidth) -> None:
                 admission.sending()
                 admission.failed(answered=True)
             await asyncio.sleep(0.03)
-        assert channel.limiter.is_down
+        assert channel.limiter.breaker.is_open
         results = await end_many(channel, 1000)
         assert {type(result) for result in results} == {UnavailableError}
         budget = channel.limiter.budget

@@ -32,7 +32,7 @@ from bandwidth_async import (
 from bandwidth_async.cli.exit_codes import Exit, exit_for_run
 from bandwidth_async.errors import UnavailableError
 from bandwidth_async.http.exchange import translate
-from bandwidth_async.limiter.events import PaceEvent, Unavailable
+from bandwidth_async.limiter import PaceEvent, Unavailable
 
 LATENCY = 0.02
 RATE = 200.0

@@ -6,8 +6,8 @@ the wire are tested where their rule lives:
 =================================================  =======================================================
 forms of ``Retry-After``, ``X-RateLimit-Reset``    tests/test_hints.py, all of it
 an hour asked for                                  test_client: a_door_that_is_shut_for_an_hour_stops_…
-429 among many in flight, out of order, lost probe test_adaptive: a_burst_of_refusals_is_one_event,
-                                                   a_late_answer_s_hint_is_obeyed, a_lost_knock_is_…
+429 among many in flight, out of order, lost probe test_limiter_adaptive: a_burst_of_refusals_is_one_event,
+                                                   a_late_answer_s_hint_is_obeyed, a_lost_probe_is_…
 429 for ever                                       test_retry: fifty_refusals_are_enough
 401 in the middle                                  test_channel: a_revoked_token_is_replaced_once_for_all,
                                                    a_401_with_a_fresh_token_stands

@@ -21,7 +21,7 @@ from bandwidth_async.models import Conference
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
-    from bandwidth_async.limiter.pace import RateLimit
+    from bandwidth_async.limiter import RateLimit
 
 # The command ends more ids than this only after a yes, and keeps a journal for them.
 ASK_ABOVE = 100

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from bandwidth_async.client import DEFAULT_CONCURRENCY
 from bandwidth_async.durations import parse_duration
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.limiter import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

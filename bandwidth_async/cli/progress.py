@@ -21,13 +21,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from bandwidth_async.limiter.events import Paused, RateChanged, Unavailable
+from bandwidth_async.limiter import Paused, RateChanged, Unavailable
 from bandwidth_async.outcome import OutcomeKind
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from bandwidth_async.limiter.events import PaceEvent
+    from bandwidth_async.limiter import PaceEvent
     from bandwidth_async.outcome import Report
 
 # Seconds between two lines.

@@ -1,1 +1,19 @@
-"""When a request may leave: the queue, the pace, the breaker, and the events they emit."""
+"""Decides when each request may be sent: the queue, the pace, the breaker, and the events they emit."""
+
+from bandwidth_async.limiter.breaker import Breaker, RetryBudget
+from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
+from bandwidth_async.limiter.limiter import Admission, Limiter
+from bandwidth_async.limiter.pace import RateLimit
+
+__all__ = [
+    "Admission",
+    "Breaker",
+    "Limiter",
+    "LimiterSnapshot",
+    "PaceEvent",
+    "Paused",
+    "RateChanged",
+    "RateLimit",
+    "RetryBudget",
+    "Unavailable",
+]

@@ -1,52 +1,61 @@
-"""Finding the quota: a pace that measures what the server lets in.
+"""Finds out the quota: a pace that measures how many requests the server accepts.
 
 Theory of operation
-    The server is a doorkeeper: a request is let in, or refused (429). All that can be learned is how many
-    were let in between two moments. So this is an estimator with a throttle.
+    The server accepts a request or refuses it with a 429. All that can be learned is how many requests it
+    accepted between two moments. So this is an estimator and a throttle.
 
-    *Pace.* While the door is open, requests leave evenly at ``rate``. Even spacing makes every kind of
-    limiter behave alike: below the quota nothing is refused, above it a few a second.
+    *Pace.* While the server accepts, requests are sent evenly at ``rate``. Evenly spaced requests make every
+    kind of limiter behave alike: below the quota it refuses nothing, above it a few requests a second.
 
-    *Knock.* A refusal shuts the door: nothing is sent until the hint has passed. Without a hint one request
-    at a time knocks. Refusals are quick, the server does nothing for them; so a knock that was not refused
-    within twice the time that refusals take has been let in, and the door is open: for the next request of an
-    even pace, not for one at once, which a bucket without depth would refuse. After a refused knock the
-    next waits as long again as the door has been shut. A burst of refusals thus is one event, and a closed
-    window costs its logarithm in knocks.
+    *Closure and probe.* A refusal begins a closure: nothing is sent until the time of the hint has passed.
+    Without a hint, one request at a time is sent as a probe. Refusals come quickly, as the server does no
+    work for them. So a probe that was not refused within twice the time of a refusal was accepted, and the
+    closure ends. The next request then follows at the even pace. Sent at once, it would be refused by a
+    bucket without depth. After a refused probe, the next waits as long again as the closure has lasted. Thus
+    many refusals at once are one event, and a closed window costs the logarithm of its length in probes.
 
-    *Measure.* A cycle runs from one opening to the next. What was sent in it and not refused, divided by its
-    length, is the quota: exact for a bucket that was empty at both ends, and for a window. (What is still
-    unanswered was let in: to count answers would measure less the slower they are.) Three cases differ.
-    While the rate was growing, the cycle averages the past: what counts is between the last second before
-    the refusal, which a window is exact about, and its last moments, which a bucket is nearly exact about.
-    Growth that was refused near the quota known before has mostly found the depth of a bucket, so then the
-    quota lies between the known one and that (the lower of the two after whole seconds, where closures are
-    dear). A cycle too short to count is measured over the last second instead, closures included. And a
-    closure much longer than the sample betrays a long window: the cycle is the measure even then, and its
-    length is remembered, so that a raise is watched for a whole window before the next. Where part of
-    a closure may be rounding (a hint in whole seconds, our own knocking), the quota lies in a bracket.
+    *Measure.* A cycle runs from the end of one closure to the end of the next. The requests that were sent in
+    it and not refused, divided by its length, are the quota. That is exact for a bucket that was empty at
+    both ends, and for a window. Requests without a response yet count as accepted. To count responses would
+    measure less the slower they are. Four cases differ:
 
-    *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and ease up to its top, fast
-    at first.
+    - The rate was growing. Then the cycle averages over lower rates of the past. The quota lies between two
+      other measures: the last second before the refusal, which is exact for a window, and the last moments
+      before it, which are nearly exact for a bucket.
+    - Growth was refused near the quota that was known before. Then it has mostly found the depth of a bucket,
+      and the quota lies between the known one and the measure. After a hint in whole seconds, where closures
+      are dear, the lower of the two measures is used.
+    - The cycle is too short to count. Then the last second is measured instead, closures included.
+    - The closure was much longer than the sample. Then the server counts in a long window, and the cycle is
+      the measure even so. Its length is remembered: after a raise, a whole window passes before the next.
 
-    *Grow.* After a quiet time raise the rate by 2, 3, 4.5 … 100 % a step until refused; never while nobody
-    waits. The start is the same rule beginning with 100 %, in steps as short as answers are quick. A door
-    that shuts before three were let in is no measure: seek on as at the start, at half the rate. But if any
-    were let in, each refused knock shows that no more are in so long a time: then not faster than that, nor
-    slower than 1/s, since they may have been what others left of a window.
+    A part of a closure may be rounding: a hint in whole seconds, or the time between probes. Then the quota
+    lies in a bracket.
 
-    *Pay.* Growth provokes refusals, so it is paid for: a closure buys quiet until it has cost 2.5 % of the
-    time and its refusals 0.5 % of the requests, but not more than ten times as long as what was measured: a
-    few requests measure roughly. Below a rate once measured (the peak) the quiet is shorter in proportion, as
-    quotas that drop often come back; each growth that does not find it again takes 30 % off the peak.
+    *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and rise slowly to the top of
+    the bracket, fast at first.
 
-    *Slots.* A server that limits how many are in service refuses when many are in flight, whatever the rate.
-    Two closures in a row at alike in-flight counts that hardly any admitted request had are taken for that:
-    from then on fewer than that many are in flight, and the rate may rise. Before the second the quiet is
-    short. A refusal below that count, or right after the door opened, disproves it.
+    *Grow.* After a quiet time, raise the rate by 2, 3, 4.5 … 100 % a step until a refusal, but never while no
+    request waits. The start follows the same rule. It begins with 100 %, in steps as short as responses are
+    quick. A closure before three requests were accepted is no measure. Then continue as at the start, at half
+    the rate. But if any request was accepted, each refused probe shows that no more are accepted in that much
+    time. Then do not send faster than that. Do not send slower than 1/s either, since other clients may have
+    used most of the window.
+
+    *Pay.* Growth causes refusals, and pays for them. A closure is followed by a quiet time, so long that the
+    closure took 2.5 % of the time and its refusals were 0.5 % of the requests. The quiet lasts at most ten
+    times as long as what was measured, since a few requests measure roughly. Below the highest rate that was
+    measured, the peak, the quiet is shorter in proportion, as quotas that drop often come back. Each growth
+    that does not reach the peak again takes 30 % off it.
+
+    *Slots.* A server that limits how many requests are in service refuses when many are in flight, whatever
+    the rate. Two closures in a row are taken for that when they began with alike numbers in flight, which
+    hardly any accepted request had. From then on fewer are in flight, and the rate may rise. Before the
+    second of these closures the quiet is short. A refusal below that number, or right after a closure,
+    disproves it.
 
 Why it converges, for a quota r: above r a refusal comes after at most burst / (rate - r) seconds, and each
-restart is lower by 2 % at least; below r nothing is refused, so growth resumes with ever larger steps; a
+restart is lower by at least 2 %. Below r nothing is refused, so growth resumes with ever larger steps. A
 whole cycle measures r to within (burst + 1) / its length, so brackets shrink as cycles grow longer.
 """
 
@@ -57,45 +66,101 @@ from collections import deque
 
 from attrs import define
 
-_START = 20.0  # requests/s: two or three are out before the first answer
-_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.24, 6  # seconds and requests between two raises, before any refusal
-_FIRST_STEP_ANSWERS, _LEAST_FIRST_STEP = 3.0, 0.05  # less where as many answers take less; seconds at least
-_STEP, _STEP_REQUESTS = 0.5, 16  # and after
+# Requests per second at the start. Two or three requests are sent before the first response.
+_START = 20.0
+
+# Seconds and requests between two raises before any refusal.
+_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.24, 6
+
+# Before any refusal, a step is as short as this many responses take, but no shorter than these seconds.
+_FIRST_STEP_ANSWERS, _LEAST_FIRST_STEP = 3.0, 0.05
+
+# Seconds and requests between two raises after the first refusal.
+_STEP, _STEP_REQUESTS = 0.5, 16
+
+# The first raise of a growth, and the factor from one raise to the next.
 _FIRST_RAISE, _RAISE_FACTOR = 0.02, 1.5
-_RESTART = 0.98  # of the refused rate, at most
-_LEAST_BLIND = 1.0  # requests/s that are kept to while nothing is measured
-_LEAST_CUT = 0.5  # a short sample is not believed to have dropped by more
-_SAMPLE = 1.0  # seconds that are counted at least, and
-_LEAST = 8  # requests
-_LEAST_MEASURED = 3  # requests; fewer make no first measure
-_BRIEF, _BRIEF_REQUESTS = 0.2, 50  # seconds or requests that show what is admitted just before a refusal
-_LONGEST_WINDOW = 60.0  # seconds that are remembered; a longer closure is an outage
-_FADE = 0.8  # of the remembered window, a cycle
-_COARSE_SHARE, _KNOCK_SHARE = 0.7, 0.6  # where in the bracket to restart, after a coarse hint and otherwise
-_TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005  # what closures may cost
-_SHORTEST_QUIET, _LONGEST_QUIET = 0.5, 300.0  # seconds
-_TRUST = 10.0  # times as long as the door was open and shut, a measure is left in peace at most
-_PEAK_FADE = 0.7  # when growth did not come back to it
-_RISE = 1.5  # times the known quota: growth beyond it has found another one
-_GROWTH_SHARE = 0.35  # where to restart between the known quota and what growth seemed to find
-_LONGEST_KNOCK = 15.0  # seconds between knocks
-_LATENESS = 0.004  # seconds of timer overshoot that are paid back
-_SUSPICIONS = 2  # closures in a row that look like a limit of slots
-_ALIKE = 0.25  # as much may their in-flight counts differ
-_SUSPENSE = 5.0  # seconds of quiet at most before the last of them
-_MOST_SLOTS = 10_000  # above it there is no limit worth the name
-_SLOT_STEP = 1.0  # seconds between two raises of the slots
-_MEMORY = 20_000  # admitted requests that are remembered one by one
+
+# The highest restart, as a share of the refused rate.
+_RESTART = 0.98
+
+# Requests per second that are sent at least while nothing is measured.
+_LEAST_BLIND = 1.0
+
+# A short sample never cuts the rate to less than this share of the refused rate.
+_LEAST_CUT = 0.5
+
+# Seconds and requests that are counted at least.
+_SAMPLE = 1.0
+_LEAST = 8
+
+# Fewer accepted requests than this make no first measure.
+_LEAST_MEASURED = 3
+
+# Seconds or requests that show what the server accepts just before a refusal.
+_BRIEF, _BRIEF_REQUESTS = 0.2, 50
+
+# The longest window in seconds that is remembered. A longer closure is an outage.
+_LONGEST_WINDOW = 60.0
+
+# The share of the remembered window that is kept with each cycle.
+_FADE = 0.8
+
+# Where in the bracket to restart: after a hint, and after probes.
+_COARSE_SHARE, _PROBED_SHARE = 0.7, 0.6
+
+# The shares of the time and of the requests that closures and their refusals may cost.
+_TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005
+
+# Seconds of quiet after a closure.
+_SHORTEST_QUIET, _LONGEST_QUIET = 0.5, 300.0
+
+# The quiet lasts at most this many times as long as the cycle that was measured.
+_TRUST = 10.0
+
+# The share of the peak that is kept when growth did not reach it again.
+_PEAK_FADE = 0.7
+
+# Growth to more than this many times the known quota has found another quota.
+_RISE = 1.5
+
+# Where to restart between the known quota and what growth seemed to find.
+_GROWTH_SHARE = 0.35
+
+# Seconds between probes at most.
+_LONGEST_PROBE_GAP = 15.0
+
+# Timers fire late by some milliseconds. A request may be sent this many seconds before it is due.
+_LATENESS = 0.004
+
+# Closures in a row that must look like a limit of slots.
+_SUSPICIONS = 2
+
+# The share by which the numbers in flight at these closures may differ.
+_ALIKE = 0.25
+
+# Seconds of quiet at most before the last of these closures.
+_SUSPENSE = 5.0
+
+# With more slots than this, the server is taken to have no limit of slots.
+_MOST_SLOTS = 10_000
+
+# Seconds between two raises of the slots.
+_SLOT_STEP = 1.0
+
+# Accepted requests that are remembered one by one.
+_MEMORY = 20_000
 
 
-@define(eq=False)  # a named tuple takes twice as long to make
+# A named tuple would take twice as long to make.
+@define(eq=False)
 class _Sent:
     at: float
     in_flight: int
 
 
 class AdaptivePace:
-    """Seeks the highest rate that the server admits. See the module for the theory."""
+    """Seeks the highest rate that the server accepts. The module explains the theory."""
 
     def __init__(self, *, start: float | None = None, floor: float = 0.1, ceiling: float = math.inf) -> None:
         self.rate = min(max(start or _START, floor), ceiling)
@@ -106,157 +171,168 @@ class AdaptivePace:
         self._due = -math.inf
         self._unsettled: dict[int, _Sent] = {}
         self._admitted: deque[_Sent] = deque(maxlen=_MEMORY)
-        self._tickets = 0
-        # the door
+        self._serial = 0
+        # The closure: when the last ended, when this one began (None without one) and by what refusal; the
+        # refusals since, whether the last hint was in whole seconds, the smoothed seconds that a 429 takes,
+        # and the probe.
         self._busy_since = -math.inf
         self._opened_at = math.nan
-        self._shut_at: float | None = None
-        self._refused = _Sent(-math.inf, 0)  # what shut it
+        self._closed_at: float | None = None
+        self._refused = _Sent(-math.inf, 0)
         self._refused_rate = self.rate
         self._latest_refused = -math.inf
-        self._refusals = 0  # since it was last opened
-        self._coarse = False  # whether the last hint was in whole seconds
-        self._refusal_time: float | None = None  # how long a 429 takes, smoothed
-        self._knock: int | None = None
-        self._knocked_at = -math.inf
-        # the measurement
-        self._mark = -math.inf  # where the cycle that is measured began
-        self._since_mark = 0  # sent since, and not refused
-        self._slack = 0.0  # seconds of its closures that may be rounding
-        self._closures = 0.0  # seconds of its closures that were spent knocking
-        self._window = 0.0  # of the server, when it is long
-        self._known = 0.0  # the quota as a cycle without growth measured it
+        self._refusals = 0
+        self._coarse = False
+        self._refusal_time: float | None = None
+        self._probe: int | None = None
+        self._probed_at = -math.inf
+        # The cycle that is measured: when it began, the requests sent since and not refused, the seconds of
+        # its closures that may be rounding, and those that were spent on probes.
+        self._mark = -math.inf
+        self._since_mark = 0
+        self._slack = 0.0
+        self._closures = 0.0
+        # The measure: the server's window when it is long, the quota as a cycle without growth measured it,
+        # the peak, and the seconds of the closure that nobody wanted to end by a request.
+        self._window = 0.0
+        self._known = 0.0
         self._peak = 0.0
-        self._unwanted = 0.0  # seconds that the door was shut because nobody knocked
-        # growth
+        self._unwanted = 0.0
+        # Growth: the next raise and when it is due; when the last was, and the last serial then; the quiet
+        # time, and the rates between which the pace rises in it.
         self._growing = True
         self._raise = 1.0 if start is None else _FIRST_RAISE
         self._raise_at = -math.inf
-        self._raised_at, self._raised_ticket = -math.inf, 0
+        self._raised_at, self._raised_serial = -math.inf, 0
         self._quiet_until = -math.inf
         self._base = self._top = self.rate
-        # slots
+        # Slots: how many may be in flight, and the numbers in flight of closures that look like a limit.
         self._slots = math.inf
         self._suspects: list[int] = []
 
     def __repr__(self) -> str:
-        door = "open" if self._shut_at is None else "shut"
-        return f"<AdaptivePace {self.rate:.4g}/s, quota {self.quota or math.nan:.4g}/s, door {door}>"
+        state = "open" if self._closed_at is None else "closed"
+        return f"<AdaptivePace {self.rate:.4g}/s, quota {self.quota or math.nan:.4g}/s, {state}>"
 
     def next_time(self, now: float, in_flight: int) -> float:
-        """Return when the next request may leave; inf when an answer has to come first."""
-        if self._shut_at is None:
+        """Return when the next request may be sent; infinity when a response has to come first."""
+        if self._closed_at is None:
             return math.inf if in_flight >= self._slots else self._due - _LATENESS
-        if self._knock is None or self.pause_hinted:
+        if self._probe is None or self.pause_hinted:
             return self.paused_until
-        return self._knocked_at + self._patience()
+        return self._probed_at + self._probe_wait()
 
     def earliest(self, ahead: int) -> float:
-        """Return nothing useful: a rate that is found out may rise at any time."""
+        """Return minus infinity, since this rate may rise at any time."""
         return -math.inf
 
     def on_send(self, now: float, in_flight: int) -> int:
-        """Take note of a request that leaves now, and return its ticket."""
-        self._tickets += 1
+        """Note that a request is sent, and return its serial."""
+        self._serial += 1
         if math.isnan(self._opened_at):
             self._opened_at = now
             self._raise_at = now + _FIRST_STEP
             self._raised_at = now
-        if self._shut_at is None and now - self._due > _SAMPLE:  # idle time is no measure of the server
+        # Idle time is no measure of the server.
+        if self._closed_at is None and now - self._due > _SAMPLE:
             self._busy_since = now
             self._begin_cycle(now)
-        if self._shut_at is not None:
-            if self._knock is None and now - self.paused_until > _SAMPLE:  # nobody wanted to know sooner
+        if self._closed_at is not None:
+            # No request wanted to be sent sooner.
+            if self._probe is None and now - self.paused_until > _SAMPLE:
                 self._unwanted += now - self.paused_until
-            if self.pause_hinted or self._knock is not None:
+            if self.pause_hinted or self._probe is not None:
                 self._open(now)
             else:
-                self._knock, self._knocked_at = self._tickets, now
+                self._probe, self._probed_at = self._serial, now
         self._due = max(self._due, now) + 1 / self.rate
-        self._unsettled[self._tickets] = _Sent(now, in_flight)
+        self._unsettled[self._serial] = _Sent(now, in_flight)
         self._since_mark += 1
-        return self._tickets
+        return self._serial
 
-    def on_unsent(self, ticket: int) -> None:
-        """Take back a request that did not leave after all."""
-        self._uncount(ticket)
+    def on_unsent(self, serial: int) -> None:
+        """Note that a request was not sent after all."""
+        self._uncount(serial)
         self._due -= 1 / self.rate
 
-    def on_lost(self, ticket: int, now: float) -> None:
-        """Forget a request without an answer; a lost knock is knocked again."""
-        if ticket == self._knock and not self.pause_hinted:
-            self.paused_until = max(self.paused_until, self._knocked_at + 1 / self.rate)
-        self._uncount(ticket)
+    def on_lost(self, serial: int, now: float) -> None:
+        """Forget a request that gets no response. A lost probe is sent again at the pace."""
+        if serial == self._probe and not self.pause_hinted:
+            self.paused_until = max(self.paused_until, self._probed_at + 1 / self.rate)
+        self._uncount(serial)
 
-    def on_accepted(self, ticket: int, now: float, *, wanted: bool) -> None:
-        """Learn that a request was let in, and raise the rate when that is due."""
-        sent = self._settle(ticket)
+    def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
+        """Learn that a request was accepted, and raise the rate when a raise is due."""
+        sent = self._settle(serial)
         self._admitted.append(sent)
-        if self._shut_at is not None:
+        if self._closed_at is not None:
             if sent.at > self._latest_refused and not self.pause_hinted:
                 self._open(now)
         elif not wanted:
-            self._raise_at = max(self._raise_at, now + _STEP)  # an unused rate proves nothing
+            # A rate that is not used proves nothing.
+            self._raise_at = max(self._raise_at, now + _STEP)
         elif now < self._quiet_until:
             share = (now - self._opened_at) / (self._quiet_until - self._opened_at)
             self._set_rate(max(self.rate, self._base + (self._top - self._base) * math.sqrt(share)))
         elif now >= self._raise_at:
             if self._is_used(now, sent.in_flight):
                 self._grow(now)
-            self._raised_at, self._raised_ticket = now, self._tickets
+            self._raised_at, self._raised_serial = now, self._serial
 
-    def on_refused(self, ticket: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
-        """Shut the door, or learn that it still is."""
-        knocked = ticket == self._knock
-        sent = self._uncount(ticket)
+    def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
+        """Begin a closure, or learn that it still lasts."""
+        probed = serial == self._probe
+        sent = self._uncount(serial)
         self._refusals += 1
         self._latest_refused = max(self._latest_refused, sent.at)
         took = now - sent.at
         self._refusal_time = took if self._refusal_time is None else 0.8 * self._refusal_time + 0.2 * took
-        if self._shut_at is None and sent.at >= self._opened_at:
-            self._shut_at, self._refused, self._refused_rate = now, sent, self.rate
+        if self._closed_at is None and sent.at >= self._opened_at:
+            self._closed_at, self._refused, self._refused_rate = now, sent, self.rate
             self.pause_hinted = False
             self.paused_until = now + max(1.5 / self.rate, 0.02)
-        elif self._shut_at is None and hint and hint >= _SAMPLE:  # a late answer, but the server's word
-            self._shut_at, self._refused, self._refused_rate = now, sent, self.rate
+        # A late response, but the server asks for the time.
+        elif self._closed_at is None and hint and hint >= _SAMPLE:
+            self._closed_at, self._refused, self._refused_rate = now, sent, self.rate
             self.pause_hinted = False
-        elif self._shut_at is not None and knocked and not self.pause_hinted:
-            shut_for = max(now - self._shut_at, 1 / self.rate)
-            self.paused_until = now + min(shut_for, _LONGEST_KNOCK)
+        elif self._closed_at is not None and probed and not self.pause_hinted:
+            closed_for = max(now - self._closed_at, 1 / self.rate)
+            self.paused_until = now + min(closed_for, _LONGEST_PROBE_GAP)
             if self._peak == 0 and 0 < self._since_mark < _LEAST_MEASURED:
                 self._set_rate(min(self.rate, max(self._since_mark / (now - self._mark), _LEAST_BLIND)))
         if hint:
             self._obey(now + hint + jitter, coarse=float(hint).is_integer())
 
     def _obey(self, until: float, *, coarse: bool) -> None:
-        """Keep the door shut until the server's moment, also when a late answer names it."""
-        if self._shut_at is None:
+        """Keep to the hint while the closure lasts, also to that of a late response."""
+        if self._closed_at is None:
             return
         self.paused_until = max(until, self.paused_until if self.pause_hinted else until)
         self.pause_hinted = True
         self._coarse = coarse
 
-    def _settle(self, ticket: int) -> _Sent:
-        if ticket == self._knock:
-            self._knock = None
-        return self._unsettled.pop(ticket)
+    def _settle(self, serial: int) -> _Sent:
+        if serial == self._probe:
+            self._probe = None
+        return self._unsettled.pop(serial)
 
-    def _uncount(self, ticket: int) -> _Sent:
-        sent = self._settle(ticket)
+    def _uncount(self, serial: int) -> _Sent:
+        sent = self._settle(serial)
         self._since_mark -= sent.at >= self._mark
         return sent
 
-    def _patience(self) -> float:
-        """Return how long a knock may stay unanswered before it counts as let in and another is due."""
-        return min(max(2 * (self._refusal_time or 0.0), 0.03, 1 / self.rate), _LONGEST_KNOCK)
+    def _probe_wait(self) -> float:
+        """Return how long a probe may get no response before it counts as accepted and the next is due."""
+        return min(max(2 * (self._refusal_time or 0.0), 0.03, 1 / self.rate), _LONGEST_PROBE_GAP)
 
     def _set_rate(self, rate: float) -> None:
         self.rate = min(max(rate, self._floor), self._ceiling)
 
     def _is_used(self, now: float, in_flight: int) -> bool:
-        """Return whether the slots, or the rate since it was last looked at, held requests back."""
-        full = in_flight >= self._slots - 1  # a request does not count itself
-        used = full or self._tickets - self._raised_ticket >= 0.5 * self.rate * (now - self._raised_at)
+        """Return whether the slots, or the rate since the last raise, held requests back."""
+        # A request does not count itself.
+        full = in_flight >= self._slots - 1
+        used = full or self._serial - self._raised_serial >= 0.5 * self.rate * (now - self._raised_at)
         if not used:
             self._raise_at = now + _STEP
         return used
@@ -276,24 +352,25 @@ class AdaptivePace:
         self._raise = min(1.0, _RAISE_FACTOR * self._raise)
 
     def _first_step(self) -> float:
-        """Return the seconds until the next raise before any refusal: some answers' time, to hear one."""
-        answers = len(self._unsettled) / self.rate  # Little's law
+        """Return the seconds until the next raise before any refusal: the time of some responses."""
+        # Little's law gives the time of one.
+        answers = len(self._unsettled) / self.rate
         return min(max(_FIRST_STEP_ANSWERS * answers, _LEAST_FIRST_STEP), _FIRST_STEP)
 
     def _open(self, now: float) -> None:
-        """End a cycle and begin the next, at a rate that was measured or, at first, only made out."""
+        """End the closure and its cycle. Begin the next at a rate that was measured or, at first, guessed."""
         hinted = self.pause_hinted
         if self._peak == 0 and self._since_mark < _LEAST_MEASURED:
             self._begin_blind(now)
         else:
             self._begin_measured(now, hinted=hinted)
-        self._due = max(now, self._due if hinted else self._knocked_at + 1 / self.rate)
-        self._opened_at, self._shut_at, self._knock, self._refusals = now, None, None, 0
+        self._due = max(now, self._due if hinted else self._probed_at + 1 / self.rate)
+        self._opened_at, self._closed_at, self._probe, self._refusals = now, None, None, 0
         self.paused_until = min(self.paused_until, now)
-        self._raised_at, self._raised_ticket = now, self._tickets
+        self._raised_at, self._raised_serial = now, self._serial
 
     def _begin_blind(self, now: float) -> None:
-        """Go on seeking as at the start: the door was shut before enough was admitted to measure anything."""
+        """Continue as at the start, as the closure began before enough was accepted to measure."""
         most = min(self.rate, _LEAST_CUT * self._refused_rate)
         self._set_rate(max(most, min(_RESTART * self._refused_rate, _LEAST_BLIND)))
         self._base = self._top = self.rate
@@ -302,9 +379,9 @@ class AdaptivePace:
         self._busy_since, self._unwanted = now, 0.0
 
     def _begin_measured(self, now: float, *, hinted: bool) -> None:
-        """Measure the cycle, restart below the refused rate, and be quiet for what the closure cost."""
-        assert self._shut_at is not None  # noqa: S101  # only a shut door is opened
-        closed = max(now - self._shut_at - self._unwanted, 0.0)
+        """Measure the cycle, restart below the refused rate, and stay quiet as long as the closure costs."""
+        assert self._closed_at is not None  # noqa: S101  # only a closure can end
+        closed = max(now - self._closed_at - self._unwanted, 0.0)
         slack = min(1.0, 0.9 * closed) if hinted and self._coarse else 0.0
         self._slack += slack
         self._closures += 0.0 if hinted else closed
@@ -314,11 +391,12 @@ class AdaptivePace:
         if self._unwanted:
             self._begin_cycle(now)
             self._busy_since, self._unwanted = now, 0.0
-        share = _COARSE_SHARE if hinted else _KNOCK_SHARE
+        share = _COARSE_SHARE if hinted else _PROBED_SHARE
         if not self._growing:
             self._known = low + share * (top - low)
         elif low < _RISE * self._known:
-            top = low if slack else top  # the last moments are believed where a closure is cheap
+            # The last moments are believed only where a closure is cheap.
+            top = low if slack else top
             low, share = min(self._known, top), _GROWTH_SHARE
         self.quota = low + share * (top - low)
         self._base = min(self.quota, limit)
@@ -339,7 +417,7 @@ class AdaptivePace:
         return max(min(quiet, _TRUST * (now - self._opened_at)), _SHORTEST_QUIET)
 
     def _measure(self, now: float, closed: float) -> tuple[float, float]:
-        """Return the bracket that the quota lies in, after ``closed`` seconds that the server meant."""
+        """Return the bracket of the quota, after a closure of ``closed`` seconds without its rounding."""
         need = max(_SAMPLE, _LEAST / self._refused_rate)
         span = now - self._mark
         long = closed >= 2 * need and self._since_mark >= _LEAST
@@ -372,17 +450,18 @@ class AdaptivePace:
         """Return how many were sent from ``start`` until before ``end``, and not refused."""
         count = sum(start <= sent.at < end for sent in self._unsettled.values())
         for sent in reversed(self._admitted):
-            if sent.at < start - 15.0:  # answers overtake each other, by less than that
+            # Responses overtake each other by less than that.
+            if sent.at < start - 15.0:
                 break
             count += start <= sent.at < end
         return count
 
     def _judge_slots(self) -> None:
-        """Decide whether the server limits how many are in service, and how many."""
+        """Decide whether the server limits how many requests are in service, and to how many."""
         level = self._refused.in_flight
         if self._slots < math.inf:
-            # Refused below them, or right after the door opened: it was no limit of slots after all.
-            lasted = self._shut_at is not None and self._shut_at - self._opened_at >= _SAMPLE
+            # A refusal below the slots, or right after a closure, shows that there is no limit of slots.
+            lasted = self._closed_at is not None and self._closed_at - self._opened_at >= _SAMPLE
             self._slots = max(1, self._slots - 1) if lasted and level >= self._slots - 2 else math.inf
             self._suspects.clear()
             return
@@ -397,7 +476,8 @@ class AdaptivePace:
             self._suspects.append(level)
         if len(self._suspects) >= _SUSPICIONS:
             self._slots = max(1, min(self._suspects) - 1)
-            self._refused_rate *= 1.5  # room for the slots to be what limits
+            # The slots limit now, so the rate gets room to rise.
+            self._refused_rate *= 1.5
 
     def _since(self, start: float) -> list[_Sent]:
         found: list[_Sent] = []

@@ -1,4 +1,4 @@
-"""What is seen of the limiter from outside: a snapshot of it, and events when rate or door change."""
+"""Snapshots of the limiter, and the events it emits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from bandwidth_async.limiter.breaker import Breaker
     from bandwidth_async.limiter.pace import Pace
 
-_WORTH_TELLING = 0.01  # of rate or quota
-_LONGER = 0.1  # of a pause: less than that is the same pause, told by another of its refusals
+    Listener = Callable[["PaceEvent"], object]
+
+# The least change of rate or quota that is an event.
+_LEAST_CHANGE = 0.01
+
+# The share of a pause that must be new. Several refusals of one burst name nearly the same end of a pause.
+_LEAST_EXTENSION = 0.1
 
 PauseReason = Literal["hint", "refused", "unavailable"]
 
@@ -31,16 +36,15 @@ class LimiterSnapshot:
     """A limiter at one moment.
 
     ``rate``, ``quota``
-        Requests per second that it lets through, and that the server is believed to allow; None while
-        nothing is known of that.
+        Requests per second that the limiter sends at most, and that the server is believed to allow. The
+        quota is None until something is known about it.
     ``paused_for``, ``pause_reason``
-        Seconds until anybody is let in again, and ``"hint"`` where the server said for how long,
-        ``"refused"`` where it only refused, ``"unavailable"`` while it fails; 0 and None while the door
-        is open.
+        Seconds until the next request may be sent, and why: ``"hint"`` when the server named the time,
+        ``"refused"`` when it only refused, ``"unavailable"`` while it fails. 0 and None without a pause.
     ``waiting_interactive``, ``waiting_bulk``
         Requests of single calls and of runs that wait.
     ``in_flight``, ``refusals``
-        Requests that are out now, and answers 429 since the beginning.
+        Requests without a response yet, and 429 responses since the beginning.
     """
 
     rate: float
@@ -55,7 +59,7 @@ class LimiterSnapshot:
 
 @frozen
 class RateChanged:
-    """The rate, or what the server is believed to allow, has changed by more than 1 %."""
+    """The rate, or the quota that the server is believed to allow, has changed by more than 1 %."""
 
     rate: float
     quota: float | None
@@ -63,7 +67,7 @@ class RateChanged:
 
 @frozen
 class Paused:
-    """No request leaves for ``seconds``; ``hinted`` says that the server named that time."""
+    """The limiter sends nothing for ``seconds``. ``hinted`` is True when the server named that time."""
 
     seconds: float
     hinted: bool
@@ -71,7 +75,7 @@ class Paused:
 
 @frozen
 class Unavailable:
-    """The server fails so steadily that nothing leaves for ``seconds``, and then one request to probe it."""
+    """The server keeps failing: the limiter sends nothing for ``seconds``, then one request as a probe."""
 
     seconds: float
 
@@ -79,59 +83,59 @@ class Unavailable:
 PaceEvent = RateChanged | Paused | Unavailable
 
 
-class Gauge:
-    """Tells listeners of what has become of a pace since they were told last."""
+class EventEmitter:
+    """Calls listeners with each event, and derives the events of a pace from its changes."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._rate = pace.rate
         self._quota = pace.quota
         self._paused_until = pace.paused_until
-        self._listeners: list[Callable[[PaceEvent], object]] = []
+        self._listeners: list[Listener] = []
 
     @contextmanager
-    def listening(self, tell: Callable[[PaceEvent], object]) -> Iterator[None]:
-        """Have ``tell`` called with every event."""
-        self.listen(tell)
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """Call ``listener`` with every event while the context lasts."""
+        self.add_listener(listener)
         try:
             yield
         finally:
-            self._listeners.remove(tell)
+            self._listeners.remove(listener)
 
-    def listen(self, tell: Callable[[PaceEvent], object]) -> None:
-        """Have ``tell`` called with every event, for good."""
-        if inspect.iscoroutinefunction(tell):
-            raise ConfigurationError(f"what is told of the pace is a plain function, not {tell!r}")
-        self._listeners.append(tell)
+    def add_listener(self, listener: Listener) -> None:
+        """Call ``listener`` with every event from now on."""
+        if inspect.iscoroutinefunction(listener):
+            raise ConfigurationError(f"a listener for pace events is a plain function, not {listener!r}")
+        self._listeners.append(listener)
 
-    def look(self, now: float) -> None:
-        """Tell what has changed."""
+    def emit_changes(self, now: float) -> None:
+        """Emit what has changed in the pace since the last call."""
         pace = self._pace
-        until, told = pace.paused_until, self._paused_until
-        if until > told and until - max(told, now) > _LONGER * (until - now):
+        until, emitted = pace.paused_until, self._paused_until
+        if until > emitted and until - max(emitted, now) > _LEAST_EXTENSION * (until - now):
             self._paused_until = until
-            self.tell(Paused(until - now, pace.pause_hinted))
-        elif until < told:
+            self.emit(Paused(until - now, pace.pause_hinted))
+        elif until < emitted:
             self._paused_until = until
         if pace.rate == self._rate and pace.quota == self._quota:
             return
         if _differ(pace.rate, self._rate) or _differ(pace.quota, self._quota):
             self._rate, self._quota = pace.rate, pace.quota
-            self.tell(RateChanged(pace.rate, pace.quota))
+            self.emit(RateChanged(pace.rate, pace.quota))
 
-    def tell(self, event: PaceEvent) -> None:
-        """Tell everybody, whatever they make of it."""
-        for tell in tuple(self._listeners):
+    def emit(self, event: PaceEvent) -> None:
+        """Call every listener. What a listener raises is logged."""
+        for listener in tuple(self._listeners):
             try:
-                tell(event)
+                listener(event)
             except Exception:
-                _log.exception("what listens to the limiter failed at %r", event)
+                _log.exception("a listener for pace events failed at %r", event)
 
 
 def pause_of(pace: Pace, breaker: Breaker, now: float) -> tuple[float, PauseReason | None]:
-    """Return for how long the door is shut, and why."""
+    """Return the seconds for which nothing is sent, and why."""
     if breaker.is_open:
-        return breaker.shut_for(now), "unavailable"
+        return breaker.paused_for(now), "unavailable"
     seconds = max(0.0, pace.paused_until - now) if now > -math.inf else 0.0
     if not seconds:
         return 0.0, None
@@ -141,4 +145,4 @@ def pause_of(pace: Pace, breaker: Breaker, now: float) -> tuple[float, PauseReas
 def _differ(one: float | None, other: float | None) -> bool:
     if one == other or one is None or other is None:
         return one is not other and one != other
-    return not math.isclose(one, other, rel_tol=_WORTH_TELLING)
+    return not math.isclose(one, other, rel_tol=_LEAST_CHANGE)

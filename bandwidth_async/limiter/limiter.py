@@ -1,23 +1,25 @@
-"""The door every request waits at: one queue and one timer around the decisions of pace and breaker.
+"""Decides when each request may be sent: a queue and a timer, driven by the pace and the breaker.
 
 What always holds
-    Whoever waits is served in the order of `Waiting`. A waiter that is cancelled, even in the very tick in
-    which it was let in, gives its place to the next. One whose pause has become longer than it may wait
-    is told at once instead of at its deadline.
+    Requests that wait are admitted in the order of `RequestQueue`. When a request is cancelled, even in the
+    same turn of the event loop in which it was admitted, the next one is admitted instead. When a pause
+    becomes longer than a request may wait, the request fails at once and not at its deadline.
 
-    Every ticket of the pace is settled exactly once: accepted, refused, lost or unsent. After each the
-    door is looked at again, since the next one's moment may have come nearer; when it has gone further
-    away, the timer finds that out when it rings. So there is a timer whenever somebody waits for a
-    moment, and none is needed where the pace waits for an answer.
+    The pace hears exactly one result of every request that it admitted: accepted, refused, lost or unsent.
+    After each result the limiter looks for requests to admit, since the next may be due sooner now. When it
+    is due later, the timer finds that out as it fires. So a timer is set whenever the next request is due at
+    a known moment. While the pace waits for a response there is none, and the response admits the next.
 
-    While the server is down, runs wait for it here; single calls are told so at once.
+    While the breaker is open, requests of runs wait and requests of single calls fail at once.
+
+Each admitted request has a serial, which the pace gives out: the numbers rise in the order of sending. A
+refusal is a 429, and a hint is the time that the server asks for with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Self
 
@@ -29,9 +31,9 @@ from bandwidth_async.errors import (
     UnavailableError,
 )
 from bandwidth_async.limiter.breaker import Breaker, RetryBudget
-from bandwidth_async.limiter.events import Gauge, LimiterSnapshot, Unavailable, pause_of
+from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.pace import RateLimit, pace_for
-from bandwidth_async.limiter.queue import Waiter, Waiting
+from bandwidth_async.limiter.queue import QueuedRequest, RequestQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,66 +41,67 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bandwidth_async.limiter.events import PaceEvent
-    from bandwidth_async.limiter.pace import Pace
 
-_HINT_JITTER = 0.02  # seconds added to a hint, so that processes do not come back in step
+# Seconds added to a hint at most, so that several processes do not resume at the same moment.
+_HINT_JITTER = 0.02
 
 
 class Admission:
-    """Leave to send one request, as a context: a place that is not used goes to the next in line.
+    """Permission to send one request, as a context.
 
-    After `sending` it learns what became of the request; silence teaches nothing. ``place`` is the number
-    of the request in the order of arrival: whoever is refused comes back with it.
+    Call `sending` when the request is sent, then `accepted`, `refused` or `failed`. Only the first of them
+    counts. Without `sending`, another request is admitted instead. Without a result, nothing is learned.
+
+    ``place`` is the place in the queue to come back to after a refusal: the serial of the first attempt.
     """
 
-    __slots__ = ("_limiter", "_sent", "_settled", "_ticket", "place")
+    __slots__ = ("_limiter", "_sent", "_serial", "_settled", "place")
 
-    def __init__(self, limiter: Limiter, ticket: int, place: int) -> None:
-        self.place = place
+    def __init__(self, limiter: Limiter, serial: int, place: int | None) -> None:
+        self.place = serial if place is None else place
         self._limiter = limiter
-        self._ticket = ticket
+        self._serial = serial
         self._sent = False
         self._settled = False
 
     def sending(self) -> None:
-        """Use the place: the request leaves now."""
+        """Note that the request is sent now."""
         self._sent = True
 
     def accepted(self) -> None:
-        """The server let the request pass and did not fail: any answer but 429 and 5xx."""
+        """Report a response other than 429 and 5xx."""
         if not self._settled:
             self._settled = True
-            self._limiter._accepted(self._ticket)
+            self._limiter._on_accepted(self._serial)
 
     def refused(self, hint: float | None) -> None:
-        """The server answered 429 and asks for ``hint`` seconds, or does not say."""
+        """Report a 429 that asks for ``hint`` seconds, or None when it names no time."""
         if not self._settled:
             self._settled = True
-            self._limiter._refused(self._ticket, hint)
+            self._limiter._on_refused(self._serial, hint)
 
     def failed(self, *, answered: bool) -> None:
-        """The server failed: ``answered`` with a 5xx, or not at all."""
+        """Report a failure: ``answered`` with a 5xx, or not at all."""
         if not self._settled:
             self._settled = True
-            self._limiter._failed(self._ticket, answered=answered)
+            self._limiter._on_failed(self._serial, answered=answered)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._limiter._left(None if self._settled else self._ticket, sent=self._sent)
+        self._limiter._release(None if self._settled else self._serial, sent=self._sent)
         self._settled = True
 
 
 class Limiter:
-    """Paces all requests of one account. Belongs to one event loop.
+    """Limits the rate of all requests of one account. Belongs to one event loop.
 
-    A `VoiceClient` has one of its own; give ``client.limiter`` to another client of the same account and
-    host, and both share its rate.
+    A `VoiceClient` makes its own. To share the rate, give ``client.limiter`` to another client of the same
+    account and host.
 
-    ``connections`` is how many requests may be out at once: one that would wait for a free connection
-    waits here instead, where its timeout has not begun. ``pace`` is a law of your own in place of the one
-    that ``limit`` asks for.
+    ``connections`` is how many requests may use a connection at once. Further requests wait in the queue,
+    where their timeout has not begun, and not for a free connection.
     """
 
     def __init__(
@@ -108,25 +111,26 @@ class Limiter:
         *,
         connections: float = math.inf,
         on_pace: Callable[[PaceEvent], object] | None = None,
-        pace: Pace | None = None,
     ) -> None:
-        self._pace = pace or pace_for(limit or RateLimit())
-        self._gauge = Gauge(self._pace)
+        self._pace = pace_for(limit or RateLimit())
+        self._events = EventEmitter(self._pace)
         if on_pace is not None:
-            self._gauge.listen(on_pace)
+            self._events.add_listener(on_pace)
         self._random = random or Random()
-        self._breaker = Breaker(self._random)
+        self.breaker = Breaker(self._random)
         self.budget = RetryBudget()
+        self._queue = RequestQueue()
+        # Admissions that were not released yet, and how many there may be.
+        self._connected = 0
         self._connections = connections
-        self._waiting = Waiting()
-        self._places = count()
-        self._connected = 0  # admitted, and not through with their connection
-        self._in_flight = 0  # admitted, and not settled
+        # Admissions without a result yet.
+        self._in_flight = 0
         self._refusals = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._clock: Callable[[], float] = self._now  # that of the loop, once it is known
+        self._clock: Callable[[], float] = self._now
+        # The moment is kept beside the timer, as uvloop's handle does not give one that has passed.
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = math.inf  # kept here, since uvloop's handle for a past moment does not tell
+        self._timer_at = math.inf
 
     def __repr__(self) -> str:
         seen = self.snapshot()
@@ -139,60 +143,36 @@ class Limiter:
 
     @property
     def rate(self) -> float:
-        """Requests per second that it lets through at present."""
+        """The requests per second that it sends at most at present."""
         return self._pace.rate
 
     def snapshot(self) -> LimiterSnapshot:
-        """Return what it does at this moment."""
+        """Return the state at this moment."""
         now = self._loop.time() if self._loop else -math.inf
-        paused_for, reason = pause_of(self._pace, self._breaker, now)
+        paused_for, reason = pause_of(self._pace, self.breaker, now)
         return LimiterSnapshot(
             rate=self._pace.rate,
             quota=self._pace.quota,
             paused_for=paused_for,
             pause_reason=reason,
-            waiting_interactive=self._waiting.count(bulk=False),
-            waiting_bulk=self._waiting.count(bulk=True),
+            waiting_interactive=self._queue.count(bulk=False),
+            waiting_bulk=self._queue.count(bulk=True),
             in_flight=self._in_flight,
             refusals=self._refusals,
         )
 
-    @property
-    def is_down(self) -> bool:
-        """Whether the server fails so steadily that only a probe is sent now and then."""
-        return self._breaker.is_open
+    def listening(self, listener: Callable[[PaceEvent], object]) -> AbstractContextManager[None]:
+        """Call ``listener`` with each `RateChanged`, `Paused` and `Unavailable` while the context lasts.
 
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether the server `is_down`, or fails so often in a row that this will be known in a moment."""
-        return self._breaker.is_doubtful
-
-    @property
-    def unreachable(self) -> bool:
-        """Whether several requests were sent and not one was ever answered."""
-        return self._breaker.unreachable
-
-    @property
-    def down_for(self) -> float:
-        """Seconds in which there have been failures only, 0 unless it `is_down`."""
-        return self._breaker.down_for(self._now())
-
-    @property
-    def ever_up(self) -> bool:
-        """Whether the server ever gave an answer that is no failure."""
-        return self._breaker.ever_answered
-
-    def listening(self, tell: Callable[[PaceEvent], object]) -> AbstractContextManager[None]:
-        """Have ``tell`` called with each `RateChanged` and `Paused`, while the context lasts.
-
-        It is a plain function that returns soon: requests wait for it. What it raises is logged.
+        The listener is a plain function that returns soon, since requests wait for it. What it raises is
+        logged. Raises `ConfigurationError` for a coroutine function.
         """
-        return self._gauge.listening(tell)
+        return self._events.listening(listener)
 
     def bind(self) -> asyncio.AbstractEventLoop:
-        """Return the event loop that it belongs to from its first use on.
+        """Bind it to the running event loop on first use, and return that loop.
 
-        Raises `ClientStateError` in another one.
+        Raises `ClientStateError` in another event loop.
         """
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
@@ -209,158 +189,175 @@ class Limiter:
         deadline: float = math.inf,
         patience: float = math.inf,
     ) -> Admission:
-        """Wait for this request's turn; ``bulk`` ones let others go first.
+        """Wait until a request may be sent. Requests of runs are ``bulk``, and let others go first.
 
-        ``place`` is that of an earlier `Admission` which was refused: it puts the request before all of its
-        class that came later. Raises `DeadlineExceededError` as soon as it is known that the turn cannot
-        come before ``deadline`` (loop time), `RateLimitError` when the server has shut the door for more
-        than ``patience`` seconds, `UnavailableError` for a single call while the server is down, and
-        `ClientStateError` when the event loop of its first use runs no more.
+        ``place`` is the `Admission.place` of a request that was refused: it goes before all requests of its
+        class that arrived later. ``deadline`` is loop time, ``patience`` the longest pause in seconds that
+        the request waits for when the server asks for it.
+
+        Raises `DeadlineExceededError` as soon as it is known that the request cannot be sent before its
+        deadline, `RateLimitError` when the server asks for a longer pause, `UnavailableError` for a single
+        call while the breaker is open, and `ClientStateError` in another event loop.
         """
         loop = self._loop
-        if loop is None or not loop.is_running():  # cheaper than to ask which loop runs
+        # To ask the known loop whether it runs is cheaper than to ask which loop runs.
+        if loop is None or not loop.is_running():
             loop = self.bind()
         now = self._clock()
         due = self._due(now)
-        if due <= now <= deadline and not len(self._waiting):  # as it is nearly always
-            return Admission(self, self._let_in(now), next(self._places) if place is None else place)
-        ahead = self._waiting.count(bulk=bulk) if place is None else 0
-        down = None if bulk else self._unavailable(now)
-        hopeless = down or self._hopeless(now, deadline, patience, ahead)
-        if hopeless:
-            raise hopeless
-        refused, place = place is not None, next(self._places) if place is None else place
-        if due <= now and self._waiting.first() is None:
-            return Admission(self, self._let_in(now), place)
-        waiter = Waiter(
-            future=loop.create_future(), place=place, bulk=bulk, deadline=deadline, patience=patience
+        if due <= now <= deadline and not len(self._queue):
+            return Admission(self, self._grant(now), place)
+        ahead = self._queue.count(bulk=bulk) if place is None else 0
+        error = self._wait_error(now, deadline, patience, ahead)
+        if not bulk:
+            error = self._outage_error(now) or error
+        if error is not None:
+            raise error
+        if due <= now and self._queue.first() is None:
+            return Admission(self, self._grant(now), place)
+        request = QueuedRequest(
+            future=loop.create_future(),
+            place=math.inf if place is None else place,
+            bulk=bulk,
+            deadline=deadline,
+            patience=patience,
         )
-        self._waiting.add(waiter, refused=refused)
-        self._wake_later(due)
+        self._queue.add(request)
+        self._set_timer(due)
         try:
-            return Admission(self, await waiter.future, place)
+            return Admission(self, await request.future, place)
         except asyncio.CancelledError:
-            if waiter.future.cancelled():
-                self._waiting.forget(waiter)
-            elif not waiter.future.exception():
-                self._left(waiter.future.result(), sent=False)
+            self._withdraw(request)
             raise
 
-    def _accepted(self, ticket: int) -> None:
+    def _withdraw(self, request: QueuedRequest) -> None:
+        """Take out a request whose task was cancelled, also one that was admitted in the same turn."""
+        if request.future.cancelled():
+            self._queue.discard(request)
+        elif not request.future.exception():
+            self._release(request.future.result(), sent=False)
+
+    def _on_accepted(self, serial: int) -> None:
         now = self._clock()
         self._in_flight -= 1
-        wanted = len(self._waiting) > 0
-        self._pace.on_accepted(ticket, now, wanted=wanted)
-        self._breaker.on_answer(ticket, now, self._pace.rate)
+        wanted = len(self._queue) > 0
+        self._pace.on_accepted(serial, now, wanted=wanted)
+        self.breaker.on_success(serial, now, self._pace.rate)
         if wanted:
-            self._look(now)
+            self._admit_due(now)
         else:
-            self._gauge.look(now)
+            self._events.emit_changes(now)
 
-    def _refused(self, ticket: int, hint: float | None) -> None:
+    def _on_refused(self, serial: int, hint: float | None) -> None:
         now = self._clock()
         self._in_flight -= 1
         self._refusals += 1
         jitter = self._random.uniform(0, _HINT_JITTER) if hint else 0.0
-        self._pace.on_refused(ticket, now, hint, jitter)
-        opens = self._pace.paused_until
-        self._breaker.on_answer(ticket, now, self._pace.rate)
-        self._waiting.tell(now, opens, lambda one: self._hopeless(now, one.deadline, one.patience))
-        self._look(now)
+        self._pace.on_refused(serial, now, hint, jitter)
+        self.breaker.on_success(serial, now, self._pace.rate)
+        self._queue.reject_late(
+            now, self._pace.paused_until, lambda one: self._wait_error(now, one.deadline, one.patience)
+        )
+        self._admit_due(now)
 
-    def _failed(self, ticket: int, *, answered: bool) -> None:
+    def _on_failed(self, serial: int, *, answered: bool) -> None:
         now = self._clock()
         self._in_flight -= 1
         if answered:
-            self._pace.on_accepted(ticket, now, wanted=len(self._waiting) > 0)
+            self._pace.on_accepted(serial, now, wanted=len(self._queue) > 0)
         else:
-            self._pace.on_lost(ticket, now)
-        if self._breaker.on_failure(ticket, now, answered=answered):
-            self._waiting.dismiss_interactive(lambda: self._unavailable(now))
-            self._gauge.tell(Unavailable(self._breaker.shut_for(now)))
-        self._look(now)
+            self._pace.on_lost(serial, now)
+        if self.breaker.on_failure(serial, now, answered=answered):
+            self._queue.reject_interactive(lambda: self._outage_error(now))
+            self._events.emit(Unavailable(self.breaker.paused_for(now)))
+        self._admit_due(now)
 
-    def _left(self, ticket: int | None, *, sent: bool) -> None:
-        """Take back an admission, with the ticket that is not settled yet."""
+    def _release(self, unsettled: int | None, *, sent: bool) -> None:
+        """End an admission. ``unsettled`` is its serial when no result was reported."""
         full = self._connected >= self._connections
         self._connected -= 1
-        if ticket is None and not full:  # nobody has waited for this
+        # Then no request was waiting for this one to end.
+        if unsettled is None and not full:
             return
         now = self._clock()
-        if ticket is not None:
+        if unsettled is not None:
             self._in_flight -= 1
-            self._breaker.on_gone(ticket)
+            self.breaker.on_abandoned(unsettled)
             if sent:
-                self._pace.on_lost(ticket, now)
+                self._pace.on_lost(unsettled, now)
             else:
-                self._pace.on_unsent(ticket)
-        self._look(now)
+                self._pace.on_unsent(unsettled)
+        self._admit_due(now)
 
-    def _unavailable(self, now: float) -> UnavailableError | None:
-        shut_for = self._breaker.shut_for(now)
-        if not shut_for:
+    def _outage_error(self, now: float) -> UnavailableError | None:
+        """Return the error for a single call while the breaker is open."""
+        pause = self.breaker.paused_for(now)
+        if not pause:
             return None
         return UnavailableError(
-            "Bandwidth fails at present, so the request was not sent", retry_after=shut_for
+            "Bandwidth is failing, so the client did not send the request", retry_after=pause
         )
 
-    def _hopeless(
+    def _wait_error(
         self, now: float, deadline: float, patience: float, ahead: int = 0
     ) -> BandwidthError | None:
+        """Return the error for a request that cannot wait until it is due, behind ``ahead`` others."""
         paused = self._pace.paused_until - now
         if self._pace.pause_hinted and paused > patience + _HINT_JITTER:
             return RateLimitError(
-                f"Bandwidth has closed this account's door for longer than the {patience:g} s "
-                "that are waited for at most",
+                f"Bandwidth asks for a pause of {paused:.1f} s, longer than the {patience:g} s "
+                "that this request may wait",
                 status=429,
                 retry_after=paused,
             )
         if now + paused > deadline:
             return DeadlineExceededError(
-                "Bandwidth has closed this account's door until after the deadline", retry_after=paused
+                "after a 429 of Bandwidth all requests pause until after the deadline", retry_after=paused
             )
         if self._pace.earliest(ahead) > deadline:
             return DeadlineExceededError(
-                f"with {ahead} requests before it, its turn comes after the deadline"
+                f"with {ahead} requests ahead of it, this one would be sent after the deadline"
             )
         return None
 
     def _due(self, now: float) -> float:
-        """Return when the next one may be let in; infinity is after an answer that is still out."""
+        """Return when the next request may be sent; infinity when a response has to come first."""
         if self._connected >= self._connections:
             return math.inf
-        paced, allowed = self._pace.next_time(now, self._in_flight), self._breaker.next_time(now)
+        paced, allowed = self._pace.next_time(now, self._in_flight), self.breaker.next_time(now)
         return paced if paced > allowed else allowed
 
-    def _let_in(self, now: float) -> int:
-        ticket = self._pace.on_send(now, self._in_flight)
-        self._breaker.on_send(ticket, now)
+    def _grant(self, now: float) -> int:
+        """Count one more request as sent, and return its serial."""
+        serial = self._pace.on_send(now, self._in_flight)
+        self.breaker.on_send(serial, now)
         self._in_flight += 1
         self._connected += 1
-        return ticket
+        return serial
 
-    def _look(self, now: float) -> None:
-        """Let in whoever is due, set the timer for the next, and tell who listens."""
-        while len(self._waiting) and (waiter := self._waiting.first()) is not None:
+    def _admit_due(self, now: float) -> None:
+        """Admit the requests that are due, set the timer for the next, and emit what has changed."""
+        while len(self._queue) and (request := self._queue.first()) is not None:
             due = self._due(now)
             if due > now:
-                self._wake_later(due)
+                self._set_timer(due)
                 break
-            self._waiting.admit(waiter, self._let_in(now))
-            if self._breaker.is_open:  # that was the probe; only runs wait for what becomes of it
-                self._waiting.dismiss_interactive(lambda: self._unavailable(now))
-        self._gauge.look(now)
+            self._queue.admit(request, self._grant(now))
+            # Then this request is the probe. Only runs wait for its result.
+            if self.breaker.is_open:
+                self._queue.reject_interactive(lambda: self._outage_error(now))
+        self._events.emit_changes(now)
 
-    def _wake_later(self, due: float) -> None:
-        if due == math.inf or (self._timer is not None and self._rings_at <= due):
+    def _set_timer(self, due: float) -> None:
+        if due == math.inf or (self._timer is not None and self._timer_at <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._rings_at = self.bind().call_at(due, self._ring), due
+        self._timer, self._timer_at = self.bind().call_at(due, self._on_timer), due
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._look(self._clock())
+        self._admit_due(self._clock())
 
     def _now(self) -> float:
         return self.bind().time()

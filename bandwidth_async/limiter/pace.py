@@ -1,4 +1,8 @@
-"""What the user asks for, what every pace answers, and the pace of a user who knows the quota."""
+"""The rate limit that a user asks for, what every pace does, and the pace of a fixed rate.
+
+A pace decides when the next request may be sent. A refusal is a 429. A hint is the time in seconds that the
+server asks for with it.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +15,33 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter.adaptive import AdaptivePace
 from bandwidth_async.validators import above_zero, at_least
 
-_LATENESS = 0.004  # seconds of timer overshoot that are paid back; else an even pacer runs 20 % slow
-_SHORTEST_PAUSE = 0.1  # seconds, without a hint; doubles with each refusal in a row
+# Timers fire late by some milliseconds. A request may be sent this many seconds before it is due at an even
+# rate; without that, the rate would be up to 20 % too low.
+_LATENESS = 0.004
+
+# Seconds of a pause after a refusal without a hint. The pause doubles with each refusal in a row.
+_SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 15.0
 
 
 @frozen
 class RateLimit:
-    """How fast to send.
+    """How fast the client sends requests.
 
     ``rate``
-        Requests per second, kept to whatever the server says; None finds out what it allows.
+        Requests per second. The client does not change it, whatever the server says. None makes the client
+        find out what the server allows.
     ``burst``
-        How many may leave at once after a rest, with a given rate. A server that counts in windows refuses
-        what exceeds its count: leave it at 1 unless you know that it is a token bucket of that depth.
+        With a given rate, how many requests may be sent at once after a rest. Leave it at 1 unless you know
+        that the server uses a token bucket of that depth: one that counts in windows refuses the excess.
     ``start``, ``floor``, ``ceiling``
-        Of a rate that is found out: where to begin (a rate learned before), and its bounds.
+        Without a given rate, the rate to begin with, such as one learned before, and the bounds of the rate.
+
+    Raises `ConfigurationError` for a floor above the ceiling, and for both a rate and a start.
     """
 
     rate: float | None = field(default=None, validator=validators.optional(above_zero("requests per second")))
-    burst: int = field(default=1, validator=at_least(1, "requests that may leave at once"))
+    burst: int = field(default=1, validator=at_least(1, "requests that may be sent at once"))
     start: float | None = field(
         default=None, validator=validators.optional(above_zero("requests per second")), kw_only=True
     )
@@ -43,7 +54,9 @@ class RateLimit:
         if self.floor > self.ceiling:
             raise ConfigurationError(f"floor {self.floor:g} is above ceiling {self.ceiling:g}: swap them")
         if self.rate is not None and self.start is not None:
-            raise ConfigurationError("start begins a rate that is found out: leave out rate, or start")
+            raise ConfigurationError(
+                "start is for a rate that the client finds out: leave out rate, or start"
+            )
 
     @classmethod
     def fixed(cls, rate: float, burst: int = 1) -> Self:
@@ -52,14 +65,15 @@ class RateLimit:
 
     @classmethod
     def adaptive(cls, *, start: float | None = None, floor: float = 0.1, ceiling: float = math.inf) -> Self:
-        """Return a limit that is found out, between ``floor`` and ``ceiling``."""
+        """Return a limit whose rate the client finds out, between ``floor`` and ``ceiling``."""
         return cls(start=start, floor=floor, ceiling=ceiling)
 
 
 class Pace(Protocol):
-    """Says when the next request may leave, and learns from the answers. All times are the caller's clock.
+    """Decides when the next request may be sent, and learns from the responses.
 
-    Each `on_send` gives a ticket, which one of the other four takes back.
+    All times are the caller's clock. `on_send` gives each request a serial: the numbers rise in the order of
+    sending. The caller then reports one result with that serial, by one of the other four methods.
     """
 
     rate: float
@@ -68,33 +82,33 @@ class Pace(Protocol):
     pause_hinted: bool
 
     def next_time(self, now: float, in_flight: int) -> float:
-        """Return when the next request may leave: a past moment is at once, inf not before an answer."""
+        """Return when the next request may be sent. Infinity means after a response, the past means now."""
 
     def earliest(self, ahead: int) -> float:
-        """Return a moment before which a request with ``ahead`` others before it surely does not leave."""
+        """Return a moment before which a request behind ``ahead`` others is certainly not sent."""
 
     def on_send(self, now: float, in_flight: int) -> int:
-        """Take note of a request that leaves now, beside ``in_flight`` others, and return its ticket."""
+        """Note that a request is sent, beside ``in_flight`` others, and return its serial."""
 
-    def on_unsent(self, ticket: int) -> None:
-        """Take back a request that did not leave after all."""
+    def on_unsent(self, serial: int) -> None:
+        """Note that a request was not sent after all."""
 
-    def on_accepted(self, ticket: int, now: float, *, wanted: bool) -> None:
-        """Learn from an answer other than 429; ``wanted`` says that more requests are waiting."""
+    def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
+        """Learn from a response other than 429. ``wanted`` says that more requests wait."""
 
-    def on_refused(self, ticket: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
-        """Learn from a 429 that asks for ``hint`` seconds (None: does not say); wait ``jitter`` more."""
+    def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
+        """Learn from a 429 with a ``hint`` or None, and pause for ``jitter`` seconds more."""
 
-    def on_lost(self, ticket: int, now: float) -> None:
-        """Take note that no answer will come: that is no evidence of anything."""
+    def on_lost(self, serial: int, now: float) -> None:
+        """Note that a request gets no response, which says nothing about the quota."""
 
 
 class FixedPace:
-    """A given rate, and pauses where the server asks for them.
+    """Sends at a given rate, and pauses after refusals.
 
-    A 429 shuts the door for everybody: until the hint has passed, or without one for a time that doubles
-    with each refusal in a row. What is out already will be refused too; that is the same event, so only a
-    request that was sent through the open door can shut it once more.
+    A refusal pauses all requests for the time of the hint. Without a hint, the pause doubles with each
+    refusal in a row. Requests that were in flight at the first refusal are refused too. They belong to the
+    same pause, so only a refusal of a request that was sent after the pause begins another.
     """
 
     def __init__(self, rate: float, burst: int) -> None:
@@ -103,60 +117,62 @@ class FixedPace:
         self.paused_until = -math.inf
         self.pause_hinted = False
         self._early = max((burst - 1) / rate, _LATENESS)
-        self._due = -math.inf  # when the next request is due at an even pace
-        self._opened_at = -math.inf
-        self._refusals = 0  # in a row
+        # When the next request is due at an even rate.
+        self._due = -math.inf
+        self._resumed_at = -math.inf
+        self._refusals_in_a_row = 0
+        # When each request in flight was sent, by serial.
         self._sent: dict[int, float] = {}
-        self._count = 0
+        self._serial = 0
 
     def next_time(self, now: float, in_flight: int) -> float:
-        """Return when the next request may leave."""
+        """Return when the next request may be sent."""
         return max(self.paused_until, self._due - self._early)
 
     def earliest(self, ahead: int) -> float:
-        """Return when a request with ``ahead`` others before it leaves, when nothing is refused."""
+        """Return when a request behind ``ahead`` others is sent if none is refused."""
         due = max(self._due, self.paused_until)
         return max(self.paused_until, due - self._early + ahead / self.rate)
 
     def on_send(self, now: float, in_flight: int) -> int:
-        """Take note of a request that leaves now."""
+        """Note that a request is sent, and return its serial."""
         self._due = max(self._due, now) + 1 / self.rate
-        self._count += 1
-        self._sent[self._count] = now
-        return self._count
+        self._serial += 1
+        self._sent[self._serial] = now
+        return self._serial
 
-    def on_unsent(self, ticket: int) -> None:
-        """Take back a request that did not leave after all."""
-        del self._sent[ticket]
+    def on_unsent(self, serial: int) -> None:
+        """Note that a request was not sent after all."""
+        del self._sent[serial]
         self._due -= 1 / self.rate
 
-    def on_accepted(self, ticket: int, now: float, *, wanted: bool) -> None:
-        """Learn that the door is open."""
-        if self._sent.pop(ticket) >= self._opened_at:
-            self._refusals = 0
+    def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
+        """Learn that the pause is over, if the request was sent after it."""
+        if self._sent.pop(serial) >= self._resumed_at:
+            self._refusals_in_a_row = 0
 
-    def on_refused(self, ticket: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
-        """Shut the door.
+    def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
+        """Pause all requests.
 
-        A hint of 0 says that it is open again, which is believed once: when the next request is refused
-        as well, it counts as none.
+        A hint of 0 allows the next request at once. If that is refused too, a further hint of 0 counts as
+        no hint.
         """
-        if self._sent.pop(ticket) >= self._opened_at:
-            self._refusals += 1
-            pause = min(_SHORTEST_PAUSE * 2 ** min(self._refusals - 1, 16), _LONGEST_PAUSE)
-            if hint is not None and (hint > 0 or self._refusals == 1):
+        if self._sent.pop(serial) >= self._resumed_at:
+            self._refusals_in_a_row += 1
+            pause = min(_SHORTEST_PAUSE * 2 ** min(self._refusals_in_a_row - 1, 16), _LONGEST_PAUSE)
+            if hint is not None and (hint > 0 or self._refusals_in_a_row == 1):
                 pause = max(hint, _LATENESS)
             self._pause(now + pause + jitter, hinted=bool(hint))
         elif hint:
             self._pause(now + hint + jitter, hinted=True)
 
-    def on_lost(self, ticket: int, now: float) -> None:
-        """Forget a request without an answer."""
-        del self._sent[ticket]
+    def on_lost(self, serial: int, now: float) -> None:
+        """Forget a request that gets no response."""
+        del self._sent[serial]
 
     def _pause(self, until: float, *, hinted: bool) -> None:
         if until > self.paused_until:
-            self.paused_until = self._opened_at = until
+            self.paused_until = self._resumed_at = until
             self.pause_hinted = hinted
 
 

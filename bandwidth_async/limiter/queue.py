@@ -1,11 +1,11 @@
-"""Who waits at the door and who is next: two classes, first come first served in each.
+"""The requests that wait to be sent: one queue for single calls and one for runs.
 
-Single calls (interactive) go before those of runs (bulk), but while bulk waits, at least one of every
-`BULK_EVERY` admissions is its own. Who was refused comes first again in its class: its ``place`` is the
-number of its first arrival, which is lower than that of anybody who has not been let in yet.
+Requests of single calls are interactive and go first. Requests of runs are bulk, and while they wait at
+least one of every `BULK_EVERY` admissions is for them. Within a queue, requests leave in order of arrival. A
+request that was rate limited keeps its place, so it is ahead of all that were never sent.
 
-Whoever gave up stays in line until it is its turn and is passed over then, so nothing here takes longer
-the more wait, except `tell`.
+A request that gave up stays in its queue until it is first, and is skipped then. So every step takes the same
+time however many wait, except `reject_late`.
 """
 
 from __future__ import annotations
@@ -27,115 +27,122 @@ BULK_EVERY = 4
 
 
 @define(eq=False, kw_only=True)
-class Waiter:
-    """One that waits; its future gets the ticket of its request, or the reason why it cannot wait."""
+class QueuedRequest:
+    """A request that waits. Its future gets the serial of its admission, or the error that ends the wait.
+
+    ``place`` is the serial of its first attempt, or infinity when it was never sent. ``deadline`` is loop
+    time. ``patience`` is the longest pause in seconds that it waits for.
+    """
 
     future: asyncio.Future[int]
-    place: int
+    place: float
     bulk: bool
-    deadline: float  # loop time
-    patience: float  # seconds that the door may be shut
+    deadline: float
+    patience: float
 
-    def __lt__(self, other: Waiter) -> bool:
+    def __lt__(self, other: QueuedRequest) -> bool:
         return self.place < other.place
 
 
 @define(eq=False)
-class _Class:
-    """The line of one class."""
+class _ClassQueue:
+    """The requests of one class, interactive or bulk."""
 
-    waiting: int = 0
-    _fresh: deque[Waiter] = field(factory=deque)
-    _refused: list[Waiter] = field(factory=list)  # a heap
+    length: int = 0
+    _new: deque[QueuedRequest] = field(factory=deque)
+    # A heap by place. One heap for all requests was tried: each admission took 10 % longer.
+    _refused: list[QueuedRequest] = field(factory=list)
 
-    def add(self, waiter: Waiter, *, refused: bool) -> None:
-        self.waiting += 1
-        if refused:
-            heapq.heappush(self._refused, waiter)
+    def add(self, request: QueuedRequest) -> None:
+        self.length += 1
+        if request.place == math.inf:
+            self._new.append(request)
         else:
-            self._fresh.append(waiter)
+            heapq.heappush(self._refused, request)
 
-    def first(self) -> Waiter | None:
+    def first(self) -> QueuedRequest | None:
         while self._refused and self._refused[0].future.done():
             heapq.heappop(self._refused)
         if self._refused:
             return self._refused[0]
-        while self._fresh and self._fresh[0].future.done():
-            self._fresh.popleft()
-        return self._fresh[0] if self._fresh else None
+        while self._new and self._new[0].future.done():
+            self._new.popleft()
+        return self._new[0] if self._new else None
 
-    def all(self) -> list[Waiter]:
-        return [waiter for waiter in (*self._refused, *self._fresh) if not waiter.future.done()]
+    def waiting(self) -> list[QueuedRequest]:
+        return [request for request in (*self._refused, *self._new) if not request.future.done()]
 
 
-class Waiting:
-    """All that wait."""
+class RequestQueue:
+    """All requests that wait."""
 
     def __init__(self) -> None:
-        self._interactive = _Class()
-        self._bulk = _Class()
-        self._passed_over = 0  # admissions in a row that others got while bulk waited
-        self._deadline = math.inf  # no one that waits has an earlier one
-        self._patience = math.inf  # nor a shorter one
+        self._interactive = _ClassQueue()
+        self._bulk = _ClassQueue()
+        self._bulk_skipped = 0
+        # Bounds for `reject_late`: no request that waits has an earlier deadline or a shorter patience.
+        self._deadline = self._patience = math.inf
 
     def __len__(self) -> int:
-        return self._interactive.waiting + self._bulk.waiting
+        return self._interactive.length + self._bulk.length
 
     def count(self, *, bulk: bool) -> int:
-        """Return how many of a class wait."""
-        return self._class(bulk).waiting
+        """Return how many requests of a class wait."""
+        return self._class(bulk).length
 
-    def add(self, waiter: Waiter, *, refused: bool) -> None:
-        """Let one join: at the end of its class, or where its ``place`` puts it when it was refused."""
+    def add(self, request: QueuedRequest) -> None:
+        """Add a request at the end of its class, or at its ``place`` when it was rate limited."""
         if not len(self):
             self._deadline = self._patience = math.inf
-        self._class(waiter.bulk).add(waiter, refused=refused)
-        self._note(waiter)
+        self._class(request.bulk).add(request)
+        self._keep_bounds(request)
 
-    def first(self) -> Waiter | None:
-        """Return who is next, without taking it out."""
+    def first(self) -> QueuedRequest | None:
+        """Return the request that is next, and leave it in the queue."""
         bulk = self._bulk.first()
-        if bulk is not None and self._passed_over >= BULK_EVERY - 1:
+        if bulk is not None and self._bulk_skipped >= BULK_EVERY - 1:
             return bulk
         return self._interactive.first() or bulk
 
-    def admit(self, waiter: Waiter, ticket: int) -> None:
-        """Give the first one its ticket."""
-        self._passed_over = 0 if waiter.bulk or not self._bulk.waiting else self._passed_over + 1
-        waiter.future.set_result(ticket)
-        self.forget(waiter)
+    def admit(self, request: QueuedRequest, serial: int) -> None:
+        """Give the first request its serial, which ends its wait."""
+        self._bulk_skipped = 0 if request.bulk or not self._bulk.length else self._bulk_skipped + 1
+        request.future.set_result(serial)
+        self.discard(request)
 
-    def forget(self, waiter: Waiter) -> None:
-        """Do not count one that waits no longer."""
-        self._class(waiter.bulk).waiting -= 1
+    def discard(self, request: QueuedRequest) -> None:
+        """Stop counting a request that no longer waits."""
+        self._class(request.bulk).length -= 1
 
-    def tell(self, now: float, opens: float, hopeless: Callable[[Waiter], BandwidthError | None]) -> None:
-        """Send away who cannot wait until the door ``opens``, with the error that ``hopeless`` gives.
+    def reject_late(
+        self, now: float, paused_until: float, error_for: Callable[[QueuedRequest], BandwidthError | None]
+    ) -> None:
+        """Reject the requests that cannot wait for the end of a pause, with the error of ``error_for``.
 
-        Looks at each of them only when there may be such a one.
+        Looks at each request only when there may be one to reject.
         """
-        if opens <= self._deadline and opens - now <= self._patience:
+        if paused_until <= self._deadline and paused_until - now <= self._patience:
             return
         self._deadline = self._patience = math.inf
-        for waiter in (*self._interactive.all(), *self._bulk.all()):
-            error = hopeless(waiter)
+        for request in (*self._interactive.waiting(), *self._bulk.waiting()):
+            error = error_for(request)
             if error is None:
-                self._note(waiter)
+                self._keep_bounds(request)
             else:
-                waiter.future.set_exception(error)
-                self.forget(waiter)
+                request.future.set_exception(error)
+                self.discard(request)
 
-    def dismiss_interactive(self, reason: Callable[[], BandwidthError | None]) -> None:
-        """Send all single calls away, each with an error of its own from ``reason``."""
-        for waiter in self._interactive.all():
-            error = reason()
-            if error is not None:
-                waiter.future.set_exception(error)
-                self.forget(waiter)
+    def reject_interactive(self, error: Callable[[], BandwidthError | None]) -> None:
+        """Reject all requests of single calls, each with an ``error`` of its own."""
+        for request in self._interactive.waiting():
+            reason = error()
+            if reason is not None:
+                request.future.set_exception(reason)
+                self.discard(request)
 
-    def _note(self, waiter: Waiter) -> None:
-        self._deadline = min(self._deadline, waiter.deadline)
-        self._patience = min(self._patience, waiter.patience)
+    def _keep_bounds(self, request: QueuedRequest) -> None:
+        self._deadline = min(self._deadline, request.deadline)
+        self._patience = min(self._patience, request.patience)
 
-    def _class(self, bulk: bool) -> _Class:
+    def _class(self, bulk: bool) -> _ClassQueue:
         return self._bulk if bulk else self._interactive

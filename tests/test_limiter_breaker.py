@@ -1,4 +1,4 @@
-"""The breaker and the retry budget: dead servers are left alone, and nobody is left waiting for ever."""
+"""The breaker and the retry budget: no requests to a server that is down, and no request waits for ever."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ LONGEST = 30.0  # seconds between probes
 RATE = 80.0
 
 
-class Door:
-    """Sends through a breaker as the limiter does: when it may, with tickets that count up."""
+class Sender:
+    """Sends through a breaker as the limiter does: when it may, with serials that rise."""
 
     def __init__(self, seed: int = 1) -> None:
         self.breaker = Breaker(Random(seed))
         self.now = 1000.0
-        self.tickets = 0
+        self.serials = 0
 
     def send(self) -> int:
         """Send one now."""
         assert self.breaker.next_time(self.now) <= self.now
-        self.tickets += 1
-        self.breaker.on_send(self.tickets, self.now)
-        return self.tickets
+        self.serials += 1
+        self.breaker.on_send(self.serials, self.now)
+        return self.serials
 
     def wait(self) -> float:
-        """Wait until the next may leave, and return for how long."""
+        """Wait until the next may be sent, and return for how long."""
         seconds = max(0.0, self.breaker.next_time(self.now) - self.now)
         assert seconds <= LONGEST
         self.now += seconds
@@ -49,15 +49,15 @@ class Door:
         return opened
 
     def answer(self) -> None:
-        """Send one that is answered at once."""
-        self.breaker.on_answer(self.send(), self.now, RATE)
+        """Send one that succeeds at once."""
+        self.breaker.on_success(self.send(), self.now, RATE)
 
-    def opened(self) -> Door:
+    def opened(self) -> Sender:
         """Have it opened."""
         assert self.fail(20, 0.03)
         return self
 
-    def getting_up(self) -> Door:
+    def recovering(self) -> Sender:
         """Have it opened and closed again by a good probe."""
         self.opened().wait()
         self.answer()
@@ -65,17 +65,17 @@ class Door:
         return self
 
 
-def sent_within(door: Door, seconds: float) -> int:
+def sent_within(sender: Sender, seconds: float) -> int:
     """Return how many leave in ``seconds`` when as many as may do, all answered well."""
-    end, count = door.now + seconds, 0
+    end, count = sender.now + seconds, 0
     while True:
-        door.now = max(door.now, door.breaker.next_time(door.now))
-        if door.now >= end:
+        sender.now = max(sender.now, sender.breaker.next_time(sender.now))
+        if sender.now >= end:
             return count
-        door.answer()
+        sender.answer()
         count += 1
-        if door.breaker.next_time(door.now) == -math.inf:
-            return count + math.floor((end - door.now) * RATE)  # only the pace holds it now
+        if sender.breaker.next_time(sender.now) == -math.inf:
+            return count + math.floor((end - sender.now) * RATE)  # only the pace holds it now
 
 
 @pytest.mark.parametrize(
@@ -84,220 +84,223 @@ def sent_within(door: Door, seconds: float) -> int:
 )
 def test_it_opens_after_twenty_failures_in_half_a_second(count: int, apart: float, opens: bool) -> None:
     """Fewer are no death, and a volley that fails in one moment is one event."""
-    door = Door()
-    assert door.fail(count, apart) is opens
-    assert door.breaker.is_open is opens
-    assert (door.breaker.shut_for(door.now) > 0) is opens
+    sender = Sender()
+    assert sender.fail(count, apart) is opens
+    assert sender.breaker.is_open is opens
+    assert (sender.breaker.paused_for(sender.now) > 0) is opens
 
 
 def test_a_volley_counts_when_it_goes_on() -> None:
     """The first failure after the half second opens it."""
-    door = Door()
-    assert not door.fail(200)
-    door.now += 0.5
-    assert door.fail()
+    sender = Sender()
+    assert not sender.fail(200)
+    sender.now += 0.5
+    assert sender.fail()
 
 
 def test_one_answer_breaks_the_row() -> None:
     """Nineteen, an answer, nineteen: that server is alive."""
-    door = Door()
+    sender = Sender()
     for _ in range(10):
-        assert not door.fail(19, 0.1)
-        door.answer()
-    assert not door.breaker.is_open
+        assert not sender.fail(19, 0.1)
+        sender.answer()
+    assert not sender.breaker.is_open
 
 
 def test_a_row_from_long_ago_is_none() -> None:
     """After five minutes in which nothing failed because nothing was sent, it counts from one again."""
-    door = Door()
-    door.fail(19, 0.1)
-    door.now += 301
-    assert not door.fail(19, 0.1)
-    assert door.fail()
-    assert door.breaker.down_for(door.now) == pytest.approx(1.8)
+    sender = Sender()
+    sender.fail(19, 0.1)
+    sender.now += 301
+    assert not sender.fail(19, 0.1)
+    assert sender.fail()
+    assert sender.breaker.down_for(sender.now) == pytest.approx(1.8)
 
 
-def test_a_server_that_nobody_asked_has_not_failed_all_the_time() -> None:
+def test_time_without_requests_is_no_outage() -> None:
     """Down an hour ago, and not asked since: how long it has failed counts from the next probe."""
-    door = Door().opened()
-    door.now += 3600
-    assert door.fail()
-    assert door.breaker.down_for(door.now) == 0.0
-    door.wait()
-    door.fail()
-    assert 0.5 <= door.breaker.down_for(door.now) <= 2.0
+    sender = Sender().opened()
+    sender.now += 3600
+    assert sender.fail()
+    assert sender.breaker.down_for(sender.now) == 0.0
+    sender.wait()
+    sender.fail()
+    assert 0.5 <= sender.breaker.down_for(sender.now) <= 2.0
 
 
 @given(seed=st.integers())
 def test_pauses_double_up_to_half_a_minute(seed: int) -> None:
     """Each is a random half to whole of 1, 2, 4, 5 … seconds, or of a tenth of the outage, 30 at most."""
-    door = Door(seed).opened()
+    sender = Sender(seed).opened()
     for doublings in range(60):
-        longest = min(LONGEST, 2.0**doublings, max(5.0, 0.1 * door.breaker.down_for(door.now)))
-        assert 0.5 * longest <= door.breaker.shut_for(door.now) <= longest
-        door.wait()
-        assert door.fail()
+        longest = min(LONGEST, 2.0**doublings, max(5.0, 0.1 * sender.breaker.down_for(sender.now)))
+        assert 0.5 * longest <= sender.breaker.paused_for(sender.now) <= longest
+        sender.wait()
+        assert sender.fail()
 
 
 def test_pauses_are_random() -> None:
     """So that processes do not probe in step."""
-    assert len({Door(seed).opened().wait() for seed in range(50)}) == 50
+    assert len({Sender(seed).opened().wait() for seed in range(50)}) == 50
 
 
 def test_after_a_good_time_pauses_begin_anew() -> None:
-    """Two seconds of getting up at the full rate forget the outage; less does not."""
-    door = Door().opened()
+    """Two seconds of recovery up to the full rate end the outage. Less does not."""
+    sender = Sender().opened()
     for _ in range(5):
-        door.wait()
-        door.fail()
-    door.wait()
-    door.answer()
-    sent_within(door, 1.0)
-    assert door.fail(3)
-    assert 2.5 <= door.breaker.shut_for(door.now) <= 5.0
-    door.wait()
-    door.answer()
-    sent_within(door, 3.0)
-    door.fail(20, 0.03)
-    assert 0.5 <= door.breaker.shut_for(door.now) <= 1.0
+        sender.wait()
+        sender.fail()
+    sender.wait()
+    sender.answer()
+    sent_within(sender, 1.0)
+    assert sender.fail(3)
+    assert 2.5 <= sender.breaker.paused_for(sender.now) <= 5.0
+    sender.wait()
+    sender.answer()
+    sent_within(sender, 3.0)
+    sender.fail(20, 0.03)
+    assert 0.5 <= sender.breaker.paused_for(sender.now) <= 1.0
 
 
 def test_one_probe_at_a_time() -> None:
-    """Nothing leaves before it, nothing beside it, and its failure shuts the door again."""
-    door = Door().opened()
-    assert door.breaker.next_time(door.now) > door.now
-    assert door.wait() > 0
-    assert door.breaker.shut_for(door.now) == 0.0
-    probe = door.send()
-    assert door.breaker.next_time(door.now) == math.inf
-    assert door.breaker.shut_for(door.now) == 1.0
-    assert door.breaker.on_failure(probe, door.now + 15, answered=False)
-    assert door.breaker.shut_for(door.now + 15) >= 1.0
+    """Nothing is sent before the probe or beside it, and its failure opens the breaker again."""
+    sender = Sender().opened()
+    assert sender.breaker.next_time(sender.now) > sender.now
+    assert sender.wait() > 0
+    assert sender.breaker.paused_for(sender.now) == 0.0
+    probe = sender.send()
+    assert sender.breaker.next_time(sender.now) == math.inf
+    assert sender.breaker.paused_for(sender.now) == 1.0
+    assert sender.breaker.on_failure(probe, sender.now + 15, answered=False)
+    assert sender.breaker.paused_for(sender.now + 15) >= 1.0
 
 
 def test_a_probe_that_is_given_up_is_replaced() -> None:
     """Cancelled, lost or not sent after all: the next one may leave at once."""
-    door = Door().opened()
-    door.wait()
+    sender = Sender().opened()
+    sender.wait()
     for _ in range(3):
-        door.breaker.on_gone(door.send())
-        assert door.breaker.is_open
-        assert door.breaker.next_time(door.now) <= door.now
-    door.answer()
-    assert not door.breaker.is_open
+        sender.breaker.on_abandoned(sender.send())
+        assert sender.breaker.is_open
+        assert sender.breaker.next_time(sender.now) <= sender.now
+    sender.answer()
+    assert not sender.breaker.is_open
 
 
-def test_what_left_before_it_opened_changes_nothing() -> None:
-    """Neither while it is open nor while it gets up: late answers tell of a server that was."""
-    door = Door()
-    late = [door.send() for _ in range(30)]
-    door.opened()
-    shut_for, down_for = door.breaker.shut_for(door.now), door.breaker.down_for(door.now)
-    door.breaker.on_answer(late.pop(), door.now, RATE)
-    assert not door.breaker.on_failure(late.pop(), door.now, answered=False)
-    door.breaker.on_gone(late.pop())
-    assert (door.breaker.shut_for(door.now), door.breaker.down_for(door.now)) == (shut_for, down_for)
-    door.wait()
-    probe = door.send()
-    door.breaker.on_gone(late.pop())
-    door.breaker.on_failure(late.pop(), door.now, answered=False)
-    assert door.breaker.next_time(door.now) == math.inf
-    door.breaker.on_answer(probe, door.now, RATE)
-    assert not door.breaker.is_open
+def test_what_was_sent_before_it_opened_changes_nothing() -> None:
+    """Late results do not count, neither while it is open nor while the server recovers."""
+    sender = Sender()
+    late = [sender.send() for _ in range(30)]
+    sender.opened()
+    paused_for, down_for = sender.breaker.paused_for(sender.now), sender.breaker.down_for(sender.now)
+    sender.breaker.on_success(late.pop(), sender.now, RATE)
+    assert not sender.breaker.on_failure(late.pop(), sender.now, answered=False)
+    sender.breaker.on_abandoned(late.pop())
+    assert (sender.breaker.paused_for(sender.now), sender.breaker.down_for(sender.now)) == (
+        paused_for,
+        down_for,
+    )
+    sender.wait()
+    probe = sender.send()
+    sender.breaker.on_abandoned(late.pop())
+    sender.breaker.on_failure(late.pop(), sender.now, answered=False)
+    assert sender.breaker.next_time(sender.now) == math.inf
+    sender.breaker.on_success(probe, sender.now, RATE)
+    assert not sender.breaker.is_open
     while late:
-        assert not door.breaker.on_failure(late.pop(), door.now, answered=False)
-    assert not door.breaker.is_open
+        assert not sender.breaker.on_failure(late.pop(), sender.now, answered=False)
+    assert not sender.breaker.is_open
 
 
-def test_while_it_gets_up_three_failures_are_enough() -> None:
-    """Whoever falls at once was not well yet; one that has got up falls after twenty."""
-    door = Door().getting_up()
-    assert door.fail(2) is False
-    assert door.fail() is True
-    door.wait()
-    door.answer()
-    sent_within(door, 3.0)
-    assert not door.fail(19, 0.1)
+def test_three_failures_are_enough_during_the_recovery() -> None:
+    """Three failures open it during the recovery. After the recovery it takes twenty again."""
+    sender = Sender().recovering()
+    assert sender.fail(2) is False
+    assert sender.fail() is True
+    sender.wait()
+    sender.answer()
+    sent_within(sender, 3.0)
+    assert not sender.fail(19, 0.1)
 
 
 def test_after_a_good_probe_a_quarter_of_the_rate_leaves_and_doubles() -> None:
     """20, 40, then the pace's own 80 a second: the first second sees less than half the rate."""
-    door = Door().getting_up()
-    counts = [sent_within(door, 1.0) for _ in range(3)]
+    sender = Sender().recovering()
+    counts = [sent_within(sender, 1.0) for _ in range(3)]
     assert RATE / 4 <= counts[0] <= RATE / 2
     assert RATE / 2 <= counts[1] <= RATE
     assert counts[2] == pytest.approx(RATE, abs=1)
 
 
 @pytest.mark.parametrize("rate", [0.1, 1.0, 3.0, 8.0, 1e4])
-def test_any_rate_gets_up_within_its_time(rate: float) -> None:
+def test_any_rate_recovers_within_its_time(rate: float) -> None:
     """A slow pace is not held up by the ramp for more than a second a request."""
-    door = Door().opened()
-    door.wait()
-    door.breaker.on_answer(door.send(), door.now, rate)
-    started, count = door.now, 0
-    while door.breaker.next_time(door.now) > -math.inf:
-        door.now = max(door.now, door.breaker.next_time(door.now))
-        if door.now < started + 1:
+    sender = Sender().opened()
+    sender.wait()
+    sender.breaker.on_success(sender.send(), sender.now, rate)
+    started, count = sender.now, 0
+    while sender.breaker.next_time(sender.now) > -math.inf:
+        sender.now = max(sender.now, sender.breaker.next_time(sender.now))
+        if sender.now < started + 1:
             count += 1
-        door.breaker.on_answer(door.send(), door.now, rate)
+        sender.breaker.on_success(sender.send(), sender.now, rate)
     assert count <= max(2.0, rate / 2)
-    assert door.now - started <= 4.0
+    assert sender.now - started <= 4.0
 
 
-def test_it_gets_up_however_long_nobody_comes() -> None:
+def test_it_recovers_however_long_no_request_comes() -> None:
     """A good probe, then a quiet night, then a request."""
-    door = Door().getting_up()
-    door.now += 1e6
-    door.answer()
-    assert door.breaker.next_time(door.now) == -math.inf
+    sender = Sender().recovering()
+    sender.now += 1e6
+    sender.answer()
+    assert sender.breaker.next_time(sender.now) == -math.inf
 
 
 def test_unreachable_is_what_never_answered() -> None:
     """Five attempts and no answer at all, a 5xx included; one answer ever, and it is an outage."""
-    door = Door()
-    door.fail(4, answered=False)
-    assert not door.breaker.unreachable
-    door.fail(answered=False)
-    assert door.breaker.unreachable
-    door.fail(answered=True)
-    assert not door.breaker.unreachable
-    door.fail(10, 0.1, answered=False)
-    assert not door.breaker.unreachable
-    assert not door.breaker.ever_answered
+    sender = Sender()
+    sender.fail(4, answered=False)
+    assert not sender.breaker.unreachable
+    sender.fail(answered=False)
+    assert sender.breaker.unreachable
+    sender.fail(answered=True)
+    assert not sender.breaker.unreachable
+    sender.fail(10, 0.1, answered=False)
+    assert not sender.breaker.unreachable
+    assert not sender.breaker.ever_answered
 
 
 def test_an_answer_that_is_no_failure_makes_it_one_that_was_well() -> None:
     """Then it is worth waiting for."""
-    door = Door()
-    door.answer()
-    door.fail(10, answered=False)
-    assert (door.breaker.unreachable, door.breaker.ever_answered) == (False, True)
+    sender = Sender()
+    sender.answer()
+    sender.fail(10, answered=False)
+    assert (sender.breaker.unreachable, sender.breaker.ever_answered) == (False, True)
 
 
 def test_how_long_it_has_been_down() -> None:
     """From the first failure of the row, as long as it is open, and over all its probes."""
-    door = Door()
-    door.answer()
-    first = door.now
-    door.fail(19, 0.1)
-    assert door.breaker.down_for(door.now) == 0.0
-    assert door.fail()
+    sender = Sender()
+    sender.answer()
+    first = sender.now
+    sender.fail(19, 0.1)
+    assert sender.breaker.down_for(sender.now) == 0.0
+    assert sender.fail()
     for _ in range(6):
-        door.wait()
-        door.fail()
-    assert door.breaker.down_for(door.now) == door.now - first
-    door.wait()
-    door.answer()
-    assert door.breaker.down_for(door.now) == 0.0
+        sender.wait()
+        sender.fail()
+    assert sender.breaker.down_for(sender.now) == sender.now - first
+    sender.wait()
+    sender.answer()
+    assert sender.breaker.down_for(sender.now) == 0.0
 
 
 def test_it_shows_its_state() -> None:
     """In a debugger."""
-    door = Door()
-    door.fail(2)
-    assert repr(door.breaker) == "<Breaker closed, 2 failures in a row>"
-    assert repr(Door().opened().breaker) == "<Breaker open, 20 failures in a row>"
+    sender = Sender()
+    sender.fail(2)
+    assert repr(sender.breaker) == "<Breaker closed, 2 failures in a row>"
+    assert repr(Sender().opened().breaker) == "<Breaker open, 20 failures in a row>"
 
 
 class Traffic(RuleBasedStateMachine):
@@ -305,48 +308,48 @@ class Traffic(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.door = Door(seed=5)
+        self.sender = Sender(seed=5)
         self.out: list[int] = []
-        self.first = 0  # ticket that left after the breaker opened last
+        self.first = 0  # serial that left after the breaker opened last
         self.row: list[float] = []  # failures since the last answer that counts
 
     @property
     def breaker(self) -> Breaker:
-        return self.door.breaker
+        return self.sender.breaker
 
-    def is_late(self, ticket: int) -> bool:
+    def is_late(self, serial: int) -> bool:
         """Whether a request left before the breaker opened last."""
-        return ticket < self.first
+        return serial < self.first
 
     def state(self) -> tuple[object, ...]:
-        now = self.door.now
+        now = self.sender.now
         return self.breaker.is_open, self.breaker.next_time(now), self.breaker.down_for(now), self.row
 
     @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 1.0, 7.0, 40.0, 2000.0]))
     def wait(self, seconds: float) -> None:
-        self.door.now += seconds
+        self.sender.now += seconds
 
-    @precondition(lambda self: self.breaker.next_time(self.door.now) < math.inf)
+    @precondition(lambda self: self.breaker.next_time(self.sender.now) < math.inf)
     @rule(count=st.integers(1, 12))
     def send(self, count: int) -> None:
         for _ in range(count):
-            if self.breaker.next_time(self.door.now) == math.inf:
+            if self.breaker.next_time(self.sender.now) == math.inf:
                 break
-            self.door.wait()
-            self.out.append(self.door.send())
+            self.sender.wait()
+            self.out.append(self.sender.send())
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0), rate=st.sampled_from([0.2, 5.0, 300.0]))
     def answer(self, which: int, rate: float) -> None:
-        ticket = self.out.pop(which % len(self.out))
+        serial = self.out.pop(which % len(self.out))
         before, was_open = self.state(), self.breaker.is_open
-        self.breaker.on_answer(ticket, self.door.now, rate)
-        if self.is_late(ticket):
+        self.breaker.on_success(serial, self.sender.now, rate)
+        if self.is_late(serial):
             assert self.state() == before
         else:
             assert not self.breaker.is_open
             if was_open:
-                assert self.breaker.next_time(self.door.now) == self.door.now
+                assert self.breaker.next_time(self.sender.now) == self.sender.now
             self.row = []
 
     @precondition(lambda self: self.out)
@@ -354,44 +357,44 @@ class Traffic(RuleBasedStateMachine):
     def fail(self, count: int, apart: float, answered: bool) -> None:
         for _ in range(min(count, len(self.out))):
             self._fail(self.out.pop(0), answered=answered)
-            self.door.now += apart
+            self.sender.now += apart
 
-    def _fail(self, ticket: int, *, answered: bool) -> None:
+    def _fail(self, serial: int, *, answered: bool) -> None:
         before, was_open = self.state(), self.breaker.is_open
-        getting_up = self.breaker.next_time(self.door.now) > -math.inf
-        opened = self.breaker.on_failure(ticket, self.door.now, answered=answered)
-        if self.is_late(ticket):
+        recovering = self.breaker.next_time(self.sender.now) > -math.inf
+        opened = self.breaker.on_failure(serial, self.sender.now, answered=answered)
+        if self.is_late(serial):
             assert not opened
             assert self.state() == before
             return
-        self.row.append(self.door.now)
+        self.row.append(self.sender.now)
         if opened:
             enough = len(self.row) >= 20 and self.row[-1] - self.row[0] >= 0.5
-            assert was_open or enough or (getting_up and len(self.row) >= 3)
-            assert 0.5 <= self.breaker.next_time(self.door.now) - self.door.now <= LONGEST
-            self.first = self.door.tickets + 1
+            assert was_open or enough or (recovering and len(self.row) >= 3)
+            assert 0.5 <= self.breaker.next_time(self.sender.now) - self.sender.now <= LONGEST
+            self.first = self.sender.serials + 1
         else:
             assert not was_open
-            assert getting_up is False or len(self.row) < 3
+            assert recovering is False or len(self.row) < 3
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0))
     def give_up(self, which: int) -> None:
-        ticket = self.out.pop(which % len(self.out))
-        self.breaker.on_gone(ticket)
+        serial = self.out.pop(which % len(self.out))
+        self.breaker.on_abandoned(serial)
         if self.breaker.is_open:
-            assert self.breaker.next_time(self.door.now) < math.inf or self.probes()
+            assert self.breaker.next_time(self.sender.now) < math.inf or self.probes()
 
-    @rule(ticket=st.integers(-5, 10**9))
-    def give_up_what_is_unknown(self, ticket: int) -> None:
-        if ticket not in self.out:
+    @rule(serial=st.integers(-5, 10**9))
+    def give_up_what_is_unknown(self, serial: int) -> None:
+        if serial not in self.out:
             before = self.state()
-            self.breaker.on_gone(ticket)
+            self.breaker.on_abandoned(serial)
             assert self.state() == before
 
     def probes(self) -> list[int]:
         """Return which left while it was open, and are out."""
-        return [ticket for ticket in self.out if ticket >= self.first]
+        return [serial for serial in self.out if serial >= self.first]
 
     @invariant()
     def at_most_one_probe_is_out(self) -> None:
@@ -400,12 +403,12 @@ class Traffic(RuleBasedStateMachine):
 
     @invariant()
     def nothing_stalls(self) -> None:
-        next_time = self.breaker.next_time(self.door.now)
+        next_time = self.breaker.next_time(self.sender.now)
         if next_time == math.inf:
             assert len(self.probes()) == 1
         else:
-            assert next_time - self.door.now <= LONGEST
-        assert 0 <= self.breaker.shut_for(self.door.now) <= LONGEST
+            assert next_time - self.sender.now <= LONGEST
+        assert 0 <= self.breaker.paused_for(self.sender.now) <= LONGEST
 
 
 TestTraffic = Traffic.TestCase

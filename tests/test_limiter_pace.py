@@ -1,4 +1,4 @@
-"""What the user asks for, and the pace of a given rate: never faster, never through a shut door."""
+"""`RateLimit`, and the pace of a given rate: never faster, and never during a pause."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Traffic:
             if step.what == "send":
                 self.send()
             elif self.out:
-                ticket = self.out.pop(step.which % len(self.out))
+                serial = self.out.pop(step.which % len(self.out))
                 if step.what == "refuse":
-                    self.pace.on_refused(ticket, self.now, step.hint)
+                    self.pace.on_refused(serial, self.now, step.hint)
                 elif step.what == "lose":
-                    self.pace.on_lost(ticket, self.now)
+                    self.pace.on_lost(serial, self.now)
                 else:
-                    self.pace.on_accepted(ticket, self.now, wanted=True)
+                    self.pace.on_accepted(serial, self.now, wanted=True)
         return self
 
     def send(self) -> None:
@@ -164,23 +164,23 @@ def test_a_timer_that_rings_late_is_made_up_for() -> None:
 
 
 @given(limits, steps)
-def test_nothing_leaves_while_the_door_is_shut(limit: RateLimit, what_happens: list[Step]) -> None:
+def test_nothing_is_sent_during_a_pause(limit: RateLimit, what_happens: list[Step]) -> None:
     """A hint, or the pause that stands in for one, holds for every request sent after it came."""
     seen = traffic(limit)
     for step in what_happens:
-        shut_until, sent = seen.pace.paused_until, len(seen.sent)
+        paused_until, sent = seen.pace.paused_until, len(seen.sent)
         seen.play([step])
-        assert all(moment >= shut_until for moment in seen.sent[sent:])
+        assert all(moment >= paused_until for moment in seen.sent[sent:])
 
 
 @given(limits, steps, hints)
 def test_a_hint_is_obeyed_in_full(limit: RateLimit, what_happens: list[Step], hint: float | None) -> None:
-    """Whatever went before, after a refusal the door is shut for at least the hint, and never for less."""
+    """Whatever happened before, a refusal pauses for at least the hint."""
     seen = traffic(limit).play(what_happens)
-    shut_until = seen.pace.paused_until
-    for ticket in (*seen.out, seen.pace.on_send(seen.now, len(seen.out))):
-        seen.pace.on_refused(ticket, seen.now, hint, 0.01)
-    assert seen.pace.paused_until >= max(shut_until, seen.now + (hint + 0.01 if hint else 0.0)) - 1e-9
+    paused_until = seen.pace.paused_until
+    for serial in (*seen.out, seen.pace.on_send(seen.now, len(seen.out))):
+        seen.pace.on_refused(serial, seen.now, hint, 0.01)
+    assert seen.pace.paused_until >= max(paused_until, seen.now + (hint + 0.01 if hint else 0.0)) - 1e-9
 
 
 @given(limits, steps)
@@ -194,14 +194,14 @@ def test_it_is_never_stuck(limit: RateLimit, what_happens: list[Step]) -> None:
 
 
 @given(limits, steps)
-def test_every_ticket_is_settled(limit: RateLimit, what_happens: list[Step]) -> None:
+def test_every_request_gets_its_result(limit: RateLimit, what_happens: list[Step]) -> None:
     """Only what is out is remembered, and nothing can be settled twice."""
     seen = traffic(limit).play(what_happens)
     assert list(seen.pace._sent) == sorted(seen.out)
-    for ticket in seen.out:
-        seen.pace.on_lost(ticket, seen.now)
+    for serial in seen.out:
+        seen.pace.on_lost(serial, seen.now)
         with pytest.raises(KeyError):
-            seen.pace.on_unsent(ticket)
+            seen.pace.on_unsent(serial)
     assert not seen.pace._sent
 
 
@@ -209,7 +209,7 @@ def test_every_ticket_is_settled(limit: RateLimit, what_happens: list[Step]) -> 
 def test_a_send_that_is_taken_back_leaves_no_trace(
     limit: RateLimit, what_happens: list[Step], rest: float
 ) -> None:
-    """The place of a request that never left is free again at once."""
+    """When a request was not sent, another may be sent at once."""
     seen = traffic(limit).play(what_happens)
     now = max(seen.now + rest, seen.pace.next_time(seen.now, 0))
     seen.pace.on_unsent(seen.pace.on_send(now, 0))
@@ -217,7 +217,7 @@ def test_a_send_that_is_taken_back_leaves_no_trace(
 
 
 @given(limits, steps, st.integers(0, 60))
-def test_nobody_leaves_before_its_earliest(limit: RateLimit, what_happens: list[Step], ahead: int) -> None:
+def test_nothing_is_sent_before_its_earliest(limit: RateLimit, what_happens: list[Step], ahead: int) -> None:
     """With so many before it, a request leaves at that moment when nothing is refused, and not before."""
     seen = traffic(limit).play(what_happens)
     earliest, now = seen.pace.earliest(ahead), -math.inf
@@ -230,11 +230,11 @@ def test_nobody_leaves_before_its_earliest(limit: RateLimit, what_happens: list[
 
 @given(st.integers(1, 200))
 def test_a_burst_of_refusals_is_one_event(burst: int) -> None:
-    """However many requests were out when the door shut, their refusals pause it once."""
+    """However many requests were in flight at the first refusal, their refusals pause once."""
     pace = FixedPace(100, 1000)
-    tickets = [pace.on_send(0.0, n) for n in range(burst)]
-    for number, ticket in enumerate(tickets):
-        pace.on_refused(ticket, 0.05 + number / 10_000, None)
+    serials = [pace.on_send(0.0, n) for n in range(burst)]
+    for number, serial in enumerate(serials):
+        pace.on_refused(serial, 0.05 + number / 10_000, None)
     assert pace.paused_until == pytest.approx(0.15)
 
 
@@ -275,9 +275,9 @@ def test_a_hint_of_zero_is_believed_once() -> None:
 def test_a_late_refusal_may_lengthen_the_pause() -> None:
     """The longest hint of one burst wins; a shorter one and none change nothing."""
     pace = FixedPace(1000, 10)
-    tickets = [pace.on_send(0.0, n) for n in range(4)]
-    for ticket, now, hint in zip(tickets, (0.1, 0.2, 0.3, 0.4), (1.0, 5.0, 2.0, None), strict=True):
-        pace.on_refused(ticket, now, hint)
+    serials = [pace.on_send(0.0, n) for n in range(4)]
+    for serial, now, hint in zip(serials, (0.1, 0.2, 0.3, 0.4), (1.0, 5.0, 2.0, None), strict=True):
+        pace.on_refused(serial, now, hint)
     assert pace.paused_until == pytest.approx(5.2)
     assert pace.pause_hinted
 

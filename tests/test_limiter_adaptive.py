@@ -1,4 +1,4 @@
-"""The pace that finds out the quota: what always holds, and how well it does against small servers."""
+"""The pace that finds out the quota: what always holds, and how it does against simulated servers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from bandwidth_async.limiter.adaptive import AdaptivePace
 
 LATENESS = 0.004  # seconds of timer overshoot that may be paid back
-SHORTEST_PATIENCE = 0.03  # seconds that a knock stays alone at least
-LONGEST_KNOCK = 15.0  # seconds between two knocks at most
+SHORTEST_PROBE_WAIT = 0.03  # seconds without another request after a probe, at least
+LONGEST_PROBE_GAP = 15.0  # seconds between two probes at most
 RESTART = 0.98  # of the refused rate, at most
 
 # ------------------------------------------------------------------------------------------- a small world
@@ -136,8 +136,8 @@ def simulate(
     now, busy, in_flight, accepted, refused = 0.0, 0, 0, 0, 0
     sent: list[float] = []
 
-    def happen(at: float, what: str, ticket: int, value: float = 0.0) -> None:
-        heapq.heappush(events, (at, next(order), what, ticket, value))
+    def happen(at: float, what: str, serial: int, value: float = 0.0) -> None:
+        heapq.heappush(events, (at, next(order), what, serial, value))
 
     def due() -> float:
         if accepted + in_flight >= items or in_flight >= connections:
@@ -148,10 +148,10 @@ def simulate(
     while accepted < items:
         coming = due()
         while coming <= now:
-            ticket = pace.on_send(now, in_flight)
+            serial = pace.on_send(now, in_flight)
             sent.append(now)
             in_flight += 1
-            happen(now + random.uniform(0.004, 0.02), "arrive", ticket, now)
+            happen(now + random.uniform(0.004, 0.02), "arrive", serial, now)
             coming = due()
         following = min(coming, events[0][0] if events else math.inf)
         if following > until:
@@ -159,25 +159,25 @@ def simulate(
         assert following < math.inf, "nothing is due and nothing is on its way"
         now = max(now, following)
         while events and events[0][0] <= now:
-            _, _, what, ticket, value = heapq.heappop(events)
+            _, _, what, serial, value = heapq.heappop(events)
             if what == "arrive":
                 wait = admit(now, busy)
                 if wait:
-                    happen(now + random.uniform(0.004, 0.02), "refuse", ticket, wait)
+                    happen(now + random.uniform(0.004, 0.02), "refuse", serial, wait)
                 else:
                     busy += 1
                     latency = 3.0 if random.random() < slow else random.uniform(0.02, 0.2)
-                    happen(max(now, value + latency), "accept", ticket)
+                    happen(max(now, value + latency), "accept", serial)
                 continue
             in_flight -= 1
             if what == "accept":
                 busy, accepted = busy - 1, accepted + 1
                 wanted = accepted + in_flight < items and not idle[0] <= now < idle[1]
-                pace.on_accepted(ticket, now, wanted=wanted)
+                pace.on_accepted(serial, now, wanted=wanted)
             else:
                 refused += 1
                 asked = hint(value)
-                pace.on_refused(ticket, now, asked, random.uniform(0, 0.02) if asked else 0.0)
+                pace.on_refused(serial, now, asked, random.uniform(0, 0.02) if asked else 0.0)
     return Run(now, accepted, refused, tuple(sent))
 
 
@@ -188,17 +188,17 @@ def simulate(
 class Out:
     """A request that is out."""
 
-    ticket: int
+    serial: int
     at: float
-    knock: bool
+    probe: bool
 
 
-def is_shut(pace: AdaptivePace) -> bool:
-    """Return whether the door is shut, as a debugger sees it."""
-    return "door shut" in repr(pace)
+def is_closed(pace: AdaptivePace) -> bool:
+    """Return whether a closure lasts, as a debugger shows it."""
+    return "closed" in repr(pace)
 
 
-class Door(RuleBasedStateMachine):
+class AdaptiveTraffic(RuleBasedStateMachine):
     """Any traffic through a pace; only what it allows is sent. The steps are played again at the end."""
 
     def __init__(self) -> None:
@@ -226,14 +226,14 @@ class Door(RuleBasedStateMachine):
         self.settings = {"floor": floor, "ceiling": ceiling} | ({} if start is None else {"start": start})
 
     def call(self, name: str, *args: object, **kwargs: object) -> object:
-        """Tell the pace, and see whether the door moved as it may."""
-        was_shut, rate = is_shut(self.pace), self.pace.rate
+        """Report to the pace, and check that closures begin and end as they may."""
+        was_closed, rate = is_closed(self.pace), self.pace.rate
         given: object = getattr(self.pace, name)(*args, **kwargs)
         self.calls.append((name, args, kwargs))
         self.trace.append((self.pace.rate, self.pace.next_time(self.now, len(self.out))))
-        if is_shut(self.pace) and not was_shut:
+        if is_closed(self.pace) and not was_closed:
             self.refused_rate = rate
-        if was_shut and not is_shut(self.pace):
+        if was_closed and not is_closed(self.pace):
             self.opened_at, self.hinted_until = self.now, -math.inf
             # The exception: when slots are what limits, the rate makes room for them.
             if self.pace._slots == math.inf:
@@ -258,23 +258,23 @@ class Door(RuleBasedStateMachine):
                 return
             self.now = max(self.now, due)
             assert self.now >= self.hinted_until
-            knocks = is_shut(self.pace) and not self.pace.pause_hinted
-            alone = not any(one.knock for one in self.out)
-            patient = all(self.now >= one.at + SHORTEST_PATIENCE for one in self.out if one.knock)
-            ticket = self.call("on_send", self.now, len(self.out))
-            assert isinstance(ticket, int)
-            if knocks:
-                assert alone or (patient and not is_shut(self.pace))
+            probes = is_closed(self.pace) and not self.pace.pause_hinted
+            alone = not any(one.probe for one in self.out)
+            patient = all(self.now >= one.at + SHORTEST_PROBE_WAIT for one in self.out if one.probe)
+            serial = self.call("on_send", self.now, len(self.out))
+            assert isinstance(serial, int)
+            if probes:
+                assert alone or (patient and not is_closed(self.pace))
             for one in self.out:
-                one.knock = one.knock and is_shut(self.pace)
-            self.out.append(Out(ticket, self.now, is_shut(self.pace)))
+                one.probe = one.probe and is_closed(self.pace)
+            self.out.append(Out(serial, self.now, is_closed(self.pace)))
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20), wanted=st.booleans())
     def accept(self, which: int, wanted: bool) -> None:
         """Let one in; a rate that is not wanted does not rise."""
-        was_open, rate = not is_shut(self.pace), self.pace.rate
-        self.call("on_accepted", self.take(which).ticket, self.now, wanted=wanted)
+        was_open, rate = not is_closed(self.pace), self.pace.rate
+        self.call("on_accepted", self.take(which).serial, self.now, wanted=wanted)
         if was_open and not wanted:
             assert self.pace.rate == rate
 
@@ -285,25 +285,25 @@ class Door(RuleBasedStateMachine):
         jitter=st.floats(0, 0.02),
     )
     def refuse(self, which: int, hint: float | None, jitter: float) -> None:
-        """Refuse one; what was sent before the door last opened shuts it only for a second or more."""
-        was_open, one = not is_shut(self.pace), self.take(which)
-        self.call("on_refused", one.ticket, self.now, hint, jitter)
+        """Refuse one. If it was sent before the last closure ended, only a long hint begins another."""
+        was_open, one = not is_closed(self.pace), self.take(which)
+        self.call("on_refused", one.serial, self.now, hint, jitter)
         late_word = hint is not None and hint >= 1.0  # the server's, and worth obeying
-        assert is_shut(self.pace) == (not was_open or one.at >= self.opened_at or late_word)
-        if is_shut(self.pace) and hint:
+        assert is_closed(self.pace) == (not was_open or one.at >= self.opened_at or late_word)
+        if is_closed(self.pace) and hint:
             self.hinted_until = max(self.hinted_until, self.now + hint)
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20))
     def lose(self, which: int) -> None:
         """No answer will come."""
-        self.call("on_lost", self.take(which).ticket, self.now)
+        self.call("on_lost", self.take(which).serial, self.now)
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20))
     def unsend(self, which: int) -> None:
         """It did not leave after all."""
-        self.call("on_unsent", self.take(which).ticket)
+        self.call("on_unsent", self.take(which).serial)
 
     @rule(times=st.integers(5, 60), latency=st.floats(0, 0.3))
     def quiet(self, times: int, latency: float) -> None:
@@ -330,7 +330,7 @@ class Door(RuleBasedStateMachine):
     @invariant()
     def nothing_piles_up(self) -> None:
         """What is remembered is what is out, and a bounded past."""
-        assert set(self.pace._unsettled) == {one.ticket for one in self.out}
+        assert set(self.pace._unsettled) == {one.serial for one in self.out}
         assert len(self.pace._suspects) <= 3
         assert len(self.pace._admitted) <= (self.pace._admitted.maxlen or 0)
 
@@ -338,7 +338,7 @@ class Door(RuleBasedStateMachine):
         """Quiet acceptance lets the next one leave soon; the same steps give the same trace."""
         while self.out:
             self.accept(0, wanted=True)
-        longest = max(LONGEST_KNOCK, 1.5 / min(self.floor, self.ceiling))
+        longest = max(LONGEST_PROBE_GAP, 1.5 / min(self.floor, self.ceiling))
         until = max(self.now + longest, self.hinted_until)
         assert self.pace.next_time(self.now, 0) <= until + 0.02 + 1e-9
         again = AdaptivePace(**self.settings)
@@ -347,8 +347,8 @@ class Door(RuleBasedStateMachine):
         assert (again.rate, again.paused_until) == (self.pace.rate, self.pace.paused_until)
 
 
-TestDoor = Door.TestCase
-TestDoor.settings = settings(
+TestAdaptiveTraffic = AdaptiveTraffic.TestCase
+TestAdaptiveTraffic.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
@@ -432,14 +432,16 @@ def test_an_hour_of_refusals(hint: Hint, wait: float, fewest: int, most: int) ->
     """A server that refuses everything is asked every 15 s, or as often as it says, and not more."""
     run = simulate(lambda _, __: wait, hint, until=3600)
     assert fewest <= len(run.sent) <= most
-    assert max(b - a for a, b in zip(run.sent, run.sent[1:], strict=False)) <= max(LONGEST_KNOCK, wait) + 0.1
+    assert (
+        max(b - a for a, b in zip(run.sent, run.sent[1:], strict=False)) <= max(LONGEST_PROBE_GAP, wait) + 0.1
+    )
 
 
 # ----------------------------------------------------------------------------------------- single cases
 
 
-def shut_pace(hint: float | None = None, **bounds: float) -> tuple[AdaptivePace, int]:
-    """Return a pace that was refused at 0.1 s, and the ticket of a request that is still out."""
+def closed_pace(hint: float | None = None, **bounds: float) -> tuple[AdaptivePace, int]:
+    """Return a pace that was refused at 0.1 s, and the serial of a request that is still out."""
     pace = AdaptivePace(**bounds)
     first, second = pace.on_send(0.0, 0), pace.on_send(0.05, 1)
     pace.on_refused(first, 0.1, hint)
@@ -447,8 +449,8 @@ def shut_pace(hint: float | None = None, **bounds: float) -> tuple[AdaptivePace,
 
 
 def test_a_burst_of_refusals_is_one_event() -> None:
-    """Those that were out when the door shut do not lengthen the pause or lower the rate."""
-    pace, late = shut_pace()
+    """Refusals of requests that were in flight at the first one do not lengthen the pause or cut the rate."""
+    pace, late = closed_pace()
     seen = pace.rate, pace.paused_until
     pace.on_refused(late, 0.12, None)
     assert (pace.rate, pace.paused_until) == seen
@@ -456,59 +458,59 @@ def test_a_burst_of_refusals_is_one_event() -> None:
 
 def test_the_longest_hint_of_a_burst_wins() -> None:
     """Also when a shorter one comes after it."""
-    pace, late = shut_pace(3.0)
+    pace, late = closed_pace(3.0)
     pace.on_refused(late, 0.2, 1.0)
     assert pace.next_time(0.2, 0) == 3.1
 
 
-def test_a_hint_that_comes_while_a_knock_is_out_is_obeyed() -> None:
+def test_a_hint_that_comes_while_a_probe_is_out_is_obeyed() -> None:
     """A server that names its moment in some answers only means it for all."""
-    pace, late = shut_pace()
-    knocked_at = pace.next_time(0.1, 1)
-    pace.on_send(knocked_at, 1)
-    pace.on_refused(late, knocked_at + 0.01, 5.0)
-    assert pace.next_time(knocked_at + 0.01, 1) == knocked_at + 5.01
+    pace, late = closed_pace()
+    probed_at = pace.next_time(0.1, 1)
+    pace.on_send(probed_at, 1)
+    pace.on_refused(late, probed_at + 0.01, 5.0)
+    assert pace.next_time(probed_at + 0.01, 1) == probed_at + 5.01
 
 
-def test_a_lost_knock_is_knocked_again_at_the_pace() -> None:
-    """Without a connection every knock is lost at once: that is no reason to knock a thousand times."""
-    pace, late = shut_pace()
+def test_a_lost_probe_is_sent_again_at_the_pace() -> None:
+    """Without a connection every probe is lost at once. That does not cause a thousand probes."""
+    pace, late = closed_pace()
     pace.on_lost(late, 0.1)
-    now, knocks = 0.1, 0
+    now, probes = 0.1, 0
     while now < 10:
         now = max(now, pace.next_time(now, 0))
-        ticket = pace.on_send(now, 0)
+        serial = pace.on_send(now, 0)
         now += 0.001
-        pace.on_lost(ticket, now)
-        knocks += 1
-    assert knocks <= pace.rate * 10 + 2
+        pace.on_lost(serial, now)
+        probes += 1
+    assert probes <= pace.rate * 10 + 2
 
 
-def test_a_knock_that_did_not_leave_is_knocked_by_the_next() -> None:
-    """Its place is free at once."""
-    pace, _ = shut_pace()
-    knocked_at = pace.next_time(0.1, 1)
-    pace.on_unsent(pace.on_send(knocked_at, 1))
-    assert pace.next_time(knocked_at, 1) <= knocked_at
+def test_a_probe_that_was_not_sent_is_replaced_by_the_next_request() -> None:
+    """The next request may be sent at once."""
+    pace, _ = closed_pace()
+    probed_at = pace.next_time(0.1, 1)
+    pace.on_unsent(pace.on_send(probed_at, 1))
+    assert pace.next_time(probed_at, 1) <= probed_at
 
 
-def test_an_open_door_is_not_paused() -> None:
-    """Whoever asks how long the pause lasts, hears that there is none once an answer opened the door."""
+def test_there_is_no_pause_after_a_closure() -> None:
+    """The pause is over as soon as a response ends the closure."""
     pace = AdaptivePace(start=0.5)
     first, second = pace.on_send(0.0, 0), pace.on_send(2.0, 1)
     pace.on_refused(first, 2.1, None)
     pace.on_accepted(second, 2.2, wanted=True)
-    assert not is_shut(pace)
+    assert not is_closed(pace)
     assert pace.paused_until <= 2.2
 
 
 def test_one_answer_after_an_hour_does_not_make_it_wait_for_hours() -> None:
-    """A laptop that slept saw one refusal take an hour; the knock after it is waited for 15 s at most."""
+    """A laptop that slept saw one refusal take an hour; the probe after it is waited for 15 s at most."""
     pace = AdaptivePace()
     pace.on_refused(pace.on_send(0.0, 0), 3600.0, None)
-    knocked_at = pace.next_time(3600.0, 0)
-    pace.on_send(knocked_at, 0)
-    assert pace.next_time(knocked_at, 1) <= knocked_at + LONGEST_KNOCK
+    probed_at = pace.next_time(3600.0, 0)
+    pace.on_send(probed_at, 0)
+    assert pace.next_time(probed_at, 1) <= probed_at + LONGEST_PROBE_GAP
 
 
 def test_a_rate_that_connections_do_not_use_does_not_rise() -> None:
@@ -530,8 +532,8 @@ def test_an_idle_hour_is_no_measure_of_the_quota(hint: Hint) -> None:
     assert len(run.sent) - len(busy.sent) >= 0.85 * 40 * 60
 
 
-def test_an_hour_before_a_shut_door_is_no_measure_of_the_quota() -> None:
-    """A door that shut for a second, and that nobody wanted to pass for an hour, was shut for a second."""
+def test_an_idle_hour_in_a_closure_is_no_measure_of_the_quota() -> None:
+    """A closure of a second counts as a second, also when no request comes for an hour."""
     pace = AdaptivePace()
     now = simulate(bucket(50, (0, 50)), whole_seconds, items=3000, pace=pace).seconds
     rate = pace.rate
@@ -560,19 +562,19 @@ def test_growth_that_finds_only_the_burst_returns_to_the_known_quota() -> None:
 
 @pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 110, 114), (0.95, 115, 122)])
 def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, fastest: float) -> None:
-    """Refused at 125/s when the last second let in 114: after whole seconds it eases up to less than that."""
+    """Refused at 125/s when the last second accepted 114: after a hint in whole seconds it stays below."""
     pace, now, highest = AdaptivePace(start=100), 0.0, 0.0
     refused: list[float] = []
     while len(refused) < 3 or now < refused[2] + 30:
         now = max(now, pace.next_time(now, 0))
-        ticket = pace.on_send(now, 0)
+        serial = pace.on_send(now, 0)
         later = bool(refused) and now >= refused[0] + 10
         if (pace.rate >= 110, later, pace.rate >= 125, False)[len(refused)]:  # in growth, in quiet, in growth
             refused.append(now)
-            pace.on_refused(ticket, now + 0.001, hint)
+            pace.on_refused(serial, now + 0.001, hint)
             continue
         now += 0.001
-        pace.on_accepted(ticket, now, wanted=True)
+        pace.on_accepted(serial, now, wanted=True)
         highest = max(highest, pace.rate) if len(refused) == 3 else 0.0
     assert slowest <= highest < fastest
 
@@ -600,9 +602,9 @@ def test_slots_that_are_too_few_grow_though_they_leave_the_rate_unused() -> None
     pace = AdaptivePace()
     pace._slots, pace.rate, now = 2, 100.0, 0.0
     for _ in range(100):
-        ticket = pace.on_send(now, 1)
+        serial = pace.on_send(now, 1)
         now += 0.5
-        pace.on_accepted(ticket, now, wanted=True)
+        pace.on_accepted(serial, now, wanted=True)
     assert pace.next_time(now, 2) < math.inf
 
 
@@ -619,41 +621,41 @@ def test_the_start_is_as_fast_as_answers_are(answer: float, least: int) -> None:
     while now < 1.0:
         now = max(now, min(pace.next_time(now, len(out)), out[0][0] if out else math.inf))
         while out and out[0][0] <= now:
-            answered, ticket = out.popleft()
-            pace.on_accepted(ticket, answered, wanted=True)
+            answered, serial = out.popleft()
+            pace.on_accepted(serial, answered, wanted=True)
         if pace.next_time(now, len(out)) <= now:
             out.append((now + answer, pace.on_send(now, len(out))))
     assert least <= pace.rate <= 20 * least
 
 
-def test_after_a_knock_the_next_keeps_the_pace() -> None:
-    """A bucket of depth 1 that let the knock in would refuse whoever followed it at once."""
-    pace, _ = shut_pace(ceiling=1.0)
-    knocked_at = pace.next_time(0.1, 1)
-    pace.on_send(knocked_at, 1)
-    assert pace.next_time(knocked_at, 2) >= knocked_at + 1 / pace.rate
+def test_the_request_after_a_probe_keeps_the_pace() -> None:
+    """A bucket of depth 1 that accepted the probe would refuse a request sent at once."""
+    pace, _ = closed_pace(ceiling=1.0)
+    probed_at = pace.next_time(0.1, 1)
+    pace.on_send(probed_at, 1)
+    assert pace.next_time(probed_at, 2) >= probed_at + 1 / pace.rate
 
 
 def test_it_shows_its_state() -> None:
     """What a debugger sees."""
-    assert repr(AdaptivePace()) == "<AdaptivePace 20/s, quota nan/s, door open>"
-    assert repr(shut_pace()[0]) == "<AdaptivePace 20/s, quota nan/s, door shut>"
+    assert repr(AdaptivePace()) == "<AdaptivePace 20/s, quota nan/s, open>"
+    assert repr(closed_pace()[0]) == "<AdaptivePace 20/s, quota nan/s, closed>"
 
 
 @pytest.mark.parametrize("hint", [None, 1.0, 3.0, 60.0])
-def test_a_door_that_is_shut_at_the_start_is_no_measure(hint: float | None) -> None:
+def test_a_closure_at_the_start_is_no_measure(hint: float | None) -> None:
     """A quota that somebody else had used up: once the server admits, the pace seeks as at any start."""
     pace, now, opens = AdaptivePace(), 0.0, hint or 3.0
     admitted: list[float] = []
     while len(admitted) < 100 and now < 1000.0:
         now = max(now, pace.next_time(now, 0))
-        ticket = pace.on_send(now, 0)
+        serial = pace.on_send(now, 0)
         sent = now
         now += 0.02
         if sent < opens - 0.1:
-            pace.on_refused(ticket, now, hint)
+            pace.on_refused(serial, now, hint)
         else:
-            pace.on_accepted(ticket, now, wanted=True)
+            pace.on_accepted(serial, now, wanted=True)
             admitted.append(now)
     assert len(admitted) == 100
     assert now < opens + 30.0
@@ -661,8 +663,8 @@ def test_a_door_that_is_shut_at_the_start_is_no_measure(hint: float | None) -> N
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_refused_knocks_tell_a_quota_too_low_to_be_measured(seed: int) -> None:
-    """One let in and four knocks refused in a second: that is a quota near 1/s, not half the first rate."""
+def test_refused_probes_show_a_quota_too_low_to_be_measured(seed: int) -> None:
+    """One accepted and four probes refused in a second: the quota is near 1/s, not half the first rate."""
     run = simulate(bucket(1, (0, 1)), items=60, seed=seed)
     assert (run.refused <= 10, run.seconds <= 1.25 * 59) == (True, True), run
 
@@ -678,11 +680,11 @@ def test_a_quota_that_others_used_up_is_sought_as_at_the_start(left: int, longes
 
 
 def test_a_late_answer_s_hint_is_obeyed() -> None:
-    """The server's word counts, also from a request that was sent before the door was opened again."""
+    """A hint counts, also from a request that was sent before the closure ended."""
     pace = AdaptivePace()
-    tickets = [pace.on_send(0.05 * number, number) for number in range(20)]
-    pace.on_refused(tickets[1], 1.0, 0.1)
-    knock = pace.on_send(1.2, 19)
-    pace.on_accepted(knock, 1.25, wanted=True)
-    pace.on_refused(tickets[2], 1.3, 60.0)
+    serials = [pace.on_send(0.05 * number, number) for number in range(20)]
+    pace.on_refused(serials[1], 1.0, 0.1)
+    probe = pace.on_send(1.2, 19)
+    pace.on_accepted(probe, 1.25, wanted=True)
+    pace.on_refused(serials[2], 1.3, 60.0)
     assert pace.next_time(1.4, 17) == pytest.approx(61.3)
