@@ -36,7 +36,7 @@ FLOORS = {
     "polling": 2,
     "media": 2,
     "limiter": 2,
-    "webhooks": 2,
+    "webhooks": 3,
     "environment": 3,
     "wire": 3,
     "run": 3,
