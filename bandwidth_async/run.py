@@ -142,6 +142,9 @@ End = Callable[[Target, Stop], Awaitable[Outcome]]
 # Is called with each outcome, and awaited if it is async.
 OnOutcome = Callable[[Outcome], Awaitable[None] | None]
 
+# The outcomes of a run, and behind the last one the error of the run or None.
+_Queue = asyncio.Queue[Outcome | Exception | None]
+
 
 @runtime_checkable
 class Ledger(Protocol):
@@ -161,7 +164,7 @@ class Ledger(Protocol):
         """
 
     async def settle(self, target: Target, outcome: Outcome) -> None:
-        """Record the outcome of a target. It is ``not_attempted`` for one that was never begun.
+        """Record the outcome of a target, which may never have been begun: ``not_attempted``, for example.
 
         The run awaits this before it tells anyone of the outcome. If this raises a `BandwidthError`, the
         outcome is told all the same, because it is true.
@@ -199,20 +202,11 @@ async def iterate(
     deadline: float | None = None,
 ) -> AsyncIterator[Outcomes]:
     """`run` as an async iterator over the outcomes. Leaving the context ends the run at once."""
-    queue: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue(maxsize=concurrency)
+    queue: _Queue = asyncio.Queue(maxsize=concurrency)
     one_run = _Run(source, end, queue.put, stop)
-
-    async def drive() -> None:
-        last: BaseException | None = None
-        try:
-            await one_run.complete(concurrency, deadline)
-        except Exception as error:  # the caller's loop raises it
-            last = error
-        await queue.put(last)
-
     try:
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(drive())
+            task = group.create_task(_complete_into(queue, one_run, concurrency, deadline))
             outcomes = Outcomes(one_run.report, queue)
             try:
                 yield outcomes
@@ -220,15 +214,25 @@ async def iterate(
                 outcomes.close()
                 task.cancel()
     except BaseExceptionGroup as errors:
-        # The only error in the group is the one that the body of the context raised, because drive() puts
-        # its own into the queue.
+        # The only error in the group is the one that the body of the context raised: an error of the run
+        # went into the queue.
         raise errors.exceptions[0] from None
+
+
+async def _complete_into(queue: _Queue, one_run: _Run, concurrency: int, deadline: float | None) -> None:
+    """Do a run whose outcomes go into a queue, and put its error or None behind them."""
+    last: Exception | None = None
+    try:
+        await one_run.complete(concurrency, deadline)
+    except Exception as error:
+        last = error
+    await queue.put(last)
 
 
 class Outcomes:
     """The outcomes of a run as they arrive. Iterate over it once. ``report`` is their sum so far."""
 
-    def __init__(self, report: Report, queue: asyncio.Queue[Outcome | BaseException | None]) -> None:
+    def __init__(self, report: Report, queue: _Queue) -> None:
         self.report = report
         self._queue = queue
         self._closed = False
