@@ -1,4 +1,4 @@
-"""What became of one conference id, and the sum over a run."""
+"""The outcome of one conference id, and the report of a run, which counts them."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class OutcomeKind(StrEnum):
 class Outcome:
     """What became of one id.
 
-    ``attempts`` counts the requests that were sent for it, ``error`` is one sentence or None,
-    ``elapsed`` is seconds from when it was taken up, ``calls_ended`` are the calls that were hung up with it.
+    ``attempts`` is the number of requests that were sent for it. ``error`` is one sentence, or None.
+    ``elapsed`` is the time it took in seconds. ``calls_ended`` are the calls that were hung up with it.
     """
 
     conference_id: str
@@ -73,7 +73,8 @@ class Outcome:
 def kind_of(error: BandwidthError) -> OutcomeKind:
     """Return what an error means for the conference.
 
-    What may have been ended by an attempt without a certain answer is ``unknown``, never ``failed``.
+    If an attempt without a clear response may have ended the conference, the outcome is ``unknown``, never
+    ``failed``.
     """
     if error.ambiguous:
         return OutcomeKind.UNKNOWN
@@ -118,29 +119,28 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether, as far as the server says, no conference of the input is left active."""
-        return self.stopped is None and all(
-            OutcomeKind(kind).fine or not count for kind, count in self.counts.items()
-        )
+        """Whether no conference of the input is still active, as far as the server says."""
+        fine = sum(count for kind, count in self.counts.items() if OutcomeKind(kind).fine)
+        return self.stopped is None and self.total == fine
 
     @property
     def unsettled(self) -> int:
-        """How many ids another run would try again."""
+        """How many ids a resume would try again."""
         return sum(count for kind, count in self.counts.items() if not OutcomeKind(kind).settled)
 
     @property
     def nothing_found(self) -> bool:
-        """Whether there were ids and not one was found: the account id may be the wrong one.
+        """Whether there were ids and none was found. Then the account id may be wrong.
 
-        An id that is not found after an attempt without an answer is called ``already_ended``; a few of these
-        among many that are not found prove nothing.
+        An id that is not found after an attempt without a response counts as ``already_ended``. So a few of
+        those among many ``not_found`` do not prove that the account is right.
         """
         missing, perhaps = self.counts[OutcomeKind.NOT_FOUND], self.counts[OutcomeKind.ALREADY_ENDED]
         return missing > perhaps and self.total == missing + perhaps
 
     @property
     def rate(self) -> float:
-        """Ids per second, those not attempted left out."""
+        """Ids per second, without those that were not attempted."""
         tried = self.total - self.counts[OutcomeKind.NOT_ATTEMPTED]
         return tried / self.elapsed if self.elapsed else 0.0
 

@@ -142,6 +142,9 @@ End = Callable[[Target, Stop], Awaitable[Outcome]]
 # Is called with each outcome, and awaited if it is async.
 OnOutcome = Callable[[Outcome], Awaitable[None] | None]
 
+# The outcomes of a run, and behind the last one the error of the run or None.
+_Queue = asyncio.Queue[Outcome | Exception | None]
+
 
 @runtime_checkable
 class Ledger(Protocol):
@@ -161,7 +164,7 @@ class Ledger(Protocol):
         """
 
     async def settle(self, target: Target, outcome: Outcome) -> None:
-        """Record the outcome of a target. It is ``not_attempted`` for one that was never begun.
+        """Record the outcome of a target, which may never have been begun: ``not_attempted``, for example.
 
         The run awaits this before it tells anyone of the outcome. If this raises a `BandwidthError`, the
         outcome is told all the same, because it is true.
@@ -186,9 +189,7 @@ async def run(
     ``source`` or ``on_outcome`` raise ends the run and is raised here. No task is left behind, neither then
     nor after a cancellation.
     """
-    report = Report()
-    await _fill(report, source, end, on_outcome, concurrency=concurrency, stop=stop, deadline=deadline)
-    return report
+    return await _Run(source, end, on_outcome, stop).complete(concurrency, deadline)
 
 
 @asynccontextmanager
@@ -201,36 +202,37 @@ async def iterate(
     deadline: float | None = None,
 ) -> AsyncIterator[Outcomes]:
     """`run` as an async iterator over the outcomes. Leaving the context ends the run at once."""
-    queue: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue(maxsize=concurrency)
-    report = Report()
-
-    async def drive() -> None:
-        last: BaseException | None = None
-        try:
-            await _fill(report, source, end, queue.put, concurrency=concurrency, stop=stop, deadline=deadline)
-        except Exception as error:  # the caller's loop raises it
-            last = error
-        await queue.put(last)
-
+    queue: _Queue = asyncio.Queue(maxsize=concurrency)
+    one_run = _Run(source, end, queue.put, stop)
     try:
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(drive())
-            outcomes = Outcomes(report, queue)
+            task = group.create_task(_complete_into(queue, one_run, concurrency, deadline))
+            outcomes = Outcomes(one_run.report, queue)
             try:
                 yield outcomes
             finally:
                 outcomes.close()
                 task.cancel()
     except BaseExceptionGroup as errors:
-        # The only error in the group is the one that the body of the context raised, because drive() puts
-        # its own into the queue.
+        # The only error in the group is the one that the body of the context raised: an error of the run
+        # went into the queue.
         raise errors.exceptions[0] from None
+
+
+async def _complete_into(queue: _Queue, one_run: _Run, concurrency: int, deadline: float | None) -> None:
+    """Do a run whose outcomes go into a queue, and put its error or None behind them."""
+    last: Exception | None = None
+    try:
+        await one_run.complete(concurrency, deadline)
+    except Exception as error:
+        last = error
+    await queue.put(last)
 
 
 class Outcomes:
     """The outcomes of a run as they arrive. Iterate over it once. ``report`` is their sum so far."""
 
-    def __init__(self, report: Report, queue: asyncio.Queue[Outcome | BaseException | None]) -> None:
+    def __init__(self, report: Report, queue: _Queue) -> None:
         self.report = report
         self._queue = queue
         self._closed = False
@@ -253,35 +255,6 @@ class Outcomes:
     def close(self) -> None:
         """End the iteration."""
         self._closed = True
-
-
-async def _fill(
-    report: Report,
-    source: Source | Ledger,
-    end: End,
-    on_outcome: OnOutcome | None,
-    *,
-    concurrency: int,
-    stop: Stop,
-    deadline: float | None,
-) -> None:
-    """Do the run, and count its outcomes in ``report`` as they come."""
-    if concurrency < 1:
-        raise ConfigurationError(
-            f"concurrency is how many conferences are in progress at once: at least 1, not {concurrency}"
-        )
-    ledger = source if isinstance(source, Ledger) else _Unrecorded(source)
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    late = DeadlineExceededError("the run's deadline came")
-    timer = loop.call_later(deadline, stop.request, late) if deadline is not None else None
-    try:
-        await _Run(ledger, end, on_outcome, report, stop).complete(concurrency)
-    finally:
-        report.elapsed = loop.time() - started
-        if timer is not None:
-            timer.cancel()
-        await asyncio.shield(ledger.close())
 
 
 class _Unrecorded:
@@ -361,14 +334,11 @@ class _Input:
 class _Run:
     """What the workers of a run share. Only the workers change it, all on one event loop."""
 
-    def __init__(
-        self, ledger: Ledger, end: End, on_outcome: OnOutcome | None, report: Report, stop: Stop
-    ) -> None:
-        self._ledger = ledger
-        self._input = _Input(ledger.targets(), stop)
+    def __init__(self, source: Source | Ledger, end: End, on_outcome: OnOutcome | None, stop: Stop) -> None:
+        self.report = Report()
+        self._ledger = source if isinstance(source, Ledger) else _Unrecorded(source)
         self._end = end
         self._on_outcome = on_outcome
-        self._report = report
         self._stop = stop
         # The ids in flight. A worker that has to wait for one puts an event here.
         self._in_flight: dict[str, asyncio.Event | None] = {}
@@ -376,13 +346,31 @@ class _Run:
         self._first_done = asyncio.Event()
         self._denied = 0
         self._settled = 0
-        self._now = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
 
-    async def complete(self, concurrency: int) -> None:
+    async def complete(self, concurrency: int, deadline: float | None) -> Report:
+        """Do the whole run and return its report."""
+        if concurrency < 1:
+            raise ConfigurationError(
+                f"concurrency is how many conferences are in progress at once: at least 1, not {concurrency}"
+            )
+        started = self._loop.time()
+        late = DeadlineExceededError("the run's deadline came")
+        timer = self._loop.call_later(deadline, self._stop.request, late) if deadline is not None else None
+        try:
+            await self._end_all(_Input(self._ledger.targets(), self._stop), concurrency)
+        finally:
+            self.report.elapsed = self._loop.time() - started
+            if timer is not None:
+                timer.cancel()
+            await asyncio.shield(self._ledger.close())
+        return self.report
+
+    async def _end_all(self, ids: _Input, concurrency: int) -> None:
         """Start the workers, and wait until all ids have their outcome."""
         try:
             async with asyncio.TaskGroup() as workers:
-                workers.create_task(self._work())
+                workers.create_task(self._work(ids))
                 with suppress(TimeoutError):
                     # Not asyncio.wait_for, which may lose a cancellation here.
                     async with asyncio.timeout(_FIRST_ALONE):
@@ -390,34 +378,34 @@ class _Run:
                 # From now on no id is alone, so none is tried a second time.
                 self._first_done.set()
                 for _ in range(concurrency - 1):
-                    workers.create_task(self._work())
+                    workers.create_task(self._work(ids))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         if self._stop.requested:
-            await self._settle_rest()
-            if self._input.left_early or self._report.unsettled:
-                self._report.stopped = self._stop.reason
+            for item in ids.rest:
+                await self._settle_unsent(item)
+            if ids.left_early or self.report.unsettled:
+                self.report.stopped = self._stop.reason
 
-    async def _work(self) -> None:
+    async def _work(self, ids: _Input) -> None:
         """Be one worker: end ids one after the other."""
         try:
-            async for item in self._input:
+            async for item in ids:
                 target, outcome = _target_of(item)
                 await self._settle(target, outcome or await self._outcome_of(target))
                 self._first_done.set()
         finally:
             self._first_done.set()
 
-    async def _settle_rest(self) -> None:
-        """Settle the ids that a stop kept from being taken."""
-        for item in self._input.rest:
-            target, _ = _target_of(item)
-            kind = OutcomeKind.UNKNOWN if target.ambiguous else OutcomeKind.NOT_ATTEMPTED
-            await self._settle(target, Outcome(target.conference_id, kind, error=self._stop.why))
+    async def _settle_unsent(self, item: Item) -> None:
+        """Settle an id that a stop kept from being sent."""
+        target, _ = _target_of(item)
+        kind = OutcomeKind.UNKNOWN if target.ambiguous else OutcomeKind.NOT_ATTEMPTED
+        await self._settle(target, Outcome(target.conference_id, kind, error=self._stop.why))
 
     async def _settle(self, target: Target, outcome: Outcome) -> None:
         """Count an outcome, record it, then tell it."""
-        self._report.add(outcome)
+        self.report.add(outcome)
         try:
             await self._ledger.settle(target, outcome)
         except BandwidthError as error:
@@ -432,7 +420,7 @@ class _Run:
 
     async def _outcome_of(self, target: Target) -> Outcome:
         """End one conference. An error becomes an outcome here."""
-        started = self._now()
+        started = self._loop.time()
         try:
             await self._begin(target)
             return await self._end_or_retry_first(target)
@@ -441,7 +429,7 @@ class _Run:
             # An earlier run may have ended an ambiguous target. Then it stays unknown, even if nothing
             # could be sent for it this time.
             kind = OutcomeKind.UNKNOWN if target.ambiguous else kind_of(error)
-            elapsed = self._now() - started
+            elapsed = self._loop.time() - started
             sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
             calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
             return Outcome(
@@ -493,7 +481,7 @@ class _Run:
         """Stop when every id so far was denied: then the account is not ours, and all ids would be."""
         if isinstance(error, PermissionDeniedError):
             self._denied += 1
-            only_refused = self._report.total == self._report.counts[OutcomeKind.REFUSED]
+            only_refused = self.report.total == self.report.counts[OutcomeKind.REFUSED]
             if self._denied >= _MOST_DENIED and only_refused:
                 self._stop.request(error)
 

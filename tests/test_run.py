@@ -20,13 +20,14 @@ from bandwidth_async.errors import (
     BandwidthError,
     ConfigurationError,
     DeadlineExceededError,
+    JournalError,
     NotFoundError,
     PermissionDeniedError,
     ServerError,
 )
 from bandwidth_async.models import Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report
-from bandwidth_async.run import Source, Stop, Target, iterate, run
+from bandwidth_async.run import Ledger, Source, Stop, Target, iterate, run
 
 TICK = 1e-5
 FIRST_ALONE = 1.0
@@ -874,3 +875,138 @@ async def test_what_is_no_text_is_refused() -> None:
     assert heard.kinds == [("a", "ended"), ("None", "refused"), ("5", "refused")]
     assert ender.ids == ["a"]
     assert heard.outcomes[1].error == "a conference id is a string, not None"
+
+
+# With a ledger
+
+
+@mutable
+class Book:
+    """A ledger in memory that notes what it is asked, and fails where it is told to."""
+
+    ids: list[str]
+    fails: dict[str, Exception] = field(factory=dict)
+    log: list[str] = field(factory=list)
+
+    def targets(self) -> Iterator[Target]:
+        """Yield them."""
+        return map(Target, self.ids)
+
+    async def begin(self, target: Target) -> None:
+        """Note it."""
+        await self._note(f"begin {target.conference_id}")
+
+    async def settle(self, target: Target, outcome: Outcome) -> None:
+        """Note it."""
+        await self._note(f"settle {target.conference_id} {outcome.kind}")
+
+    async def close(self) -> None:
+        """Note it."""
+        await self._note("close")
+
+    def hear(self, outcome: Outcome) -> None:
+        """Note that an outcome was told."""
+        self.log.append(f"tell {outcome.conference_id}")
+
+    async def end(self, target: Target, stop: Stop) -> Outcome:
+        """End one conference, unless the run stops."""
+        if stop.requested:
+            raise DeadlineExceededError("the run was stopped")
+        self.log.append(f"send {target.conference_id}")
+        await asyncio.sleep(0.1)
+        return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
+
+    async def _note(self, what: str) -> None:
+        await asyncio.sleep(0.01)
+        self.log.append(what)
+        if what in self.fails:
+            raise self.fails[what]
+
+
+def test_what_a_ledger_is() -> None:
+    """A run tells it from a source by its four methods."""
+    assert isinstance(Book([]), Ledger)
+    sources: list[Source] = [[], iter(()), {}, slowly([], 0), map(str, ())]
+    assert [source for source in sources if isinstance(source, Ledger)] == []
+
+
+@virtual_time
+async def test_a_run_with_a_ledger() -> None:
+    """Begun before it is sent, settled before it is told, and closed at the end."""
+    book = Book(["a", "b"])
+    report = await run(book, book.end, book.hear, concurrency=1, stop=Stop())
+    steps = [[f"begin {one}", f"send {one}", f"settle {one} ended", f"tell {one}"] for one in "ab"]
+    assert book.log == [*steps[0], *steps[1], "close"]
+    assert report.counts == {OutcomeKind.ENDED: 2}
+
+
+@virtual_time
+async def test_what_cannot_be_begun_is_not_sent() -> None:
+    """The run stops, and the rest is not attempted and never begun."""
+    full = JournalError("full")
+    book = Book(["a", "b", "c"], {"begin b": full})
+    report = await run(book, book.end, book.hear, concurrency=1, stop=Stop())
+    assert book.log == [
+        *("begin a", "send a", "settle a ended", "tell a"),
+        *("begin b", "settle b not_attempted", "tell b", "settle c not_attempted", "tell c", "close"),
+    ]
+    assert report.stopped is full
+
+
+@virtual_time
+async def test_what_cannot_be_settled_is_told_all_the_same() -> None:
+    """The run stops: what is in flight may finish, and nothing more is sent."""
+    full = JournalError("full")
+    book = Book(list("abcd"), {"settle b ended": full})
+    report = await run(book, book.end, book.hear, concurrency=2, stop=Stop())
+    assert [line for line in book.log if line.startswith("send")] == ["send a", "send b", "send c"]
+    assert [line for line in book.log if line.startswith("tell")] == [f"tell {one}" for one in "abcd"]
+    assert report.counts == {OutcomeKind.ENDED: 3, OutcomeKind.NOT_ATTEMPTED: 1}
+    assert report.stopped is full
+
+
+@pytest.mark.parametrize("where", ["begin b", "settle b ended"])
+@virtual_time
+async def test_a_bug_of_a_ledger_is_raised(where: str) -> None:
+    """It ends the run, and the ledger is closed."""
+    book = Book(list("abc"), {where: ZeroDivisionError()})
+    with pytest.raises(ZeroDivisionError):
+        await run(book, book.end, book.hear, concurrency=1, stop=Stop())
+    assert book.log[-2:] == [where, "close"]
+
+
+@pytest.mark.parametrize("moment", [0.005, 0.05, 0.115, 0.2])
+@virtual_time
+async def test_a_cancelled_run_closes_its_ledger(moment: float) -> None:
+    """Cancelled at any moment, once, and to its end; as a stream too."""
+    for as_stream in (False, True):
+        book = Book(list("abcdefgh"))
+
+        async def consume(book: Book = book) -> None:
+            async with iterate(book, book.end, concurrency=2, stop=Stop()) as outcomes:
+                async for _ in outcomes:
+                    pass
+
+        doing = consume() if as_stream else run(book, book.end, concurrency=2, stop=Stop())
+        task: asyncio.Task[Any] = asyncio.ensure_future(doing)
+        await asyncio.sleep(moment)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert book.log.count("close") == 1
+        assert book.log[-1] == "close"
+
+
+@virtual_time
+async def test_what_hears_outcomes_may_be_async() -> None:
+    """It is awaited, whatever it returns; what is not async may return anything."""
+    heard: list[str] = []
+
+    async def slow(outcome: Outcome) -> None:
+        await asyncio.sleep(1.0)
+        heard.append(outcome.conference_id)
+
+    await run(list("ab"), Ender(), slow, concurrency=1, stop=Stop())
+    numbers: Any = lambda outcome: len(outcome.conference_id)  # noqa: E731  # as somebody's callback
+    await run(list("ab"), Ender(), numbers, concurrency=1, stop=Stop())
+    assert heard == ["a", "b"]
