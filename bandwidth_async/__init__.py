@@ -35,8 +35,7 @@ if TYPE_CHECKING:
         UnavailableError,
         WebhookError,
     )
-    from bandwidth_async.http.exchange import ResponseInfo
-    from bandwidth_async.http.timeouts import Timeouts
+    from bandwidth_async.http import ResponseInfo, Timeouts
     from bandwidth_async.journal import Journal, JournalInfo, Recorded
     from bandwidth_async.limiter.events import LimiterSnapshot, Paused, RateChanged, Unavailable
     from bandwidth_async.limiter.limiter import Limiter
@@ -134,8 +133,7 @@ _HOMES = {
         "UnavailableError",
         "WebhookError",
     ),
-    "http.exchange": ("ResponseInfo",),
-    "http.timeouts": ("Timeouts",),
+    "http": ("ResponseInfo", "Timeouts"),
     "journal": ("Journal", "JournalInfo", "Recorded"),
     "limiter.events": ("LimiterSnapshot", "Paused", "RateChanged", "Unavailable"),
     "limiter.limiter": ("Limiter",),

@@ -16,8 +16,7 @@ from bandwidth_async.credentials import Credentials
 from bandwidth_async.ending import Ender, Way
 from bandwidth_async.environment import HOSTS, read_environment
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.http.exchange import connections_of, origin
-from bandwidth_async.http.timeouts import Timeouts
+from bandwidth_async.http import Timeouts, connections_of, origin
 from bandwidth_async.journal import Journal
 from bandwidth_async.journal.claims import Durable
 from bandwidth_async.limiter.limiter import Limiter

@@ -29,9 +29,15 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
-from bandwidth_async.http.connections import open_session
-from bandwidth_async.http.exchange import ResponseInfo, exchange, proxy_from_environment
-from bandwidth_async.http.timeouts import Timeouts, Watchdog
+from bandwidth_async.http import (
+    ResponseInfo,
+    Server,
+    Timeouts,
+    TimeoutTimer,
+    exchange,
+    open_session,
+    proxy_from_environment,
+)
 from bandwidth_async.retry import RetryPolicy, Trial, persist
 from bandwidth_async.retry_after import parse_hint
 from bandwidth_async.validators import above_zero
@@ -88,16 +94,17 @@ class Channel:
     ) -> None:
         self.limiter = limiter
         self.voice_url = voice_url
-        self._api_url = api_url
         self._credentials = credentials
         self._authorizer = Authorizer(credentials, self._fetch_token)
         self._token_options = token_options
         self._given_session = session
-        self._proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
+        self._timer = TimeoutTimer()
+        proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
+        self._voice = Server(url=voice_url, timer=self._timer, proxy=proxy)
+        self._api = Server(url=api_url, timer=self._timer, proxy=proxy)
         self._random = random
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watchdog = Watchdog()
         self._trials: set[Trial] = set()  # the calls under way
         self._closed = False
 
@@ -111,7 +118,7 @@ class Channel:
         for trial in tuple(self._trials):
             trial.stop(0.0)
         await self._authorizer.aclose()
-        self._watchdog.close()
+        self._timer.close()
         if self._session is not None and self._given_session is None:
             await self._session.close()
 
@@ -133,7 +140,7 @@ class Channel:
 
     def now(self) -> float:
         """Return the time of the event loop that it is bound to."""
-        return self._watchdog.loop.time()
+        return self._timer.loop.time()
 
     def trial(self, options: CallOptions, stop: Stop | None = None) -> _Call:
         """Bound one call by its deadline and its run's stop, and complete the error it ends with."""
@@ -198,12 +205,10 @@ class Channel:
                 with trial.sending(safe=request.safe):
                     answer = await exchange(
                         session,
-                        self.voice_url,
+                        self._voice,
                         request,
                         trial.authorization,
                         options.timeouts,
-                        watchdog=self._watchdog,
-                        proxy=self._proxy,
                         on_status=partial(_heard, trial, admission),
                     )
             except (TransportError, ServerError) as error:
@@ -266,13 +271,7 @@ class Channel:
         async def attempt() -> Token:
             try:
                 answer = await exchange(
-                    self.bind(),
-                    self._api_url,
-                    wire.token(),
-                    self._credentials.basic(),
-                    options.timeouts,
-                    watchdog=self._watchdog,
-                    proxy=self._proxy,
+                    self.bind(), self._api, wire.token(), self._credentials.basic(), options.timeouts
                 )
             except APIError as error:
                 if error.transient:
@@ -293,9 +292,8 @@ class _Call:
         self._channel = channel
         self._options = options
         self._stop = stop
-        dog = channel._watchdog
         deadline = channel.now() + options.deadline
-        self._limit = dog.guard_until(deadline)
+        self._limit = channel._timer.timeout_at(deadline)
         self._trial = Trial(deadline=deadline, limit=self._limit)
 
     async def __aenter__(self) -> Trial:

@@ -15,8 +15,7 @@ from attrs import evolve
 
 from bandwidth_async import wire
 from bandwidth_async.errors import ConfigurationError, TransportError
-from bandwidth_async.http.exchange import same_origin
-from bandwidth_async.http.timeouts import Timeouts
+from bandwidth_async.http import Timeouts, same_origin
 from bandwidth_async.media import Draft, Media, file_path
 from bandwidth_async.models import Conference
 from bandwidth_async.polling import Watch
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from bandwidth_async.http.exchange import ResponseInfo
+    from bandwidth_async.http import ResponseInfo
     from bandwidth_async.models import Call, ConferenceMember, ConferenceRecording
     from bandwidth_async.operation import CallOptions, Channel
     from bandwidth_async.polling import CompletionHub

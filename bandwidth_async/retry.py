@@ -73,7 +73,7 @@ class RetryPolicy:
 
 
 class Limit(Protocol):
-    """What bounds a call, and can be moved while it lasts: a guard of the watchdog, or `asyncio.Timeout`."""
+    """What bounds a call, and can be moved while it lasts: an `http.Timeout` or an `asyncio.Timeout`."""
 
     def when(self) -> float | None:
         """Return the moment, in loop time."""

@@ -1,4 +1,4 @@
-"""The client's own connections: written together, and reached directly unless somebody stands between."""
+"""The client's own connections: written together, used directly if possible, and by the session if not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from aioresponses import aioresponses
 
 from bandwidth_async.http import connections as own
-from bandwidth_async.http.connections import OneAnswer, direct_way, open_session
+from bandwidth_async.http import lacking, open_session
+from bandwidth_async.http.connections import SingleResponseProtocol, direct_connections
 
 
 class FakeTransport:
@@ -34,7 +35,7 @@ class FakeTransport:
 
 def connected() -> tuple[Any, FakeTransport]:
     transport = FakeTransport()
-    protocol = OneAnswer(asyncio.get_running_loop())
+    protocol = SingleResponseProtocol(asyncio.get_running_loop())
     protocol.transport = cast("Any", transport)
     return protocol, transport
 
@@ -80,27 +81,29 @@ async def test_a_write_that_fails_is_heard_of_at_once(error: Exception) -> None:
     assert protocol.unsent is False
 
 
-# the direct way
+# When requests are sent directly
 
-fits = pytest.mark.skipif(not own._FITS, reason="with this aiohttp there is no direct way")
+fits = pytest.mark.skipif(
+    bool(lacking()), reason=f"aiohttp {aiohttp.__version__} lacks {lacking()}: nothing is sent directly"
+)
 
 
 @fits
-async def test_a_session_of_ours_has_a_direct_way() -> None:
+async def test_a_session_of_ours_has_a_direct_connections() -> None:
     async with open_session() as session:
-        assert direct_way(session, b"{}") is session.connector
+        assert direct_connections(session, b"{}") is session.connector
 
 
 async def test_a_given_session_has_none() -> None:
     """Its owner may have given it middlewares, headers, cookies: they count."""
     async with aiohttp.ClientSession() as session:
-        assert direct_way(session, b"{}") is None
+        assert direct_connections(session, b"{}") is None
 
 
-async def test_none_with_an_aiohttp_that_it_is_not_known_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "_FITS", False)
+async def test_none_with_an_aiohttp_that_lacks_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(own._missing, "a part", True)
     async with open_session() as session:
-        assert direct_way(session, b"{}") is None
+        assert direct_connections(session, b"{}") is None
 
 
 async def with_settings(**settings: Any) -> aiohttp.ClientSession:
@@ -132,9 +135,9 @@ async def with_settings(**settings: Any) -> aiohttp.ClientSession:
 async def test_none_where_sessions_are_made_otherwise(settings: dict[str, Any]) -> None:
     """What somebody has every session do, an end is not to miss."""
     async with await with_settings(**settings) as session:
-        assert direct_way(session, b"{}") is None
+        assert direct_connections(session, b"{}") is None
     async with await with_settings() as session:
-        assert direct_way(session, b"{}") is not None
+        assert direct_connections(session, b"{}") is not None
 
 
 async def test_none_where_sessions_are_of_another_class() -> None:
@@ -144,14 +147,18 @@ async def test_none_where_sessions_are_of_another_class() -> None:
     with patch.object(aiohttp, "ClientSession", other):
         session = open_session()
     async with session:
-        assert direct_way(session, b"{}") is None
+        assert direct_connections(session, b"{}") is None
 
 
 @fits
 async def test_none_for_a_body_that_may_not_be_written_at_once() -> None:
     """An early answer would leave the rest of it to whoever has the connection next."""
     async with open_session() as session:
-        assert [direct_way(session, bytes(size)) is None for size in (0, 4096, 4097)] == [False, False, True]
+        assert [direct_connections(session, bytes(size)) is None for size in (0, 4096, 4097)] == [
+            False,
+            False,
+            True,
+        ]
 
 
 @fits
@@ -177,8 +184,8 @@ async def test_none_where_a_method_of_aiohttp_s_is_replaced(owner: type, name: s
         for other in wrapped, functools.partial(theirs), create_autospec(theirs):
             assert not own._is_genuine(other)
             with patch.object(owner, name, other):
-                assert direct_way(session, b"{}") is None
-        assert direct_way(session, b"{}") is not None
+                assert direct_connections(session, b"{}") is None
+        assert direct_connections(session, b"{}") is not None
 
 
 @fits
@@ -186,5 +193,5 @@ async def test_none_under_aioresponses() -> None:
     """Also for a session that was opened before."""
     async with open_session() as session:
         with aioresponses():
-            assert direct_way(session, b"{}") is None
-        assert direct_way(session, b"{}") is not None
+            assert direct_connections(session, b"{}") is None
+        assert direct_connections(session, b"{}") is not None
