@@ -673,8 +673,8 @@ async def test_a_proxy_s_refusal_does_not_tell_its_password() -> None:
     """A proxy's refusal is no connection, and its URL's password is not in the error."""
     refuses = answered("407 Proxy Authentication Required")
     async with raw_server([refuses]) as proxy, session_of() as session:
+        to = server_at(URL("https://voice.test"), f"http://me:hunter2@127.0.0.1:{proxy.port}")
         with pytest.raises(TransportError) as caught:
-            to = server_at(URL("https://voice.test"), f"http://me:hunter2@127.0.0.1:{proxy.port}")
             await exchange(session, to, END, "Bearer t", TIMEOUTS)
     assert caught.value.ambiguous is False
     assert "hunter2" not in f"{caught.value} {caught.value!r}"

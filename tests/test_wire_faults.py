@@ -16,7 +16,8 @@ an hour asked for                                  test_client: a_door_that_is_s
 a run cancelled, a hook that raises                test_teardown_run: a_cancelled_run_leaves_nothing_…,
                                                    what_on_outcome_raises_is_raised
 the same id twice                                  test_client: duplicates_in_a_run
-an error's body that is slow, cut or not JSON      test_http_exchange: a_slow_error_body_…, the_status_decides_…
+an error's body that is slow, cut or not JSON      test_http_exchange: a_slow_error_body_…,
+                                                   the_status_decides_…
 TLS                                                tests/test_wire_tls.py
 =================================================  =======================================================
 """

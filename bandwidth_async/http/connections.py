@@ -286,7 +286,6 @@ _DIRECT_PARTS: _Parts = {
     "connector.Connection.close": (None,),
     "TCPConnector.connect": (None, None, [], None),
     "ClientRequest": None,
-    "ClientSession.request": None,
     "ClientSession._request": None,
     "ClientRequest.send": None,
     "ClientResponse.start": None,
@@ -458,16 +457,18 @@ _find_missing(_DIRECT_PARTS) or _fails("ClientRequest", _try_request)
 # When the session has to send a request
 
 # Tools for tests and tracing replace these methods.
+_CLASSES = _SESSION, _REQUEST, _RESPONSE = tuple(
+    getattr(aiohttp, name, None) for name in ("ClientSession", "ClientRequest", "ClientResponse")
+)
 _REPLACEABLE = [
     (owner, name, getattr(owner, name, None))
     for owner, name in (
-        (aiohttp.ClientSession, "request"),
-        (aiohttp.ClientSession, "_request"),
-        (aiohttp.ClientRequest, "send"),
-        (aiohttp.ClientResponse, "start"),
+        (_SESSION, "request"),
+        (_SESSION, "_request"),
+        (_REQUEST, "send"),
+        (_RESPONSE, "start"),
     )
 ]
-_CLASSES = aiohttp.ClientSession, aiohttp.ClientRequest, aiohttp.ClientResponse
 
 
 def _is_genuine(method: object) -> bool:
