@@ -230,7 +230,7 @@ class Lookalike:
 
 
 class Gone:
-    """A name that a class lacks, though its parents have it; ``instead`` is what aiohttp itself still finds."""
+    """A name that a class lacks, though its parents have it; aiohttp itself still finds ``instead``."""
 
     def __init__(self, instead: Any = None) -> None:
         self.instead = instead
@@ -362,9 +362,31 @@ async def test_an_attribute_that_is_taken_away(
     await still_right(module, caplog, f"{owner.__name__}.{name}", protected=owner is aiohttp.ClientSession)
 
 
-class OneArgument(ResponseHandler):
+class WithoutSize(ResponseHandler):
+    """It passes a response on without a size."""
+
     def feed_data(self, data: Any) -> None:  # type: ignore[override]  # it is the change
         super().feed_data(data, 0)
+
+    def data_received(self, data: bytes) -> None:
+        self.__dict__["feed_data"] = lambda message, _size: type(self).feed_data(self, message)
+        super().data_received(data)
+
+
+@fits
+async def test_a_coming_protocol_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is taken from aiohttp counts, not its version."""
+    monkeypatch.setattr(aiohttp, "__version__", "3.99.0")
+    module = loaded_again(
+        lambda patched: patched.setattr(aiohttp.client_proto, "ResponseHandler", WithoutSize), monkeypatch
+    )
+    responses, _, directly = await ask_for_all(module)
+    assert (responses, directly, module.lacking()) == (ALL_RIGHT, True, ())
+
+
+class Sized(ResponseHandler):
+    def feed_data(self, data: Any, size: int, _more: object) -> None:  # type: ignore[override]  # the change
+        super().feed_data(data, size)
 
 
 class AnotherHook(ResponseHandler):
@@ -396,7 +418,7 @@ class NeverReads(ResponseHandler):
 
 @fits
 @pytest.mark.parametrize(
-    "changed", [OneArgument, AnotherHook, AnotherMessage, KeywordsOnly, AnotherReader, NeverReads]
+    "changed", [Sized, AnotherHook, AnotherMessage, KeywordsOnly, AnotherReader, NeverReads]
 )
 async def test_a_protocol_that_works_otherwise(
     changed: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

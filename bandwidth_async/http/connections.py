@@ -103,14 +103,14 @@ class SingleResponseProtocol(ResponseHandler):
         self._body = None
         super().set_response_params(**params)
 
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        """Take a response whose headers are complete."""
+    def feed_data(self, data: Any, *size: int) -> None:
+        """Take a response whose headers are complete. aiohttp 3.14 also passes a size."""
         message, self._body = data
         self._awaited = not is_final(message.code)
         if message.code == 101:
             # The server speaks another protocol from now on.
             self.force_close()
-        super().feed_data(data, size)
+        super().feed_data(data, *size)
 
     def data_received(self, data: bytes) -> None:
         """Parse headers line by line, so that nothing that follows can spoil them."""

@@ -233,8 +233,8 @@ def _middlewares(
     aiohttp never repeats a POST. Where it does not tell the session's own middlewares, these have priority:
     then aiohttp may repeat a request that only reads, which changes nothing.
     """
-    others = middlewares_of(session)
-    return None if request.method == "POST" or others is None else (_without_repeats(request), *others)
+    others = None if request.method == "POST" else middlewares_of(session)
+    return None if others is None else (_without_repeats(request), *others)
 
 
 def _without_repeats(request: wire.Request) -> aiohttp.ClientMiddlewareType:
