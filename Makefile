@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint pyright proofs bench bench-goodput bench-goodput-short bench-nginx clean
+.PHONY: demo test lint pyright proofs compat bench bench-goodput bench-goodput-short bench-nginx clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -27,6 +27,11 @@ proofs: .venv/ready-test
 	$(BIN)/python -m pytest --full -s tests/test_proofs.py tests/test_proof_kills.py tests/test_outage.py \
 		tests/test_hang_up.py tests/test_events_end_to_end.py tests/test_proof_downloads.py \
 		tests/test_schemathesis.py tests/test_prism.py
+
+# The wire tests with the oldest and the newest aiohttp that pyproject.toml allows, and a pre-release if there is
+# one; needs the network. With other dependencies of the tests installed as they are in .venv.
+compat: .venv/ready-test
+	$(BIN)/python -m pytest --full -s tests/test_aiohttp_versions.py
 
 # What an end costs, beside what people write or import instead; needs nginx. Saves figures and draws them.
 bench: .venv/ready-bench

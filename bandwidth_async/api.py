@@ -25,8 +25,7 @@ from bandwidth_async.errors import (
     UnavailableError,
     WebhookError,
 )
-from bandwidth_async.http.exchange import ResponseInfo
-from bandwidth_async.http.timeouts import Timeouts
+from bandwidth_async.http import ResponseInfo, Timeouts
 from bandwidth_async.journal import Journal, JournalInfo, Recorded
 from bandwidth_async.limiter import (
     Limiter,

@@ -17,8 +17,7 @@ from bandwidth_async.credentials import Credentials
 from bandwidth_async.ending import Ender, EndSettings
 from bandwidth_async.environment import HOSTS, read_environment
 from bandwidth_async.errors import ConfigurationError, TransportError
-from bandwidth_async.http.exchange import connections_of, origin, same_origin
-from bandwidth_async.http.timeouts import Timeouts
+from bandwidth_async.http import Timeouts, connections_of, origin, same_origin
 from bandwidth_async.journal import Journal
 from bandwidth_async.journal.claims import Claims
 from bandwidth_async.limiter import Limiter, RateLimit
@@ -506,7 +505,7 @@ class VoiceClient:
     def _next_page(self, link: URL | None, seen: set[str]) -> wire.Request[wire.Page] | None:
         if link is None:
             return None
-        if not same_origin(link, self._channel.voice_url):
+        if not same_origin(link, self._channel.voice.url):
             raise TransportError(
                 f"the next page is said to be at {link.scheme}://{link.authority}, "
                 "where the credentials are not sent"

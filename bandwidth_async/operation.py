@@ -30,9 +30,16 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
-from bandwidth_async.http.connections import open_session
-from bandwidth_async.http.exchange import ResponseInfo, exchange, proxy_from_environment
-from bandwidth_async.http.timeouts import Timeouts, Watchdog
+from bandwidth_async.http import (
+    ResponseInfo,
+    Server,
+    Timeouts,
+    TimeoutTimer,
+    exchange,
+    lacking,
+    open_session,
+    proxy_from_environment,
+)
 from bandwidth_async.retry import Attempts, RetryPolicy, persist
 from bandwidth_async.retry_after import parse_hint
 from bandwidth_async.validators import above_zero
@@ -93,14 +100,14 @@ class Channel:
         random: Random,
     ) -> None:
         self.limiter = limiter
-        self.voice_url = voice_url
         self.random = random
         self.authorizer = Authorizer(credentials, self._fetch_token)
-        self.watchdog = Watchdog()
-        self.proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
+        self.timer = TimeoutTimer()
+        proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
+        self.voice = Server(url=voice_url, timer=self.timer, proxy=proxy)
         self.operations: set[Operation] = set()
         self.closed = False
-        self._api_url = api_url
+        self._api = Server(url=api_url, timer=self.timer, proxy=proxy)
         self._credentials = credentials
         self._token_options = token_options
         self._given_session = session
@@ -109,7 +116,8 @@ class Channel:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open" if self._session else "not used yet"
-        return f"<Channel to {self.voice_url}, {state}, {self.limiter!r}>"
+        slower = f", by the session since aiohttp lacks {', '.join(lacking())}" if lacking() else ""
+        return f"<Channel to {self.voice.url}, {state}{slower}, {self.limiter!r}>"
 
     async def aclose(self) -> None:
         """Close the channel and its own session; a session that was passed in stays open."""
@@ -117,7 +125,7 @@ class Channel:
         for operation in tuple(self.operations):
             operation.stop(0.0)
         await self.authorizer.aclose()
-        self.watchdog.close()
+        self.timer.close()
         if self._session is not None and self._given_session is None:
             await self._session.close()
 
@@ -149,7 +157,7 @@ class Channel:
 
     def now(self) -> float:
         """Return the time of the event loop that it is bound to."""
-        return self.watchdog.loop.time()
+        return self.timer.loop.time()
 
     def operation(
         self, options: Options, stop: Stop | None = None, *, until: float | None = None
@@ -163,15 +171,8 @@ class Channel:
 
         async def attempt() -> Token:
             try:
-                response = await exchange(
-                    self.bind(),
-                    self._api_url,
-                    request,
-                    self._credentials.basic(),
-                    options.timeouts,
-                    watchdog=self.watchdog,
-                    proxy=self.proxy,
-                )
+                basic = self._credentials.basic()
+                response = await exchange(self.bind(), self._api, request, basic, options.timeouts)
             except APIError as error:
                 if error.transient:
                     raise
@@ -208,7 +209,7 @@ class Operation:
         self._channel = channel
         self._options = options
         self._stop = stop
-        self._limit = channel.watchdog.guard_until(deadline)
+        self._limit = channel.timer.timeout_at(deadline)
         self._lifted = False
         self._in_flight = False
 
@@ -332,12 +333,10 @@ class Operation:
         try:
             return await exchange(
                 session,
-                self._channel.voice_url,
+                self._channel.voice,
                 request,
                 self._authorization,
                 self._options.timeouts,
-                watchdog=self._channel.watchdog,
-                proxy=self._channel.proxy,
                 on_status=partial(self._tell_limiter, admission),
             )
         except asyncio.CancelledError:

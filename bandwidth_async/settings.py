@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from bandwidth_async.credentials import Credentials
-    from bandwidth_async.http.exchange import ResponseInfo
-    from bandwidth_async.http.timeouts import Timeouts
+    from bandwidth_async.http import ResponseInfo, Timeouts
     from bandwidth_async.limiter import Limiter, PaceEvent, RateLimit
     from bandwidth_async.retry import RetryPolicy
 

@@ -56,12 +56,12 @@ def _state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 
 
 @pytest.fixture(params=["directly", "by the session"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test twice: with requests that go directly over the connections, and with none that does."""
+def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a test twice: with requests that are sent directly over a connection, and by the session."""
     if request.param == "by the session":
-        monkeypatch.setattr(connections, "_FITS", False)
-    elif not connections._FITS:
-        pytest.skip("with this aiohttp no request goes directly over the connections")
+        monkeypatch.setitem(connections._missing, "switched off by a test", True)
+    elif connections.lacking():
+        pytest.skip(f"aiohttp {aiohttp.__version__} lacks {connections.lacking()}: nothing is sent directly")
     return str(request.param)
 
 

@@ -41,7 +41,7 @@ from bandwidth_async.webhooks import EventHub, parse_event
 from tests.wire_server import CLOSE, answered, wire_server
 
 if TYPE_CHECKING:
-    from bandwidth_async.http.exchange import ResponseInfo
+    from bandwidth_async.http import ResponseInfo
 
 HOST = "https://voice.bandwidth.com"
 ACCOUNT = f"{HOST}/api/v2/accounts/9900000"

@@ -14,7 +14,6 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 from attrs import define, field
 from multidict import CIMultiDict
-from yarl import URL
 
 from bandwidth_async import (
     BasicCredentials,
@@ -31,6 +30,7 @@ from bandwidth_async import (
 )
 from bandwidth_async.cli.exit_codes import Exit, exit_for_run
 from bandwidth_async.errors import UnavailableError
+from bandwidth_async.http import Server
 from bandwidth_async.http.exchange import translate
 from bandwidth_async.limiter import PaceEvent, Unavailable
 
@@ -77,13 +77,13 @@ class Upstream:
     async def exchange(
         self,
         _session: aiohttp.ClientSession,
-        _base: URL,
+        _server: Server,
         request: wire.Request[Any],
         *_: Any,
         on_status: Callable[[int, dict[str, str]], None] | None = None,
         **__: Any,
     ) -> wire.Response:
-        """Answer one request as `transport.exchange` does."""
+        """Answer one request as `http.exchange` does."""
         at = now() - self.started
         await asyncio.sleep(self.latency)
         if request.path.endswith("/token"):

@@ -16,7 +16,8 @@ an hour asked for                                  test_client: a_door_that_is_s
 a run cancelled, a hook that raises                test_run: a_cancelled_run_leaves_nothing_…,
                                                    what_on_outcome_raises_is_raised
 the same id twice                                  test_client: duplicates_in_a_run
-an error's body that is slow, cut or not JSON      test_transport: a_slow_error_body_…, the_status_decides_…
+an error's body that is slow, cut or not JSON      test_http_exchange: a_slow_error_body_…,
+                                                   the_status_decides_…
 TLS                                                tests/test_wire_tls.py
 =================================================  =======================================================
 """
@@ -79,7 +80,7 @@ START = b"HTTP/1.1 "
 ATTEMPTS = 5
 AT_ONCE = RetryPolicy(attempts=ATTEMPTS, backoff_base=0)
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = pytest.mark.usefixtures("sender")
 virtual_time = pytest.mark.looptime
 
 
@@ -392,13 +393,13 @@ async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
 
 
 @virtual_time
-async def test_an_answer_before_the_request(way: str) -> None:
+async def test_an_answer_before_the_request(sender: str) -> None:
     """It is none, and nothing is sent after it.
 
     By the session nothing tells it from an early one on a new connection; what follows ends the connection.
     """
     async with world((NOT_FOUND,), greeting=(NO_CONTENT,)) as (server, client):
-        if way == "directly":
+        if sender == "directly":
             with pytest.raises(TransportError, match="closed before the request") as caught:
                 await client.end_conference("conf-1")
             assert (caught.value.ambiguous, server.arrived) == (False, [])
@@ -793,7 +794,7 @@ async def test_no_fault_makes_a_secret_seen(
                 await client.end_conference("conf-1")
             told.append(shown(caught.value))
     told += [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
-    assert {"asyncio", "bandwidth_async.http.exchange", "bandwidth_async.retry"} <= {
+    assert {"asyncio", "bandwidth_async.http", "bandwidth_async.retry"} <= {
         record.name for record in caplog.records
     }
     text = "\n".join(told)

@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 HANDSHAKE_FAILURE = b"\x15\x03\x03\x00\x02\x02\x28"
 UNKNOWN_VERSION = b"\x15\x03\x03\x00\x02\x02\x46"
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = pytest.mark.usefixtures("sender")
 virtual_time = pytest.mark.looptime
 
 

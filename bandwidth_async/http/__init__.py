@@ -1,1 +1,30 @@
-"""How a request leaves: aiohttp's home."""
+"""How a request is sent: connections, timeouts, and one attempt with its errors. Imports aiohttp."""
+
+from bandwidth_async.http.connections import lacking, open_session
+from bandwidth_async.http.exchange import (
+    ResponseInfo,
+    Server,
+    connections_of,
+    exchange,
+    is_loopback,
+    origin,
+    proxy_from_environment,
+    same_origin,
+)
+from bandwidth_async.http.timeouts import Timeout, Timeouts, TimeoutTimer
+
+__all__ = [
+    "ResponseInfo",
+    "Server",
+    "Timeout",
+    "TimeoutTimer",
+    "Timeouts",
+    "connections_of",
+    "exchange",
+    "is_loopback",
+    "lacking",
+    "open_session",
+    "origin",
+    "proxy_from_environment",
+    "same_origin",
+]

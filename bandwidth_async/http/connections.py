@@ -1,69 +1,88 @@
-"""One connection: each request on it has one answer, or none.
+"""The connections of a session, and how a request is sent over them without the session.
 
-The connections of a session, and what goes over them without the session.
+The request that ends a conference needs nothing of what aiohttp's session does for a request: no redirect,
+cookie, proxy or form. Sent directly over a connection, it takes half the processor time.
 
-The session as this client wants it, and whether a request may go past it.
+aiohttp has no public interface for this. `_PROTOCOL_PARTS`, `_DIRECT_PARTS` and `_SESSION_PARTS` list every
+name that this file takes from aiohttp beyond its documentation. On import, each name is looked up, its
+signature is checked, and a response is read without a network. Where a part is missing, the session sends all
+requests; `lacking` names the part, and the log says so once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
+from collections.abc import Mapping
 from functools import partial
+from operator import attrgetter
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import HttpProcessingError
 from attrs import define
+from yarl import URL
+
+try:
+    from aiohttp.client_proto import ResponseHandler
+except ImportError:
+    ResponseHandler = object  # type: ignore[assignment,misc]  # then `SingleResponseProtocol` is not used
+try:
+    from aiohttp.http import HttpProcessingError
+except ImportError:
+    HttpProcessingError = aiohttp.ClientError  # type: ignore[assignment,misc]  # then nothing is sent directly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
-    from yarl import URL
 
     from bandwidth_async.retry_after import Headers
 
-_ROOM = 64 * 1024  # bytes that are received at once
+_log = logging.getLogger("bandwidth_async.http")
+
+_RECEIVE_SIZE = 64 * 1024  # bytes that are received at once
+_SHORT_BODY = 4096  # bytes that a connection certainly takes at once
 
 
 def is_final(status: int) -> bool:
-    """Say whether it is the answer's, and no news of what comes."""
+    """Return True for a final status, False for an interim 1xx."""
     return not 100 <= status < 200 or status == 101
 
 
-class OneAnswer(ResponseHandler):
-    """A connection on which each request has one answer; whatever else comes closes it.
+class SingleResponseProtocol(ResponseHandler):
+    """A connection on which each request has one response; the connection is closed if anything else arrives.
 
-    aiohttp's parser forgets a 204 when it meets the bytes of a body right behind it, and what it receives
-    on an idle connection it takes for the answer to the next request, which is about another conference.
+    aiohttp's parser forgets a 204 when the bytes of a body directly follow it. And what arrives on an idle
+    connection, aiohttp takes for the response to the next request, which is about another conference.
     """
 
-    used = False  # for a request before
-    unsent = False  # a request is to be written, and none of it has been
-    _awaited = False  # a request is out, and its answer's headers are not complete
+    used = False  # whether a request was sent before
+    unsent = False  # whether a request waits to be written, and none of it has been
+    _awaited = False  # whether a request was written, and the headers of its response are not complete
     _body: aiohttp.StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Have less received at once than asyncio would: 256 KiB are taken from the system for each answer.
+        """Make the transport receive less at once than asyncio's 256 KiB.
 
-        Most are 150 bytes long, and to take and give back the rest is a fifth of an end. (Over TLS it is
-        asyncio's TLS that does so. A `BufferedProtocol` is no way out there: its reader drops bytes.)
+        Most responses are 150 bytes long. To allocate and free the rest of 256 KiB takes a fifth of the time
+        of an end. Over TLS, asyncio's own TLS layer does that. A `BufferedProtocol` does not help there: its
+        reader loses bytes.
         """
         super().connection_made(transport)
         if hasattr(transport, "max_size"):
-            transport.max_size = _ROOM
+            transport.max_size = _RECEIVE_SIZE
 
     def send(self, message: bytes) -> None:
-        """Write a request, together with those of all other connections in this turn of the event loop.
+        """Write a request together with those of all other connections in this turn of the event loop.
 
-        A server or proxy on the same machine then is woken once for all of them, and not once for each, which
-        is a fifth of an end, in the kernel.
+        A server or proxy on the same machine is then woken once for all of them. To wake it for each takes a
+        fifth of the time of an end, in the kernel.
         """
-        # Two turns later: in the next one the event loop receives what lay there before, which is no answer.
+        # The event loop receives what has already arrived in its next turn, and that is no response to this
+        # request. So the request is written in the turn after that.
         self.unsent, self._awaited = True, False
         self._loop.call_soon(self._loop.call_soon, self._write, message)
 
@@ -79,24 +98,26 @@ class OneAnswer(ResponseHandler):
             self.set_exception(aiohttp.ClientOSError(str(error)), error)
 
     def set_response_params(self, **params: Any) -> None:
-        """Begin to wait for an answer; aiohttp calls it ahead of each request."""
+        """Start to wait for a response; aiohttp calls this before each request."""
         self.used = self._awaited = True
         self._body = None
         super().set_response_params(**params)
 
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        """Take an answer whose headers are complete; a 1xx is not the answer yet."""
+    def feed_data(self, data: Any, *size: int) -> None:
+        """Take a response whose headers are complete. aiohttp 3.14 also passes a size."""
         message, self._body = data
         self._awaited = not is_final(message.code)
         if message.code == 101:
-            self.force_close()  # the server speaks something else from now on
-        super().feed_data(data, size)
+            # The server speaks another protocol from now on.
+            self.force_close()
+        super().feed_data(data, *size)
 
     def data_received(self, data: bytes) -> None:
-        """Parse headers line by line, so that nothing behind them can spoil them."""
+        """Parse headers line by line, so that nothing that follows can spoil them."""
         start, length = 0, len(data)
         if self._awaited and data.startswith(b"HTTP/") and data.find(b"\r\n\r\n") == length - 4:
-            super().data_received(data)  # whole headers and nothing behind them, as it is nearly always
+            # Nearly always the headers arrive whole, and nothing follows them.
+            super().data_received(data)
             return
         while self._awaited and start < length:
             end = data.find(b"\n", start) + 1 or length
@@ -104,7 +125,8 @@ class OneAnswer(ResponseHandler):
             start = end if self.exception() is None else length
         rest = data[start:] if start else data
         if self._body is not None and not self._body.is_eof():
-            super().data_received(rest)  # also without any, which is how aiohttp goes on after a pause
+            # Without data, too: this is how aiohttp resumes after a pause.
+            super().data_received(rest)
         elif rest:
             self.force_close()
             self.close()
@@ -114,9 +136,13 @@ class NotSentError(aiohttp.ClientConnectionError):
     """The connection was closed before anything of the request was written to it."""
 
 
+class UnfitConnectionError(aiohttp.ClientConnectionError):
+    """The connection has aiohttp's own protocol, so nothing can be sent over it directly."""
+
+
 @define
-class Reply:
-    """An answer that came the direct way, its body still to be read. Whoever takes it releases it."""
+class DirectResponse:
+    """A response to a request that was sent directly, its body still unread. The receiver releases it."""
 
     status: int
     headers: Headers
@@ -124,47 +150,50 @@ class Reply:
     _connection: Connection
 
     def release(self) -> None:
-        """Give the connection back; it is closed when the body was not read to its end."""
+        """Give the connection back; it is closed if the body was not read to its end."""
         self._connection.release()
 
 
 class Connections(aiohttp.TCPConnector):
-    """The connections of a session, and the direct way over them, for requests that need no session.
-
-    An end needs none: no redirect, cookie, proxy or form. Without what the session does for each request all
-    the same, it takes half the processor's time.
-    """
+    """The connections of a session, over which requests can also be sent directly."""
 
     def __init__(self) -> None:
         super().__init__(limit=0)
-        self.plain = False  # whether the session does nothing to a request
-        # aiohttp has no public way to give connections a protocol; tests/test_wire_faults.py sees that it
-        # works.
-        protocol: Callable[..., ResponseHandler] = OneAnswer
-        self._factory = partial(protocol, loop=self._loop)
-        self._servers: dict[URL, aiohttp.ClientRequest] = {}  # what aiohttp wants to see of where to connect
+        self.is_direct = False  # whether requests may bypass the session
+        self._servers: dict[URL, aiohttp.ClientRequest] = {}  # what `connect` wants to know of each server
+        self._seen: WeakSet[Any] = WeakSet()  # connections with aiohttp's own protocol that have been used
+        if _PROTOCOL_FITS and not _note_missing(self, "TCPConnector", ("_factory", "_loop")):
+            protocol: Callable[..., ResponseHandler] = SingleResponseProtocol
+            self._factory = partial(protocol, loop=self._loop)
 
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # as aiohttp calls it
-    ) -> Connection:
-        """Return a new connection, or one on which nothing has come unasked, not even just now."""
+    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
+        """Return a new connection, or a used one on which nothing has arrived since, for the session."""
         while True:
-            connection = await super().connect(req, traces, timeout)
-            protocol = cast("OneAnswer", connection.protocol)
-            if not protocol.used:
+            connection = await super().connect(*args, **kwargs)
+            if not self._was_used(connection):
                 return connection
             try:
+                # In these two turns the event loop receives what has already arrived.
                 await asyncio.sleep(0)
-                await asyncio.sleep(0)  # before this the event loop has received what lay there
+                await asyncio.sleep(0)
             except BaseException:
                 connection.close()
                 raise
-            if protocol.is_connected():
+            protocol: Any = connection.protocol
+            if protocol.is_connected() and not getattr(protocol, "should_close", False):
                 return connection
             connection.close()
+
+    def _was_used(self, connection: Connection) -> bool:
+        protocol: Any = getattr(connection, "protocol", None)
+        if isinstance(protocol, SingleResponseProtocol):
+            return protocol.used
+        _note_unfit(self)
+        if protocol is None:
+            return False
+        seen = protocol in self._seen
+        self._seen.add(protocol)
+        return seen
 
     async def send(
         self,
@@ -173,32 +202,33 @@ class Connections(aiohttp.TCPConnector):
         headers: Mapping[str, str],
         body: bytes,
         limits: aiohttp.ClientTimeout,
-    ) -> Reply:
-        """Send a request that starts with ``start`` (method and path) and return the answer to it.
+    ) -> DirectResponse:
+        """Send a request that starts with ``start`` (method and path) and return the response to it.
 
-        Of the limits only that of connecting counts. Raises what a session's ``request`` does, and
-        `NotSentError`.
+        Of ``limits`` only the one for connecting counts. Raises what a session's ``request`` raises,
+        `NotSentError`, and `UnfitConnectionError` before anything is sent.
         """
-        to = self._servers.get(server) or self._servers.setdefault(
+        target = self._servers.get(server) or self._servers.setdefault(
             server, aiohttp.ClientRequest("POST", server, loop=self._loop)
         )
-        message = _message(start, to.headers["Host"], headers, body)
+        message = _message(start, target.headers["Host"], headers, body)
         try:
-            connection = await super().connect(to, [], limits)
+            connection = await super().connect(target, [], limits)
         except TimeoutError as error:
             raise aiohttp.ConnectionTimeoutError(f"no connection to {server} in time") from error
-        protocol = cast("OneAnswer", connection.protocol)
+        protocol = connection.protocol
+        if not isinstance(protocol, SingleResponseProtocol):
+            connection.close()
+            _note_unfit(self)
+            raise UnfitConnectionError("the connection does not have the protocol of this client")
         try:
             protocol.set_response_params(read_until_eof=True)
             protocol.send(message)
-            while True:
-                answer, content = await protocol.read()
-                if is_final(answer.code):
-                    return Reply(answer.code, answer.headers, content, connection)
+            return await _response(protocol, connection)
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientResponseError(
-                to.request_info, (), status=error.code, message=error.message
+                target.request_info, (), status=error.code, message=error.message
             ) from error
         except aiohttp.ClientError as error:
             connection.close()
@@ -210,20 +240,227 @@ class Connections(aiohttp.TCPConnector):
             raise
 
 
+async def _response(protocol: SingleResponseProtocol, connection: Connection) -> DirectResponse:
+    while True:
+        message, content = await protocol.read()
+        if is_final(message.code):
+            return DirectResponse(message.code, message.headers, content, connection)
+
+
 def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
     lines = [f"{start} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     lines.append(f"Content-Length: {len(body)}")
     if not "".join(lines).isprintable():
-        raise ValueError("a header with a line break or the like in it")
+        raise ValueError("a header contains a line break or another control character")
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
-_SHORT_BODY = 4096  # bytes; less than a connection takes at once
+# What is taken from aiohttp beyond its documentation
 
-# What a request by a session goes through. Tools for tests and tracing put their own in its place.
-_KINDS = _SESSION, _REQUEST, _RESPONSE = aiohttp.ClientSession, aiohttp.ClientRequest, aiohttp.ClientResponse
-_STATIONS = [
+
+# The values are the arguments that are passed, ``self`` included. With None the signature is not checked: the
+# name is no function, or `_try_protocol` or `_try_request` calls it.
+_Parts = Mapping[str, tuple[object, ...] | None]
+
+# Without these, connections keep aiohttp's own protocol.
+_PROTOCOL_PARTS: _Parts = {
+    "client_proto.ResponseHandler": None,
+    "client_proto.ResponseHandler.connection_made": None,
+    "client_proto.ResponseHandler.set_response_params": None,
+    "client_proto.ResponseHandler.feed_data": None,
+    "client_proto.ResponseHandler.data_received": None,
+    "client_proto.ResponseHandler.read": None,
+    "client_proto.ResponseHandler.exception": None,
+    "client_proto.ResponseHandler.set_exception": (None, None, None),
+    "client_proto.ResponseHandler.is_connected": None,
+    "client_proto.ResponseHandler.force_close": None,
+    "client_proto.ResponseHandler.close": None,
+}
+
+# Without these, the session sends all requests.
+_DIRECT_PARTS: _Parts = {
+    "http.HttpProcessingError": None,
+    "connector.Connection.protocol": None,
+    "connector.Connection.release": (None,),
+    "connector.Connection.close": (None,),
+    "TCPConnector.connect": (None, None, [], None),
+    "ClientRequest": None,
+    "ClientSession._request": None,
+    "ClientRequest.send": None,
+    "ClientResponse.start": None,
+}
+
+# Attributes that only an open session has. They tell whether it changes requests.
+_SESSION_PARTS = ("_request_class", "_response_class", "_default_proxy", "_middlewares")
+
+_LESS_PROTECTED = " Data that no request asked for is recognized only if it arrives before the next request."
+
+# The missing parts, each with whether the log has named it. Only the functions below change this.
+_missing: dict[str, bool] = {}
+
+
+def lacking() -> tuple[str, ...]:
+    """Return the parts of aiohttp that are missing, as dotted names; empty when requests are sent directly.
+
+    Most parts are known on import. The last ones are known once a session was opened and has connected.
+    """
+    return tuple(_missing)
+
+
+def _find_missing(parts: _Parts) -> bool:
+    """Note which parts are missing or cannot be called as they are here; return True if there are any."""
+    found = len(_missing)
+    for name, arguments in parts.items():
+        if name.rpartition(".")[0] in _missing:
+            continue
+        try:
+            part = attrgetter(name)(aiohttp)
+        except AttributeError:
+            _missing.setdefault(name, False)
+            continue
+        if arguments is not None and not _can_be_called(part, arguments):
+            _missing.setdefault(f"{name} (another signature)", False)
+    return len(_missing) > found
+
+
+def _can_be_called(function: Any, arguments: tuple[object, ...]) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _note_missing(thing: object, kind: str, names: tuple[str, ...]) -> bool:
+    """Note which attributes an object of aiohttp's does not have; return True if there are any."""
+    absent = [f"{kind}.{name}" for name in names if not hasattr(thing, name)]
+    for name in absent:
+        _missing.setdefault(name, False)
+    return bool(absent)
+
+
+def _note_unfit(connections: Connections) -> None:
+    """Note that aiohttp made a connection with its own protocol, if it should have had ours."""
+    connections.is_direct = False
+    if not _missing:
+        _missing["TCPConnector._factory (not used)"] = False
+    _log_missing()
+
+
+def _log_missing() -> None:
+    """Name the missing parts in the log, each part once in a process.
+
+    The level is WARNING: an operator who sees it can choose another version of aiohttp, or accept the cost.
+    """
+    unnamed = [name for name, is_logged in _missing.items() if not is_logged]
+    if not unnamed:
+        return
+    _missing.update(dict.fromkeys(unnamed, True))
+    _log.warning(
+        "aiohttp %s lacks what is needed to send requests directly over a connection: %s. "
+        "Its session sends them, which takes twice the processor time.%s",
+        aiohttp.__version__,
+        ", ".join(unnamed),
+        "" if _has_own_protocol() else _LESS_PROTECTED,
+    )
+
+
+def _has_own_protocol() -> bool:
+    return _PROTOCOL_FITS and not any(name.startswith("TCPConnector._") for name in _missing)
+
+
+class _TrialTransport(asyncio.Transport):
+    """Keeps what is written. For `_try_protocol` only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _TrialLoop:
+    """Runs what is to be called soon at once. For `_try_protocol` only."""
+
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
+        callback(*args)
+
+    def get_debug(self) -> bool:
+        return False
+
+
+def _read_now(protocol: SingleResponseProtocol) -> Any:
+    """Return what has been received; `read` has nothing to wait for."""
+    try:
+        protocol.read().send(None)
+    except StopIteration as finished:
+        return finished.value
+    raise RuntimeError("read() waits for a response that has arrived")
+
+
+def _try_protocol() -> None:
+    """Write a request and read its response without a network. Raises anything if aiohttp works otherwise."""
+    transport = _TrialTransport()
+    loop = cast("asyncio.AbstractEventLoop", _TrialLoop())
+    protocol = SingleResponseProtocol(loop=loop)
+    protocol.connection_made(transport)
+    protocol.set_response_params(read_until_eof=True)
+    protocol.send(b"request")
+    protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    protocol.data_received(b"unasked")
+    (interim, _), (message, body) = _read_now(protocol), _read_now(protocol)
+    seen = (
+        transport.written,
+        (interim.code, message.code, message.headers["content-length"]),
+        (body.is_eof(), body.read_nowait()),
+        (transport.closed, protocol.is_connected(), protocol.exception()),
+    )
+    if seen != (b"request", (100, 200, "2"), (True, b"{}"), (True, False, None)):
+        raise RuntimeError("it reads a response otherwise")
+
+
+def _try_request() -> None:
+    """Make what `connect` is given. Raises anything if aiohttp works otherwise."""
+    loop = cast("asyncio.AbstractEventLoop", _TrialLoop())
+    request = aiohttp.ClientRequest("POST", URL("http://localhost:1"), loop=loop)
+    aiohttp.ClientResponseError(request.request_info, (), status=400, message="")
+    if (request.headers["Host"], request.connection_key.port) != ("localhost:1", 1):
+        raise RuntimeError("it has another Host")
+    if not inspect.iscoroutinefunction(aiohttp.TCPConnector.connect):
+        raise RuntimeError("connect() is not a coroutine function")
+
+
+def _fails(name: str, trial: Callable[[], None]) -> bool:
+    """Note that a part works otherwise, if it does; return True then."""
+    try:
+        trial()
+    except Exception as error:
+        # Whatever an unknown aiohttp raises here, its session still works.
+        _missing.setdefault(f"{name} ({type(error).__name__}: {error})", False)
+        return True
+    return False
+
+
+_PROTOCOL_FITS = not (_find_missing(_PROTOCOL_PARTS) or _fails("client_proto.ResponseHandler", _try_protocol))
+_find_missing(_DIRECT_PARTS) or _fails("ClientRequest", _try_request)
+
+
+# When the session has to send a request
+
+# Tools for tests and tracing replace these methods.
+_CLASSES = _SESSION, _REQUEST, _RESPONSE = tuple(
+    getattr(aiohttp, name, None) for name in ("ClientSession", "ClientRequest", "ClientResponse")
+)
+_REPLACEABLE = [
     (owner, name, getattr(owner, name, None))
     for owner, name in (
         (_SESSION, "request"),
@@ -238,37 +475,50 @@ def _is_genuine(method: object) -> bool:
     return type(method) is FunctionType and method.__globals__.get("__name__", "").startswith("aiohttp.")
 
 
-# What the direct way takes of aiohttp is known for this version only.
-_FITS = aiohttp.__version__.startswith("3.14.") and all(_is_genuine(method) for *_, method in _STATIONS)
+# Whether no method had been replaced already when this module was imported.
+_ALL_GENUINE = all(_is_genuine(method) for *_, method in _REPLACEABLE)
 
 
 def open_session() -> aiohttp.ClientSession:
-    """Return a session as this client wants it: no cookies, no bound of its own. Needs a running loop."""
+    """Return a session for this client: without cookies or a limit of its own. Needs a running event loop."""
     connections = Connections()
     session = aiohttp.ClientSession(connector=connections, cookie_jar=aiohttp.DummyCookieJar())
-    connections.plain = _is_plain(session)
+    connections.is_direct = _changes_nothing(session)
+    _log_missing()
     return session
 
 
-def direct_way(session: aiohttp.ClientSession, body: bytes) -> Connections | None:
-    """Return the connections of a session of ours, when a request may go over them without the session.
+def direct_connections(session: aiohttp.ClientSession, body: bytes) -> Connections | None:
+    """Return the connections of a session if a request may be sent directly over them, otherwise None.
 
-    It may not where somebody looks on or stands in, by tracing, by methods put in the place of aiohttp's or
-    by settings that no session of ours is opened with; nor with a body that is not written all at once.
+    The session has to be from `open_session`, and nothing may observe or replace its requests: no tracing,
+    no replaced method, no setting that `open_session` does not use. The body has to be written all at once:
+    an early response would leave the rest of it to the next request.
     """
     connections = session.connector
-    if not _FITS or not isinstance(connections, Connections) or not connections.plain:
+    if _missing or not isinstance(connections, Connections) or not connections.is_direct:
         return None
-    for owner, name, method in _STATIONS:
+    for owner, name, method in _REPLACEABLE:
         if getattr(owner, name) is not method:
             return None
     return connections if len(body) <= _SHORT_BODY else None
 
 
-def _is_plain(session: aiohttp.ClientSession) -> bool:
-    """Say whether a session does nothing to a request. Whoever patches how sessions are made changes that."""
-    kinds = type(session), session._request_class, session._response_class
-    changes = (
+def middlewares_of(session: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
+    """Return the middlewares that a session was opened with, or None if this aiohttp does not tell."""
+    middlewares = getattr(session, "_middlewares", None)
+    return None if middlewares is None else tuple(middlewares)
+
+
+def _changes_nothing(session: aiohttp.ClientSession) -> bool:
+    """Return True if a session sends requests as it is given them.
+
+    A tool that changes how sessions are opened makes this False.
+    """
+    if _note_missing(session, "ClientSession", _SESSION_PARTS) or not _ALL_GENUINE:
+        return False
+    classes = type(session), session._request_class, session._response_class
+    settings = (
         session.headers,
         session.skip_auto_headers,
         session.auth,
@@ -277,4 +527,4 @@ def _is_plain(session: aiohttp.ClientSession) -> bool:
         session._default_proxy,
         session._middlewares,
     )
-    return kinds == _KINDS and not any(changes)
+    return classes == _CLASSES and not any(settings)

@@ -1,4 +1,7 @@
-"""One request over aiohttp: sent, answered or translated into our errors. aiohttp's exceptions end here."""
+"""One attempt: a request is sent over aiohttp, and its response is returned or raised as one of our errors.
+
+aiohttp's exceptions do not leave this module. Also here: which URLs a client may send its requests to.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from attrs import frozen
+from attrs import field, frozen
 from yarl import URL
 
 from bandwidth_async import wire
@@ -26,40 +29,62 @@ from bandwidth_async.errors import (
     ConfigurationError,
     TransportError,
 )
-from bandwidth_async.http.connections import NotSentError, Reply, direct_way
+from bandwidth_async.http.connections import (
+    DirectResponse,
+    NotSentError,
+    UnfitConnectionError,
+    direct_connections,
+    middlewares_of,
+)
 from bandwidth_async.media import Media
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bandwidth_async.http.timeouts import Timeouts, Watchdog
+    from bandwidth_async.http.timeouts import Timeouts, TimeoutTimer
     from bandwidth_async.retry_after import Headers
+
+    AnyResponse = aiohttp.ClientResponse | DirectResponse
 
 _log = logging.getLogger("bandwidth_async.http")
 
 USER_AGENT = (
     f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
 )
-_CONNECTIONS = 512  # at once, so that file descriptors last
-_ANSWER_LIMIT = 16 * 1024 * 1024  # bytes; a page of 1,000 conferences is about half of one
-_ERROR_LIMIT = 64 * 1024  # bytes of an error's body that are read
-_GONE = frozenset({errno.ECONNRESET, errno.EPIPE})
-_ERROR_TIMEOUT = 2.0  # seconds for an error's body: its status is what counts
+# Requests at once over a session without a limit. Most systems allow 1,024 file descriptors or more.
+_CONNECTIONS = 512
+# In bytes. A page of 1,000 conferences has about half a megabyte.
+_BODY_LIMIT = 16 * 1024 * 1024
+# In bytes. More of an error's body is not read.
+_ERROR_BODY_LIMIT = 64 * 1024
+# In seconds. The status of an error is known by then, and the status decides.
+_ERROR_BODY_TIMEOUT = 2.0
+_RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
 
 
 @frozen(kw_only=True)
 class ResponseInfo:
-    """What came with a call's value: the HTTP status, the headers, and the attempts that were made."""
+    """What came with a value: the HTTP status, the headers, and the number of attempts."""
 
     status: int
     headers: Headers
     attempts: int
 
 
-def origin(url: str, name: str, *, allow_http: bool) -> URL:
-    """Return ``url`` as scheme, host and port.
+@frozen(kw_only=True, eq=False)
+class Server:
+    """A server that requests are sent to: its URL, a proxy on the way, and the timer for its timeouts."""
 
-    Raises `ConfigurationError` for anything more, and for plain http to other machines than this one.
+    url: URL
+    timer: TimeoutTimer
+    # Its URL may contain a password.
+    proxy: str | URL | None = field(default=None, repr=False)
+
+
+def origin(url: str, name: str, *, allow_http: bool) -> URL:
+    """Return the scheme, host and port of a URL; ``name`` is the setting that holds it.
+
+    Raises `ConfigurationError` if the URL has more parts, and for plain http to any machine but this one.
     """
     try:
         parsed = URL(url)
@@ -67,29 +92,33 @@ def origin(url: str, name: str, *, allow_http: bool) -> URL:
     except ValueError:
         host = None
     if host is None or parsed.scheme not in {"http", "https"}:
+        # A URL with a user may also contain a password.
         shown = "" if "@" in url else f", not {url!r}"
         raise ConfigurationError(f"{name} must look like https://host or https://host:port{shown}")
     if parsed.path not in {"", "/"} or parsed.raw_query_string or parsed.raw_fragment or parsed.user:
         raise ConfigurationError(
-            f"{name} is scheme and host only, as in {parsed.origin()}; leave out the rest"
+            f"{name} is the scheme and host only, as in {parsed.origin()}; leave out the rest"
         )
-    if parsed.scheme == "http" and not allow_http and not _is_loopback(host):
+    if parsed.scheme == "http" and not allow_http and not is_loopback(host):
         raise ConfigurationError(
-            f"{name} is plain http, which would show the credentials on the way; use https"
+            f"{name} is plain http, which would send the credentials unencrypted; use https"
         )
     return parsed.origin()
 
 
 def connections_of(session: aiohttp.ClientSession | None) -> int:
-    """Return how many requests may be out at once: what a given session bounds, less one for the token."""
+    """Return how many requests may be in flight at once.
+
+    A session that the user gave has a limit of its own; one of its connections is kept for the token.
+    """
     limit = session.connector.limit if session is not None and session.connector is not None else 0
     return max(1, limit - 1) if limit else _CONNECTIONS
 
 
 def proxy_from_environment(base: URL) -> str | None:
-    """Return the proxy that ``HTTPS_PROXY`` and its like name for ``base``, unless ``NO_PROXY`` exempts it.
+    """Return the proxy that ``HTTPS_PROXY`` or ``HTTP_PROXY`` names, unless ``NO_PROXY`` exempts ``base``.
 
-    aiohttp's own ``trust_env`` is not used: it would also read ``.netrc``, whose credentials are not ours.
+    aiohttp's ``trust_env`` is not used: it would also send the credentials in ``.netrc``.
     """
     if proxy_bypass(base.host or ""):
         return None
@@ -98,82 +127,96 @@ def proxy_from_environment(base: URL) -> str | None:
 
 async def exchange(
     session: aiohttp.ClientSession,
-    base: URL,
+    server: Server,
     request: wire.Request[Any],
     authorization: str,
     timeouts: Timeouts,
     *,
-    watchdog: Watchdog,
-    proxy: str | URL | None = None,
     on_status: Callable[[int, Headers], None] | None = None,
 ) -> wire.Response:
-    """Send ``request`` once and return the success it is answered with.
+    """Send a request once and return the response if its status is a success.
 
-    ``watchdog`` keeps the time. ``on_status`` hears of the answer before its body is read. Raises `APIError`
-    for any other answer, `TransportError` when there is none; both say whether the request may have taken
+    ``on_status`` is called with the status and headers before the body is read. Raises `APIError` for any
+    other status and `TransportError` if there is no response. Both say whether the request may have taken
     effect.
     """
-    response = answer = None
+    received = response = None
     try:
-        with watchdog.guard(timeouts.attempt):
-            response = await _sending(session, base, request, authorization, timeouts, proxy=proxy)
+        with server.timer.timeout(timeouts.attempt):
+            received = await _send(session, server, request, authorization, timeouts)
             if on_status:
-                on_status(response.status, response.headers)
-            _log.debug("%s: %s", request.name, response.status)
-            if 200 <= response.status < 300:
-                answer = await _success(request, response, timeouts)
-                return answer
-        raise await _refusal(request, response, authorization)  # bounded by itself: the status is known
+                on_status(received.status, received.headers)
+            _log.debug("%s: %s", request.name, received.status)
+            if 200 <= received.status < 300:
+                response = await _success(request, received, timeouts)
+                return response
+        # The status is known, so the attempt's timeout no longer applies.
+        raise await _refusal(request, received, authorization)
     except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError) as error:
         failure = translate(error, request)
-    except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+    except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
         raise translate(error, request) from error
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
     finally:
-        if response is not None and (answer is None or answer.media is None):
-            response.release()
-    raise failure  # without the cause, whose repr holds our headers or the proxy's password
+        if received is not None and (response is None or response.media is None):
+            received.release()
+    # Without its cause, whose repr contains our headers or the proxy's password.
+    raise failure
+
+
+async def _send(
+    session: aiohttp.ClientSession,
+    server: Server,
+    request: wire.Request[Any],
+    authorization: str,
+    timeouts: Timeouts,
+) -> AnyResponse:
+    try:
+        return await _sending(session, server, request, authorization, timeouts)
+    except UnfitConnectionError:
+        # Nothing was sent. From now on the session sends everything.
+        return await _sending(session, server, request, authorization, timeouts)
 
 
 def _sending(
     session: aiohttp.ClientSession,
-    base: URL,
+    server: Server,
     request: wire.Request[Any],
     authorization: str,
     timeouts: Timeouts,
-    *,
-    proxy: str | URL | None,
-) -> Awaitable[aiohttp.ClientResponse | Reply]:
-    """Return what sends the request: directly over the connections where nothing speaks against it."""
+) -> Awaitable[AnyResponse]:
+    """Return what sends the request: directly over the connections if possible, otherwise by the session."""
     limits = _limits(timeouts.connect)
     headers = {
         "Authorization": authorization,
         "User-Agent": USER_AGENT,
         "Accept": "*/*" if request.streams else "application/json",
-        "Accept-Encoding": "identity",  # nothing to unpack, nothing that can fail to unpack
+        # Nothing to decompress, so nothing can fail to decompress.
+        "Accept-Encoding": "identity",
     }
     if request.content_type:
         headers["Content-Type"] = request.content_type
-    if request.body is not None and not (request.reads or proxy):
-        direct = direct_way(session, request.body)
+    if request.body is not None and not (request.reads or server.proxy):
+        direct = direct_connections(session, request.body)
         if direct is not None:
-            return direct.send(base, f"{request.method} {request.path}", headers, request.body, limits)
+            start = f"{request.method} {request.path}"
+            return direct.send(server.url, start, headers, request.body, limits)
     return session.request(
         request.method,
-        _located(base, request.path),
+        _located(server.url, request.path),
         data=request.body,
         headers=headers,
         allow_redirects=False,
         raise_for_status=False,
         timeout=limits,
-        proxy=proxy,
-        middlewares=None if request.method == "POST" else (_unrepeated(request), *session._middlewares),
+        proxy=server.proxy,
+        middlewares=_middlewares(session, request),
     )
 
 
 def _located(base: URL, path: str) -> URL:
-    # To take the base with another path saves most of what parsing a URL costs.
+    # To replace the path of a parsed URL is much cheaper than to parse another URL.
     return URL(f"{base}{path}", encoded=True) if "?" in path else base.with_path(path, encoded=True)
 
 
@@ -182,11 +225,23 @@ def _limits(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, sock_connect=connect)
 
 
-def _unrepeated(request: wire.Request[Any]) -> aiohttp.ClientMiddlewareType:
-    """Keep aiohttp from repeating a request by itself, which it does unless it is a POST.
+def _middlewares(
+    session: aiohttp.ClientSession, request: wire.Request[Any]
+) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
+    """Return the middlewares for one request, or None for those of the session.
 
-    What is sent again is for the limiter and the retry rules to decide. It repeats after two kinds of error
-    only, so they are made ours before it sees them.
+    aiohttp never repeats a POST. Where it does not tell the session's own middlewares, these have priority:
+    then aiohttp may repeat a request that only reads, which changes nothing.
+    """
+    others = None if request.method == "POST" else middlewares_of(session)
+    return None if others is None else (_without_repeats(request), *others)
+
+
+def _without_repeats(request: wire.Request[Any]) -> aiohttp.ClientMiddlewareType:
+    """Return a middleware that keeps aiohttp from repeating a request.
+
+    The limiter and the retry policy decide what is sent again. aiohttp repeats after two kinds of errors
+    only, so this turns them into our errors before aiohttp sees them.
     """
 
     async def send(one: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -201,14 +256,15 @@ def _unrepeated(request: wire.Request[Any]) -> aiohttp.ClientMiddlewareType:
 
 
 def translate(error: Exception, request: wire.Request[Any]) -> BandwidthError:
-    """Return our error for one of aiohttp's, with what it means for the request."""
+    """Return our error for one of aiohttp's, and whether the request may have taken effect."""
     if isinstance(error, aiohttp.ClientResponseError):
-        reason = wire.printable(f"{error.status} {error.message}")  # its own text has the proxy's password
+        # The error's own text contains the URL, and with it the proxy's password.
+        reason = wire.printable(f"{error.status} {error.message}")
     else:
         reason = wire.printable(str(error)) or type(error).__name__
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
-            return CertificateError(f"{request.name}: the server's certificate does not hold ({reason})")
+            return CertificateError(f"{request.name}: the server's certificate is not valid ({reason})")
         case aiohttp.ConnectionTimeoutError():
             return TransportError(f"{request.name}: no connection within the timeout")
         case aiohttp.ClientConnectorError():
@@ -218,66 +274,62 @@ def translate(error: Exception, request: wire.Request[Any]) -> BandwidthError:
         case NotSentError():
             return TransportError(f"{request.name}: {reason}", dropped=True)
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
-            message, dropped = "the connection was closed before an answer", True
-        case aiohttp.ClientOSError(errno=int(number)) if number in _GONE:
-            message, dropped = "the connection was closed before an answer", True
+            message, dropped = "the connection was closed before a response arrived", True
+        case aiohttp.ClientOSError(errno=int(number)) if number in _RESET:
+            message, dropped = "the connection was closed before a response arrived", True
         case TimeoutError():
-            message, dropped = "no answer within the timeout", False
+            message, dropped = "no response within the timeout", False
         case _:
-            message, dropped = f"no usable answer ({reason})", False
+            message, dropped = f"no usable response ({reason})", False
     return TransportError(f"{request.name}: {message}", dropped=dropped, ambiguous=not request.safe)
 
 
-async def _success(
-    request: wire.Request[Any], response: aiohttp.ClientResponse | Reply, timeouts: Timeouts
-) -> wire.Response:
-    answer = wire.Response(status=response.status, headers=response.headers)
-    if isinstance(response, Reply):
-        return answer
+async def _success(request: wire.Request[Any], received: AnyResponse, timeouts: Timeouts) -> wire.Response:
+    response = wire.Response(status=received.status, headers=received.headers)
+    if isinstance(received, DirectResponse):
+        return response
     if request.streams:
-        answer.media = Media(request.name, response, timeouts.attempt)
+        response.media = Media(request.name, received, timeouts.attempt)
     elif request.reads:
-        answer.body = await _read_all(response)
-        answer.next_page = _next_page(response) if "Link" in response.headers else None
-    return answer
+        response.body = await _read_all(received)
+        response.next_page = _next_page(received) if "Link" in received.headers else None
+    return response
 
 
-async def _refusal(
-    request: wire.Request[Any], response: aiohttp.ClientResponse | Reply, authorization: str
-) -> BandwidthError:
-    body = _without_secrets(await _read_error(response), authorization)
-    return wire.error_from(request, response.status, response.headers, body, time.time())
+async def _refusal(request: wire.Request[Any], received: AnyResponse, authorization: str) -> BandwidthError:
+    body = _without_secrets(await _read_error(received), authorization)
+    return wire.error_from(request, received.status, received.headers, body, time.time())
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _ANSWER_LIMIT:
-            raise TransportError(f"the answer is longer than {_ANSWER_LIMIT} bytes")
+        if len(body) > _BODY_LIMIT:
+            raise TransportError(f"the response is longer than {_BODY_LIMIT} bytes")
     return bytes(body)
 
 
-async def _read_error(response: aiohttp.ClientResponse | Reply) -> bytes:
-    """Return what can be had of an error's body; it may be long, slow, cut or missing."""
+async def _read_error(response: AnyResponse) -> bytes:
+    """Return as much of an error's body as arrives in time; it may be long, slow, cut or missing."""
     body = bytearray()
     try:
-        async with asyncio.timeout(_ERROR_TIMEOUT):
+        async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
             async for chunk in response.content.iter_any():
                 body += chunk
-                if len(body) > _ERROR_LIMIT:
+                if len(body) > _ERROR_BODY_LIMIT:
                     break
     except (aiohttp.ClientError, OSError):
         pass
-    return bytes(body[:_ERROR_LIMIT])
+    return bytes(body[:_ERROR_BODY_LIMIT])
 
 
 def _without_secrets(body: bytes, authorization: str) -> bytes:
-    """Blank out our own credentials: some servers and proxies quote what they were sent."""
-    kind, _, shown = authorization.partition(" ")
-    secrets = {shown}
-    if kind == "Basic":
-        secrets.add(base64.b64decode(shown).decode().partition(":")[2])
+    """Replace our own credentials in a body by ``***``: some servers and proxies quote the request."""
+    scheme, _, value = authorization.partition(" ")
+    secrets = {value}
+    if scheme == "Basic":
+        secrets.add(base64.b64decode(value).decode().partition(":")[2])
     for secret in secrets - {""}:
         body = body.replace(secret.encode(), b"***")
     return body
@@ -287,16 +339,17 @@ def _next_page(response: aiohttp.ClientResponse) -> URL | None:
     try:
         link = response.links.get("next")
     except ValueError as error:
-        raise TransportError("the answer's link to the next page is not a URL") from error
+        raise TransportError("the response's link to the next page is not a URL") from error
     return URL(link["url"]) if link else None
 
 
 def same_origin(one: URL, other: URL) -> bool:
-    """Say whether scheme, host and port are the same; a usual port counts whether spelt out or not."""
+    """Return True if scheme, host and port are the same; the default port may be written or left out."""
     return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return True if a host name or address is this machine's."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""The timeout of every request in flight and of every call, by one timer for all of them.
+"""The timeouts of attempts and operations, all kept by one timer.
 
-A timer for each, which is aiohttp's ``total`` or `asyncio.timeout`, takes 7 µs, where an end takes 60 in all:
-nearly all are set only to be cancelled.
+A timer for each, which is what aiohttp's ``total`` and `asyncio.timeout` use, takes 7 µs of the 60 µs of an
+end, and nearly all of them are set only to be cancelled.
 """
 
 from __future__ import annotations
@@ -23,108 +23,111 @@ if TYPE_CHECKING:
 class Timeouts:
     """Limits of one attempt, in seconds.
 
-    ``connect`` is for the TCP connection, ``attempt`` for everything from there to the end of the answer.
-    What an error says after its status has 2 s of its own. A recording may take longer: there ``attempt`` is
-    for everything up to its first byte, and for each silence after that.
+    ``connect`` limits the TCP connection, ``attempt`` everything from there to the end of the response. The
+    body of an error has 2 s more once its status is known. A recording may take longer: there, ``attempt``
+    limits the time to its first byte, and each silence after that.
     """
 
     connect: float = field(default=3.0, validator=above_zero("seconds"))
     attempt: float = field(default=15.0, validator=above_zero("seconds"))
 
 
-class Watchdog:
-    """Cancels what takes too long. Belongs to the event loop of its first guard."""
+class TimeoutTimer:
+    """Cancels every task that exceeds its timeout. Belongs to the event loop of its first timeout."""
 
     def __init__(self) -> None:
-        self.guards: set[Guard] = set()  # changed by the guards
-        self._timer: asyncio.TimerHandle | None = None
-        self.rings_at = math.inf  # at the first deadline that there was, or before
+        # The timeouts that can still expire. They add and remove themselves.
+        self.running: set[Timeout] = set()
+        # The time of the next check, never later than the first deadline.
+        self.next_check = math.inf
         self.closed = False
+        self._handle: asyncio.TimerHandle | None = None
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that it belongs to."""
+        """The event loop that the timer belongs to."""
         return asyncio.get_running_loop()
 
-    def guard(self, seconds: float) -> Guard:
-        """Bound what is done in this context, by the task that enters it; it ends with `TimeoutError`."""
-        return Guard(self, self.loop.time() + seconds)
+    def timeout(self, seconds: float) -> Timeout:
+        """Return a context that raises `TimeoutError` after so many seconds, as `asyncio.timeout` does."""
+        return Timeout(self, self.loop.time() + seconds)
 
-    def guard_until(self, deadline: float) -> Guard:
-        """Bound it by a moment of the loop's time; infinity is no bound, until one is set."""
-        return Guard(self, deadline)
+    def timeout_at(self, deadline: float) -> Timeout:
+        """Return a context that raises `TimeoutError` at a loop time; infinity is no limit yet."""
+        return Timeout(self, deadline)
 
-    def ring_at(self, when: float) -> None:
-        """Look after the guards at that moment, in loop time."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self.rings_at = self.loop.call_at(when, self._ring), when
+    def check_at(self, when: float) -> None:
+        """Check all running timeouts at that loop time."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle, self.next_check = self.loop.call_at(when, self._check), when
 
     def close(self) -> None:
-        """Leave no timer behind, as soon as what is still bounded is over."""
+        """Cancel the timer once the last running timeout has ended."""
         self.closed = True
-        if self._timer is not None and not self.guards:
-            self._timer.cancel()
+        if self._handle is not None and not self.running:
+            self._handle.cancel()
 
-    def _ring(self) -> None:
-        self._timer, self.rings_at = None, math.inf
+    def _check(self) -> None:
+        self._handle, self.next_check = None, math.inf
         now = self.loop.time()
-        for guard in [guard for guard in self.guards if guard.deadline <= now]:
-            self.guards.discard(guard)
-            guard.expire()
-        first = min((guard.deadline for guard in self.guards), default=math.inf)
+        for timeout in [timeout for timeout in self.running if timeout.deadline <= now]:
+            self.running.discard(timeout)
+            timeout.expire()
+        first = min((timeout.deadline for timeout in self.running), default=math.inf)
         if first < math.inf:
-            self.ring_at(first)
+            self.check_at(first)
 
 
-class Guard:
-    """What `asyncio.timeout` is, without a timer of its own. ``deadline`` is loop time."""
+class Timeout:
+    """Like `asyncio.Timeout`, without a timer of its own. ``deadline`` is loop time."""
 
-    __slots__ = ("_bounds", "_cancelling", "_dog", "_expired", "_task", "deadline")
+    __slots__ = ("_cancelling", "_expired", "_is_running", "_task", "_timer", "deadline")
 
-    def __init__(self, dog: Watchdog, deadline: float) -> None:
-        self._dog = dog
-        self._bounds = False  # from entering to leaving it, or to the limit
+    def __init__(self, timer: TimeoutTimer, deadline: float) -> None:
+        self._timer = timer
+        self._is_running = False
         self._expired = False
         self.deadline = deadline
 
     def __enter__(self) -> None:
-        task = asyncio.current_task(self._dog.loop)
+        task = asyncio.current_task(self._timer.loop)
         if task is None:
-            raise RuntimeError("a timeout needs a task")
+            raise RuntimeError("a timeout can only be used inside a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._bounds = True
-        self._dog.guards.add(self)
-        if self.deadline < self._dog.rings_at:
-            self._dog.ring_at(self.deadline)
+        self._is_running = True
+        self._timer.running.add(self)
+        if self.deadline < self._timer.next_check:
+            self._timer.check_at(self.deadline)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._bounds = False
-        self._dog.guards.discard(self)  # the timer stays: the next ones will need it
-        if self._dog.closed:
-            self._dog.close()
+        self._is_running = False
+        # The timer stays as it is set: the next timeouts will need it.
+        self._timer.running.discard(self)
+        if self._timer.closed:
+            self._timer.close()
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
     def when(self) -> float:
-        """Return the limit, in loop time; infinity is none."""
+        """Return the deadline in loop time; infinity is none."""
         return self.deadline
 
     def expired(self) -> bool:
-        """Say whether it has come to the limit."""
+        """Return True once the deadline has passed."""
         return self._expired
 
     def reschedule(self, when: float | None) -> None:
-        """Move the limit, or take it away; what has come to it, or is over, stays as it is."""
-        if self._bounds:
+        """Move the deadline, or remove it with None; does nothing once the timeout has expired or ended."""
+        if self._is_running:
             self.deadline = math.inf if when is None else when
-            if self.deadline < self._dog.rings_at:
-                self._dog.ring_at(self.deadline)
+            if self.deadline < self._timer.next_check:
+                self._timer.check_at(self.deadline)
 
     def expire(self) -> None:
-        """Cancel the task; `__exit__` makes a timeout of it."""
-        self._bounds, self._expired = False, True
+        """Cancel the task; `__exit__` turns that into a `TimeoutError`."""
+        self._is_running, self._expired = False, True
         self._task.cancel()

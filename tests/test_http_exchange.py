@@ -29,19 +29,21 @@ from bandwidth_async.errors import (
     ServerError,
     TransportError,
 )
-from bandwidth_async.http.connections import open_session
-from bandwidth_async.http.exchange import (
-    USER_AGENT,
+from bandwidth_async.http import (
+    Server,
+    Timeouts,
+    TimeoutTimer,
+    connections,
     connections_of,
     exchange,
+    open_session,
     origin,
     proxy_from_environment,
-    translate,
 )
-from bandwidth_async.http.timeouts import Timeouts, Watchdog
+from bandwidth_async.http.exchange import USER_AGENT, translate
 from bandwidth_async.updates import UpdateConference
 
-pytestmark = pytest.mark.usefixtures("way")
+pytestmark = pytest.mark.usefixtures("sender")
 
 END = wire.update_conference("9900000", "conf-1", UpdateConference(status="completed"))
 GET = wire.get_conference("9900000", "conf-1")
@@ -141,13 +143,17 @@ async def ask(
     **options: Any,
 ) -> wire.Response:
     """Exchange one request with a server."""
-    watchdog = Watchdog()
+    timer = TimeoutTimer()
     try:
-        return await exchange(
-            session, server.url, request, "Bearer t", timeouts, watchdog=watchdog, **options
-        )
+        to = Server(url=server.url, timer=timer)
+        return await exchange(session, to, request, "Bearer t", timeouts, **options)
     finally:
-        watchdog.close()
+        timer.close()
+
+
+def server_at(url: URL, proxy: str | None = None) -> Server:
+    """Return a server with a timer of its own."""
+    return Server(url=url, timer=TimeoutTimer(), proxy=proxy)
 
 
 async def ask_once(
@@ -182,7 +188,7 @@ async def test_a_request_is_what_aiohttp_itself_would_send(
     request = evolve(END, body=bytes(length))
     async with raw_server() as server, session_of() as session:
         await ask(server, session, request)
-        monkeypatch.setattr("bandwidth_async.http.connections._FITS", False)
+        monkeypatch.setitem(connections._missing, "switched off by a test", True)
         await ask(server, session, request)
     ours, theirs = server.requests
     assert ours == theirs
@@ -358,7 +364,7 @@ async def test_a_header_that_would_be_two_is_not_sent() -> None:
     token = "Bearer t0ken\r\nX: y"
     async with raw_server() as server, session_of() as session:
         with pytest.raises(ClientStateError, match="cannot send it") as caught:
-            await exchange(session, server.url, END, token, TIMEOUTS, watchdog=Watchdog())
+            await exchange(session, server_at(server.url), END, token, TIMEOUTS)
     assert server.requests == []
     assert "t0ken" not in "".join(traceback.format_exception(caught.value))
 
@@ -642,10 +648,8 @@ async def test_waiting_for_a_free_connection_is_bounded() -> None:
         async with aiohttp.ClientSession(connector=connector) as session:
             first = asyncio.create_task(ask(server, session))
             await asyncio.sleep(0.1)
-            with pytest.raises(TransportError, match="no answer within the timeout"):
-                await exchange(
-                    session, server.url, END, "Bearer t", Timeouts(attempt=2.0), watchdog=Watchdog()
-                )
+            with pytest.raises(TransportError, match="no response within the timeout"):
+                await exchange(session, server_at(server.url), END, "Bearer t", Timeouts(attempt=2.0))
             assert len(server.requests) == 1
             first.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -660,9 +664,7 @@ async def test_a_server_without_a_certificate() -> None:
         secure = server.url.with_scheme("https")
         server.scripts = []
         with pytest.raises(TransportError) as caught:
-            await exchange(
-                session, secure, END, "Bearer t", Timeouts(connect=1.0, attempt=2.0), watchdog=Watchdog()
-            )
+            await exchange(session, server_at(secure), END, "Bearer t", Timeouts(connect=1.0, attempt=2.0))
     assert caught.value.ambiguous is False
 
 
@@ -671,16 +673,9 @@ async def test_a_proxy_s_refusal_does_not_tell_its_password() -> None:
     """A proxy's refusal is no connection, and its URL's password is not in the error."""
     refuses = answered("407 Proxy Authentication Required")
     async with raw_server([refuses]) as proxy, session_of() as session:
+        to = server_at(URL("https://voice.test"), f"http://me:hunter2@127.0.0.1:{proxy.port}")
         with pytest.raises(TransportError) as caught:
-            await exchange(
-                session,
-                URL("https://voice.test"),
-                END,
-                "Bearer t",
-                TIMEOUTS,
-                watchdog=Watchdog(),
-                proxy=f"http://me:hunter2@127.0.0.1:{proxy.port}",
-            )
+            await exchange(session, to, END, "Bearer t", TIMEOUTS)
     assert caught.value.ambiguous is False
     assert "hunter2" not in f"{caught.value} {caught.value!r}"
 
@@ -710,9 +705,7 @@ async def test_no_error_carries_the_credentials_along(bad: str) -> None:
         proxy = f"http://me:hunter2@127.0.0.1:{server.port}"
         token = "Bearer t0ken"
         with pytest.raises(TransportError) as caught:
-            await exchange(
-                session, URL("https://voice.test"), END, token, TIMEOUTS, watchdog=Watchdog(), proxy=proxy
-            )
+            await exchange(session, server_at(URL("https://voice.test"), proxy), END, token, TIMEOUTS)
     printed = "".join(traceback.format_exception(caught.value))
     chain: list[BaseException] = [caught.value]
     while following := chain[-1].__cause__ or chain[-1].__context__:
