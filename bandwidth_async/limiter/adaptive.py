@@ -172,41 +172,45 @@ class AdaptivePace:
         self._unsettled: dict[int, _Sent] = {}
         self._admitted: deque[_Sent] = deque(maxlen=_MEMORY)
         self._serial = 0
-        # The closure: when the last ended, when this one began (None without one) and by what refusal; the
-        # refusals since, whether the last hint was in whole seconds, the smoothed seconds that a 429 takes,
-        # and the probe.
-        self._busy_since = -math.inf
+        # When the last closure ended, and when the present one began. None without a closure.
         self._opened_at = math.nan
         self._closed_at: float | None = None
+        # The refused request that began the closure, and the rate then.
         self._refused = _Sent(-math.inf, 0)
         self._refused_rate = self.rate
+        # When the latest of all refused requests was sent, and the refusals since the last closure ended.
         self._latest_refused = -math.inf
         self._refusals = 0
+        # Whether the last hint was in whole seconds, and the seconds that a refusal takes, smoothed.
         self._coarse = False
         self._refusal_time: float | None = None
+        # The serial of the probe in flight, and when the last probe was sent.
         self._probe: int | None = None
         self._probed_at = -math.inf
-        # The cycle that is measured: when it began, the requests sent since and not refused, the seconds of
-        # its closures that may be rounding, and those that were spent on probes.
+        # When the cycle began, and the requests sent since and not refused.
         self._mark = -math.inf
         self._since_mark = 0
+        # Seconds of the closures of this cycle that may be rounding, and that were spent on probes.
         self._slack = 0.0
         self._closures = 0.0
-        # The measure: the server's window when it is long, the quota as a cycle without growth measured it,
-        # the peak, and the seconds of the closure that nobody wanted to end by a request.
+        # Seconds of the present closure in which no request wanted to end it.
+        self._unwanted = 0.0
+        # When requests began to come after the last idle time.
+        self._busy_since = -math.inf
+        # The window of the server when it is long, the quota by a cycle without growth, and the peak.
         self._window = 0.0
         self._known = 0.0
         self._peak = 0.0
-        self._unwanted = 0.0
-        # Growth: the next raise and when it is due; when the last was, and the last serial then; the quiet
-        # time, and the rates between which the pace rises in it.
+        # The next raise, and when it is due.
         self._growing = True
         self._raise = 1.0 if start is None else _FIRST_RAISE
         self._raise_at = -math.inf
+        # When a raise was last decided on, and the serial sent last then.
         self._raised_at, self._raised_serial = -math.inf, 0
+        # The end of the quiet time, and the rates from which and to which the pace rises in it.
         self._quiet_until = -math.inf
         self._base = self._top = self.rate
-        # Slots: how many may be in flight, and the numbers in flight of closures that look like a limit.
+        # How many requests may be in flight, and the numbers in flight at closures that look like slots.
         self._slots = math.inf
         self._suspects: list[int] = []
 
