@@ -247,6 +247,49 @@ def test_every_foreign_error_becomes_ours(kind: type[BaseException]) -> None:
         assert "\n" not in str(error)
 
 
+MEANINGS = {
+    "the server's certificate is not valid": {"ClientConnectorCertificateError", "ServerFingerprintMismatch"},
+    "no connection": {
+        *(
+            "ClientConnectorDNSError",
+            "ClientConnectorError",
+            "ClientConnectorSSLError",
+            "ClientHttpProxyError",
+        ),
+        *(
+            "ClientProxyConnectionError",
+            "ClientSSLError",
+            "ConnectionTimeoutError",
+            "UnixClientConnectorError",
+        ),
+    },
+    "the connection was closed": {"ClientConnectionResetError", "ServerDisconnectedError"},
+    "no response within the timeout": {"ServerTimeoutError", "SocketTimeoutError"},
+    "no usable response": {
+        *(
+            "ClientConnectionError",
+            "ClientError",
+            "ClientOSError",
+            "ClientPayloadError",
+            "ClientResponseError",
+        ),
+        *("ContentTypeError", "InvalidURL", "InvalidUrlClientError", "InvalidUrlRedirectClientError"),
+        *("NonHttpUrlClientError", "NonHttpUrlRedirectClientError", "RedirectClientError"),
+        *("ServerConnectionError", "TooManyRedirects", "UploadAbortedError", "WSServerHandshakeError"),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [one for one in FOREIGN if issubclass(one, aiohttp.ClientError)], ids=lambda kind: kind.__name__
+)
+def test_every_error_of_aiohttp_has_a_meaning_by_choice(kind: type[BaseException]) -> None:
+    """A class that a coming aiohttp adds fails here until somebody has decided what it means."""
+    meaning = [sentence for sentence, names in MEANINGS.items() if kind.__name__ in names]
+    assert len(meaning) == 1, f"say in MEANINGS what aiohttp's {kind.__name__} means, and look at `translate`"
+    assert translate(made(kind), END).message.startswith(f"{END.name}: {meaning[0]}")
+
+
 @pytest.mark.parametrize(
     ("number", "dropped"),
     [(errno.ECONNRESET, True), (errno.EPIPE, True), (errno.EHOSTUNREACH, False), (None, False)],
