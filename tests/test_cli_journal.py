@@ -294,7 +294,9 @@ def test_two_signals_end_a_large_run_at_once(tmp_path: Path, *, recorded: bool) 
     assert process.returncode in {130, 143}  # whichever was delivered first
     counts = summed_up(out)
     assert counts.pop("total") == sum(counts.values()) == 20_000
-    assert counts["not_attempted"] == 20_000 - sent
+    # A request that was written in the moment of the end may not have been read by the server.
+    attempted = 20_000 - counts["not_attempted"]
+    assert sent <= attempted <= sent + 2
     assert told.pop("not_attempted", 0) < 300  # those that were at the door when the first signal came
     assert told == {word: count for word, count in counts.items() if word != "not_attempted"}
     assert 20 <= told["unknown"] <= 22  # one or two were on their way when the signal came
