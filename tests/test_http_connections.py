@@ -346,7 +346,8 @@ async def test_a_part_that_is_taken_away(
 ) -> None:
     """Whatever aiohttp renames, its session sends every request, and the log names the part."""
     module = loaded_again(lambda patched: taken_away(patched, part), monkeypatch)
-    await still_right(module, caplog, part, protected=part in own._DIRECT_PARTS)
+    protected = part in own._DIRECT_PARTS and part != "connector.Connection.protocol"
+    await still_right(module, caplog, part, protected=protected)
 
 
 @fits
@@ -360,6 +361,26 @@ async def test_an_attribute_that_is_taken_away(
     module = loaded_again(lambda _: None, monkeypatch)
     assert module.lacking() == ()
     await still_right(module, caplog, f"{owner.__name__}.{name}", protected=owner is aiohttp.ClientSession)
+
+
+class HiddenProtocol(Hidden):
+    """As `Hidden`, for a property of a connection."""
+
+    def __get__(self, owner: Any, _: object = None) -> Any:
+        if owner is None or sys._getframe(1).f_code.co_filename == own.__file__:
+            raise AttributeError(self.name)
+        return owner._protocol
+
+
+@fits
+async def test_a_connection_that_does_not_tell_its_protocol(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be known of what has arrived on it."""
+    part = "connector.Connection.protocol"
+    monkeypatch.setattr("aiohttp.connector.Connection.protocol", HiddenProtocol("protocol"))
+    module = loaded_again(lambda patched: taken_away(patched, part), monkeypatch)
+    await still_right(module, caplog, part, protected=False)
 
 
 class WithoutSize(ResponseHandler):

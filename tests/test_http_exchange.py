@@ -672,14 +672,15 @@ async def test_a_connection_that_the_server_had_given_up() -> None:
         assert server.connections == 2
 
 
+@pytest.mark.parametrize("request_", [END, GET], ids=["end", "get"])
 @pytest.mark.looptime
-async def test_nobody_listens() -> None:
+async def test_nobody_listens(request_: wire.Request) -> None:
     """A refused connection sent nothing."""
     async with raw_server() as server:
         pass
     async with session_of() as session:
         with pytest.raises(TransportError, match="no connection") as caught:
-            await ask(server, session)
+            await ask(server, session, request_)
     assert (caught.value.ambiguous, caught.value.dropped) == (False, False)
 
 

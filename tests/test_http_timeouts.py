@@ -110,3 +110,20 @@ async def test_closed_still_ends_what_is_bounded() -> None:
     loop = asyncio.get_running_loop()
     timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # there is no public way
     assert [timer for timer in timers if not timer.cancelled()] == []
+
+
+async def test_outside_a_task_there_is_nothing_to_cancel() -> None:
+    """A callback of the event loop cannot have a timeout."""
+    timer = TimeoutTimer()
+    timeout = timer.timeout(1)
+    error: asyncio.Future[str] = timer.loop.create_future()
+
+    def callback() -> None:
+        try:
+            timeout.__enter__()
+        except RuntimeError as raised:
+            error.set_result(str(raised))
+
+    timer.loop.call_soon(callback)
+    assert await error == "a timeout can only be used inside a task"
+    timer.close()
