@@ -298,8 +298,8 @@ _missing: dict[str, bool] = {}
 def lacking() -> tuple[str, ...]:
     """Return the parts of aiohttp that are missing, as dotted names; empty when requests are sent directly.
 
-    Most parts are known on import, the others once a session was opened and has connected. Not among them: what
-    a tool for tests or tracing has replaced, which also makes the session send all requests.
+    Most parts are known on import, the others once a session was opened and has connected. Not among them:
+    what a tool for tests or tracing has replaced, which also makes the session send all requests.
     """
     return tuple(_missing)
 
