@@ -1,4 +1,4 @@
-"""What every test may use: faked HTTP at aiohttp's door, and one way to run Hypothesis."""
+"""Fixtures for all tests: faked responses of aiohttp, and the settings of Hypothesis."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ asyncio.set_event_loop(None)
 
 
 class _NothingSent:
-    """What a response asks its request's writer: how many bytes went out."""
+    """Stands for a request's writer, which a response asks how many bytes were sent."""
 
     output_size = 0
 
 
 class _ClientResponse(aiohttp.ClientResponse):
-    """A response that can be made without the writer of its request."""
+    """A response that can be created without the writer of its request."""
 
     def __init__(self, *args: Any, stream_writer: Any = _NothingSent, **kwargs: Any) -> None:
         super().__init__(*args, stream_writer=stream_writer, **kwargs)
@@ -51,7 +51,7 @@ if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).paramet
 
 @pytest.fixture(autouse=True)
 def _state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the journals of tests out of the home of whoever runs them."""
+    """Keep the journals of tests out of the user's home."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
 
 
@@ -67,7 +67,7 @@ def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def mocked() -> Iterator[aioresponses]:
-    """Answer every aiohttp request in this process; one that no answer was given for is refused."""
+    """Fake the response to every aiohttp request in this process; without one, a request is refused."""
     with aioresponses() as answers:
         yield answers
 

@@ -52,13 +52,13 @@ def connected() -> tuple[Any, FakeTransport]:
 
 
 async def turns(count: int) -> None:
-    """Let the event loop go round so often."""
+    """Wait for so many turns of the event loop."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def test_requests_of_one_turn_leave_together() -> None:
-    """After the event loop has received, in the next turn, what lay there before."""
+    """In the second turn: in the first, the event loop receives what had already arrived."""
     connections = [connected() for _ in range(2)]
     for protocol, _ in connections:
         protocol.send(b"POST")
@@ -69,8 +69,8 @@ async def test_requests_of_one_turn_leave_together() -> None:
 
 
 @pytest.mark.parametrize("how", ["closing", "gone"])
-async def test_a_connection_that_is_closed_before_takes_nothing(how: str) -> None:
-    """Whoever waits for the answer hears that nothing was sent."""
+async def test_nothing_is_written_to_a_closed_connection(how: str) -> None:
+    """The task that waits for the response gets an error, and nothing was sent."""
     protocol, transport = connected()
     protocol.send(b"POST")
     transport.closing = True
@@ -82,8 +82,8 @@ async def test_a_connection_that_is_closed_before_takes_nothing(how: str) -> Non
 
 
 @pytest.mark.parametrize("error", [OSError("no"), RuntimeError("the handler is closed")])
-async def test_a_write_that_fails_is_heard_of_at_once(error: Exception) -> None:
-    """It may have been written in part."""
+async def test_a_write_that_fails_is_an_error_at_once(error: Exception) -> None:
+    """Part of the request may have been written."""
     protocol, transport = connected()
     transport.error = error
     protocol.send(b"POST")
@@ -106,7 +106,7 @@ async def test_a_session_of_ours_has_a_direct_connections() -> None:
 
 
 async def test_a_given_session_has_none() -> None:
-    """Its owner may have given it middlewares, headers, cookies: they count."""
+    """It may have middlewares, headers or cookies, and those apply to every request."""
     async with aiohttp.ClientSession() as session:
         assert direct_connections(session, b"{}") is None
 
@@ -118,7 +118,7 @@ async def test_none_with_an_aiohttp_that_lacks_a_part(monkeypatch: pytest.Monkey
 
 
 async def with_settings(**settings: Any) -> aiohttp.ClientSession:
-    """Open a session of ours where somebody has every session made with these settings."""
+    """Open a session while a tool makes every session have these settings."""
     theirs = aiohttp.ClientSession.__init__
 
     def patched(*args: Any, **more: Any) -> None:
@@ -144,7 +144,7 @@ async def with_settings(**settings: Any) -> aiohttp.ClientSession:
     ids=lambda settings: next(iter(settings)),
 )
 async def test_none_where_sessions_are_made_otherwise(settings: dict[str, Any]) -> None:
-    """What somebody has every session do, an end is not to miss."""
+    """What a tool makes every session do applies to an end, too."""
     async with await with_settings(**settings) as session:
         assert direct_connections(session, b"{}") is None
     async with await with_settings() as session:
@@ -152,7 +152,7 @@ async def test_none_where_sessions_are_made_otherwise(settings: dict[str, Any]) 
 
 
 async def test_none_where_sessions_are_of_another_class() -> None:
-    """Also after aiohttp's own is back in its place."""
+    """Also after aiohttp's own class has been restored."""
     with pytest.warns(DeprecationWarning, match="Inheritance"):
         other = type("Session", (aiohttp.ClientSession,), {})
     with patch.object(aiohttp, "ClientSession", other):
@@ -163,7 +163,7 @@ async def test_none_where_sessions_are_of_another_class() -> None:
 
 @fits
 async def test_none_for_a_body_that_may_not_be_written_at_once() -> None:
-    """An early answer would leave the rest of it to whoever has the connection next."""
+    """After an early response, the rest of the body would be sent with the next request."""
     async with open_session() as session:
         assert [direct_connections(session, bytes(size)) is None for size in (0, 4096, 4097)] == [
             False,
@@ -183,7 +183,7 @@ async def test_none_for_a_body_that_may_not_be_written_at_once() -> None:
     ],
 )
 async def test_none_where_a_method_of_aiohttp_s_is_replaced(owner: type, name: str) -> None:
-    """By a mock, by a wrapper that looks like it, by an object that can be called."""
+    """By a mock, by a wrapper with the same name, or by a callable object."""
     theirs = getattr(owner, name)
 
     @functools.wraps(theirs)
@@ -201,7 +201,7 @@ async def test_none_where_a_method_of_aiohttp_s_is_replaced(owner: type, name: s
 
 @fits
 async def test_none_under_aioresponses() -> None:
-    """Also for a session that was opened before."""
+    """Also for a session that was already open."""
     async with open_session() as session:
         with aioresponses():
             assert direct_connections(session, b"{}") is None
@@ -346,7 +346,8 @@ async def test_a_part_that_is_taken_away(
 ) -> None:
     """Whatever aiohttp renames, its session sends every request, and the log names the part."""
     module = loaded_again(lambda patched: taken_away(patched, part), monkeypatch)
-    await still_right(module, caplog, part, protected=part in own._DIRECT_PARTS)
+    protected = part in own._DIRECT_PARTS and part != "connector.Connection.protocol"
+    await still_right(module, caplog, part, protected=protected)
 
 
 @fits
@@ -360,6 +361,26 @@ async def test_an_attribute_that_is_taken_away(
     module = loaded_again(lambda _: None, monkeypatch)
     assert module.lacking() == ()
     await still_right(module, caplog, f"{owner.__name__}.{name}", protected=owner is aiohttp.ClientSession)
+
+
+class HiddenProtocol(Hidden):
+    """As `Hidden`, for a property of a connection."""
+
+    def __get__(self, owner: Any, _: object = None) -> Any:
+        if owner is None or sys._getframe(1).f_code.co_filename == own.__file__:
+            raise AttributeError(self.name)
+        return owner._protocol
+
+
+@fits
+async def test_a_connection_that_does_not_tell_its_protocol(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be known of what has arrived on it."""
+    part = "connector.Connection.protocol"
+    monkeypatch.setattr("aiohttp.connector.Connection.protocol", HiddenProtocol("protocol"))
+    module = loaded_again(lambda patched: taken_away(patched, part), monkeypatch)
+    await still_right(module, caplog, part, protected=False)
 
 
 class WithoutSize(ResponseHandler):

@@ -1,4 +1,4 @@
-"""One request over a real socket: what is sent, what an answer means, and what is never an answer."""
+"""One attempt over a real socket: what is sent, what a response means, and what is not a response."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RawServer:
 
     @property
     def url(self) -> URL:
-        """Where it listens."""
+        """The address that it listens at."""
         return URL(f"http://127.0.0.1:{self.port}")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,7 +129,7 @@ async def raw_server(*scripts: Script) -> AsyncIterator[RawServer]:
 
 @asynccontextmanager
 async def session_of() -> AsyncIterator[aiohttp.ClientSession]:
-    """Open the client's own kind of session, and let its connections close."""
+    """Open a session as the client does; wait at the end until its connections are closed."""
     async with open_session() as session:
         yield session
     await asyncio.sleep(0)
@@ -159,7 +159,7 @@ def server_at(url: URL, proxy: str | None = None) -> Server:
 async def ask_once(
     *script: bytes | float | None, request: wire.Request[Any] = END, **options: Any
 ) -> wire.Response:
-    """Exchange one request with a server that answers so."""
+    """Exchange one request with a server that plays this script."""
     async with raw_server(list(script)) as server, session_of() as session:
         return await ask(server, session, request, **options)
 
@@ -172,7 +172,7 @@ async def refusal(*script: bytes | float | None, request: wire.Request[Any] = EN
 
 
 def answered(status: str, body: bytes = b"", *headers: str) -> bytes:
-    """Return a whole answer."""
+    """Return a whole response."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -199,7 +199,7 @@ async def test_a_request_is_what_aiohttp_itself_would_send(
 
 
 def subclasses(kind: type[BaseException]) -> Iterator[type[BaseException]]:
-    """Yield a class and all that is derived from it."""
+    """Yield a class and all its subclasses."""
     yield kind
     for derived in kind.__subclasses__():
         yield from subclasses(derived)
@@ -235,7 +235,7 @@ def made(kind: type[BaseException]) -> Exception:
 
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
 def test_every_foreign_error_becomes_ours(kind: type[BaseException]) -> None:
-    """Each names the request and says whether it was dropped and whether it may have arrived."""
+    """Each error names the request and says whether it was dropped and whether it may have arrived."""
     never_sent = issubclass(kind, NEVER_SENT + CERTIFICATE)
     for request in (END, GET):
         error = translate(made(kind), request)
@@ -284,7 +284,7 @@ MEANINGS = {
     "kind", [one for one in FOREIGN if issubclass(one, aiohttp.ClientError)], ids=lambda kind: kind.__name__
 )
 def test_every_error_of_aiohttp_has_a_meaning_by_choice(kind: type[BaseException]) -> None:
-    """A class that a coming aiohttp adds fails here until somebody has decided what it means."""
+    """A class that a later aiohttp adds fails here until somebody has decided what it means."""
     meaning = [sentence for sentence, names in MEANINGS.items() if kind.__name__ in names]
     assert len(meaning) == 1, f"say in MEANINGS what aiohttp's {kind.__name__} means, and look at `translate`"
     assert translate(made(kind), END).message.startswith(f"{END.name}: {meaning[0]}")
@@ -295,7 +295,7 @@ def test_every_error_of_aiohttp_has_a_meaning_by_choice(kind: type[BaseException
     [(errno.ECONNRESET, True), (errno.EPIPE, True), (errno.EHOSTUNREACH, False), (None, False)],
 )
 def test_a_reset_connection_was_dropped(number: int | None, dropped: bool) -> None:
-    """What the operating system calls a reset is the same as a server that closed."""
+    """A reset by the operating system means the same as a close by the server."""
     arguments = (number, "x") if number is not None else ()
     error = translate(aiohttp.ClientOSError(*arguments), END)
     assert isinstance(error, TransportError)
@@ -360,7 +360,7 @@ def test_plain_http_by_choice() -> None:
 @pytest.mark.parametrize("setting", ["connect", "attempt"])
 @pytest.mark.parametrize("value", [0, -1.0, float("nan")])
 def test_a_timeout_is_above_zero(setting: str, value: float) -> None:
-    """Zero would mean "none" to aiohttp and "at once" to a reader."""
+    """Zero would mean "no timeout" to aiohttp and "at once" to a reader."""
     with pytest.raises(ConfigurationError, match=f"{setting} is a number of seconds above 0"):
         Timeouts(**{setting: value})
 
@@ -370,7 +370,7 @@ def test_a_timeout_is_above_zero(setting: str, value: float) -> None:
 
 @pytest.mark.looptime
 async def test_what_ending_looks_like_on_the_wire() -> None:
-    """Method, path, headers and body, and no header more than is needed."""
+    """Method, path, headers and body, and no unnecessary header."""
     async with raw_server([NO_CONTENT]) as server, session_of() as session:
         answer = await ask(server, session)
     assert (answer.status, answer.body, answer.next_page) == (204, b"", None)
@@ -403,7 +403,7 @@ async def test_a_read_has_no_body() -> None:
 
 
 async def test_a_header_that_would_be_two_is_not_sent() -> None:
-    """As a token with a line break in it would be; the error does not show it."""
+    """A token with a line break would do that; the error does not contain the token."""
     token = "Bearer t0ken\r\nX: y"
     async with raw_server() as server, session_of() as session:
         with pytest.raises(ClientStateError, match="cannot send it") as caught:
@@ -423,7 +423,7 @@ async def test_an_id_is_sent_as_it_was_encoded() -> None:
 
 @pytest.mark.looptime
 async def test_no_cookie_is_kept() -> None:
-    """Requests are alike, whatever an answer sets."""
+    """All requests are alike, whatever cookie a response sets."""
     async with (
         raw_server([answered("200 OK", b"{}", "Set-Cookie: a=b; Path=/")]) as server,
         session_of() as session,
@@ -456,7 +456,7 @@ async def test_no_cookie_is_kept() -> None:
 )
 @pytest.mark.looptime
 async def test_a_success_is_a_success_whatever_its_body(script: Script) -> None:
-    """The status ends the conference; the body is not waited for, and the next request is not spoilt."""
+    """The status is enough: nothing waits for the body, and the next request is not disturbed."""
     async with raw_server(script) as server, session_of() as session:
         started = asyncio.get_running_loop().time()
         assert 200 <= (await ask(server, session)).status < 300
@@ -477,7 +477,7 @@ async def test_connections_are_used_again() -> None:
 
 @pytest.mark.looptime
 async def test_a_read_returns_its_body_and_the_next_page() -> None:
-    """The link is resolved against the request; its origin is the caller's to check."""
+    """The link is resolved against the request's URL; the caller has to check its origin."""
     script = answered("200 OK", b'{"id":"conf-1"}', 'Link: </next?pageToken=a%26b%2B>; rel="next"')
     async with raw_server([script]) as server, session_of() as session:
         answer = await ask(server, session, GET)
@@ -488,21 +488,21 @@ async def test_a_read_returns_its_body_and_the_next_page() -> None:
 @pytest.mark.parametrize("link", ["</prev>; rel=prev", "nonsense", "", '<>; rel="self"'])
 @pytest.mark.looptime
 async def test_other_links_are_no_next_page(link: str) -> None:
-    """Only what is called next is."""
+    """Only a link with rel=next is the next page."""
     answer = await ask_once(answered("200 OK", b"[]", f"Link: {link}"), request=GET)
     assert answer.next_page is None
 
 
 @pytest.mark.looptime
 async def test_a_link_that_is_no_url() -> None:
-    """It is the answer that is unusable, and the error is ours."""
+    """The response is unusable, and the error is a `TransportError`."""
     error = await refusal(answered("200 OK", b"[]", 'Link: <http://h:99999/>; rel="next"'), request=GET)
     assert isinstance(error, TransportError)
 
 
 @pytest.mark.looptime
 async def test_the_status_is_told_before_the_body() -> None:
-    """The limiter hears of a refusal at once, also when the rest of the answer takes its time."""
+    """The limiter learns of a refusal at once, even if the rest of the response is slow."""
     heard: list[tuple[int, str | None, float]] = []
     loop = asyncio.get_running_loop()
     script: Script = [b"HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n", 1.0, b"{}"]
@@ -521,7 +521,7 @@ async def test_the_status_is_told_before_the_body() -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.looptime
 async def test_a_redirect_is_not_followed(status: int) -> None:
-    """The other host never hears of the credentials."""
+    """The credentials are never sent to the other host."""
     async with raw_server() as other, session_of() as session:
         script = answered(f"{status} Elsewhere", b"", f"Location: {other.url}/steal")
         async with raw_server([script]) as server:
@@ -535,7 +535,7 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
 
 @pytest.mark.looptime
 async def test_a_huge_error_body_is_read_to_a_bound() -> None:
-    """Ten megabytes cost neither memory nor time; what is kept is a sentence."""
+    """A body of ten megabytes takes neither memory nor time; only its beginning is kept."""
     body = b"x" * 10_000_000
     error = await refusal(answered("500 Oops", body))
     assert isinstance(error, ServerError)
@@ -555,7 +555,7 @@ async def test_a_huge_error_body_is_read_to_a_bound() -> None:
 )
 @pytest.mark.looptime
 async def test_a_slow_error_body_costs_two_seconds_at_most(slow: Script) -> None:
-    """Its status is what counts."""
+    """The status of an error is enough."""
     loop = asyncio.get_running_loop()
     async with (
         raw_server([b"HTTP/1.1 404 Gone\r\nContent-Length: 100000\r\n\r\n", *slow]) as server,
@@ -570,7 +570,7 @@ async def test_a_slow_error_body_costs_two_seconds_at_most(slow: Script) -> None
 
 @pytest.mark.looptime
 async def test_a_status_counts_though_its_body_outlasts_the_attempt() -> None:
-    """What it says is certain; a timeout would be ambiguous, and refused credentials look like an outage."""
+    """The status is certain. A timeout would be ambiguous, and refused credentials look like an outage."""
     script: Script = [b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n{", HANG]
     async with raw_server(script) as server, session_of() as session:
         with pytest.raises(NotFoundError) as caught:
@@ -580,7 +580,7 @@ async def test_a_status_counts_though_its_body_outlasts_the_attempt() -> None:
 
 @pytest.mark.looptime
 async def test_a_status_below_100_is_an_answer() -> None:
-    """And none that more has to follow."""
+    """It is final, not interim."""
     error = await refusal(b"HTTP/1.1 042 What\r\nContent-Length: 0\r\n\r\n")
     assert isinstance(error, APIError)
     assert error.status == 42
@@ -591,7 +591,7 @@ async def test_a_status_below_100_is_an_answer() -> None:
 )
 @pytest.mark.looptime
 async def test_the_status_decides_not_the_body(body: bytes) -> None:
-    """No error's body makes another error of it."""
+    """No body changes which error a status means."""
     error = await refusal(answered("404 Not Found", body, "Content-Type: application/json"))
     assert isinstance(error, NotFoundError)
     assert "\x1b" not in str(error)
@@ -599,7 +599,7 @@ async def test_the_status_decides_not_the_body(body: bytes) -> None:
 
 @pytest.mark.looptime
 async def test_an_error_that_claims_to_be_compressed() -> None:
-    """A body that cannot be unpacked is one that is missing."""
+    """A body that cannot be decompressed counts as missing."""
     error = await refusal(answered("503 Busy", b"not gzip", "Content-Encoding: gzip", "Retry-After: 3"))
     assert isinstance(error, ServerError)
     assert (error.status, error.retry_after, error.ambiguous) == (503, 3.0, False)
@@ -628,7 +628,7 @@ async def test_an_error_that_claims_to_be_compressed() -> None:
 )
 @pytest.mark.looptime
 async def test_what_is_no_answer(script: Script, dropped: bool | None, request_: wire.Request[Any]) -> None:
-    """A change may have been made, a read has changed nothing; the attempt's timeout bounds it all."""
+    """A change may have been made, a read has changed nothing; the attempt's timeout limits all of it."""
     async with raw_server(script, script) as server, session_of() as session:  # aiohttp repeats a read once
         with pytest.raises(TransportError) as caught:
             await ask(server, session, request_)
@@ -653,7 +653,7 @@ async def test_what_is_no_answer(script: Script, dropped: bool | None, request_:
 )
 @pytest.mark.looptime
 async def test_half_an_answer_is_none_where_it_is_read(script: Script) -> None:
-    """A read needs its body, all of it, and not more than it can be."""
+    """A read needs its whole body, up to a limit."""
     error = await refusal(*script, request=GET)
     assert isinstance(error, TransportError)
     assert error.ambiguous is False
@@ -662,7 +662,7 @@ async def test_half_an_answer_is_none_where_it_is_read(script: Script) -> None:
 
 @pytest.mark.looptime
 async def test_a_connection_that_the_server_had_given_up() -> None:
-    """A kept connection closed right as a request goes out is dropped, and the next one is fresh."""
+    """If the server closes an idle connection just as a request is sent, the next request opens another."""
     async with raw_server([NO_CONTENT], [CLOSE]) as server, session_of() as session:
         await ask(server, session)
         with pytest.raises(TransportError) as caught:
@@ -672,14 +672,15 @@ async def test_a_connection_that_the_server_had_given_up() -> None:
         assert server.connections == 2
 
 
+@pytest.mark.parametrize("request_", [END, GET], ids=["end", "get"])
 @pytest.mark.looptime
-async def test_nobody_listens() -> None:
+async def test_nobody_listens(request_: wire.Request) -> None:
     """A refused connection sent nothing."""
     async with raw_server() as server:
         pass
     async with session_of() as session:
         with pytest.raises(TransportError, match="no connection") as caught:
-            await ask(server, session)
+            await ask(server, session, request_)
     assert (caught.value.ambiguous, caught.value.dropped) == (False, False)
 
 
@@ -702,7 +703,7 @@ async def test_waiting_for_a_free_connection_is_bounded() -> None:
 
 @pytest.mark.looptime
 async def test_a_server_without_a_certificate() -> None:
-    """TLS that does not come about is no connection; nothing was sent."""
+    """A failed TLS handshake means no connection; nothing was sent."""
     async with raw_server([b"HTTP/1.1 400 Bad Request\r\n\r\n", CLOSE]) as server, session_of() as session:
         secure = server.url.with_scheme("https")
         server.scripts = []
@@ -713,7 +714,7 @@ async def test_a_server_without_a_certificate() -> None:
 
 @pytest.mark.looptime
 async def test_a_proxy_s_refusal_does_not_tell_its_password() -> None:
-    """A proxy's refusal is no connection, and its URL's password is not in the error."""
+    """A proxy's refusal means no connection; the error does not contain the password of the proxy's URL."""
     refuses = answered("407 Proxy Authentication Required")
     async with raw_server([refuses]) as proxy, session_of() as session:
         to = server_at(URL("https://voice.test"), f"http://me:hunter2@127.0.0.1:{proxy.port}")
@@ -726,7 +727,7 @@ async def test_a_proxy_s_refusal_does_not_tell_its_password() -> None:
 @pytest.mark.parametrize("moment", [0.0, 0.5, 1.5, 2.5])
 @pytest.mark.looptime
 async def test_a_cancelled_exchange_leaves_no_connection(moment: float) -> None:
-    """At any moment, also in the middle of an error's body."""
+    """It can be cancelled at any moment, also while an error's body is read."""
     async with (
         raw_server([1.0, b"HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\n", HANG]) as server,
         session_of() as session,
@@ -743,7 +744,7 @@ async def test_a_cancelled_exchange_leaves_no_connection(moment: float) -> None:
 @pytest.mark.looptime
 @pytest.mark.parametrize("bad", ["garbage\r\n\r\n", "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"])
 async def test_no_error_carries_the_credentials_along(bad: str) -> None:
-    """Neither its text, nor its causes as a reporter of errors prints them."""
+    """Neither an error's text nor its causes contain them, as an error reporter would print them."""
     async with raw_server([bad.encode()]) as server, session_of() as session:
         proxy = f"http://me:hunter2@127.0.0.1:{server.port}"
         token = "Bearer t0ken"
@@ -758,7 +759,7 @@ async def test_no_error_carries_the_credentials_along(bad: str) -> None:
 
 
 def test_the_environment_s_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTPS_PROXY counts for https, NO_PROXY exempts, and .netrc has no say."""
+    """HTTPS_PROXY applies to https, NO_PROXY exempts hosts, and .netrc is not read."""
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -772,7 +773,7 @@ def test_the_environment_s_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_connections_of_a_session() -> None:
-    """A given session's bound is kept to, less one for the token; ours has a bound at the limiter."""
+    """A given session's limit applies, less one for the token; the limiter limits a session of ours."""
     assert connections_of(None) == 512
     for limit, expected in ((0, 512), (1, 1), (100, 99)):
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit)) as session:

@@ -25,7 +25,7 @@ async def lasting(timer: TimeoutTimer, seconds: float, limit: float) -> tuple[st
 
 
 async def test_each_has_its_own_limit() -> None:
-    """Whatever the order they come in, each is ended at its own time, or not at all."""
+    """In whatever order they start, each is cancelled at its own deadline, or not at all."""
     timer = TimeoutTimer()
     limits = [(20.0, 15.0), (20.0, 5.0), (1.0, 2.0), (20.0, 10.0), (20.0, 30.0)]
     ended = await asyncio.gather(*(lasting(timer, seconds, limit) for seconds, limit in limits))
@@ -34,7 +34,7 @@ async def test_each_has_its_own_limit() -> None:
 
 
 async def test_one_that_comes_later_is_bounded_from_then() -> None:
-    """The timer of those that are gone neither ends the next too soon nor too late."""
+    """The timer of earlier timeouts cancels later ones neither too soon nor too late."""
     timer = TimeoutTimer()
     assert await lasting(timer, 10, 15) == ("done", 10.0)
     assert await lasting(timer, 20, 15) == ("timeout", 15.0)
@@ -54,7 +54,7 @@ async def test_cancellation_from_outside_stays_one() -> None:
 
 
 async def test_error_in_the_last_moment_is_the_error() -> None:
-    """What the work raises when it is ended is not hidden."""
+    """An error that the work raises when it is cancelled is not hidden."""
     timer = TimeoutTimer()
 
     async def work() -> None:
@@ -73,7 +73,7 @@ async def test_error_in_the_last_moment_is_the_error() -> None:
 
 
 async def test_closed_leaves_no_timer() -> None:
-    """Nothing keeps the loop awake for the limit of what is over."""
+    """No timer of a finished timeout keeps the event loop waiting."""
     timer = TimeoutTimer()
     await lasting(timer, 1, 15)
     timer.close()
@@ -83,7 +83,7 @@ async def test_closed_leaves_no_timer() -> None:
 
 
 async def test_a_limit_can_be_set_moved_and_taken_away() -> None:
-    """Whoever has none gets one later; what is over is bounded no more, whatever is set then."""
+    """A deadline can be set later; a timeout that has ended cancels nothing, whatever is set then."""
     timer = TimeoutTimer()
     loop = asyncio.get_running_loop()
     timeout = timer.timeout_at(math.inf)
@@ -101,7 +101,7 @@ async def test_a_limit_can_be_set_moved_and_taken_away() -> None:
 
 
 async def test_closed_still_ends_what_is_bounded() -> None:
-    """Closing keeps the timer for those inside; the last of them takes it along."""
+    """A closed timer still serves the running timeouts; the last one cancels it."""
     timer = TimeoutTimer()
     inside = asyncio.create_task(lasting(timer, 20, 5))
     await asyncio.sleep(1)
@@ -110,3 +110,20 @@ async def test_closed_still_ends_what_is_bounded() -> None:
     loop = asyncio.get_running_loop()
     timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # there is no public way
     assert [timer for timer in timers if not timer.cancelled()] == []
+
+
+async def test_outside_a_task_there_is_nothing_to_cancel() -> None:
+    """A callback of the event loop cannot have a timeout."""
+    timer = TimeoutTimer()
+    timeout = timer.timeout(1)
+    error: asyncio.Future[str] = timer.loop.create_future()
+
+    def callback() -> None:
+        try:
+            timeout.__enter__()
+        except RuntimeError as raised:
+            error.set_result(str(raised))
+
+    timer.loop.call_soon(callback)
+    assert await error == "a timeout can only be used inside a task"
+    timer.close()

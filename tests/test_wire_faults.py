@@ -1,4 +1,4 @@
-"""Whatever comes over the wire: one certain outcome, no connection spoilt, no permit lost, nothing leaked.
+"""Faults on the wire: each has one certain outcome, no connection is reused in a bad state, nothing leaks.
 
 A `VoiceClient` over real sockets against `tests.wire_server`. Rows of the list of faults that are not about
 the wire are tested where their rule lives:
@@ -85,7 +85,7 @@ virtual_time = pytest.mark.looptime
 
 
 def client_of(server: WireServer, **settings: Any) -> VoiceClient:
-    """Return a client that repeats without a pause, for as long as its policy lets it."""
+    """Return a client that retries without a pause, as often as its policy allows."""
     defaults: dict[str, Any] = {
         "account_id": ACCOUNT,
         "credentials": BasicCredentials("me", SECRET),
@@ -101,7 +101,7 @@ def client_of(server: WireServer, **settings: Any) -> VoiceClient:
 
 @asynccontextmanager
 async def world(*scripts: Script, **settings: Any) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
-    """Give a server and a client of it; see that no permit, connection or task is left."""
+    """Yield a server and a client of it; check that no permit, connection or task is left."""
     before = asyncio.all_tasks()
     server_settings = {name: settings.pop(name) for name in ("greeting", "otherwise") if name in settings}
     async with wire_server(*scripts, **server_settings) as server:
@@ -123,7 +123,7 @@ def connections(server: WireServer) -> list[int]:
 
 
 async def ended(client: VoiceClient, conference_id: str = "conf-1", **settings: Any) -> tuple[str, int]:
-    """End a conference and return what became of it, and in how many attempts."""
+    """End a conference; return the kind of its outcome and the number of attempts."""
     outcome = await client.end_conference(conference_id, **settings)
     return str(outcome.kind), outcome.attempts
 
@@ -178,7 +178,7 @@ async def test_no_answer_and_then_one(fault: Script) -> None:
 @no_answer
 @virtual_time
 async def test_no_answer_and_then_a_404(fault: Script) -> None:
-    """The attempt that got no answer is what ended it."""
+    """The attempt without a response ended the conference."""
     async with world(fault, (NOT_FOUND,)) as (_, client):
         assert await ended(client) == ("already_ended", 2)
 
@@ -186,7 +186,7 @@ async def test_no_answer_and_then_a_404(fault: Script) -> None:
 @no_answer
 @virtual_time
 async def test_no_answer_ever(fault: Script) -> None:
-    """After its attempts, and one for the first connection that was cut, the call says that it is open."""
+    """After all attempts, and one more for the first lost connection, the error is ambiguous."""
     async with world(otherwise=fault) as (server, client):
         with pytest.raises(TransportError) as caught:
             await client.end_conference("conf-1")
@@ -201,7 +201,7 @@ async def test_no_answer_ever(fault: Script) -> None:
 @pytest.mark.parametrize("fault", [RESET, CLOSE])
 @virtual_time
 async def test_cut_before_anything_was_read(fault: Any) -> None:
-    """A server that ends each connection as it comes has ended nothing else."""
+    """A server that closes each connection at once has ended no conference."""
     async with world(greeting=(fault,)) as (server, client):
         with pytest.raises(TransportError) as caught:
             await client.end_conference("conf-1")
@@ -210,7 +210,7 @@ async def test_cut_before_anything_was_read(fault: Any) -> None:
 
 @virtual_time
 async def test_nobody_listens_yet() -> None:
-    """What was never sent is not ambiguous: the 404 that comes at last says that there never was one."""
+    """A request that was never sent is not ambiguous: the final 404 means that there was no conference."""
     door = socket.socket()
     door.bind(("127.0.0.1", 0))
     server = WireServer([(NOT_FOUND,), (NO_CONTENT,)])
@@ -230,7 +230,7 @@ async def test_nobody_listens_yet() -> None:
 
 @virtual_time
 async def test_nobody_listens() -> None:
-    """All attempts are used; nothing was sent, so nothing is open."""
+    """All attempts are used; nothing was sent, so the error is not ambiguous."""
     async with wire_server() as server:
         pass
     async with client_of(server) as client:
@@ -246,7 +246,7 @@ async def test_nobody_listens() -> None:
 
 @virtual_time
 async def test_a_slow_trickle_ends_with_the_attempt() -> None:
-    """A byte a second is always something, and still no answer within the attempt's five seconds."""
+    """A byte a second is no response within the attempt's five seconds."""
     async with world((Trickle(NO_CONTENT),)) as (_, client):
         await client.end_conference("conf-1")
         assert now() == pytest.approx(5.0, abs=0.01)
@@ -254,7 +254,7 @@ async def test_a_slow_trickle_ends_with_the_attempt() -> None:
 
 @virtual_time
 async def test_the_deadline_ends_a_trickle_too() -> None:
-    """It is nearer than the attempt's timeout; the request is out, so it is open."""
+    """The deadline is earlier than the attempt's timeout; the request was sent, so the error is ambiguous."""
     async with world((Trickle(NO_CONTENT),)) as (server, client):
         with pytest.raises(DeadlineExceededError) as caught:
             await client.end_conference("conf-1", deadline=2.0)
@@ -268,7 +268,7 @@ async def test_the_deadline_ends_a_trickle_too() -> None:
 
 @virtual_time
 async def test_a_kept_connection_that_was_closed_meanwhile() -> None:
-    """It is not used, and nobody notices."""
+    """The client does not use it, and no operation notices."""
     async with world((NO_CONTENT, CLOSE)) as (server, client):
         assert await ended(client) == ("ended", 1)
         assert await server.kept() == set()
@@ -279,7 +279,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile() -> None:
 @pytest.mark.parametrize("fault", [CLOSE, RESET])
 @virtual_time
 async def test_a_kept_connection_that_is_closed_as_it_is_used(fault: Any) -> None:
-    """The request is repeated at once, once, and not charged: one attempt is enough of a policy."""
+    """The request is repeated once, at once; this does not count as an attempt of the policy."""
     impatient = RetryPolicy(attempts=1, backoff_base=100.0)
     async with world((NO_CONTENT,), (fault,), (NO_CONTENT,), retry=impatient) as (server, client):
         assert await ended(client, "conf-1") == ("ended", 1)
@@ -290,7 +290,7 @@ async def test_a_kept_connection_that_is_closed_as_it_is_used(fault: Any) -> Non
 
 @virtual_time
 async def test_every_hundredth_answer_closes() -> None:
-    """Three hundred calls, ten at a time: no error, no repetition."""
+    """Three hundred operations, ten at a time: no error, no retry."""
     last = answered("200 OK", b"", "Connection: close")
     scripts = [(last, CLOSE) if n % 100 == 0 else (NO_CONTENT,) for n in range(1, 301)]
     async with world(*scripts) as (server, client):
@@ -332,7 +332,7 @@ BODIES: dict[str, bytes] = {
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 @virtual_time
 async def test_a_success_with_more_behind_it(head: bytes, extra: bytes) -> None:
-    """In one piece, or cut just before it: ended, and the connection is not used again."""
+    """In one piece or in two: the conference has ended, and the connection is not used again."""
     cuts = range(len(head) - 6, len(head))
     for script in [(head + extra,), *((head[:cut], Wait(0.1), head[cut:] + extra) for cut in cuts)]:
         async with world(script, (NOT_FOUND,)) as (server, client):
@@ -347,7 +347,7 @@ async def test_a_success_with_more_behind_it(head: bytes, extra: bytes) -> None:
 @pytest.mark.parametrize("whole", BODIES.values(), ids=BODIES)
 @virtual_time
 async def test_a_success_with_a_body_and_more_behind_it(whole: bytes, extra: str) -> None:
-    """The same; what may be the beginning of an answer is forgotten before the next request."""
+    """The same; the possible beginning of a response is dropped before the next request."""
     begun = extra in {"an empty line", "half a line"}
     async with world((whole + EXTRA[extra],), (NOT_FOUND,)) as (server, client):
         assert await ended(client) == ("ended", 1)
@@ -359,7 +359,7 @@ async def test_a_success_with_a_body_and_more_behind_it(whole: bytes, extra: str
 @pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
 @virtual_time
 async def test_what_comes_on_an_idle_connection_is_nobody_s_answer(extra: bytes) -> None:
-    """A second answer to one request would say of the next conference what was said of this one."""
+    """A second response to one request would be taken for the response about the next conference."""
     async with world((NO_CONTENT, Wait(1.0), extra), (NOT_FOUND,)) as (server, client):
         assert await ended(client) == ("ended", 1)
         await asyncio.sleep(2.0)
@@ -372,7 +372,7 @@ async def test_what_comes_on_an_idle_connection_is_nobody_s_answer(extra: bytes)
 @pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
 @virtual_time
 async def test_what_lies_unread_on_an_idle_connection_is_nobody_s_answer(extra: bytes) -> None:
-    """It is found out before the request is written, which goes over another connection; that is certain."""
+    """The client finds it before it writes the request, and uses another connection; nothing is ambiguous."""
     async with world((NO_CONTENT,), (NOT_FOUND,)) as (server, client):
         assert await ended(client) == ("ended", 1)
         server.say(1, extra)
@@ -383,7 +383,7 @@ async def test_what_lies_unread_on_an_idle_connection_is_nobody_s_answer(extra: 
 
 @virtual_time
 async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
-    """Its 408 is no answer to the next request, which takes another connection."""
+    """Its 408 is no response to the next request, which uses another connection."""
     goodbye = answered("408 Request Timeout", b"", "Connection: close")
     async with world((NO_CONTENT, Wait(1.0), goodbye, CLOSE)) as (server, client):
         await client.end_conference("conf-1")
@@ -394,9 +394,9 @@ async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
 
 @virtual_time
 async def test_an_answer_before_the_request(sender: str) -> None:
-    """It is none, and nothing is sent after it.
+    """It is not a response, and nothing is sent after it.
 
-    By the session nothing tells it from an early one on a new connection; what follows ends the connection.
+    The session cannot tell it from an early response on a new connection; what follows closes the connection.
     """
     async with world((NOT_FOUND,), greeting=(NO_CONTENT,)) as (server, client):
         if sender == "directly":
@@ -414,7 +414,7 @@ async def test_an_answer_before_the_request(sender: str) -> None:
 
 @virtual_time
 async def test_a_read_with_more_behind_it() -> None:
-    """The body is the one that was announced."""
+    """The body has the announced length."""
     async with world((CONFERENCE + b"extra",), (CONFERENCE + SURPLUS,)) as (server, client):
         for _ in range(3):
             server.scripts.append((CONFERENCE,))
@@ -451,7 +451,7 @@ async def test_a_read_with_more_behind_it() -> None:
 )
 @virtual_time
 async def test_any_success_is_one(script: Script, kept: bool) -> None:
-    """The status says it, the body is not waited for; what could be spoilt is not used again."""
+    """The status is enough, and nothing waits for the body; a connection in doubt is not used again."""
     async with world(script) as (server, client):
         assert await ended(client) == ("ended", 1)
         assert now() < 0.2
@@ -465,7 +465,7 @@ async def test_any_success_is_one(script: Script, kept: bool) -> None:
 @pytest.mark.parametrize("headers", [(), ("Upgrade: websocket", "Connection: upgrade")])
 @virtual_time
 async def test_101_is_an_error(headers: tuple[str, ...]) -> None:
-    """Nobody asked to speak something else; the connection is lost to us."""
+    """The client did not ask for another protocol; the connection cannot be used again."""
     async with world((answered("101 Switching Protocols", b"\x81\x05hello", *headers),)) as (server, client):
         with pytest.raises(APIError) as caught:
             await client.end_conference("conf-1")
@@ -478,7 +478,7 @@ async def test_101_is_an_error(headers: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 @virtual_time
 async def test_a_redirect_is_an_error_and_is_not_followed(status: int, where: str) -> None:
-    """Neither a change nor a read goes where a server points, and the credentials stay here."""
+    """Neither a change nor a read follows a redirect, and the credentials are not sent elsewhere."""
     async with wire_server() as other:
         location = where.format(other=other.url, port=other.url.rpartition(":")[2])
         answer = answered(f"{status} Elsewhere", b"", f"Location: {location}")
@@ -494,7 +494,7 @@ async def test_a_redirect_is_an_error_and_is_not_followed(status: int, where: st
 
 @virtual_time
 async def test_a_token_s_redirect_is_not_followed_either() -> None:
-    """It would carry the client's secret itself."""
+    """The redirected request would contain the client's secret."""
     async with wire_server() as other, wire_server() as tokens:
         tokens.otherwise = (answered("307 Elsewhere", b"", f"Location: {other.url}/api/v1/oauth2/token"),)
         credentials = ClientCredentials("me", SECRET)
@@ -522,7 +522,7 @@ async def test_no_link_in_an_answer_is_followed_elsewhere() -> None:
 
 @virtual_time
 async def test_an_error_of_ten_megabytes() -> None:
-    """It is read to a bound, in memory and in time, and its connection is not used again."""
+    """It is read up to a limit of bytes and of time, and its connection is not used again."""
     head = b"HTTP/1.1 404 Not Found\r\nContent-Length: 10000000\r\n\r\n"
     async with world((head, *[b"x" * 100_000] * 100)) as (server, client):
         tracemalloc.start()
@@ -550,7 +550,7 @@ async def test_an_error_of_ten_megabytes() -> None:
 @pytest.mark.parametrize("length", ["right", "too long", "chunked", "bad chunk"])
 @virtual_time
 async def test_no_text_of_a_server_reaches_a_terminal_as_it_is(body: bytes, length: str) -> None:
-    """One printable line, whatever is in the body and however it ends."""
+    """The error is one printable line, whatever the body contains and however it ends."""
     head = b"HTTP/1.1 400 B\x1b[1mad\r\n"
     answer = {
         "right": head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body),
@@ -571,7 +571,7 @@ async def test_no_text_of_a_server_reaches_a_terminal_as_it_is(body: bytes, leng
 @pytest.mark.parametrize("rest", [(b"cut", CLOSE), (b"cut", RESET), (b"zz\r\n",), (HANG,)], ids=str)
 @virtual_time
 async def test_an_error_s_text_is_optional(status: int, rest: Script) -> None:
-    """Its status counts; the connection is given up."""
+    """The status is enough; the connection is closed."""
     length = b"Transfer-Encoding: chunked" if rest == (b"zz\r\n",) else b"Content-Length: 1000"
     script = (START + b"%d Oops\r\n%s\r\n\r\n" % (status, length), *rest)
     async with world(script, retry=RetryPolicy(attempts=1)) as (server, client):
@@ -585,7 +585,7 @@ async def test_an_error_s_text_is_optional(status: int, rest: Script) -> None:
 
 @virtual_time
 async def test_a_server_that_fails_for_a_while() -> None:
-    """500 is ambiguous, 503 is not: only after the first a 404 means that it has ended."""
+    """500 is ambiguous, 503 is not: only after a 500 does a 404 mean that the conference has ended."""
     async with world((answered("500 Oops"),), (NOT_FOUND,), (answered("503 Busy"),), (NOT_FOUND,)) as (
         _,
         client,
@@ -598,7 +598,7 @@ async def test_a_server_that_fails_for_a_while() -> None:
 
 @virtual_time
 async def test_a_server_that_fails_for_ever() -> None:
-    """Five attempts over one connection, and the error says that it is open."""
+    """Five attempts over one connection, and the error is ambiguous."""
     async with world(otherwise=(answered("502 Bad Gateway", b"<html>"),)) as (server, client):
         with pytest.raises(ServerError) as caught:
             await client.end_conference("conf-1")
@@ -612,7 +612,7 @@ async def test_a_server_that_fails_for_ever() -> None:
 @no_answer
 @virtual_time
 async def test_a_read_without_an_answer_is_never_ambiguous(fault: Script) -> None:
-    """It is repeated like a change; aiohttp itself repeats it once more on a connection that was cut."""
+    """It is repeated like a change; aiohttp itself repeats nothing."""
     async with world(fault, (CONFERENCE,), otherwise=fault) as (_, client):
         assert (await client.get_conference("conf-1")).id == "conf-1"
         with pytest.raises(TransportError) as caught:
@@ -625,7 +625,7 @@ async def test_a_read_without_an_answer_is_never_ambiguous(fault: Script) -> Non
 
 @frozen
 class Resolver(AbstractResolver):
-    """Knows one host's addresses; none means that there is no such host."""
+    """Resolves one host; an empty list means that there is no such host."""
 
     addresses: tuple[str, ...] = ()
     hangs: bool = False
@@ -633,7 +633,7 @@ class Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Answer as scripted."""
+        """Return the scripted addresses."""
         if self.hangs:
             await asyncio.sleep(math.inf)
         if not self.addresses:
@@ -644,12 +644,12 @@ class Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Hold nothing."""
+        """Has nothing to close."""
 
 
 @asynccontextmanager
 async def named(resolver: Resolver) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
-    """Give a server and a client that knows it by a name only."""
+    """Yield a server and a client that knows only its host name."""
     connector = aiohttp.TCPConnector(resolver=resolver)
     async with wire_server() as server, aiohttp.ClientSession(connector=connector) as session:
         voice = f"http://voice.test:{server.url.rpartition(':')[2]}"
@@ -661,7 +661,7 @@ async def named(resolver: Resolver) -> AsyncIterator[tuple[WireServer, VoiceClie
 @pytest.mark.parametrize("hangs", [False, True])
 @virtual_time
 async def test_a_host_that_no_name_server_knows(hangs: bool) -> None:
-    """It is tried again; only the silence of a name server cannot be told from that of the server."""
+    """It is retried; a silent name server looks like a silent server."""
     async with named(Resolver(hangs=hangs)) as (server, client):
         with pytest.raises(TransportError) as caught:
             await client.end_conference("conf-1")
@@ -671,7 +671,7 @@ async def test_a_host_that_no_name_server_knows(hangs: bool) -> None:
 
 @virtual_time
 async def test_one_dead_address_of_two() -> None:
-    """The other one is used, within the same attempt."""
+    """The other address is used, within the same attempt."""
     async with named(Resolver(("127.0.0.2", "127.0.0.1"))) as (server, client):
         assert await ended(client) == ("ended", 1)
         assert server.connections == 1
@@ -706,7 +706,7 @@ CALLS: dict[str, tuple[Callable[[VoiceClient], Awaitable[object]], tuple[Script,
 async def test_a_cancellation_at_every_step(
     call: Callable[[VoiceClient], Awaitable[object]], scripts: tuple[Script, ...]
 ) -> None:
-    """Cut off after each turn of the loop: nothing is left of the call, and the client goes on.
+    """Cancelled after each turn of the event loop: nothing is left over, and the client still works.
 
     None of these calls waits for time to pass, which stands still while the loop is turned.
     """
@@ -719,7 +719,7 @@ async def test_a_cancellation_at_every_step(
 async def _cancelled_after(
     step: int, call: Callable[[VoiceClient], Awaitable[object]], scripts: tuple[Script, ...]
 ) -> bool:
-    """Cancel a call after ``step`` turns, and say whether it had come to its end before."""
+    """Cancel an operation after ``step`` turns; return True if it had finished before."""
     async with wire_server(otherwise=(TOKEN_ANSWER,)) as tokens:
         credentials = ClientCredentials("me", SECRET)
         async with world(*scripts, credentials=credentials, api_url=tokens.url) as (server, client):
@@ -741,7 +741,7 @@ async def _cancelled_after(
 
 
 def links(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and all that it came from."""
+    """Yield an error and all its causes."""
     chain = [error]
     for link in chain:
         chain += [one for one in (link.__cause__, link.__context__) if one and one not in chain]
@@ -749,7 +749,7 @@ def links(error: BaseException) -> Iterator[BaseException]:
 
 
 def shown(error: BaseException) -> str:
-    """Return all that a reporter of errors may print of one."""
+    """Return everything that an error reporter may print."""
     parts = ["".join(traceback.format_exception(error))]
     for link in links(error):
         parts += [repr(link), str(link), repr(vars(link)), repr(link.args)]
@@ -769,7 +769,7 @@ EVERYTHING: list[Script] = [
 async def test_no_fault_makes_a_secret_seen(
     credentials: Credentials, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither in a record of any logger, nor in an error and what it came from, nor in a repr."""
+    """Not in a record of any logger, not in an error or its causes, not in a repr."""
     caplog.set_level(logging.DEBUG)
     told: list[str] = []
     sent = b""

@@ -1,4 +1,4 @@
-"""TLS: whom the client believes, what it gives up at once, and what it tries again."""
+"""TLS: which certificates the client accepts, what it never retries, and what it retries."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ virtual_time = pytest.mark.looptime
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Make an authority that nobody but these tests trusts."""
+    """Make a certificate authority that only these tests trust."""
     return trustme.CA()
 
 
 def presenting(authority: trustme.CA, host: str = "127.0.0.1", **times: Any) -> ssl.SSLContext:
-    """Return how a server shows a certificate for ``host``."""
+    """Return a server's TLS context with a certificate for ``host``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(host, **times).configure_cert(context)
     return context
 
 
 def client_of(server: WireServer, **settings: Any) -> VoiceClient:
-    """Return a client that repeats without a pause."""
+    """Return a client that retries without a pause."""
     defaults: dict[str, Any] = {
         "account_id": "9900000",
         "credentials": BasicCredentials("me", SECRET),
@@ -67,7 +67,7 @@ def client_of(server: WireServer, **settings: Any) -> VoiceClient:
 
 @asynccontextmanager
 async def trusting(authority: trustme.CA, server: WireServer) -> AsyncIterator[VoiceClient]:
-    """Give a client with connections of its own that trusts the authority of these tests too."""
+    """Yield a client with connections of its own that also trusts the authority of these tests."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +78,7 @@ async def trusting(authority: trustme.CA, server: WireServer) -> AsyncIterator[V
 
 
 async def refusal(client: VoiceClient) -> TransportError:
-    """Return what an ending comes to; nothing can have arrived."""
+    """Return the error of an end; check that it is not ambiguous."""
     with pytest.raises(TransportError) as caught:
         await client.end_conference("conf-1")
     assert client.limiter.snapshot().in_flight == 0
@@ -109,7 +109,7 @@ async def test_a_certificate_that_holds(authority: trustme.CA) -> None:
 async def test_a_certificate_that_does_not_hold(
     authority: trustme.CA, host: str, times: dict[str, datetime], words: str
 ) -> None:
-    """It is refused before anything is sent, and not asked for again: waiting does not mend it."""
+    """The client sends nothing and does not retry: waiting does not make a certificate valid."""
     async with (
         wire_server(tls=presenting(authority, host, **times)) as server,
         trusting(authority, server) as client,
@@ -122,7 +122,7 @@ async def test_a_certificate_that_does_not_hold(
 
 @virtual_time
 async def test_a_certificate_of_an_unknown_authority(authority: trustme.CA) -> None:
-    """The client as it comes believes the system's authorities only."""
+    """By default, the client trusts only the system's authorities."""
     async with wire_server(tls=presenting(authority)) as server, client_of(server) as client:
         error = await refusal(client)
         assert isinstance(error, CertificateError)
@@ -131,7 +131,7 @@ async def test_a_certificate_of_an_unknown_authority(authority: trustme.CA) -> N
 
 @virtual_time
 async def test_a_run_over_a_certificate_that_does_not_hold(authority: trustme.CA) -> None:
-    """The first id finds out, for all of them."""
+    """The first id finds it, and the run stops."""
     async with wire_server(tls=presenting(authority)) as server, client_of(server) as client:
         report = await client.end_conferences(["conf-1", "conf-2"])
         assert dict(report.counts) == {OutcomeKind.FAILED: 1, OutcomeKind.NOT_ATTEMPTED: 1}
@@ -155,7 +155,7 @@ async def test_a_run_over_a_certificate_that_does_not_hold(authority: trustme.CA
 )
 @virtual_time
 async def test_a_handshake_that_fails_otherwise(greeting: Script) -> None:
-    """It may pass: it is tried again, and nothing was sent that could be open."""
+    """It may be temporary, so it is retried; nothing was sent, so nothing is ambiguous."""
     async with wire_server(greeting=greeting) as server:
         async with client_of(server) as client:
             error = await refusal(client)
@@ -167,7 +167,7 @@ async def test_a_handshake_that_fails_otherwise(greeting: Script) -> None:
 
 @virtual_time
 async def test_a_server_that_speaks_an_old_version_only(authority: trustme.CA) -> None:
-    """The two have no version in common: no connection, tried again, nothing sent."""
+    """The two have no version in common: no connection, a retry, nothing sent."""
     context = presenting(authority)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     old = ssl.create_default_context()
@@ -186,7 +186,7 @@ async def test_a_server_that_speaks_an_old_version_only(authority: trustme.CA) -
 @pytest.mark.parametrize("fault", [RESET, CLOSE])
 @virtual_time
 async def test_cut_after_the_request(authority: trustme.CA, fault: Any) -> None:
-    """Over TLS as without it: the request may have arrived, and is repeated."""
+    """As without TLS: the request may have arrived, and it is repeated."""
     async with (
         wire_server((fault,), (answered("404 Not Found"),), tls=presenting(authority)) as server,
         trusting(authority, server) as client,
@@ -198,7 +198,7 @@ async def test_cut_after_the_request(authority: trustme.CA, fault: Any) -> None:
 
 @virtual_time
 async def test_more_than_an_answer(authority: trustme.CA) -> None:
-    """The client's own connections take one answer for each request over TLS too."""
+    """Over TLS too, the client's own connections take one response for each request."""
     async with wire_server(
         (NO_CONTENT + b"hello",), (NO_CONTENT + NO_CONTENT,), tls=presenting(authority)
     ) as server:
@@ -213,7 +213,7 @@ async def test_more_than_an_answer(authority: trustme.CA) -> None:
 
 @virtual_time
 async def test_answers_in_many_records(authority: trustme.CA) -> None:
-    """Headers and body in records of their own that arrive together: each body is that of its answer."""
+    """Headers and body arrive together in separate TLS records: each response gets its own body."""
     async with wire_server(tls=presenting(authority)) as server, trusting(authority, server) as client:
         for name in ("conf-1", "conf-22", "conf-333"):
             whole = answered("200 OK", f'{{"id": "{name}"}}'.encode())
@@ -224,7 +224,7 @@ async def test_answers_in_many_records(authority: trustme.CA) -> None:
 
 @virtual_time
 async def test_a_recording_over_tls_is_whole(authority: trustme.CA) -> None:
-    """Many records, and the end of the connection right behind the last of them."""
+    """Many TLS records, and the connection is closed directly after the last one."""
     sound = bytes(range(256)) * 4096
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(sound)}\r\n\r\n".encode()
     async with (

@@ -1,7 +1,7 @@
-"""A server that says on its socket exactly what a script tells it to, and writes down what arrived.
+"""A server that sends exactly the bytes that a script contains, and records what arrives.
 
-Each request is answered by the next script, a row of steps; when there are no scripts left, by `NO_CONTENT`.
-What a real server would never do is the point, so nothing here knows more of HTTP than where a request ends.
+It plays the next script, a sequence of steps, for each request; without any left, it sends `NO_CONTENT`. It
+is meant to do what no real server would, so it knows nothing of HTTP but where a request ends.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _ROUNDS = 50  # of the loop, in which both ends of a connection on this machine 
 
 
 class Step(Enum):
-    """What a server does besides sending bytes."""
+    """What a server can do besides sending bytes."""
 
-    CLOSE = auto()  # end the connection properly
-    RESET = auto()  # end it with a reset
-    HANG = auto()  # say nothing more, until the client goes away
+    CLOSE = auto()  # close the connection
+    RESET = auto()  # reset the connection
+    HANG = auto()  # send nothing more, until the client closes the connection
 
 
 CLOSE, RESET, HANG = Step.CLOSE, Step.RESET, Step.HANG
@@ -37,14 +37,14 @@ CLOSE, RESET, HANG = Step.CLOSE, Step.RESET, Step.HANG
 
 @frozen
 class Wait:
-    """Say nothing for some seconds."""
+    """Send nothing for some seconds."""
 
     seconds: float
 
 
 @frozen
 class Trickle:
-    """Say it byte by byte, each after so many seconds."""
+    """Send the text byte by byte, each after so many seconds."""
 
     text: bytes
     every: float = 1.0
@@ -55,20 +55,20 @@ Script = tuple[bytes | Wait | Trickle | Step, ...]
 
 @frozen
 class Arrived:
-    """A request as it came, and the connection it came on, counted from 1."""
+    """A request as it arrived, and the number of its connection, counted from 1."""
 
     connection: int
     request: bytes
 
     @property
     def line(self) -> str:
-        """The first line without the version, such as ``GET /path``."""
+        """The request line without the version, such as ``GET /path``."""
         return self.request.partition(b" HTTP/")[0].decode()
 
 
 @define(eq=False)
 class WireServer:
-    """Plays its scripts. ``greeting`` is played on each new connection before anything is read from it."""
+    """Plays its scripts. It plays ``greeting`` on each new connection before it reads anything."""
 
     scripts: list[Script] = field(factory=list)
     otherwise: Script = (NO_CONTENT,)
@@ -102,7 +102,7 @@ class WireServer:
             writer.close()
 
     def say(self, connection: int, unasked: bytes) -> None:
-        """Put something into the client's socket at once, before its event loop turns."""
+        """Send something at once, before the client's event loop has its next turn."""
         self._writers[connection].write(unasked)
 
     @staticmethod
@@ -130,7 +130,7 @@ class WireServer:
                     raise EOFError
 
     async def kept(self) -> set[int]:
-        """Return the connections that neither end has closed, once the news of a closed one has come here."""
+        """Return the connections that neither side has closed; waits until a close has arrived here."""
         for _ in range(_ROUNDS):
             await asyncio.sleep(0)
         return {
@@ -138,7 +138,7 @@ class WireServer:
         }
 
     async def stop(self) -> None:
-        """End every connection, and wait for that."""
+        """Close every connection, and wait until that is done."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -171,6 +171,6 @@ async def wire_server(
 
 
 def answered(status: str, body: bytes = b"", *headers: str) -> bytes:
-    """Return a whole answer with its length."""
+    """Return a whole response with its length."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

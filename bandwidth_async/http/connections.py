@@ -211,7 +211,7 @@ class Connections(aiohttp.TCPConnector):
         target = self._servers.get(server) or self._servers.setdefault(
             server, aiohttp.ClientRequest("POST", server, loop=self._loop)
         )
-        message = _message(start, target.headers["Host"], headers, body)
+        data = _message(start, target.headers["Host"], headers, body)
         try:
             connection = await super().connect(target, [], limits)
         except TimeoutError as error:
@@ -223,20 +223,15 @@ class Connections(aiohttp.TCPConnector):
             raise UnfitConnectionError("the connection does not have the protocol of this client")
         try:
             protocol.set_response_params(read_until_eof=True)
-            protocol.send(message)
+            protocol.send(data)
             return await _response(protocol, connection)
-        except HttpProcessingError as error:
+        except BaseException as error:
             connection.close()
-            raise aiohttp.ClientResponseError(
-                target.request_info, (), status=error.code, message=error.message
-            ) from error
-        except aiohttp.ClientError as error:
-            connection.close()
-            if protocol.unsent:
+            if isinstance(error, HttpProcessingError):
+                info, status, message = target.request_info, error.code, error.message
+                raise aiohttp.ClientResponseError(info, (), status=status, message=message) from error
+            if isinstance(error, aiohttp.ClientError) and protocol.unsent:
                 raise NotSentError("the connection was closed before the request") from error
-            raise
-        except BaseException:
-            connection.close()
             raise
 
 
@@ -303,7 +298,8 @@ _missing: dict[str, bool] = {}
 def lacking() -> tuple[str, ...]:
     """Return the parts of aiohttp that are missing, as dotted names; empty when requests are sent directly.
 
-    Most parts are known on import. The last ones are known once a session was opened and has connected.
+    Most parts are known on import, the others once a session was opened and has connected. Not among them:
+    what a tool for tests or tracing has replaced, which also makes the session send all requests.
     """
     return tuple(_missing)
 
@@ -362,12 +358,13 @@ def _log_missing() -> None:
         "Its session sends them, which takes twice the processor time.%s",
         aiohttp.__version__,
         ", ".join(unnamed),
-        "" if _has_own_protocol() else _LESS_PROTECTED,
+        "" if _recognizes_all_unasked_data() else _LESS_PROTECTED,
     )
 
 
-def _has_own_protocol() -> bool:
-    return _PROTOCOL_FITS and not any(name.startswith("TCPConnector._") for name in _missing)
+def _recognizes_all_unasked_data() -> bool:
+    needed = "TCPConnector._", "connector.Connection.protocol"
+    return _PROTOCOL_FITS and not any(name.startswith(needed) for name in _missing)
 
 
 class _TrialTransport(asyncio.Transport):

@@ -188,15 +188,7 @@ def _sending(
 ) -> Awaitable[AnyResponse]:
     """Return what sends the request: directly over the connections if possible, otherwise by the session."""
     limits = _limits(timeouts.connect)
-    headers = {
-        "Authorization": authorization,
-        "User-Agent": USER_AGENT,
-        "Accept": "*/*" if request.streams else "application/json",
-        # Nothing to decompress, so nothing can fail to decompress.
-        "Accept-Encoding": "identity",
-    }
-    if request.content_type:
-        headers["Content-Type"] = request.content_type
+    headers = _headers(request, authorization)
     if request.body is not None and not (request.reads or server.proxy):
         direct = direct_connections(session, request.body)
         if direct is not None:
@@ -213,6 +205,19 @@ def _sending(
         proxy=server.proxy,
         middlewares=_middlewares(session, request),
     )
+
+
+def _headers(request: wire.Request, authorization: str) -> dict[str, str]:
+    headers = {
+        "Authorization": authorization,
+        "User-Agent": USER_AGENT,
+        "Accept": "*/*" if request.streams else "application/json",
+        # Nothing to decompress, so nothing can fail to decompress.
+        "Accept-Encoding": "identity",
+    }
+    if request.content_type:
+        headers["Content-Type"] = request.content_type
+    return headers
 
 
 def _located(base: URL, path: str) -> URL:
