@@ -1,6 +1,6 @@
 """End conferences on Bandwidth's Voice API: one or a million, each with a certain outcome.
 
-The public names are those of `bandwidth_async.api`. They are loaded when you first use one: the command
+The public names are those of `bandwidth_async.exports`. They are loaded when you first use one: the command
 line's
 ``--help`` need not wait for aiohttp.
 """
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 from bandwidth_async._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from bandwidth_async.api import *  # noqa: F403  # its __all__ is the list of public names
-    from bandwidth_async.api import __all__ as __all__
+    from bandwidth_async.exports import *  # noqa: F403  # its __all__ is the list of public names
+    from bandwidth_async.exports import __all__ as __all__
 else:
 
     def __getattr__(name: str) -> object:
-        # Python asks for submodules here too (`from bandwidth_async import wire`), and `api` imports those.
+        # Python asks for submodules here too (`from bandwidth_async import wire`), and `exports` imports those.
         if name == "__all__" or name[:1].isupper():
-            from bandwidth_async import api  # noqa: PLC0415  # loaded at the first use
+            from bandwidth_async import exports  # noqa: PLC0415  # loaded at the first use
 
-            for public in (*api.__all__, "__all__"):
-                globals()[public] = getattr(api, public)
+            for public in (*exports.__all__, "__all__"):
+                globals()[public] = getattr(exports, public)
             if name in globals():
                 return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -46,7 +46,7 @@ FLOORS = {
     "settings": 5,
     "ending": 6,
     "client": 7,
-    "": 8,  # the facade, with its list of names in `api`
+    "": 8,  # the facade, with its list of names in `exports`
     "sandbox": 8,
     "pytest_plugin": 9,
     "cli": 9,
@@ -103,7 +103,7 @@ def modules() -> dict[str, Path]:
 def home(module: str) -> str:
     """Return the part of a dotted name that has a floor: ``sandbox`` of ``bandwidth_async.sandbox.quota``."""
     part = module.removeprefix(ROOT).removeprefix(".").partition(".")[0]
-    return "" if part == "api" else part
+    return "" if part == "exports" else part
 
 
 def is_ours(module: str) -> bool:
@@ -180,7 +180,7 @@ def test_imports_of_every_kind_are_seen() -> None:
         (f"{ROOT}.http.exchange", f"{ROOT}.wire", False, True),  # from bandwidth_async import wire
         (f"{ROOT}.operation", "aiohttp", True, True),  # for types
         (f"{ROOT}.__main__", f"{ROOT}.cli", False, False),  # in a function
-        (ROOT, f"{ROOT}.api", True, True),
+        (ROOT, f"{ROOT}.exports", True, True),
     } <= seen
 
 
@@ -232,7 +232,7 @@ def test_third_parties_enter_at_their_door() -> None:
 
 def test_the_library_does_not_load_its_extras() -> None:
     """``import bandwidth_async`` works without click and rich, and does not pay for the sandbox."""
-    loaded = loaded_by(f"{ROOT}.api")
+    loaded = loaded_by(f"{ROOT}.exports")
     assert f"{ROOT}.client" in loaded
     assert {
         module for module in loaded if home(module) in {"sandbox", "cli", "__main__"} and is_ours(module)
@@ -270,10 +270,10 @@ def test_the_picture_in_the_readme_shows_every_part() -> None:
 
 
 def test_the_names_are_loaded_at_their_first_use() -> None:
-    """A bare import loads nothing but the version; `api` has imports and names, and no logic."""
+    """A bare import loads nothing but the version; `exports` has imports and names, and no logic."""
     assert loaded_by(ROOT) <= {ROOT, f"{ROOT}._version", "typing"}
-    assert f"{ROOT}.client" in loaded_by(f"{ROOT}.api")
-    body = ast.parse(modules()[f"{ROOT}.api"].read_text()).body[1:]
+    assert f"{ROOT}.client" in loaded_by(f"{ROOT}.exports")
+    body = ast.parse(modules()[f"{ROOT}.exports"].read_text()).body[1:]
     assert {type(statement) for statement in body} == {ast.ImportFrom, ast.Assign}
 
 

@@ -674,7 +674,7 @@ async def test_a_connection_that_the_server_had_given_up() -> None:
 
 @pytest.mark.parametrize("request_", [END, GET], ids=["end", "get"])
 @pytest.mark.looptime
-async def test_nobody_listens(request_: wire.Request) -> None:
+async def test_nobody_listens(request_: wire.Request[Any]) -> None:
     """A refused connection sent nothing."""
     async with raw_server() as server:
         pass

@@ -207,7 +207,7 @@ def _sending(
     )
 
 
-def _headers(request: wire.Request, authorization: str) -> dict[str, str]:
+def _headers(request: wire.Request[Any], authorization: str) -> dict[str, str]:
     headers = {
         "Authorization": authorization,
         "User-Agent": USER_AGENT,
