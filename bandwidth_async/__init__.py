@@ -1,8 +1,7 @@
 """End conferences on Bandwidth's Voice API: one or a million, each with a certain outcome.
 
-The public names are those of `bandwidth_async.exports`. They are loaded when you first use one: the command
-line's
-``--help`` need not wait for aiohttp.
+The public names are those of `bandwidth_async.exports`. They are loaded when you first use one, so that the
+command line's ``--help`` need not wait for aiohttp.
 """
 
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        # Python asks for submodules here too (`from bandwidth_async import wire`), and `exports` imports those.
+        # Python asks here for submodules too, and `exports` imports those.
         if name == "__all__" or name[:1].isupper():
             from bandwidth_async import exports  # noqa: PLC0415  # loaded at the first use
 
