@@ -63,6 +63,16 @@ class ClientSettings(TypedDict, total=False):
     random: Random | None
 
 
+class _NotGiven:
+    """Stands in a signature for a setting whose default is that of the client, or of the class."""
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+_NOT_GIVEN = _NotGiven()
+
+
 def names_settings(settings: type) -> Callable[[F], F]:
     """Show the keys of ``settings`` in the signature of a function that takes them as ``**settings``.
 
@@ -70,7 +80,7 @@ def names_settings(settings: type) -> Callable[[F], F]:
     """
     kind = inspect.Parameter.KEYWORD_ONLY
     keys = [
-        inspect.Parameter(name, kind, default=..., annotation=hint.__forward_arg__)
+        inspect.Parameter(name, kind, default=_NOT_GIVEN, annotation=hint.__forward_arg__)
         for name, hint in settings.__annotations__.items()
     ]
 
