@@ -95,11 +95,11 @@ class Channel:
         self.limiter = limiter
         self.voice_url = voice_url
         self.random = random
-        self.authorizer = Authorizer(credentials, self._fetch_token)
-        self.watchdog = Watchdog()
-        self.proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
+        self.authorizer: Authorizer = Authorizer(credentials, self._fetch_token)
+        self.watchdog: Watchdog = Watchdog()
+        self.proxy: str | URL | None = proxy or (proxy_from_environment(voice_url) if trust_env else None)
         self.operations: set[Operation] = set()
-        self.closed = False
+        self.closed: bool = False
         self._api_url = api_url
         self._credentials = credentials
         self._token_options = token_options
@@ -204,7 +204,7 @@ class Operation:
     )
 
     def __init__(self, channel: Channel, options: Options, stop: Stop | None, deadline: float) -> None:
-        self.attempts = Attempts(deadline=deadline)
+        self.attempts: Attempts = Attempts(deadline=deadline)
         self._channel = channel
         self._options = options
         self._stop = stop

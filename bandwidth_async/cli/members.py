@@ -103,25 +103,25 @@ def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember
     return command
 
 
-mute = _setting(
+mute: click.Command = _setting(
     "mute",
     "Mute members: they hear the others and are not heard.",
     "muted",
     UpdateConferenceMember(mute=True),
 )
-unmute = _setting(
+unmute: click.Command = _setting(
     "unmute",
     "Let members be heard again.",
     "unmuted",
     UpdateConferenceMember(mute=False),
 )
-hold = _setting(
+hold: click.Command = _setting(
     "hold",
     "Put members on hold: they neither hear nor are heard.",
     "held",
     UpdateConferenceMember(hold=True),
 )
-unhold = _setting(
+unhold: click.Command = _setting(
     "unhold",
     "Take members off hold.",
     "unheld",

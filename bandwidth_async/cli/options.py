@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 
 EVERY_ROW_UP_TO = 100  # rows of a table on a terminal; of more, only those that need a look
 
-table_or_jsonl = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl"]),
-    default="table",
-    show_default=True,
-    help="Columns for people, or JSON lines for programs.",
-)
+
+def table_or_jsonl(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--format``, which is passed as ``form``, to a command that prints a list."""
+    option = click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "jsonl"]),
+        default="table",
+        show_default=True,
+        help="Columns for people, or JSON lines for programs.",
+    )
+    return option(command)
 
 
 @frozen(kw_only=True)

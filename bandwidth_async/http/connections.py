@@ -42,8 +42,8 @@ class OneAnswer(ResponseHandler):
     on an idle connection it takes for the answer to the next request, which is about another conference.
     """
 
-    used = False  # for a request before
-    unsent = False  # a request is to be written, and none of it has been
+    used: bool = False  # for a request before
+    unsent: bool = False  # a request is to be written, and none of it has been
     _awaited = False  # a request is out, and its answer's headers are not complete
     _body: aiohttp.StreamReader | None = None
 

@@ -38,8 +38,8 @@ class Watchdog:
     def __init__(self) -> None:
         self.guards: set[Guard] = set()  # changed by the guards
         self._timer: asyncio.TimerHandle | None = None
-        self.rings_at = math.inf  # at the first deadline that there was, or before
-        self.closed = False
+        self.rings_at: float = math.inf  # at the first deadline that there was, or before
+        self.closed: bool = False
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -86,7 +86,7 @@ class Guard:
         self._dog = dog
         self._bounds = False  # from entering to leaving it, or to the limit
         self._expired = False
-        self.deadline = deadline
+        self.deadline: float = deadline
 
     def __enter__(self) -> None:
         task = asyncio.current_task(self._dog.loop)

@@ -54,7 +54,7 @@ class Admission:
     __slots__ = ("_limiter", "_sent", "_settled", "_ticket", "place")
 
     def __init__(self, limiter: Limiter, ticket: int, place: int) -> None:
-        self.place = place
+        self.place: int = place
         self._limiter = limiter
         self._ticket = ticket
         self._sent = False
@@ -116,7 +116,7 @@ class Limiter:
             self._gauge.listen(on_pace)
         self._random = random or Random()
         self._breaker = Breaker(self._random)
-        self.budget = RetryBudget()
+        self.budget: RetryBudget = RetryBudget()
         self._connections = connections
         self._waiting = Waiting()
         self._places = count()

@@ -100,8 +100,8 @@ class FixedPace:
     def __init__(self, rate: float, burst: int) -> None:
         self.rate = rate
         self.quota: float | None = None
-        self.paused_until = -math.inf
-        self.pause_hinted = False
+        self.paused_until: float = -math.inf
+        self.pause_hinted: bool = False
         self._early = max((burst - 1) / rate, _LATENESS)
         self._due = -math.inf  # when the next request is due at an even pace
         self._opened_at = -math.inf

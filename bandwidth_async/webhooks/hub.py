@@ -70,7 +70,7 @@ class Listener:
     """Events as they come, to be iterated over; ``dropped`` counts those that were lost on the way."""
 
     def __init__(self, limit: int) -> None:
-        self.dropped = 0  # changed in put()
+        self.dropped: int = 0  # changed in put()
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(limit)
         self._closed = False
 
