@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from attrs import field, frozen
 
 from bandwidth_async import wire
-from bandwidth_async.credentials import Authorizer, Credentials, Token, TokenExpiredError
+from bandwidth_async.credentials import Authorizer, Credentials, Token, TokenExpired
 from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
@@ -267,14 +267,14 @@ class Operation:
                     self._channel.random,
                     idempotent=request.idempotent,
                 )
-            except TokenExpiredError:
+            except TokenExpired:
                 continue
             except AuthenticationError as error:
-                if expired < _EXPIRED_UNDER_WAY and authorizer.has_expired(self._authorization):
+                if expired < _EXPIRED_UNDER_WAY and authorizer.expired_in_flight(self._authorization):
                     expired += 1
                     continue
-                if renewed or not authorizer.is_worth_another(self._authorization):
-                    authorizer.refuse(error)
+                if renewed or not authorizer.discard(self._authorization):
+                    authorizer.block(error)
                     raise
             renewed = True
 
@@ -376,7 +376,7 @@ class Operation:
         started = channel.now()
         while True:
             try:
-                return await channel.authorizer.ready()
+                return await channel.authorizer.wait_until_ready()
             except (TransportError, ServerError) as error:
                 if not self._options.bulk:
                     raise

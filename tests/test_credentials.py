@@ -54,7 +54,7 @@ async def until(moment: float) -> None:
 async def header_at(moment: float, auth: Authorizer) -> tuple[str, float]:
     """Return what a request of that moment shows, and when it could."""
     await until(moment)
-    await auth.ready()
+    await auth.wait_until_ready()
     return auth.header(), now()
 
 
@@ -81,10 +81,10 @@ class TestCredentials:
             ("", "{} is empty; it comes from your Bandwidth account"),
             (None, "{} is empty; it comes from your Bandwidth account"),
             (b"x", "{} is empty; it comes from your Bandwidth account"),
-            ("s3cret ", "{} has blanks or control characters around or in it"),
-            (" s3cret", "{} has blanks or control characters around or in it"),
-            ("s3cret\n", "{} has blanks or control characters around or in it"),
-            ("s3\x00cret", "{} has blanks or control characters around or in it"),
+            ("s3cret ", "{} starts or ends with a blank, or contains a control character"),
+            (" s3cret", "{} starts or ends with a blank, or contains a control character"),
+            ("s3cret\n", "{} starts or ends with a blank, or contains a control character"),
+            ("s3\x00cret", "{} starts or ends with a blank, or contains a control character"),
         ],
     )
     def test_a_slip_is_named_without_showing_it(
@@ -123,17 +123,17 @@ class TestBasic:
     async def test_another_try_is_never_worth_it(self) -> None:
         """After a 401 there is no newer header to show."""
         auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
-        assert not auth.is_worth_another(auth.header())
-        assert not auth.is_worth_another("Basic other")
+        assert not auth.discard(auth.header())
+        assert not auth.discard("Basic other")
 
     async def test_refused_it_is_latched_too(self) -> None:
         """A thousand requests do not each show a refused password; half a minute later one may try."""
         auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
-        auth.refuse(refusal())
+        auth.block(refusal())
         with pytest.raises(AuthenticationError):
             auth.header()
         with pytest.raises(AuthenticationError):
-            await auth.ready()
+            await auth.wait_until_ready()
         assert await header_at(30, auth) == ("Basic dXNlcjpzZWNyZXQ=", 30)
 
 
@@ -181,7 +181,7 @@ class TestOneFetchForAll:
         auth = authorizer(endpoint)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
-                await auth.ready()
+                await auth.wait_until_ready()
         assert await header_at(2, auth) == ("Bearer t1", 2)
         assert endpoint.asked_at == [0]
 
@@ -196,7 +196,7 @@ class TestRenewal:
         """A minute ahead, or a fifth of a short life; meanwhile the old one is shown without waiting."""
         endpoint = TokenEndpoint(lifetime)
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         assert await header_at(renewed_at - 0.1, auth) == ("Bearer t1", renewed_at - 0.1)
         assert endpoint.asked_at == [0]
         assert await header_at(renewed_at, auth) == ("Bearer t1", renewed_at)
@@ -207,7 +207,7 @@ class TestRenewal:
     async def test_nothing_is_fetched_while_nobody_asks(self) -> None:
         """An idle client is silent."""
         endpoint = TokenEndpoint()
-        await authorizer(endpoint).ready()
+        await authorizer(endpoint).wait_until_ready()
         await until(1e5)
         assert endpoint.asked_at == [0]
 
@@ -215,7 +215,7 @@ class TestRenewal:
         """After a rest the next request waits for a new one. Its life counts from when it was asked for."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         assert await header_at(3600, auth) == ("Bearer t2", 3601)
         assert endpoint.asked_at == [0, 3600]
 
@@ -223,11 +223,11 @@ class TestRenewal:
         """Nobody notices but the log, and the endpoint is left alone for five seconds."""
         endpoint = TokenEndpoint(3600.0, TransportError("no answer"))
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         with caplog.at_level(logging.WARNING, "bandwidth_async.credentials"):
             for moment in (3540, 3542, 3545.9):
                 assert await header_at(moment, auth) == ("Bearer t1", moment)
-        assert caplog.messages == ["no new access token: no answer"]
+        assert caplog.messages == ["could not get a new access token: no answer"]
         assert endpoint.asked_at == [0, 3540]
         assert await header_at(3546, auth) == ("Bearer t1", 3546)
         assert await header_at(3548, auth) == ("Bearer t3", 3548)
@@ -237,7 +237,7 @@ class TestRenewal:
         """The long pause is for an old token that still holds: past its end a request soon gets a new one."""
         endpoint = TokenEndpoint(10.0, TransportError("no answer"))
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         assert await header_at(9, auth) == ("Bearer t1", 9)
         with pytest.raises(TransportError, match=r"try again in 0.5 s"):
             await header_at(10.5, auth)
@@ -248,7 +248,7 @@ class TestRenewal:
         endpoint = TokenEndpoint(TransportError("no answer"))
         auth = authorizer(endpoint)
         with pytest.raises(TransportError):
-            await auth.ready()
+            await auth.wait_until_ready()
         assert await header_at(2, auth) == ("Bearer t2", 3)
         assert endpoint.asked_at == [0, 2]
 
@@ -260,7 +260,7 @@ class TestFailure:
         """A call completes its error with its own attempts; that must not show in another call's."""
         endpoint = TokenEndpoint(TransportError("no answer", ambiguous=True, dropped=True))
         auth = authorizer(endpoint)
-        errors = await asyncio.gather(*(auth.ready() for _ in range(3)), return_exceptions=True)
+        errors = await asyncio.gather(*(auth.wait_until_ready() for _ in range(3)), return_exceptions=True)
         assert len({id(error) for error in errors}) == 3
         for number, error in enumerate(errors):
             assert isinstance(error, TransportError)
@@ -282,7 +282,7 @@ class TestFailure:
         for moment in (0.0, 0.5, 2.0, 3.5, 4.5, 8.0):
             await asyncio.sleep(moment - asyncio.get_running_loop().time())
             with pytest.raises(TransportError):
-                await auth.ready()
+                await auth.wait_until_ready()
         assert endpoint.asked_at == [0, 2, 8]
         assert await header_at(13.5, auth) == ("Bearer t4", 14.5)
 
@@ -290,7 +290,7 @@ class TestFailure:
         """An exception that is not ours is not hidden."""
         auth = authorizer(TokenEndpoint(ZeroDivisionError("a bug")))
         with pytest.raises(ZeroDivisionError, match="a bug"):
-            await auth.ready()
+            await auth.wait_until_ready()
 
 
 class TestRefusal:
@@ -303,7 +303,7 @@ class TestRefusal:
         for moment in (0, 1.5, 10, 30.9):
             await until(moment)
             with pytest.raises(AuthenticationError) as caught:
-                await auth.ready()
+                await auth.wait_until_ready()
             assert (caught.value.status, caught.value.type) == (401, "invalid_client")
             with pytest.raises(AuthenticationError):
                 auth.header()
@@ -318,30 +318,30 @@ class TestRefusal:
         for moment in range(100):
             await until(moment)
             with pytest.raises(AuthenticationError):
-                await auth.ready()
+                await auth.wait_until_ready()
         assert endpoint.asked_at == [0, 31, 62, 93]
 
     async def test_a_refusal_in_the_latch_does_not_prolong_it(self) -> None:
         """Requests that were out already are refused too; that is nothing new."""
         auth = authorizer(TokenEndpoint())
-        await auth.ready()
-        auth.refuse(refusal())
+        await auth.wait_until_ready()
+        auth.block(refusal())
         await until(20)
-        auth.refuse(refusal())
+        auth.block(refusal())
         assert await header_at(31, auth) == ("Bearer t1", 31)
 
     async def test_everyone_gets_an_error_of_its_own(self) -> None:
         """Also the error that the latch repeats belongs to one call only."""
         auth = authorizer(TokenEndpoint())
-        auth.refuse(refusal())
-        errors = await asyncio.gather(*(auth.ready() for _ in range(3)), return_exceptions=True)
+        auth.block(refusal())
+        errors = await asyncio.gather(*(auth.wait_until_ready() for _ in range(3)), return_exceptions=True)
         assert len({id(error) for error in errors}) == 3
         assert all(isinstance(error, AuthenticationError) for error in errors)
 
     async def test_a_renewal_that_is_refused_latches(self) -> None:
         """The credentials are gone: what the old token could still do is not tried."""
         auth = authorizer(TokenEndpoint(3600.0, refusal()))
-        await auth.ready()
+        await auth.wait_until_ready()
         assert await header_at(3540, auth) == ("Bearer t1", 3540)
         await until(3541.5)
         with pytest.raises(AuthenticationError):
@@ -355,8 +355,8 @@ class TestWorthAnother:
         """It is not shown again: the next request waits for a new one."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
-        assert auth.is_worth_another("Bearer t1")
+        await auth.wait_until_ready()
+        assert auth.discard("Bearer t1")
         assert await header_at(5, auth) == ("Bearer t2", 6)
         assert endpoint.asked_at == [0, 5]
 
@@ -364,8 +364,8 @@ class TestWorthAnother:
         """There is a newer one already: it is shown at once and nothing is fetched."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
-        assert auth.is_worth_another("Bearer t0")
+        await auth.wait_until_ready()
+        assert auth.discard("Bearer t0")
         assert await header_at(5, auth) == ("Bearer t1", 5)
         assert endpoint.asked_at == [0]
 
@@ -373,10 +373,10 @@ class TestWorthAnother:
         """All requests in flight are refused together; the first fetches, the others join."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
 
         async def refused() -> tuple[str, float]:
-            assert auth.is_worth_another("Bearer t1")
+            assert auth.discard("Bearer t1")
             return await header_at(now(), auth)
 
         assert await asyncio.gather(*(refused() for _ in range(100))) == [("Bearer t2", 2.0)] * 100
@@ -390,7 +390,7 @@ class TestClosing:
         """No task is left, and the endpoint's answer is not waited for."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         await header_at(3540, auth)
         assert len(asyncio.all_tasks()) == 2
         await auth.aclose()
@@ -402,7 +402,7 @@ class TestClosing:
         """There may be nothing to end."""
         auth = authorizer(TokenEndpoint())
         if ready:
-            await auth.ready()
+            await auth.wait_until_ready()
         await auth.aclose()
         await auth.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -410,7 +410,7 @@ class TestClosing:
     async def test_who_waits_gets_an_error_and_no_cancellation(self) -> None:
         """A waiter that nobody cancelled must not end as cancelled: its task would vanish silently."""
         auth = authorizer(TokenEndpoint())
-        waiter = asyncio.ensure_future(auth.ready())
+        waiter = asyncio.ensure_future(auth.wait_until_ready())
         await asyncio.sleep(0.5)
         await auth.aclose()
         (ended,) = await asyncio.gather(waiter, return_exceptions=True)
@@ -424,10 +424,10 @@ class TestOvertaken:
         """It has expired at its end, and not for being refused before."""
         auth = authorizer(TokenEndpoint(2.0))
         shown, _ = await header_at(0, auth)
-        assert not auth.has_expired(shown)
+        assert not auth.expired_in_flight(shown)
         await until(1.5)
-        assert not auth.has_expired(shown)
+        assert not auth.expired_in_flight(shown)
         await until(2.5)
-        assert auth.has_expired(shown)
-        assert auth.is_worth_another(shown)
-        assert not auth.has_expired(shown)  # it is known to be worthless now, whatever the time
+        assert auth.expired_in_flight(shown)
+        assert auth.discard(shown)
+        assert not auth.expired_in_flight(shown)  # it is known to be worthless now, whatever the time
