@@ -14,6 +14,7 @@ from bandwidth_async.errors import AuthenticationError, BandwidthError, Configur
 pytestmark = pytest.mark.looptime
 
 TAKES = 1.0  # seconds for a token
+SECRET = "s3cr3t-and-more"
 
 
 def now() -> float:
@@ -107,6 +108,20 @@ class TestCredentials:
             kind("a:b", "good")
         assert str(caught.value) == f"{name} cannot contain a colon (RFC 7617)"
         assert kind("good", "a:b").basic() == "Basic Z29vZDphOmI="
+
+    @pytest.mark.parametrize(
+        "holder",
+        [
+            ClientCredentials("client", SECRET),
+            BasicCredentials("user", SECRET),
+            Token(value=SECRET, lifetime=60.0),
+        ],
+        ids=lambda holder: type(holder).__name__,
+    )
+    def test_a_secret_is_not_shown(self, holder: object) -> None:
+        """A log line, a traceback or a debugger that shows the value does not show the secret."""
+        for shown in (repr(holder), str(holder), f"{holder}", f"{[holder]}"):
+            assert SECRET not in shown
 
 
 class TestBasic:

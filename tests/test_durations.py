@@ -108,7 +108,7 @@ def test_a_span_does_not_run_backwards(text: str) -> None:
     """Two times in the wrong order are a slip, not an empty span."""
     with pytest.raises(ConfigurationError) as caught:
         parse_span(text)
-    assert str(caught.value) == f"{text!r} runs backwards: write the shorter time first"
+    assert str(caught.value) == f"{text!r} has the longer time first: write the shorter time first"
 
 
 @given(st.text(alphabet="0123456789.-msh "))

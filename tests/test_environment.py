@@ -118,3 +118,11 @@ def test_any_environment_is_read_or_refused(variables: dict[str, str]) -> None:
     except BandwidthError:
         return
     assert environment.account_id == variables["BW_ACCOUNT_ID"]
+
+
+def test_the_secret_is_not_shown() -> None:
+    """A log line, a traceback or a debugger that shows the settings does not show the secret."""
+    secret = "s3cr3t-and-more"
+    holder = read_environment({**ACCOUNT, **OAUTH, "BW_CLIENT_SECRET": secret})
+    for shown in (repr(holder), str(holder), f"{holder}", f"{[holder]}"):
+        assert secret not in shown

@@ -101,6 +101,13 @@ def test_no_error_stands_outside_the_tree() -> None:
     assert defined == set(family(BandwidthError))
 
 
+@pytest.mark.parametrize("kind", family(BandwidthError)[1:])
+def test_each_error_says_when_it_is_raised(kind: type[BandwidthError]) -> None:
+    """The first sentence of its docstring says when, on one line."""
+    assert (kind.__doc__ or "").startswith("Raised ")
+    assert re.search(r"[.]", (kind.__doc__ or "").splitlines()[0])
+
+
 @pytest.mark.parametrize(
     ("kind", "built_in"),
     [
