@@ -17,7 +17,7 @@ from bandwidth_async.models import Call, Conference, ConferenceMember, Conferenc
     ("ours", "theirs"), [("id", "id"), ("call_id", "callId"), ("call_ids_to_coach", "callIdsToCoach")]
 )
 def test_a_snake_becomes_a_camel(ours: str, theirs: str) -> None:
-    """The first word stays small, each further one starts large."""
+    """The first word stays in lower case. Each further one starts with a capital."""
     assert camel_case(ours) == theirs
 
 
@@ -25,7 +25,7 @@ def test_a_snake_becomes_a_camel(ours: str, theirs: str) -> None:
 
 
 def test_a_conference_is_active_until_it_has_a_completed_time() -> None:
-    """The API has no status field to read; the completed time is the sign."""
+    """The API has no status field. A completed time shows that a conference has ended."""
     conference = Conference(id="conf-1")
     assert conference.active
     ended = attrs.evolve(conference, completed_time=datetime(2026, 1, 2, tzinfo=UTC))
@@ -33,7 +33,7 @@ def test_a_conference_is_active_until_it_has_a_completed_time() -> None:
 
 
 def test_what_an_answer_leaves_out_is_none() -> None:
-    """Nothing is made up for a conference or member that names only its id."""
+    """A conference or member of which only the id is known has no other value."""
     assert attrs.asdict(Conference(id="conf-1")) == {
         "id": "conf-1",
         "name": None,
@@ -70,7 +70,7 @@ def test_what_an_answer_leaves_out_is_none() -> None:
     ],
 )
 def test_whether_a_call_is_active(known: dict[str, Any], active: bool) -> None:
-    """It has ended when its state or its end says so."""
+    """It has ended if its state or its end time says so."""
     assert Call(call_id="c-1", **known).active is active
 
 
@@ -97,14 +97,14 @@ def test_whether_a_call_is_active(known: dict[str, Any], active: bool) -> None:
     ],
 )
 def test_the_length_of_a_recording(duration: str | None, seconds: float | None) -> None:
-    """An ISO duration of days and less is a number; what is none is kept as it was sent."""
+    """An ISO duration of days and less has a number. Any other text is kept as it was sent."""
     recording = ConferenceRecording(recording_id="r-1", duration=duration)
     assert (recording.duration, recording.seconds) == (duration, seconds)
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=9999)))
 def test_every_length_comes_back(length: timedelta) -> None:
-    """Written with all its parts, it is read as the same number."""
+    """Written with all its parts, a length is read as the same number."""
     minutes, seconds = divmod(length.seconds, 60)
     hours, minutes = divmod(minutes, 60)
     text = f"P{length.days}DT{hours}H{minutes}M{seconds}.{length.microseconds:06}S"
@@ -115,6 +115,6 @@ def test_every_length_comes_back(length: timedelta) -> None:
 
 @given(st.text())
 def test_no_text_breaks_the_length(duration: str) -> None:
-    """Whatever the server says, asking for the number raises nothing."""
+    """Whatever the server sends, `seconds` raises nothing."""
     seconds = ConferenceRecording(recording_id="r", duration=duration).seconds
     assert seconds is None or seconds >= 0

@@ -78,12 +78,12 @@ def update(**given_fields: Any) -> UpdateConference:
 
 
 def call(**given_fields: Any) -> UpdateCall:
-    """Make a change of a call from fields of any type, as an untyped caller would."""
+    """Make a call update from fields of any type, as an untyped caller would."""
     return UpdateCall(**given_fields)
 
 
 def member(**given_fields: Any) -> UpdateConferenceMember:
-    """Make a change of a member from fields of any type, as an untyped caller would."""
+    """Make a member update from fields of any type, as an untyped caller would."""
     return UpdateConferenceMember(**given_fields)
 
 
@@ -103,7 +103,7 @@ def test_every_field_has_the_name_of_the_api() -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "redirect_url"])
 def test_only_what_was_set_is_sent(name: str) -> None:
-    """No field is sent as null or as a default: also the status is left out where it was not set."""
+    """No field is sent as null or as a default. The status is left out too if it is not set."""
     given_fields = {"redirect_url": URL, name: VALUES[name]}
     assert update(**given_fields).to_dict() == {NAMES[key]: value for key, value in given_fields.items()}
 
@@ -244,7 +244,7 @@ def test_a_credential_of_the_limit_is_taken() -> None:
 
 @pytest.mark.parametrize("name", CREDENTIALS)
 def test_a_refusal_does_not_show_the_credential(name: str) -> None:
-    """The sentence about a credential that is too long has its length only."""
+    """The error about a credential that is too long shows only its length."""
     with pytest.raises(ConfigurationError) as caught:
         update(redirect_url=URL, **{name: SECRET * 100})
     assert SECRET not in repr(caught.value)
@@ -271,7 +271,7 @@ def test_an_update_survives_copying(again: Callable[[UpdateConference], UpdateCo
 
 
 def test_an_update_does_not_change() -> None:
-    """A request may be sent again: what it was made from stays as it was."""
+    """A request may be sent again, so its update must stay the same."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         UpdateConference(status="completed").status = None  # type: ignore[misc]  # that is the test
 
@@ -307,7 +307,7 @@ def test_every_field_of_a_call_has_the_name_of_the_api() -> None:
 
 
 def test_a_call_has_the_fields_of_a_conference_and_a_tag() -> None:
-    """The two bodies differ in one word and one field: a change to one is wanted in the other."""
+    """The two bodies differ in one name and one field. Other changes have to be made in both."""
     conference = [(a.name, a.repr) for a in attrs.fields(UpdateConference)][1:]
     assert [(a.name, a.repr) for a in attrs.fields(UpdateCall)][1:-1] == conference
 
@@ -379,7 +379,7 @@ def test_the_credentials_of_a_call_are_not_shown() -> None:
     ],
 )
 def test_a_member_is_sent_what_was_set(given_fields: dict[str, Any], body: str) -> None:
-    """Also what is false or empty; what was not set stays as it is."""
+    """False and empty values are sent too. Fields that are not set are left out."""
     assert member(**given_fields).to_json() == body
 
 
@@ -396,7 +396,7 @@ def test_a_member_is_sent_what_was_set(given_fields: dict[str, Any], body: str) 
     ],
 )
 def test_a_change_of_a_member_that_is_none(given_fields: dict[str, Any], sentence: str) -> None:
-    """Nothing set, a text for a list (its letters would be sent), a number for a flag."""
+    """No field at all, text instead of a list (its letters would be sent), or a number instead of a flag."""
     with pytest.raises(ConfigurationError) as caught:
         member(**given_fields)
     assert str(caught.value) == sentence
@@ -404,6 +404,6 @@ def test_a_change_of_a_member_that_is_none(given_fields: dict[str, Any], sentenc
 
 @pytest.mark.parametrize("odd", ["a\n", "a\x00", "a b", "..", "a/b", "..;", "\ud800", "\x1b[2J"])
 def test_an_id_to_coach_is_an_id(odd: str) -> None:
-    """What could not be asked for cannot be coached either."""
+    """An id that cannot be requested cannot be coached either."""
     with pytest.raises(ConfigurationError, match="is no call id to coach: it has to be one word"):
         member(call_ids_to_coach=["c-2", odd])
