@@ -17,10 +17,10 @@ lint: .venv/ready-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The Python code of the README and the examples through pyright, a second type checker; needs npm.
+# pyright, a second type checker, on the README's Python code, the examples and the public names; needs npm.
 pyright: .venv/ready-test
 	npm install --prefix .pyright --no-save --no-package-lock --no-audit --no-fund --loglevel=error pyright@1
-	$(BIN)/python -m pytest tests/test_readme.py -k pyright
+	$(BIN)/python -m pytest tests/test_readme.py tests/test_facade.py -k "pyright or type_of_every_name"
 
 # The long forms of the proofs that `make test` runs in short form.
 proofs: .venv/ready-test

@@ -1,9 +1,11 @@
-"""Who we are to Bandwidth, and the ``Authorization`` header that says so.
+"""Credentials, and the ``Authorization`` header that every request sends.
 
-Many requests share one token. It is fetched once for all who wait, renewed while the old one still
-holds, and never fetched under a lock that a request holds. Credentials that were refused stay refused for
-a while, so that a thousand waiting requests do not each ask again; an endpoint that fails is left alone
-for a while too, longer each time.
+With client credentials, all requests share one access token. It is fetched once for all requests that wait,
+and renewed in the background before it expires. No request holds a lock while a token is fetched.
+
+When the server rejects the credentials, all requests fail at once for a while, instead of each sending the
+credentials again. When the token endpoint fails, nothing is sent to it for a while. That pause doubles with
+each failure.
 """
 
 from __future__ import annotations
@@ -25,17 +27,27 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger("bandwidth_async.credentials")
-_RENEW_AHEAD = 60.0  # seconds before a token's end, or a fifth of its life where that is shorter
-_REFUSED_FOR = 30.0  # seconds in which refused credentials are not shown again
-_RENEW_PAUSE = 5.0  # seconds after a failed renewal, while the old token still holds
-_LONGEST_PAUSE = 30.0  # seconds after a failed fetch, when there is no token; 1, 2, 4 … before
+
+# A token is renewed this many seconds before it expires. A short one is renewed after 80 % of its lifetime.
+_RENEW_AHEAD = 60.0
+
+# Seconds for which rejected credentials are not sent again.
+_BLOCKED_FOR = 30.0
+
+# Seconds until the next try after a failed renewal, while the old token is still valid.
+_RENEWAL_PAUSE = 5.0
+
+# Without a valid token, the pauses after failed fetches are 1, 2, 4 … and at most this many seconds.
+_LONGEST_FETCH_PAUSE = 30.0
 
 
 def _credential(_: object, attribute: Attribute[str], value: object) -> None:
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{attribute.name} is empty; it comes from your Bandwidth account")
     if not value.isprintable() or value != value.strip():
-        raise ConfigurationError(f"{attribute.name} has blanks or control characters around or in it")
+        raise ConfigurationError(
+            f"{attribute.name} starts or ends with a blank, or contains a control character"
+        )
 
 
 def _no_colon(instance: object, attribute: Attribute[str], value: str) -> None:
@@ -46,25 +58,25 @@ def _no_colon(instance: object, attribute: Attribute[str], value: str) -> None:
 
 @frozen
 class ClientCredentials:
-    """OAuth2 client credentials, Bandwidth's way in."""
+    """OAuth2 client credentials: the recommended way to sign in."""
 
     client_id: str = field(validator=_no_colon)
     client_secret: str = field(validator=_credential, repr=False)
 
     def basic(self) -> str:
-        """Return them as the token endpoint wants to see them."""
+        """Return the ``Authorization`` header for the token endpoint."""
         return _basic(self.client_id, self.client_secret)
 
 
 @frozen
 class BasicCredentials:
-    """Legacy: an API user's name and password. Bandwidth removes API users on 2 December 2026."""
+    """The name and password of an API user. Bandwidth removes API users on 2 December 2026."""
 
     username: str = field(validator=_no_colon)
     password: str = field(validator=_credential, repr=False)
 
     def basic(self) -> str:
-        """Return them as every request shows them."""
+        """Return the ``Authorization`` header for every request."""
         return _basic(self.username, self.password)
 
 
@@ -73,7 +85,7 @@ Credentials = ClientCredentials | BasicCredentials
 
 @frozen(kw_only=True)
 class Token:
-    """An access token and how many seconds it lives."""
+    """An access token, and its lifetime in seconds."""
 
     value: str
     lifetime: float
@@ -82,99 +94,108 @@ class Token:
         return f"Token(lifetime={self.lifetime})"
 
 
-class TokenExpiredError(Exception):
-    """The token ran out while its request waited; a newer one is to be fetched first."""
+class TokenExpired(Exception):  # noqa: N818  # a signal to the operation; no user sees it
+    """The token expired while its request waited for the limiter. The operation has to fetch a new one."""
 
 
 class Authorizer:
     """Supplies the ``Authorization`` header. Belongs to one event loop.
 
-    ``fetch_token`` gets a token with `ClientCredentials`, with retries of its own; it raises
-    `AuthenticationError` when they are refused.
+    ``fetch_token`` gets a token with `ClientCredentials` and does its own retries. It raises
+    `AuthenticationError` when the token endpoint rejects them. All times are loop times.
     """
 
     def __init__(self, credentials: Credentials, fetch_token: Callable[[], Awaitable[Token]]) -> None:
         self._fetch_token = fetch_token
         self._uses_tokens = isinstance(credentials, ClientCredentials)
         self._header = "" if self._uses_tokens else credentials.basic()
-        self._renew_at = -math.inf if self._uses_tokens else math.inf  # loop time, as all here
+        self._renew_at = -math.inf if self._uses_tokens else math.inf
         self._expires_at = self._renew_at
         self._renewal: asyncio.Task[None] | None = None
-        self._refusal: AuthenticationError | None = None
-        self._refused_until = -math.inf
-        self._failures = 0  # fetches in a row
-        self._failure: BandwidthError | None = None  # of the last fetch
-        self._failed_until = -math.inf
+
+        # Rejected credentials: the error that every request gets until then.
+        self._rejection: AuthenticationError | None = None
+        self._blocked_until = -math.inf
+
+        # A failing token endpoint: failures in a row, the last of them, and when it may be asked again.
+        self._failures = 0
+        self._last_failure: BandwidthError | None = None
+        self._next_fetch_at = -math.inf
 
     @cached_property
     def _now(self) -> Callable[[], float]:
-        return asyncio.get_running_loop().time  # asked for once: each time is a system call in Python 3.11
+        # The loop is looked up once: in Python 3.11 each look-up is a system call.
+        return asyncio.get_running_loop().time
 
     def is_ready(self) -> bool:
-        """Say whether there is a header to show that needs no renewal."""
-        return self._refusal is None and self._now() < min(self._renew_at, self._expires_at)
+        """Return True if requests can be sent with the present header and no renewal is due."""
+        return self._rejection is None and self._now() < min(self._renew_at, self._expires_at)
 
-    async def ready(self) -> None:
-        """Return once there is a header to show.
+    async def wait_until_ready(self) -> None:
+        """Wait until there is a valid header, and start a renewal if one is due.
 
-        Raises `AuthenticationError` when the credentials are refused, and what the token endpoint's
-        failure was when it gave no token; ``retry_after`` then says when it is asked again.
+        Raises `AuthenticationError` if the credentials are rejected. Raises the token endpoint's error if it
+        gives no token; ``retry_after`` then says when the next request asks it again.
         """
-        self._raise_refusal()
+        self._raise_if_blocked()
         now = self._now()
         if now < min(self._renew_at, self._expires_at):
             return
-        if self._failure is not None and self._expires_at <= now < self._failed_until:
-            raise self._known_failure(now)
+        if self._last_failure is not None and self._expires_at <= now < self._next_fetch_at:
+            raise self._with_pause(self._last_failure, now)
         if self._renewal is None:
-            # A task of its own: the first who waits may be cancelled without failing the others.
+            # The renewal is a task of its own, so that cancelling the first waiter does not fail the others.
             self._renewal = asyncio.get_running_loop().create_task(self._renew())
-            self._renewal.add_done_callback(self._renewed)
+            self._renewal.add_done_callback(self._note_renewal)
         if now >= self._expires_at:
             await self._wait_for(self._renewal)
 
     async def _wait_for(self, renewal: asyncio.Task[None]) -> None:
-        await asyncio.wait([renewal])  # neither cancelled with us nor cancelling us
+        # Awaiting the task itself would cancel it with this waiter, and this waiter with it.
+        await asyncio.wait([renewal])
         if renewal.cancelled():
             raise ClientStateError("this VoiceClient was closed while a request waited for its token")
         error = renewal.exception()
         if isinstance(error, BandwidthError):
-            known = error is self._failure
-            raise (self._known_failure(self._now()) if known else copy(error)) from error
+            is_last = error is self._last_failure
+            raise (self._with_pause(error, self._now()) if is_last else copy(error)) from error
         if error is not None:
             raise error
 
     def header(self) -> str:
         """Return the newest header.
 
-        Raises `AuthenticationError` while the credentials are refused, and `TokenExpiredError` when `ready`
-        has to be awaited again.
+        Raises `AuthenticationError` while the credentials are blocked, and `TokenExpired` if the caller has
+        to await `wait_until_ready` again.
         """
-        self._raise_refusal()
+        self._raise_if_blocked()
         if self._now() >= self._expires_at:
-            raise TokenExpiredError
+            raise TokenExpired
         return self._header
 
-    def is_worth_another(self, header: str) -> bool:
-        """Say, after ``header`` was answered with 401, whether a newer token may be accepted."""
+    def discard(self, header: str) -> bool:
+        """Stop using ``header``, which got a 401, and return True if another token may be accepted."""
         if not self._uses_tokens:
             return False
         if header == self._header:
             self._renew_at = self._expires_at = -math.inf
         return True
 
-    def has_expired(self, header: str) -> bool:
-        """Say whether ``header`` ran out while its request was under way, so that a 401 says nothing else."""
+    def expired_in_flight(self, header: str) -> bool:
+        """Return True if the token in ``header`` expired after it was sent, which explains a 401."""
         return self._uses_tokens and header == self._header and -math.inf < self._expires_at <= self._now()
 
-    def refuse(self, error: AuthenticationError) -> None:
-        """Remember that the credentials themselves are refused; knowing it already prolongs nothing."""
-        if self._refusal is None:
-            self._refusal = error
-            self._refused_until = self._now() + _REFUSED_FOR
+    def block(self, error: AuthenticationError) -> None:
+        """Raise ``error`` for every request in the next 30 seconds.
+
+        Further errors in that time do not prolong it: requests that were already in flight fail too.
+        """
+        if self._rejection is None:
+            self._rejection = error
+            self._blocked_until = self._now() + _BLOCKED_FOR
 
     async def aclose(self) -> None:
-        """Leave no renewal behind."""
+        """Cancel the renewal, if one is running."""
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.wait([self._renewal])
@@ -183,36 +204,38 @@ class Authorizer:
         asked_at = self._now()
         token = await self._fetch_token()
         self._header = f"Bearer {token.value}"
-        # At least a second from now: a token that is older than its fetch would be fetched for ever.
+        # A token can expire before its fetch is over. Without this second, requests would fetch for ever.
         self._expires_at = max(asked_at + token.lifetime, self._now() + 1.0)
         self._renew_at = self._expires_at - min(_RENEW_AHEAD, token.lifetime / 5)
 
-    def _renewed(self, task: asyncio.Task[None]) -> None:
+    def _note_renewal(self, task: asyncio.Task[None]) -> None:
         self._renewal = None
         error = None if task.cancelled() else task.exception()
         if isinstance(error, AuthenticationError):
-            self.refuse(error)
+            self.block(error)
         elif error is not None:
-            _log.warning("no new access token: %s", error)
-            self._renew_at = self._now() + _RENEW_PAUSE
+            _log.warning("could not get a new access token: %s", error)
+            self._renew_at = self._now() + _RENEWAL_PAUSE
             if isinstance(error, BandwidthError):
-                pause = min(_LONGEST_PAUSE, 2.0 ** min(self._failures, 16))
+                pause = min(_LONGEST_FETCH_PAUSE, 2.0 ** min(self._failures, 16))
                 self._failures += 1
-                self._failure, self._failed_until = error, self._now() + pause
+                self._last_failure, self._next_fetch_at = error, self._now() + pause
         elif not task.cancelled():
-            self._failures, self._failure = 0, None
+            self._failures, self._last_failure = 0, None
 
-    def _known_failure(self, now: float) -> BandwidthError:
-        """Return the last fetch's error, a copy for each who waits, since each marks its own."""
-        error = copy(self._failure)
-        assert error is not None  # noqa: S101  # only asked for after a failure
-        error.retry_after = max(error.retry_after or 0.0, self._failed_until - now)
+    def _with_pause(self, error: BandwidthError, now: float) -> BandwidthError:
+        """Return a copy of ``error`` for one waiter, with the time until the next fetch as ``retry_after``.
+
+        Each waiter gets a copy of its own, because it adds its own attempts.
+        """
+        error = copy(error)
+        error.retry_after = max(error.retry_after or 0.0, self._next_fetch_at - now)
         return error
 
-    def _raise_refusal(self) -> None:
-        if self._refusal is not None and self._now() < self._refused_until:
-            raise copy(self._refusal)
-        self._refusal = None
+    def _raise_if_blocked(self) -> None:
+        if self._rejection is not None and self._now() < self._blocked_until:
+            raise copy(self._rejection)
+        self._rejection = None
 
 
 def _basic(name: str, secret: str) -> str:

@@ -1,4 +1,4 @@
-"""Spans of time as people write them: ``250ms``, ``30s``, ``10m``, ``2h``, or plain seconds."""
+"""Durations as people write them: ``250ms``, ``30s``, ``10m``, ``2h``, or plain seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|s|m|h|d|)", re.ASCII)
 def parse_duration(text: str) -> float:
     """Return ``text`` in seconds.
 
-    Raises `ConfigurationError` for anything but a number with one of the units ms, s, m, h, d.
+    Raises `ConfigurationError` unless it is a number with one of the units ms, s, m, h, d, or without one.
     """
     match = _DURATION.fullmatch(text.strip().lower())
     if match is None:
@@ -23,7 +23,10 @@ def parse_duration(text: str) -> float:
 
 
 def parse_span(text: str) -> tuple[float, float]:
-    """Return ``20-200ms``, ``1s-2s`` or a single duration as (shortest, longest) in seconds."""
+    """Return ``20-200ms``, ``1s-2s`` or a single duration as (shortest, longest) in seconds.
+
+    Raises `ConfigurationError` for anything else, and if the longer duration comes first.
+    """
     shortest, dash, longest = text.partition("-")
     if not dash:
         return (parse_duration(text), parse_duration(text))
@@ -31,5 +34,5 @@ def parse_span(text: str) -> tuple[float, float]:
     unit = re.sub(r"[\d.\s]", "", longest)
     low = parse_duration(shortest if re.search(r"[a-z]", shortest, re.IGNORECASE) else shortest + unit)
     if low > high:
-        raise ConfigurationError(f"{text!r} runs backwards: write the shorter time first")
+        raise ConfigurationError(f"{text!r} has the longer time first: write the shorter time first")
     return (low, high)

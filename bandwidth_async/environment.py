@@ -1,4 +1,4 @@
-"""The ``BW_…`` environment variables, with the names that Bandwidth's own tools use."""
+"""Settings from the ``BW_…`` environment variables, whose names Bandwidth's own tools use too."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bandwidth_async.errors import ConfigurationError, MissingCredentialsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# For each environment, the URLs of the voice API and of the token endpoint's API.
 HOSTS = {
     "prod": ("https://voice.bandwidth.com", "https://api.bandwidth.com"),
     "test": ("https://test.voice.bandwidth.com", "https://test.api.bandwidth.com"),
@@ -20,7 +21,7 @@ HOSTS = {
 
 @frozen(kw_only=True)
 class Environment:
-    """What the environment says: the account, how to sign in, and where the API is."""
+    """The account, the credentials and the URLs that the environment variables set."""
 
     account_id: str
     credentials: Credentials
@@ -29,12 +30,12 @@ class Environment:
 
 
 def read_environment(variables: Mapping[str, str]) -> Environment:
-    """Return the settings in ``variables``; an empty variable counts as not set.
+    """Return the settings in ``variables``. An empty variable counts as not set.
 
-    Bitwarden's tools use ``BW_CLIENT_ID``, ``BW_CLIENT_SECRET`` and ``BW_PASSWORD`` too, so nothing is
-    taken for ours unless ``BW_ACCOUNT_ID`` is set. OAuth2 goes before the legacy name and password.
+    Bitwarden's tools use ``BW_CLIENT_ID``, ``BW_CLIENT_SECRET`` and ``BW_PASSWORD`` too. So nothing is
+    read unless ``BW_ACCOUNT_ID`` is set. OAuth2 credentials win over a user name and password.
 
-    Raises `MissingCredentialsError` naming the variables to set, `ConfigurationError` for a wrong value.
+    Raises `MissingCredentialsError` if a variable has to be set, and `ConfigurationError` for a wrong value.
     """
     account_id = variables.get("BW_ACCOUNT_ID", "")
     if not account_id:

@@ -1,12 +1,12 @@
-"""What can go wrong: every error this package raises, in one tree.
+"""Every error that this package raises, in one tree.
 
 ::
 
     BandwidthError
-    ├── ConfigurationError           refused before any I/O: an unsafe id, a bad rate, a wrong combination
-    │   └── MissingCredentialsError  the environment does not say who we are
+    ├── ConfigurationError           an argument cannot be right: an unsafe id, a bad rate
+    │   └── MissingCredentialsError  the environment holds no account or no credentials
     ├── ClientStateError             the client is closed, or belongs to another event loop
-    ├── APIError                     the server answered, and the answer is no
+    ├── APIError                     the server responded with an error
     │   ├── BadRequestError          400
     │   ├── AuthenticationError      401, also from the token endpoint
     │   ├── PermissionDeniedError    403
@@ -14,32 +14,33 @@
     │   ├── ConflictError            409
     │   ├── RateLimitError           429
     │   └── ServerError              5xx
-    ├── TransportError               no usable answer: connect, TLS, timeout, cut connection
-    │   ├── CertificateError         the server's certificate is not to be trusted
-    │   └── UnavailableError         not sent: the server fails at present
-    ├── NotConfirmedError            the end was accepted, and the conference still reads as active
-    ├── HangUpError                  the conference has ended, and some of its calls go on
-    ├── WebhookError                 what came as a webhook is not an event
-    ├── DeadlineExceededError        the call's deadline came, or its run was stopped
-    └── JournalError                 the journal is not ours, damaged, in use, or cannot be written
+    ├── TransportError               no usable response: connect, TLS, timeout, cut connection
+    │   ├── CertificateError         the server's certificate is not valid
+    │   └── UnavailableError         not sent, because the server is down
+    ├── NotConfirmedError            Bandwidth accepted the end, but the conference still reads as active
+    ├── HangUpError                  the conference has ended, but some of its calls go on
+    ├── WebhookError                 a webhook's body is not an event
+    ├── DeadlineExceededError        the deadline passed, or the run was stopped
+    └── JournalError                 the journal is damaged, in use, not a journal, or cannot be written
 
-Classes differ where a caller would act differently; the rest is in the attributes.
+Two errors are different classes where you would handle them differently. Attributes hold the details.
 """
 
 from __future__ import annotations
 
-_LASTING = frozenset({501, 505})  # not implemented, HTTP version not supported
+# Server errors that do not pass: "not implemented" and "HTTP version not supported".
+_LASTING = frozenset({501, 505})
 
 
 class BandwidthError(Exception):
-    """The root: ``except BandwidthError`` catches everything this package raises.
+    """The root of all errors: catch it to catch everything that this package raises.
 
     ``attempts``
-        HTTP requests that were sent for the call; 0 when it failed before the first.
+        The HTTP requests that were sent for the operation. 0 if it failed before the first one.
     ``retry_after``
-        Seconds to wait before trying again, where that is known.
+        The seconds to wait before you try again, if known.
     ``ambiguous``
-        True when one of the attempts may have taken effect although no answer said so.
+        True if one of the attempts may have taken effect although no response confirmed it.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class BandwidthError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence without attempts and waiting time."""
+        """The message without the attempts and the time to wait."""
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
@@ -71,22 +72,22 @@ class BandwidthError(Exception):
 
 
 class ConfigurationError(BandwidthError, ValueError):
-    """What was asked cannot be right; nothing was sent. The message says what to change."""
+    """Raised before anything is sent if an argument or setting is wrong. The message says what to change."""
 
 
 class MissingCredentialsError(ConfigurationError):
-    """The environment variables for the account or its credentials are not set."""
+    """Raised if environment variables for account or credentials are missing. The message names them."""
 
 
 class ClientStateError(BandwidthError, RuntimeError):
-    """The client cannot be used here: it is closed, or it belongs to another event loop."""
+    """Raised if the client is closed or belongs to another event loop. Make a new one in each event loop."""
 
 
 class APIError(BandwidthError):
-    """The server answered with something other than success.
+    """Raised if the server responds with an error. Try again later only if it is `transient`.
 
-    ``status`` is the HTTP status, ``type`` and ``description`` are Bandwidth's own words where the
-    body had them, ``error_id`` is Bandwidth's id of the error, ``request`` names what was asked.
+    ``status`` is the HTTP status, and ``request`` the name of the request. ``type``, ``description`` and
+    ``error_id`` are Bandwidth's own, if the body has them.
     """
 
     def __init__(
@@ -111,43 +112,43 @@ class APIError(BandwidthError):
 
     @property
     def transient(self) -> bool:
-        """Whether the same request may succeed later: 408, 429 and the 5xx that do not say "never"."""
+        """Whether the same request may succeed later: for 408, 429 and 5xx, but not for 501 and 505."""
         return self.status in {408, 429} or (self.status >= 500 and self.status not in _LASTING)
 
 
 class BadRequestError(APIError):
-    """400: the request is wrong and will stay wrong."""
+    """Raised for a 400: the request is wrong. Change it, as it would fail again."""
 
 
 class AuthenticationError(APIError):
-    """401: the credentials are refused, also after one fresh token."""
+    """Raised for a 401 that a new access token did not cure. Check your credentials."""
 
 
 class PermissionDeniedError(APIError):
-    """403: these credentials may not do that on this account."""
+    """Raised for a 403: these credentials have no permission for the request. Check account and roles."""
 
 
 class NotFoundError(APIError):
-    """404: no such conference, or no longer."""
+    """Raised for a 404: what the id names does not exist, or no longer. Check the id."""
 
 
 class ConflictError(APIError):
-    """409: the conference cannot be changed in its present state."""
+    """Raised for a 409: the conference or call cannot be changed in its present state. Look at it first."""
 
 
 class RateLimitError(APIError):
-    """429: the quota is spent. ``retry_after`` says for how long, where the server told."""
+    """Raised for a 429: the quota is spent. Wait ``retry_after`` seconds, if the server gave a time."""
 
 
 class ServerError(APIError):
-    """5xx: the server failed."""
+    """Raised for a 5xx: the server failed. Try again later if it is `transient`."""
 
 
 class TransportError(BandwidthError):
-    """No usable answer arrived. ``ambiguous`` says whether the request may have.
+    """Raised if no usable response arrived. If it is ``ambiguous``, the request may have taken effect.
 
-    ``dropped`` is True when the connection closed before the first byte of an answer, which is also
-    what a kept-alive connection looks like that the server had already given up.
+    ``dropped`` is True if the connection closed before the first byte of a response. A kept-alive connection
+    that the server had already closed looks the same.
     """
 
     def __init__(
@@ -164,26 +165,29 @@ class TransportError(BandwidthError):
 
 
 class CertificateError(TransportError):
-    """The server's certificate does not hold. Never retried: waiting does not mend it."""
+    """Raised if the server's certificate is not valid. It is never retried: check the URL and your CA."""
 
 
 class UnavailableError(TransportError):
-    """The server fails now, so the request was not sent, or not again; ``retry_after`` says when to."""
+    """Raised instead of sending anything while the server is down. Wait ``retry_after`` seconds."""
 
 
 class NotConfirmedError(BandwidthError):
-    """The end of a conference was accepted, but reading it back shows it as active."""
+    """Raised with ``verify`` if Bandwidth accepted the end of a conference that still reads as active.
+
+    End it again: ending a conference twice does no harm.
+    """
 
 
 class WebhookError(BandwidthError, ValueError):
-    """What came as a webhook is not an event. The message says what is wrong with it."""
+    """Raised if the body of a webhook is not an event. Respond with 400; the message says what is wrong."""
 
 
 class HangUpError(BandwidthError):
-    """The conference has ended, but some of its calls could not be hung up.
+    """Raised with ``hang_up`` if the conference has ended but some of its calls go on.
 
-    ``calls_ended`` and ``calls_left`` are their ids, ``lasting`` says that trying again would change nothing.
-    `VoiceClient.update_call` ends a single one.
+    Hang up each of ``calls_left`` with `VoiceClient.update_call`. If ``lasting`` is True, this fails again.
+    ``calls_left`` and ``calls_ended`` are call ids.
     """
 
     def __init__(
@@ -204,7 +208,10 @@ class HangUpError(BandwidthError):
 
 
 class DeadlineExceededError(BandwidthError, TimeoutError):
-    """Time ran out, or the run was stopped. ``last_error`` is what the last attempt met, if any did."""
+    """Raised if the deadline passed or the run was stopped. Try again with a longer deadline.
+
+    ``last_error`` is the error of the last attempt, if one failed.
+    """
 
     def __init__(
         self,
@@ -220,4 +227,4 @@ class DeadlineExceededError(BandwidthError, TimeoutError):
 
 
 class JournalError(BandwidthError):
-    """The journal is not ours, damaged, in use, or cannot be written. What it holds stays as it is."""
+    """Raised if a file is no usable journal: damaged, in use, or not writable. Its content stays as it is."""

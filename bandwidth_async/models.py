@@ -1,10 +1,7 @@
-"""Conferences and their members as Bandwidth describes them.
+"""What Bandwidth's API returns: conferences, members, calls and recordings. Also what can be an id.
 
-Calls as Bandwidth describes them.
-
-The recordings of a conference as Bandwidth describes them.
-
-What can be an id: one word that stays in its own segment of a path.
+All times are aware. A field is None if the response leaves it out, or if it has another type than documented.
+URLs are for information only: the client builds its own URLs and sends its credentials nowhere else.
 """
 
 from __future__ import annotations
@@ -20,14 +17,14 @@ from bandwidth_async.errors import ConfigurationError
 
 
 class CallbackMethod(StrEnum):
-    """How Bandwidth sends a webhook."""
+    """The HTTP method of a webhook."""
 
     GET = "GET"
     POST = "POST"
 
 
 def camel_case(name: str) -> str:
-    """Return our ``snake_case`` name as the API spells it."""
+    """Return a ``snake_case`` name in the API's ``camelCase``."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
@@ -36,7 +33,7 @@ def camel_case(name: str) -> str:
 class ConferenceMember:
     """A call that is in a conference.
 
-    ``member_url`` is informational: this client builds its own URLs and sends credentials nowhere else.
+    Do not request ``member_url`` with your credentials: use `VoiceClient.get_conference_member`.
     """
 
     call_id: str
@@ -51,8 +48,8 @@ class ConferenceMember:
 class Conference:
     """A conference as `get_conference` and `list_conferences` return it.
 
-    All times are aware. ``active_members`` is None where the answer leaves the members out, as listings
-    do. ``conference_event_method`` is a plain string when Bandwidth names a method we do not know.
+    ``active_members`` is None in a listing, which leaves the members out. ``conference_event_method`` is a
+    plain string if Bandwidth sends a method that `CallbackMethod` does not have.
     """
 
     id: str
@@ -66,17 +63,17 @@ class Conference:
 
     @property
     def active(self) -> bool:
-        """Whether it has not ended: the API has no field for that, but ends show a completed time."""
+        """Whether it has not ended. The API has no field for it, but ended ones have a completed time."""
         return self.completed_time is None
 
 
 @frozen(kw_only=True)
 class Call:
-    """A call as `get_call` returns it, also for 7 days after it has ended.
+    """A phone call as `get_call` returns it, until 7 days after it has ended.
 
-    All times are aware. ``state`` is one of Bandwidth's words (``queued``, ``initiated``, ``answered``,
-    ``disconnected``; others may come), ``disconnect_cause`` says why a call ended. ``stir_shaken`` has
-    free keys; values that are not text are kept as JSON. ``from_`` is the API's ``from``.
+    ``state`` is ``queued``, ``initiated``, ``answered`` or ``disconnected``; Bandwidth may add others.
+    ``disconnect_cause`` says why a call ended. ``stir_shaken`` can have any keys. Its values that are not
+    text are kept as JSON. ``from_`` is the API's ``from``.
     """
 
     call_id: str
@@ -100,7 +97,7 @@ class Call:
 
     @property
     def active(self) -> bool:
-        """Whether it has not ended; a call that waits or rings is active too."""
+        """Whether it has not ended. A call that is queued or rings is active too."""
         return self.end_time is None and self.state != "disconnected"
 
 
@@ -112,11 +109,10 @@ _SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 @frozen(kw_only=True)
 class ConferenceRecording:
-    """What is known about a recording; its audio is what `download_conference_recording` fetches.
+    """The description of a recording. `download_conference_recording` fetches its audio.
 
-    All times are aware. ``status`` and ``file_format`` are Bandwidth's words (``complete``, ``wav``), and
-    others than today's may come. ``duration`` is as sent (``PT13.67S``), `seconds` is its number.
-    ``media_url`` is informational: this client builds its own URLs and sends credentials nowhere else.
+    ``status`` and ``file_format`` are Bandwidth's words, such as ``complete`` and ``wav``; it may add others.
+    ``duration`` is as sent, such as ``PT13.67S``, and `seconds` is its number.
     """
 
     recording_id: str
@@ -134,7 +130,7 @@ class ConferenceRecording:
 
     @property
     def seconds(self) -> float | None:
-        """How long it is, or None where ``duration`` is missing or no span of days, hours and less."""
+        """The length in seconds. None if there is no ``duration``, or if it has months or years."""
         match = _ISO_DURATION.fullmatch(self.duration or "")
         if match is None or not any(match.groups()):
             return None
@@ -142,21 +138,22 @@ class ConferenceRecording:
         return sum(number * unit for number, unit in zip(numbers, _SECONDS, strict=True))
 
 
-# The semicolon is among them as some servers drop it with what follows, before they look for dots.
+# Characters that could lead to another path. Some servers remove a semicolon and what follows it, and resolve
+# dots only after that.
 _UNSAFE = frozenset("/\\%?#;")
 
 
 def checked_id(value: object, what: str) -> str:
-    """Return ``value`` where it can be an id.
+    """Return ``value`` if it can be an id. ``what`` names it in the error.
 
-    Raises `ConfigurationError` for whatever could leave its segment or hide there: empty text, dots only,
-    slashes, percent signs, ``?``, ``#``, ``;``, white space and everything that does not print.
+    Raises `ConfigurationError` if it is no text, or if it could lead to another path of the API: empty text,
+    only dots, blanks, characters that do not print, and any of ``/ \\ % ? # ;``.
     """
     if (
         isinstance(value, str)
         and value.strip(".")
         and value.isprintable()
-        and not any(c.isspace() for c in value)
+        and " " not in value
         and _UNSAFE.isdisjoint(value)
     ):
         return value

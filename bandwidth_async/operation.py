@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from attrs import field, frozen
 
 from bandwidth_async import wire
-from bandwidth_async.credentials import Authorizer, Credentials, Token, TokenExpiredError
+from bandwidth_async.credentials import Authorizer, Credentials, Token, TokenExpired
 from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
@@ -101,12 +101,12 @@ class Channel:
     ) -> None:
         self.limiter = limiter
         self.random = random
-        self.authorizer = Authorizer(credentials, self._fetch_token)
-        self.timer = TimeoutTimer()
+        self.authorizer: Authorizer = Authorizer(credentials, self._fetch_token)
+        self.timer: TimeoutTimer = TimeoutTimer()
         proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
-        self.voice = Server(url=voice_url, timer=self.timer, proxy=proxy)
+        self.voice: Server = Server(url=voice_url, timer=self.timer, proxy=proxy)
         self.operations: set[Operation] = set()
-        self.closed = False
+        self.closed: bool = False
         self._api = Server(url=api_url, timer=self.timer, proxy=proxy)
         self._credentials = credentials
         self._token_options = token_options
@@ -205,7 +205,7 @@ class Operation:
     )
 
     def __init__(self, channel: Channel, options: Options, stop: Stop | None, deadline: float) -> None:
-        self.attempts = Attempts(deadline=deadline)
+        self.attempts: Attempts = Attempts(deadline=deadline)
         self._channel = channel
         self._options = options
         self._stop = stop
@@ -268,14 +268,14 @@ class Operation:
                     self._channel.random,
                     idempotent=request.idempotent,
                 )
-            except TokenExpiredError:
+            except TokenExpired:
                 continue
             except AuthenticationError as error:
-                if expired < _EXPIRED_UNDER_WAY and authorizer.has_expired(self._authorization):
+                if expired < _EXPIRED_UNDER_WAY and authorizer.expired_in_flight(self._authorization):
                     expired += 1
                     continue
-                if renewed or not authorizer.is_worth_another(self._authorization):
-                    authorizer.refuse(error)
+                if renewed or not authorizer.discard(self._authorization):
+                    authorizer.block(error)
                     raise
             renewed = True
 
@@ -375,7 +375,7 @@ class Operation:
         started = channel.now()
         while True:
             try:
-                return await channel.authorizer.ready()
+                return await channel.authorizer.wait_until_ready()
             except (TransportError, ServerError) as error:
                 if not self._options.bulk:
                     raise

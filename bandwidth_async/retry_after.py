@@ -1,8 +1,8 @@
-"""How long a refusing server asks us to wait, in every form servers are known to use.
+"""How long a response asks us to wait before the next request, in every form that servers use.
 
-Bandwidth's description gives ``Retry-After`` as a string without a unit, and its other products answer
-with whole seconds or with ``X-RateLimit-Reset`` as epoch seconds or epoch milliseconds, so all of them
-are read. The parser is total: whatever the headers hold, it returns seconds or None and never raises.
+Bandwidth's description gives ``Retry-After`` as a string without a unit. Its other products send whole
+seconds, or ``X-RateLimit-Reset`` as epoch seconds or epoch milliseconds. So all of them are read. Whatever
+the headers hold, the parser returns seconds or None and never raises.
 """
 
 from __future__ import annotations
@@ -18,19 +18,27 @@ if TYPE_CHECKING:
     Headers = CIMultiDictProxy[str] | MultiMapping[str]
 
 _NUMBER = re.compile(r"\d{1,13}(?:\.\d+)?")
-_LONGEST_DELAY = 999_999_999  # seconds; above it a Retry-After is not a delay but something else
-_LONGEST_DELTA = 86_400  # seconds; an X-RateLimit-Reset up to here counts from now
+
+# A larger Retry-After is not a number of seconds but something else, such as an epoch time.
+_LONGEST_DELAY = 999_999_999
+
+# An X-RateLimit-Reset of up to a day is a number of seconds from now.
+_LONGEST_DELTA = 86_400
+
+# A larger X-RateLimit-Reset is an epoch time in seconds, and an even larger one is in milliseconds.
 _EPOCH_SECONDS = 1e9
 _EPOCH_MILLISECONDS = 1e11
-_CLOCK_TOLERANCE = 2.0  # seconds; ``Date`` is cut to whole seconds, so ours is the finer clock up to here
+
+# ``Date`` holds whole seconds only. If our clock differs by no more than this, it is the more precise one.
+_CLOCK_TOLERANCE = 2.0
 
 
 def parse_hint(headers: Headers, wall_clock: float) -> float | None:
     """Return the seconds to wait that ``Retry-After`` and ``X-RateLimit-Reset`` ask for.
 
-    The longest valid hint wins. 0.0 means "open now" (also a moment that has passed), None that there is
-    no usable hint. Moments are measured against the response's own ``Date``, so a wrong local clock
-    (``wall_clock``, epoch seconds) does no harm.
+    The longest valid hint wins. The result is 0.0 if the wait is over already, and None if there is no usable
+    hint. Moments are compared with the response's own ``Date``, so a wrong local clock does no harm.
+    ``wall_clock`` is the local time in epoch seconds.
     """
     if "Retry-After" not in headers and "X-RateLimit-Reset" not in headers:
         return None
@@ -41,7 +49,10 @@ def parse_hint(headers: Headers, wall_clock: float) -> float | None:
 
 
 def _server_time(headers: Headers, wall_clock: float) -> float:
-    """Return the server's epoch seconds: its ``Date`` plus the ``Age`` a cache adds, else our own clock."""
+    """Return the server's time in epoch seconds: ``Date`` plus the ``Age`` that a cache adds.
+
+    Our own clock is used if there is no ``Date``, or if it nearly agrees.
+    """
     sent = _date(headers.get("Date", ""))
     if sent is None:
         return wall_clock
@@ -53,7 +64,7 @@ def _retry_after(value: str, now: float) -> float | None:
     moment = _date(value)
     if moment is not None:
         return max(0.0, moment - now)
-    # Two headers may have been folded into one line, as RFC 9110 lets proxies do.
+    # RFC 9110 lets proxies join two headers into one line.
     delays = [_number(part) for part in value.split(",")]
     return max((delay for delay in delays if delay is not None and delay <= _LONGEST_DELAY), default=None)
 
@@ -70,13 +81,13 @@ def _rate_limit_reset(value: str, now: float) -> float | None:
 
 
 def _number(value: str) -> float | None:
-    """Return a plain decimal number; signs, exponents, ``inf`` and ``nan`` are not one."""
+    """Return a plain decimal number, or None for anything else: a sign, an exponent, ``inf`` or ``nan``."""
     text = value.strip()
     return float(text) if _NUMBER.fullmatch(text) and text.isascii() else None
 
 
 def _date(value: str) -> float | None:
-    """Return an HTTP date (RFC 9110, all three forms) as epoch seconds."""
+    """Return an HTTP date, in any of the three forms of RFC 9110, as epoch seconds."""
     try:
         moment = parsedate_to_datetime(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,8 +1,8 @@
-"""How JSON becomes our values: strict about what an item is called, patient with everything else of it.
+"""How JSON becomes our values: strict about ids, lenient about everything else.
 
-A field of another kind than documented is None, as if it were left out: one oddity of one conference is no
-reason to lose a page of a thousand. An item without an id is an error, also inside another: nothing in its
-place would be true.
+A field of another type than documented becomes None, as if it were left out. One odd field must not cost you
+a page of a thousand conferences. An object without an id is an error, also inside another object: any value
+in its place would be wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def read_json(body: bytes) -> Any:
-    """Return what ``body`` holds. Raises `TransportError` when it is not JSON."""
+    """Return the JSON value in ``body``. Raises `TransportError` if it is not JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -37,13 +37,15 @@ def read_json(body: bytes) -> Any:
 
 
 def structure(value: object, kind: type[T]) -> T:
-    """Return ``value``, as JSON has it, as a ``kind``; unknown fields are ignored.
+    """Return ``value``, which was read from JSON, as a ``kind``. Unknown fields are ignored.
 
-    Raises `TransportError`, which says where, when it or something in it has no id, or is nothing at all.
+    Raises `TransportError` if it has another shape, or if it or an object in it has no id. The message says
+    where.
     """
     try:
         return _converter.structure(value, kind)
-    except Exception as error:  # cattrs raises groups of whatever the hooks raised
+    except Exception as error:
+        # cattrs raises a group of all that the hooks raised.
         raise TransportError(
             f"the answer does not have the documented shape: {'; '.join(transform_error(error))}"
         ) from error
@@ -75,7 +77,7 @@ def _structure_flag(value: object, _: type) -> bool:
 
 def _structure_time(value: object, _: type) -> datetime:
     if not isinstance(value, str):
-        raise TypeError("not a time")  # a number would be read as a date: 20261122
+        raise TypeError("not a time")
     moment = datetime.fromisoformat(value)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -95,16 +97,16 @@ def _structure_free_keys(value: object, _: object) -> dict[str, str]:
     return {key: inner if isinstance(inner, str) else json.dumps(inner) for key, inner in value.items()}
 
 
-def _patient(hook: Hook) -> Hook:
-    """Return the hook of a field that may be missing: of another kind, it is.
+def _lenient(hook: Hook) -> Hook:
+    """Return the hook of an optional field: it returns None if ``hook`` fails.
 
-    Items in a list are looked at by their own hook, which has the last word.
+    The error of an object in a list is raised nevertheless: the object has no id.
     """
 
     def read(value: object, kind: object) -> object:
         try:
             return hook(value, kind)
-        except Exception:  # whatever the hook makes of it
+        except Exception:
             if isinstance(value, list) and any(has(one) for one in _elements(kind)):
                 raise
             return None
@@ -113,7 +115,7 @@ def _patient(hook: Hook) -> Hook:
 
 
 def _elements(kind: Any) -> set[Any]:
-    """Return the types that a type is made of: ``tuple[X, ...] | None`` of tuple, X and None."""
+    """Return the types in a type: ``tuple[X, ...] | None`` contains tuple, X and None."""
     inner = {part for argument in get_args(kind) for part in _elements(argument)}
     return {kind, *inner}
 
@@ -132,12 +134,12 @@ def _make_converter() -> Converter:
     def camel_cased(kind: type[Any]) -> Any:
         names: dict[str, Any] = {}
         for a in fields(resolve_types(kind)):
-            hook = _structure_id if a.default is NOTHING else _patient(converter.get_structure_hook(a.type))
+            hook = _structure_id if a.default is NOTHING else _lenient(converter.get_structure_hook(a.type))
             names[a.name] = override(rename=camel_case(a.name), struct_hook=hook)
         return make_dict_structure_fn(kind, converter, **names)
 
     def from_array(kind: Any) -> Any:
-        """Take only an array: cattrs would take the letters of a text and the keys of an object too."""
+        """Accept only an array. cattrs would also accept the letters of text and the keys of an object."""
         make = list_structure_factory if get_origin(kind) is list else homogenous_tuple_structure_factory
         elements = make(kind, converter)
 

@@ -1,12 +1,13 @@
-"""The changes of conferences and calls: ended, or sent to other BXML.
+"""The bodies of the three updates: of a conference, of a call, and of a conference member.
 
-The change of a conference member: muted, on hold, coaching whom.
+Each is checked when it is made, so that a request that Bandwidth would reject is never sent. Only the fields
+that you set are sent.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Any, Self, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -18,19 +19,20 @@ from bandwidth_async.models import CallbackMethod, camel_case, checked_id
 
 E = TypeVar("E", bound=StrEnum)
 
-CREDENTIAL_LIMIT = 1024  # characters, `maxLength` in the published description
-TAG_LIMIT = 4096  # characters, `maxLength` in the published description
+# Characters: `maxLength` in the published description.
+CREDENTIAL_LIMIT = 1024
+TAG_LIMIT = 4096
 
 
 class ConferenceStatus(StrEnum):
-    """What a conference can be set to."""
+    """The status that an update can give to a conference."""
 
     ACTIVE = "active"
     COMPLETED = "completed"
 
 
 class CallState(StrEnum):
-    """What a call can be set to. What it can be in is more, see `Call.state`."""
+    """The state that an update can give to a call. A call can have more states: see `Call.state`."""
 
     ACTIVE = "active"
     COMPLETED = "completed"
@@ -69,12 +71,12 @@ def _http_url(_: object, attribute: Attribute[Any], value: object) -> None:
         raise ConfigurationError(
             f"{attribute.name} must be a URL that starts with http:// or https://, not {value!r}"
         )
-    # urlsplit drops line ends and tabs without a word, and Bandwidth would be sent them.
+    # urlsplit silently removes line ends and tabs, but the URL would be sent to Bandwidth with them.
     url = str(value)
-    if not url.isprintable() or any(c.isspace() for c in url) or not _has_usable_port(parts):
+    if not url.isprintable() or " " in url or not _has_usable_port(parts):
         raise ConfigurationError(
-            f"{attribute.name} {value!r} cannot be asked: a URL has no blanks, nothing that does not print, "
-            "and a port from 1 to 65535 if any"
+            f"{attribute.name} {value!r} cannot be used: a URL has no blanks and no characters that do not "
+            "print, and its port, if any, is from 1 to 65535"
         )
 
 
@@ -85,7 +87,12 @@ def _has_usable_port(parts: SplitResult) -> bool:
         return False
 
 
-def _text(limit: int) -> Any:  # attrs' validators are generic in the class, which is not known here
+def _text(limit: int) -> Any:
+    """Return an attrs validator for text of at most ``limit`` characters, or None.
+
+    The return type is Any, because attrs' validators are generic in a class that is not known here.
+    """
+
     def validate(_: object, attribute: Attribute[Any], value: object) -> None:
         if value is None:
             return
@@ -102,14 +109,22 @@ def _text(limit: int) -> Any:  # attrs' validators are generic in the class, whi
 _credential = _text(CREDENTIAL_LIMIT)
 
 
+def _set_fields(update: _Redirect | UpdateConferenceMember) -> Iterator[tuple[str, Any]]:
+    """Yield the name in the API and the value of each field that is set."""
+    for attribute in fields(type(update)):
+        value = getattr(update, attribute.name)
+        if value is not None:
+            yield camel_case(attribute.name), value
+
+
 def _word_first(_: type, attributes: list[Attribute[Any]]) -> list[Attribute[Any]]:
-    """Put status or state ahead of what is inherited, as in Bandwidth's pages."""
+    """Put status or state before the inherited fields, in the order of Bandwidth's documentation."""
     return sorted(attributes, key=lambda attribute: attribute.name not in {"status", "state"})
 
 
 @frozen(kw_only=True)
 class _Redirect:
-    """What the changes of a conference and of a call share: where new BXML is, and how it is asked for."""
+    """The fields of both the conference and the call update: where Bandwidth gets new BXML, and how."""
 
     redirect_url: str | None = field(default=None, validator=_http_url)
     redirect_method: CallbackMethod | None = field(default=None, converter=_method)
@@ -121,33 +136,32 @@ class _Redirect:
     fallback_password: str | None = field(default=None, validator=_credential, repr=False)
 
     def to_dict(self) -> dict[str, str]:
-        """Return the fields that were set, under the names of the API. It contains the credentials."""
-        values = ((a.name, getattr(self, a.name)) for a in fields(type(self)))
-        return {camel_case(name): str(value) for name, value in values if value is not None}
+        """Return the fields that are set, by their names in the API. It contains the credentials."""
+        return {name: str(value) for name, value in _set_fields(self)}
 
     def to_json(self) -> str:
-        """Return the body as it is sent. It contains the credentials."""
+        """Return the body that is sent, as JSON. It contains the credentials."""
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
 
 @frozen(kw_only=True, field_transformer=_word_first)
 class UpdateConference(_Redirect):
-    """The body of the conference update: end it, or send it to other BXML.
+    """The body of the conference update: end the conference, or redirect it to other BXML.
 
-    ``UpdateConference(status="completed")`` ends a conference and ejects its members (their calls go
-    on). ``UpdateConference(status="active", redirect_url=…)`` makes Bandwidth ask that URL for new BXML;
-    ``username`` and ``password`` are what Bandwidth shows that URL. Only what is set is sent.
+    ``UpdateConference(status="completed")`` ends the conference and ejects its members. Their calls go on.
+    ``UpdateConference(status="active", redirect_url=…)`` makes Bandwidth request new BXML from that URL, with
+    ``username`` and ``password`` as credentials. ``active`` is the default.
 
-    Raises `ConfigurationError`, before anything is sent, for ``completed`` with any other field, ``active``
-    (also by default) without ``redirect_url``, a URL that is not http or https or that nobody could ask, a
-    credential over 1024 characters. That is stricter than the published description, which rules out less of
-    it, and than the server, which is known to take methods beside ``completed``.
+    Raises `ConfigurationError` for ``completed`` together with any other field, ``active`` without
+    ``redirect_url``, a URL that is not http or https or that cannot be requested, and a credential of more
+    than 1024 characters. The published description rules out less. The server, too, is known to accept
+    methods together with ``completed``.
     """
 
     status: ConferenceStatus | None = field(default=None, converter=_status)
 
     def __new__(cls, **given: object) -> Self:
-        """Meet the word that Bandwidth's own pages mix up with a sentence instead of a TypeError."""
+        """Explain the difference to whoever writes ``state``, as Bandwidth's own pages sometimes do."""
         if "state" in given:
             raise ConfigurationError(
                 "a conference has a status, a call has a state: write status= instead of state="
@@ -160,21 +174,21 @@ class UpdateConference(_Redirect):
 
 @frozen(kw_only=True, field_transformer=_word_first)
 class UpdateCall(_Redirect):
-    """The body of the call update: hang it up, or send it to other BXML.
+    """The body of the call update: hang up the call, or redirect it to other BXML.
 
-    ``UpdateCall(state="completed")`` hangs up an answered call, cancels an outbound one that rings and
-    rejects an inbound one. ``UpdateCall(state="active", redirect_url=…)`` makes Bandwidth ask that URL
-    for new BXML; ``tag`` is then sent with its webhooks, an empty one clears it. Only what is set is sent.
+    ``UpdateCall(state="completed")`` hangs up an answered call, cancels an outbound call that rings and
+    rejects an inbound one. ``UpdateCall(state="active", redirect_url=…)`` makes Bandwidth request new BXML
+    from that URL. Later webhooks of the call then contain ``tag``; an empty tag clears it. ``active`` is the
+    default.
 
-    Raises `ConfigurationError`, before anything is sent, as `UpdateConference` does, and for a tag over
-    4096 characters.
+    Raises `ConfigurationError` as `UpdateConference` does, and for a tag of more than 4096 characters.
     """
 
     state: CallState | None = field(default=None, converter=_state)
     tag: str | None = field(default=None, validator=_text(TAG_LIMIT))
 
     def __new__(cls, **given: object) -> Self:
-        """Meet the word of a conference with a sentence instead of a TypeError."""
+        """Explain the difference to whoever writes the ``status`` of a conference."""
         if "status" in given:
             raise ConfigurationError(
                 "a call has a state, a conference has a status: write state= instead of status="
@@ -202,7 +216,8 @@ def _check_combination(update: UpdateConference | UpdateCall, word: str, end: st
 def _call_ids(value: Iterable[str] | None) -> tuple[str, ...] | None:
     if value is None:
         return None
-    given: object = value  # untyped callers may pass anything, and a text is an iterable of texts too
+    # Untyped callers may pass anything. A string is an iterable of strings too.
+    given: object = value
     ids = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (None,)
     if not all(isinstance(call_id, str) and call_id for call_id in ids):
         raise ConfigurationError(f"call_ids_to_coach is a list of call ids, not {value!r}")
@@ -216,12 +231,13 @@ def _flag(_: UpdateConferenceMember, attribute: Attribute[Any], value: object) -
 
 @frozen(kw_only=True)
 class UpdateConferenceMember:
-    """The body of the member update. Only what is set is sent; what is left out stays as it is.
+    """The body of the member update. Fields that you do not set stay as they are.
 
-    A member on ``mute`` hears the others, one on ``hold`` neither hears nor is heard.
-    ``call_ids_to_coach`` replaces the list of calls that hear this member alone; an empty one clears it.
+    A member on ``mute`` hears the others but is not heard. A member on ``hold`` neither hears nor is heard.
+    Only the calls in ``call_ids_to_coach`` hear this member. The list replaces the former one, and an empty
+    list clears it.
 
-    Raises `ConfigurationError`, before anything is sent, when nothing is set or a value is of another kind.
+    Raises `ConfigurationError` if no field is set or a value has a wrong type.
     """
 
     mute: bool | None = field(default=None, validator=_flag)
@@ -230,17 +246,12 @@ class UpdateConferenceMember:
 
     def __attrs_post_init__(self) -> None:
         if not self.to_dict():
-            raise ConfigurationError("the change of a member sets mute, hold or call_ids_to_coach")
+            raise ConfigurationError("there is nothing to change: set mute, hold or call_ids_to_coach")
 
     def to_dict(self) -> dict[str, bool | list[str]]:
-        """Return the fields that were set, under the names of the API."""
-        values = ((a.name, getattr(self, a.name)) for a in fields(UpdateConferenceMember))
-        return {
-            camel_case(name): list(value) if isinstance(value, tuple) else value
-            for name, value in values
-            if value is not None
-        }
+        """Return the fields that are set, by their names in the API."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in _set_fields(self)}
 
     def to_json(self) -> str:
-        """Return the body as it is sent."""
+        """Return the body that is sent, as JSON."""
         return json.dumps(self.to_dict(), separators=(",", ":"))

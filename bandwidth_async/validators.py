@@ -1,4 +1,4 @@
-"""Conditions that numeric settings have to meet, each refused with a sentence that names the setting."""
+"""Validators for numeric settings. Each raises an error that names the setting and says what it can be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def above_zero(unit: str, *, endless: bool = False) -> Validator:
-    """Return an attrs validator for a number of ``unit`` above 0; ``math.inf`` only where ``endless``."""
+    """Return an attrs validator for a number of ``unit`` above 0. ``endless`` allows ``math.inf``."""
     wanted = f"a number of {unit} above 0" + (", or math.inf for none" if endless else "")
     return _check(wanted, lambda value: value > 0 and (endless or value < math.inf))
 
@@ -28,8 +28,7 @@ def at_least(least: float, unit: str) -> Validator:
 
 def _check(wanted: str, holds: Callable[[float], bool]) -> Validator:
     def validate(_: object, attribute: Attribute[Any], value: object) -> None:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not holds(value):  # type: ignore[arg-type]  # a number, as the first half says
+        if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
             raise ConfigurationError(f"{attribute.name} is {wanted}, not {value!r}")
 
     return validate

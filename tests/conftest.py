@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -88,3 +90,17 @@ def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Print a figure that a proof saw; ``pytest -s`` shows it."""
     name = request.node.name
     return lambda figure: print(f"\n{name}: {figure}")
+
+
+@pytest.fixture
+def pyright() -> str:
+    """Return the path of pyright, or skip the test where it is not installed.
+
+    It is looked for in the folder that ``BANDWIDTH_PYRIGHT`` names, in ``.pyright``, and on the path.
+    """
+    places = [os.environ.get("BANDWIDTH_PYRIGHT", ""), str(Path(__file__).parents[1] / ".pyright")]
+    local = [str(Path(place) / "node_modules" / ".bin") for place in places if place]
+    found = shutil.which("pyright", path=os.pathsep.join([*local, os.environ.get("PATH", "")]))
+    if found is None:
+        pytest.skip("pyright is not installed: `make pyright` does that, and needs npm")
+    return found

@@ -1,4 +1,4 @@
-"""The credentials, and the one header that all requests share, in virtual time."""
+"""The credentials, and the header that all requests share, in virtual time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bandwidth_async.errors import AuthenticationError, BandwidthError, Configur
 pytestmark = pytest.mark.looptime
 
 TAKES = 1.0  # seconds for a token
+SECRET = "s3cr3t-and-more"
 
 
 def now() -> float:
@@ -22,7 +23,7 @@ def now() -> float:
 
 
 class TokenEndpoint:
-    """Gives the tokens t1, t2, … or raises what its script has next; takes a second each time."""
+    """Returns the tokens t1, t2, … or raises the next error of its script, after a second each time."""
 
     def __init__(self, *script: float | Exception) -> None:
         self.script = list(script)
@@ -30,7 +31,7 @@ class TokenEndpoint:
         self.answered = 0
 
     async def fetch(self) -> Token:
-        """Answer as the script says: a number is a lifetime, an error is raised; after it, hours."""
+        """Follow the script: a number is a lifetime, an error is raised. After it, tokens live an hour."""
         self.asked_at.append(now())
         turn = len(self.asked_at)
         await asyncio.sleep(TAKES)
@@ -42,7 +43,7 @@ class TokenEndpoint:
 
 
 def authorizer(endpoint: TokenEndpoint) -> Authorizer:
-    """Return the thing under test, with client credentials."""
+    """Return an authorizer with client credentials."""
     return Authorizer(ClientCredentials("client", "secret"), endpoint.fetch)
 
 
@@ -52,19 +53,19 @@ async def until(moment: float) -> None:
 
 
 async def header_at(moment: float, auth: Authorizer) -> tuple[str, float]:
-    """Return what a request of that moment shows, and when it could."""
+    """Return the header of a request made at that moment, and when it was available."""
     await until(moment)
-    await auth.ready()
+    await auth.wait_until_ready()
     return auth.header(), now()
 
 
 def refusal() -> AuthenticationError:
-    """Return what the token endpoint raises for wrong credentials."""
+    """Return the error for wrong credentials."""
     return AuthenticationError("no access token", status=401, type="invalid_client")
 
 
 class TestCredentials:
-    """What is certainly no credential is refused before it is shown to anyone."""
+    """Credentials that cannot be right are refused before they are sent."""
 
     def test_as_the_server_wants_to_see_them(self) -> None:
         """Both kinds go as HTTP Basic, in UTF-8 (RFC 7617)."""
@@ -81,16 +82,16 @@ class TestCredentials:
             ("", "{} is empty; it comes from your Bandwidth account"),
             (None, "{} is empty; it comes from your Bandwidth account"),
             (b"x", "{} is empty; it comes from your Bandwidth account"),
-            ("s3cret ", "{} has blanks or control characters around or in it"),
-            (" s3cret", "{} has blanks or control characters around or in it"),
-            ("s3cret\n", "{} has blanks or control characters around or in it"),
-            ("s3\x00cret", "{} has blanks or control characters around or in it"),
+            ("s3cret ", "{} starts or ends with a blank, or contains a control character"),
+            (" s3cret", "{} starts or ends with a blank, or contains a control character"),
+            ("s3cret\n", "{} starts or ends with a blank, or contains a control character"),
+            ("s3\x00cret", "{} starts or ends with a blank, or contains a control character"),
         ],
     )
     def test_a_slip_is_named_without_showing_it(
         self, kind: Any, first: str, second: str, value: object, sentence: str
     ) -> None:
-        """A newline from a file, an empty variable: the error names the field and not its value."""
+        """For a newline from a file or an empty variable, the error names the field but not its value."""
         with pytest.raises(ConfigurationError) as caught:
             kind(value, "good")
         assert str(caught.value) == sentence.format(first)
@@ -102,15 +103,29 @@ class TestCredentials:
         ("kind", "name"), [(ClientCredentials, "client_id"), (BasicCredentials, "username")]
     )
     def test_a_colon_would_split_the_pair_elsewhere(self, kind: Any, name: str) -> None:
-        """RFC 7617 has no colon in the first of the two; the second may have one."""
+        """RFC 7617 allows no colon in the first of the two. The second may have one."""
         with pytest.raises(ConfigurationError) as caught:
             kind("a:b", "good")
         assert str(caught.value) == f"{name} cannot contain a colon (RFC 7617)"
         assert kind("good", "a:b").basic() == "Basic Z29vZDphOmI="
 
+    @pytest.mark.parametrize(
+        "holder",
+        [
+            ClientCredentials("client", SECRET),
+            BasicCredentials("user", SECRET),
+            Token(value=SECRET, lifetime=60.0),
+        ],
+        ids=lambda holder: type(holder).__name__,
+    )
+    def test_a_secret_is_not_shown(self, holder: object) -> None:
+        """A log line, a traceback or a debugger that shows the value does not show the secret."""
+        for shown in (repr(holder), str(holder), f"{holder}", f"{[holder]}"):
+            assert SECRET not in shown
+
 
 class TestBasic:
-    """The legacy pair is its own header."""
+    """A user name and password need no token."""
 
     async def test_it_is_ready_at_once_and_fetches_nothing(self) -> None:
         """There is nothing to wait for and nothing to renew."""
@@ -120,25 +135,25 @@ class TestBasic:
         assert await header_at(1e5, auth) == ("Basic dXNlcjpzZWNyZXQ=", 1e5)
         assert endpoint.asked_at == []
 
-    async def test_another_try_is_never_worth_it(self) -> None:
-        """After a 401 there is no newer header to show."""
+    async def test_no_other_header_can_be_had(self) -> None:
+        """After a 401 there is no newer header to send."""
         auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
-        assert not auth.is_worth_another(auth.header())
-        assert not auth.is_worth_another("Basic other")
+        assert not auth.discard(auth.header())
+        assert not auth.discard("Basic other")
 
-    async def test_refused_it_is_latched_too(self) -> None:
-        """A thousand requests do not each show a refused password; half a minute later one may try."""
+    async def test_a_rejected_password_is_blocked_too(self) -> None:
+        """A thousand requests do not each send a rejected password. After 30 seconds, one may try again."""
         auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
-        auth.refuse(refusal())
+        auth.block(refusal())
         with pytest.raises(AuthenticationError):
             auth.header()
         with pytest.raises(AuthenticationError):
-            await auth.ready()
+            await auth.wait_until_ready()
         assert await header_at(30, auth) == ("Basic dXNlcjpzZWNyZXQ=", 30)
 
 
 class TestOneFetchForAll:
-    """However many wait, one token is fetched."""
+    """One token is fetched, however many requests wait."""
 
     async def test_a_hundred_waiters_cost_one_request(self) -> None:
         """All are ready when the token is there."""
@@ -149,7 +164,7 @@ class TestOneFetchForAll:
         assert endpoint.asked_at == [0]
 
     async def test_who_comes_late_joins(self) -> None:
-        """A fetch on its way serves also who asks half-way through."""
+        """A request that comes during a fetch waits for the same one."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         headers = await asyncio.gather(header_at(0, auth), header_at(0.5, auth))
@@ -161,7 +176,7 @@ class TestOneFetchForAll:
     async def test_a_cancelled_waiter_does_not_fail_the_others(
         self, cancelled: set[int], moment: float
     ) -> None:
-        """Not even the first, who started the fetch: the token is fetched for everyone."""
+        """Not even if it is the first, which started the fetch."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         waiters = [asyncio.ensure_future(header_at(0, auth)) for _ in range(10)]
@@ -176,27 +191,27 @@ class TestOneFetchForAll:
         assert endpoint.asked_at == [0]
 
     async def test_when_all_are_cancelled_the_token_still_comes(self) -> None:
-        """The next request finds it, and the fetch was not for nothing."""
+        """The next request uses it."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.5):
-                await auth.ready()
+                await auth.wait_until_ready()
         assert await header_at(2, auth) == ("Bearer t1", 2)
         assert endpoint.asked_at == [0]
 
 
 class TestRenewal:
-    """A token is renewed while it still holds."""
+    """A token is renewed while it is still valid."""
 
     @pytest.mark.parametrize(
         ("lifetime", "renewed_at"), [(3600.0, 3540.0), (300.0, 240.0), (100.0, 80.0), (10.0, 8.0)]
     )
     async def test_ahead_of_its_end_in_the_background(self, lifetime: float, renewed_at: float) -> None:
-        """A minute ahead, or a fifth of a short life; meanwhile the old one is shown without waiting."""
+        """A minute ahead, or a fifth of a short lifetime. Until then the old token is sent at once."""
         endpoint = TokenEndpoint(lifetime)
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         assert await header_at(renewed_at - 0.1, auth) == ("Bearer t1", renewed_at - 0.1)
         assert endpoint.asked_at == [0]
         assert await header_at(renewed_at, auth) == ("Bearer t1", renewed_at)
@@ -205,62 +220,62 @@ class TestRenewal:
         assert endpoint.asked_at == [0, renewed_at]
 
     async def test_nothing_is_fetched_while_nobody_asks(self) -> None:
-        """An idle client is silent."""
+        """An idle client sends nothing."""
         endpoint = TokenEndpoint()
-        await authorizer(endpoint).ready()
+        await authorizer(endpoint).wait_until_ready()
         await until(1e5)
         assert endpoint.asked_at == [0]
 
-    async def test_an_expired_token_is_not_shown(self) -> None:
-        """After a rest the next request waits for a new one. Its life counts from when it was asked for."""
+    async def test_an_expired_token_is_not_sent(self) -> None:
+        """The next request waits for a new one. A token's lifetime counts from when it was requested."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         assert await header_at(3600, auth) == ("Bearer t2", 3601)
         assert endpoint.asked_at == [0, 3600]
 
     async def test_a_failing_renewal_keeps_the_old_token(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Nobody notices but the log, and the endpoint is left alone for five seconds."""
+        """It is only logged, and the token endpoint gets no request for five seconds."""
         endpoint = TokenEndpoint(3600.0, TransportError("no answer"))
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         with caplog.at_level(logging.WARNING, "bandwidth_async.credentials"):
             for moment in (3540, 3542, 3545.9):
                 assert await header_at(moment, auth) == ("Bearer t1", moment)
-        assert caplog.messages == ["no new access token: no answer"]
+        assert caplog.messages == ["could not get a new access token: no answer"]
         assert endpoint.asked_at == [0, 3540]
         assert await header_at(3546, auth) == ("Bearer t1", 3546)
         assert await header_at(3548, auth) == ("Bearer t3", 3548)
         assert endpoint.asked_at == [0, 3540, 3546]
 
-    async def test_a_token_that_ends_in_the_pause_is_not_shown_after(self) -> None:
-        """The long pause is for an old token that still holds: past its end a request soon gets a new one."""
+    async def test_a_token_that_expires_in_the_pause_is_not_sent_after(self) -> None:
+        """The five seconds apply while the old token is valid. Past its end a new one comes sooner."""
         endpoint = TokenEndpoint(10.0, TransportError("no answer"))
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         assert await header_at(9, auth) == ("Bearer t1", 9)
         with pytest.raises(TransportError, match=r"try again in 0.5 s"):
             await header_at(10.5, auth)
         assert await header_at(11.5, auth) == ("Bearer t3", 12.5)
 
     async def test_without_any_token_the_next_request_asks_again(self) -> None:
-        """After a failed first fetch no request goes out with an empty header."""
+        """After a failed first fetch no request is sent with an empty header."""
         endpoint = TokenEndpoint(TransportError("no answer"))
         auth = authorizer(endpoint)
         with pytest.raises(TransportError):
-            await auth.ready()
+            await auth.wait_until_ready()
         assert await header_at(2, auth) == ("Bearer t2", 3)
         assert endpoint.asked_at == [0, 2]
 
 
 class TestFailure:
-    """What the token endpoint fails with reaches everyone who waits, each as their own."""
+    """Every request that waits gets the error of the token endpoint."""
 
     async def test_each_waiter_gets_an_error_of_its_own(self) -> None:
-        """A call completes its error with its own attempts; that must not show in another call's."""
+        """An operation adds its own attempts to its error. They must not appear in another operation's."""
         endpoint = TokenEndpoint(TransportError("no answer", ambiguous=True, dropped=True))
         auth = authorizer(endpoint)
-        errors = await asyncio.gather(*(auth.ready() for _ in range(3)), return_exceptions=True)
+        errors = await asyncio.gather(*(auth.wait_until_ready() for _ in range(3)), return_exceptions=True)
         assert len({id(error) for error in errors}) == 3
         for number, error in enumerate(errors):
             assert isinstance(error, TransportError)
@@ -275,35 +290,35 @@ class TestFailure:
         assert endpoint.asked_at == [0]
 
     async def test_an_endpoint_that_fails_is_left_alone_longer_each_time(self) -> None:
-        """1, 2, 4 … s, and a token begins anew; whoever comes in between is told when."""
+        """Pauses are 1, 2, 4 … s until a token arrives. Errors in between say how long to wait."""
         failures = [TransportError("no answer") for _ in range(3)]
         endpoint = TokenEndpoint(*failures)
         auth = authorizer(endpoint)
         for moment in (0.0, 0.5, 2.0, 3.5, 4.5, 8.0):
             await asyncio.sleep(moment - asyncio.get_running_loop().time())
             with pytest.raises(TransportError):
-                await auth.ready()
+                await auth.wait_until_ready()
         assert endpoint.asked_at == [0, 2, 8]
         assert await header_at(13.5, auth) == ("Bearer t4", 14.5)
 
     async def test_a_bug_reaches_who_waits(self) -> None:
-        """An exception that is not ours is not hidden."""
+        """An exception that is not a BandwidthError is not hidden."""
         auth = authorizer(TokenEndpoint(ZeroDivisionError("a bug")))
         with pytest.raises(ZeroDivisionError, match="a bug"):
-            await auth.ready()
+            await auth.wait_until_ready()
 
 
-class TestRefusal:
-    """Refused credentials are not shown again for half a minute."""
+class TestBlocking:
+    """Rejected credentials are not sent again for 30 seconds."""
 
-    async def test_the_latch_holds_and_then_opens(self) -> None:
-        """No fetch for thirty seconds from the refusal, then one, and its token is used."""
+    async def test_the_block_lasts_and_then_ends(self) -> None:
+        """No fetch for 30 seconds after the rejection. Then there is one, and its token is used."""
         endpoint = TokenEndpoint(refusal())
         auth = authorizer(endpoint)
         for moment in (0, 1.5, 10, 30.9):
             await until(moment)
             with pytest.raises(AuthenticationError) as caught:
-                await auth.ready()
+                await auth.wait_until_ready()
             assert (caught.value.status, caught.value.type) == (401, "invalid_client")
             with pytest.raises(AuthenticationError):
                 auth.header()
@@ -311,72 +326,72 @@ class TestRefusal:
         assert await header_at(31, auth) == ("Bearer t2", 32)
         assert endpoint.asked_at == [0, 31]
 
-    async def test_a_second_refusal_latches_again(self) -> None:
-        """Credentials that stay wrong cost one request in half a minute."""
+    async def test_a_second_rejection_blocks_again(self) -> None:
+        """Credentials that stay wrong cost one request in 30 seconds."""
         endpoint = TokenEndpoint(*(refusal() for _ in range(4)))
         auth = authorizer(endpoint)
         for moment in range(100):
             await until(moment)
             with pytest.raises(AuthenticationError):
-                await auth.ready()
+                await auth.wait_until_ready()
         assert endpoint.asked_at == [0, 31, 62, 93]
 
-    async def test_a_refusal_in_the_latch_does_not_prolong_it(self) -> None:
-        """Requests that were out already are refused too; that is nothing new."""
+    async def test_a_rejection_during_the_block_does_not_prolong_it(self) -> None:
+        """Requests that were already in flight are rejected too, which is nothing new."""
         auth = authorizer(TokenEndpoint())
-        await auth.ready()
-        auth.refuse(refusal())
+        await auth.wait_until_ready()
+        auth.block(refusal())
         await until(20)
-        auth.refuse(refusal())
+        auth.block(refusal())
         assert await header_at(31, auth) == ("Bearer t1", 31)
 
     async def test_everyone_gets_an_error_of_its_own(self) -> None:
-        """Also the error that the latch repeats belongs to one call only."""
+        """Each operation gets a copy of the error that is raised during the block."""
         auth = authorizer(TokenEndpoint())
-        auth.refuse(refusal())
-        errors = await asyncio.gather(*(auth.ready() for _ in range(3)), return_exceptions=True)
+        auth.block(refusal())
+        errors = await asyncio.gather(*(auth.wait_until_ready() for _ in range(3)), return_exceptions=True)
         assert len({id(error) for error in errors}) == 3
         assert all(isinstance(error, AuthenticationError) for error in errors)
 
-    async def test_a_renewal_that_is_refused_latches(self) -> None:
-        """The credentials are gone: what the old token could still do is not tried."""
+    async def test_a_renewal_that_is_rejected_blocks(self) -> None:
+        """The credentials are no longer valid, so the old token is not used either."""
         auth = authorizer(TokenEndpoint(3600.0, refusal()))
-        await auth.ready()
+        await auth.wait_until_ready()
         assert await header_at(3540, auth) == ("Bearer t1", 3540)
         await until(3541.5)
         with pytest.raises(AuthenticationError):
             auth.header()
 
 
-class TestWorthAnother:
-    """A 401 buys one newer token."""
+class TestDiscarding:
+    """After a 401, a newer token is used."""
 
-    async def test_the_present_header_was_refused(self) -> None:
-        """It is not shown again: the next request waits for a new one."""
+    async def test_the_present_header_was_rejected(self) -> None:
+        """It is not sent again: the next request waits for a new one."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
-        assert auth.is_worth_another("Bearer t1")
+        await auth.wait_until_ready()
+        assert auth.discard("Bearer t1")
         assert await header_at(5, auth) == ("Bearer t2", 6)
         assert endpoint.asked_at == [0, 5]
 
-    async def test_a_stale_header_was_refused(self) -> None:
-        """There is a newer one already: it is shown at once and nothing is fetched."""
+    async def test_a_former_header_was_rejected(self) -> None:
+        """There is a newer one already. It is sent at once and nothing is fetched."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
-        assert auth.is_worth_another("Bearer t0")
+        await auth.wait_until_ready()
+        assert auth.discard("Bearer t0")
         assert await header_at(5, auth) == ("Bearer t1", 5)
         assert endpoint.asked_at == [0]
 
-    async def test_a_hundred_refusals_of_one_token_cost_one_fetch(self) -> None:
-        """All requests in flight are refused together; the first fetches, the others join."""
+    async def test_a_hundred_rejections_of_one_token_cost_one_fetch(self) -> None:
+        """All requests in flight are rejected together. The first starts a fetch that serves the others."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
 
         async def refused() -> tuple[str, float]:
-            assert auth.is_worth_another("Bearer t1")
+            assert auth.discard("Bearer t1")
             return await header_at(now(), auth)
 
         assert await asyncio.gather(*(refused() for _ in range(100))) == [("Bearer t2", 2.0)] * 100
@@ -384,13 +399,13 @@ class TestWorthAnother:
 
 
 class TestClosing:
-    """Nothing stays behind."""
+    """No task is left."""
 
     async def test_a_renewal_on_its_way_is_ended(self) -> None:
-        """No task is left, and the endpoint's answer is not waited for."""
+        """The response of the token endpoint is not waited for."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
-        await auth.ready()
+        await auth.wait_until_ready()
         await header_at(3540, auth)
         assert len(asyncio.all_tasks()) == 2
         await auth.aclose()
@@ -399,10 +414,10 @@ class TestClosing:
 
     @pytest.mark.parametrize("ready", [False, True])
     async def test_closing_twice_or_unused_is_fine(self, *, ready: bool) -> None:
-        """There may be nothing to end."""
+        """There may be nothing to cancel."""
         auth = authorizer(TokenEndpoint())
         if ready:
-            await auth.ready()
+            await auth.wait_until_ready()
         await auth.aclose()
         await auth.aclose()
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -410,24 +425,24 @@ class TestClosing:
     async def test_who_waits_gets_an_error_and_no_cancellation(self) -> None:
         """A waiter that nobody cancelled must not end as cancelled: its task would vanish silently."""
         auth = authorizer(TokenEndpoint())
-        waiter = asyncio.ensure_future(auth.ready())
+        waiter = asyncio.ensure_future(auth.wait_until_ready())
         await asyncio.sleep(0.5)
         await auth.aclose()
         (ended,) = await asyncio.gather(waiter, return_exceptions=True)
         assert isinstance(ended, BandwidthError)
 
 
-class TestOvertaken:
-    """A token may run out between showing it and the server's look at it."""
+class TestExpiredInFlight:
+    """A token may expire between sending it and the server's check."""
 
     async def test_a_token_that_ran_out_on_the_way(self) -> None:
-        """It has expired at its end, and not for being refused before."""
+        """It has expired only at its end, and not because it was rejected before."""
         auth = authorizer(TokenEndpoint(2.0))
         shown, _ = await header_at(0, auth)
-        assert not auth.has_expired(shown)
+        assert not auth.expired_in_flight(shown)
         await until(1.5)
-        assert not auth.has_expired(shown)
+        assert not auth.expired_in_flight(shown)
         await until(2.5)
-        assert auth.has_expired(shown)
-        assert auth.is_worth_another(shown)
-        assert not auth.has_expired(shown)  # it is known to be worthless now, whatever the time
+        assert auth.expired_in_flight(shown)
+        assert auth.discard(shown)
+        assert not auth.expired_in_flight(shown)  # it was discarded

@@ -1,4 +1,4 @@
-"""Spans of time as people write them."""
+"""Durations as people write them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
     ],
 )
 def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
-    """Units ms, s, m, h, d in either case, blanks around them; a bare number is seconds."""
+    """Units are ms, s, m, h, d in either case, with blanks around them. A bare number is seconds."""
     assert parse_duration(text) == pytest.approx(seconds, abs=0)
 
 
@@ -68,7 +68,7 @@ def test_a_unit_multiplies(number: int, unit: str) -> None:
 
 @given(st.text())
 def test_any_text_is_a_duration_or_a_configuration_error(text: str) -> None:
-    """What a person types never ends in another exception, nor in a negative time."""
+    """No text raises another exception or gives a negative time."""
     try:
         seconds = parse_duration(text)
     except ConfigurationError:
@@ -92,7 +92,7 @@ def test_any_text_is_a_duration_or_a_configuration_error(text: str) -> None:
     ],
 )
 def test_a_span_is_two_durations_or_one(text: str, span: tuple[float, float]) -> None:
-    """The unit of the longer time counts for a shorter one without; one time alone is both ends."""
+    """A shorter time without a unit has the unit of the longer one. A single time is both ends."""
     assert parse_span(text) == span
 
 
@@ -105,15 +105,15 @@ def test_anything_else_is_no_span(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["2s-1s", "200-20ms", "1m-1s"])
 def test_a_span_does_not_run_backwards(text: str) -> None:
-    """Two times in the wrong order are a slip, not an empty span."""
+    """Two times in the wrong order are an error, not an empty span."""
     with pytest.raises(ConfigurationError) as caught:
         parse_span(text)
-    assert str(caught.value) == f"{text!r} runs backwards: write the shorter time first"
+    assert str(caught.value) == f"{text!r} has the longer time first: write the shorter time first"
 
 
 @given(st.text(alphabet="0123456789.-msh "))
 def test_any_text_is_a_span_or_a_configuration_error(text: str) -> None:
-    """What comes out is in order."""
+    """The shorter time comes first."""
     try:
         shortest, longest = parse_span(text)
     except ConfigurationError:

@@ -1,4 +1,4 @@
-"""What the ``BW_…`` variables are taken for, and when they are left alone."""
+"""How the ``BW_…`` variables are read, and when they are ignored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NO_CLIENT = "BW_CLIENT_ID is not set; OAuth2 needs BW_CLIENT_ID and BW_CLIENT_SE
 def test_oauth2_goes_before_the_legacy_pair(
     variables: dict[str, str], credentials: ClientCredentials | BasicCredentials
 ) -> None:
-    """A whole OAuth2 pair wins; half of one does not stand in the way of a whole legacy pair."""
+    """A complete OAuth2 pair wins. Half of one does not get in the way of a user name and password."""
     assert read_environment({**ACCOUNT, **variables}) == Environment(
         account_id="9900000", credentials=credentials, **PROD
     )
@@ -92,7 +92,7 @@ def test_what_is_missing_is_named(variables: dict[str, str], sentence: str) -> N
     ],
 )
 def test_where_the_api_is(variables: dict[str, str], hosts: dict[str, str]) -> None:
-    """BW_ENVIRONMENT picks the hosts, BW_VOICE_URL and BW_API_URL each replace one; empty is not set."""
+    """BW_ENVIRONMENT selects the hosts. BW_VOICE_URL and BW_API_URL each replace one, unless empty."""
     assert read_environment({**ACCOUNT, **OAUTH, **variables}) == Environment(
         account_id="9900000", credentials=ClientCredentials("client", "secret"), **hosts
     )
@@ -112,9 +112,17 @@ def test_an_unknown_environment_is_refused(name: str) -> None:
     )
 )
 def test_any_environment_is_read_or_refused(variables: dict[str, str]) -> None:
-    """Whatever the variables hold, the answer is settings or one of our errors."""
+    """Whatever the variables hold, the result is settings or one of our errors."""
     try:
         environment = read_environment(variables)
     except BandwidthError:
         return
     assert environment.account_id == variables["BW_ACCOUNT_ID"]
+
+
+def test_the_secret_is_not_shown() -> None:
+    """A log line, a traceback or a debugger that shows the settings does not show the secret."""
+    secret = "s3cr3t-and-more"
+    holder = read_environment({**ACCOUNT, **OAUTH, "BW_CLIENT_SECRET": secret})
+    for shown in (repr(holder), str(holder), f"{holder}", f"{[holder]}"):
+        assert secret not in shown

@@ -101,6 +101,13 @@ def test_no_error_stands_outside_the_tree() -> None:
     assert defined == set(family(BandwidthError))
 
 
+@pytest.mark.parametrize("kind", family(BandwidthError)[1:])
+def test_each_error_says_when_it_is_raised(kind: type[BandwidthError]) -> None:
+    """The first sentence of its docstring says when, on one line."""
+    assert (kind.__doc__ or "").startswith("Raised ")
+    assert re.search(r"[.]", (kind.__doc__ or "").splitlines()[0])
+
+
 @pytest.mark.parametrize(
     ("kind", "built_in"),
     [
@@ -121,7 +128,7 @@ def test_an_error_is_also_what_python_calls_it(kind: type[BandwidthError], built
 def test_copied_or_pickled_it_keeps_everything(
     kind: type[BandwidthError], again: Callable[[BandwidthError], BandwidthError]
 ) -> None:
-    """An error that crossed a process or was copied for another waiter tells all that the first told."""
+    """An error that was pickled, or copied for another waiter, keeps all that the first one holds."""
     error = kind("it went wrong", **keywords(kind))
     twin = again(error)
     assert twin is not error
@@ -131,13 +138,13 @@ def test_copied_or_pickled_it_keeps_everything(
 
 @pytest.mark.parametrize("kind", family(BandwidthError))
 def test_every_keyword_becomes_an_attribute(kind: type[BandwidthError]) -> None:
-    """What an error is given can be read back under the same name."""
+    """Each argument of an error can be read back under the same name."""
     assert vars(kind("it went wrong", **keywords(kind))) == keywords(kind)
 
 
 @pytest.mark.parametrize("kind", family(BandwidthError))
 def test_a_bare_error_claims_nothing(kind: type[BandwidthError]) -> None:
-    """Without arguments nothing was sent, nothing is ambiguous, no wait is known, and there is no text."""
+    """Without arguments an error has no attempts, is not ambiguous, knows no wait and has no text."""
     error = kind()
     assert (error.attempts, error.ambiguous, error.retry_after) == (0, False, None)
     assert (error.message, str(error)) == ("", "")
@@ -159,14 +166,14 @@ def test_a_bare_error_claims_nothing(kind: type[BandwidthError]) -> None:
     ],
 )
 def test_the_text_tells_attempts_and_the_wait(attempts: int, retry_after: float | None, text: str) -> None:
-    """More than one attempt and a known wait are said, in figures that a person reads."""
+    """The text names more than one attempt and a known wait, in readable figures."""
     error = BandwidthError("no", attempts=attempts, retry_after=retry_after)
     assert str(error) == text
     assert error.message == "no"
 
 
 def test_attributes_set_later_are_in_the_text() -> None:
-    """The call completes its error on the way out; the text follows."""
+    """The operation adds its attempts to an error before it is raised, and they appear in the text."""
     error = TransportError("no answer")
     error.attempts = 4
     assert str(error) == "no answer (after 4 attempts)"
@@ -196,10 +203,10 @@ def test_attributes_set_later_are_in_the_text() -> None:
     ],
 )
 def test_the_status_says_whether_it_may_pass(status: int, *, transient: bool) -> None:
-    """408, 429 and the 5xx may succeed later, except those that say "never" (501, 505)."""
+    """408, 429 and 5xx may succeed later, but 501 and 505 will not."""
     assert APIError("no", status=status).transient is transient
 
 
 def test_a_bad_certificate_is_a_transport_error() -> None:
-    """Who handles missing answers handles this one too."""
+    """Code that handles missing responses handles this one too."""
     assert issubclass(CertificateError, TransportError)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +72,24 @@ def test_everything_public_has_a_sentence(value: object) -> None:
 def test_the_version_is_one() -> None:
     """A version that installers can order."""
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc|\.dev)\d+)?", bandwidth_async.__version__)
+
+
+@pytest.mark.timeout(600)
+def test_the_type_of_every_name_is_known(pyright: str) -> None:
+    """pyright calls the types of the package complete: no type is unknown or left to be inferred."""
+    command = [pyright, "--verifytypes", "bandwidth_async", "--ignoreexternal", "--outputjson"]
+    # For a package, pyright ignores --pythonpath and takes the first Python on the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    done = subprocess.run(
+        command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    found = json.loads(done.stdout)["typeCompleteness"]
+    incomplete = [
+        (symbol["name"], [one["message"] for one in symbol["diagnostics"]])
+        for symbol in found["symbols"]
+        if symbol["isExported"] and not symbol["isTypeKnown"]
+    ]
+    assert incomplete == []
+    assert found["completenessScore"] == 1
+    names = {symbol["name"].removeprefix("bandwidth_async.") for symbol in found["symbols"]}
+    assert set(bandwidth_async.__all__) - names <= {"__version__"}

@@ -743,7 +743,7 @@ async def test_a_cancelled_request_may_have_taken_effect(
         await asyncio.sleep(math.inf)
 
     async with channel_of() as channel, channel.operation(OPTIONS) as operation:
-        await channel.authorizer.ready()
+        await channel.authorizer.wait_until_ready()
         monkeypatch.setattr("bandwidth_async.operation.exchange", hang)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(operation.send(request_), 1)

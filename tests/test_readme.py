@@ -3,16 +3,14 @@
 Every ``python`` block runs inside an ``async def`` against a sandbox of its own, one after the other in the
 order of the page. `NAMES` are the names that a block may use without defining them. The README lists the
 same. A block that defines a test is run by pytest instead. All blocks are checked by mypy, and by pyright
-where it is installed: in the folder that ``BANDWIDTH_PYRIGHT`` names, in ``.pyright``, or on the path.
+where it is installed.
 """
 
 from __future__ import annotations
 
 import ast
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -293,23 +291,13 @@ def test_mypy_finds_nothing(written: list[str]) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-def pyright() -> str | None:
-    """Return where pyright is, or None."""
-    places = [os.environ.get("BANDWIDTH_PYRIGHT", ""), str(ROOT / ".pyright")]
-    local = [str(Path(place) / "node_modules" / ".bin") for place in places if place]
-    return shutil.which("pyright", path=os.pathsep.join([*local, os.environ.get("PATH", "")]))
-
-
 @pytest.mark.timeout(600)
-def test_pyright_finds_nothing(written: list[str]) -> None:
+def test_pyright_finds_nothing(written: list[str], pyright: str) -> None:
     """The blocks in its strict mode, and the examples that the page links to."""
-    found = pyright()
-    if found is None:
-        pytest.skip("pyright is not installed: `make pyright` does that, and needs npm")
     for path in map(Path, written):
         path.write_text(f"# pyright: strict\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
     examples = [str(path) for path in (ROOT / "examples").glob("*.py")]
-    command = [found, "--pythonpath", sys.executable, *written, *examples]
+    command = [pyright, "--pythonpath", sys.executable, *written, *examples]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,4 +1,4 @@
-"""How long a refusing server asks us to wait, in every form, with every wrong clock."""
+"""How long a response asks us to wait, in every form, with every wrong clock."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def http_date(moment: float) -> str:
     ],
 )
 def test_retry_after(value: str, wait: float | None) -> None:
-    """Plain seconds, all three HTTP dates and a folded list are understood; all else is no hint."""
+    """Plain seconds, all three HTTP dates and a folded list are understood. Anything else is no hint."""
     assert parse_hint(CIMultiDict({"Retry-After": value}), NOW) == wait
 
 
@@ -149,7 +149,7 @@ def test_x_ratelimit_reset(value: str, wait: float | None) -> None:
     ],
 )
 def test_the_longest_valid_hint_wins(pairs: list[tuple[str, str]], wait: float | None) -> None:
-    """Several hints are several doors: all have to be open. The names' case does not matter."""
+    """Of several hints the longest counts. The case of header names does not matter."""
     assert parse_hint(CIMultiDict(pairs), NOW) == wait
 
 
@@ -182,13 +182,13 @@ def test_a_wrong_local_clock_does_no_harm(
 
 @pytest.mark.parametrize("date", ["", "yesterday", "Wed, 21 Okt 2015 07:28:00 GMT", "1445412480"])
 def test_without_a_readable_date_the_local_clock_counts(date: str) -> None:
-    """A ``Date`` that is none leaves our own clock."""
+    """If ``Date`` cannot be read, our own clock counts."""
     assert parse_hint(CIMultiDict({"Date": date, "Retry-After": http_date(NOW + 5)}), NOW + 2) == 3.0
 
 
 @pytest.mark.parametrize("skew", [-2.0, -0.5, 0.5, 2.0])
 def test_a_clock_that_is_about_right_is_the_finer_one(skew: float) -> None:
-    """``Date`` is cut to whole seconds: up to 2 s of difference our own clock counts."""
+    """``Date`` has whole seconds only, so our own clock counts if it differs by up to 2 s."""
     both = CIMultiDict({"Date": http_date(NOW), "X-RateLimit-Reset": "1445412485"})
     assert parse_hint(both, NOW + skew) == 5.0 - skew
 
@@ -197,7 +197,7 @@ def test_a_clock_that_is_about_right_is_the_finer_one(skew: float) -> None:
 def test_whatever_the_headers_hold_there_is_an_answer(
     pairs: list[tuple[str, str]], wall_clock: float
 ) -> None:
-    """The parser is total: seconds that can be waited, or None."""
+    """The parser never raises. It returns seconds that one can wait, or None."""
     wait = parse_hint(CIMultiDict(pairs), wall_clock)
     assert wait is None or (math.isfinite(wait) and wait >= 0)
 
@@ -210,7 +210,7 @@ def test_whole_seconds_are_never_taken_for_a_date(seconds: int) -> None:
 
 @given(st.lists(whole_seconds, min_size=1, max_size=5))
 def test_folded_or_apart_is_the_same(delays: list[int]) -> None:
-    """RFC 9110 lets a proxy fold headers of one name into one line: the answer stays the same."""
+    """RFC 9110 lets a proxy fold headers of one name into one line. The result is the same."""
     apart = CIMultiDict([("Retry-After", str(delay)) for delay in delays])
     folded = CIMultiDict({"Retry-After": ", ".join(map(str, delays))})
     assert parse_hint(apart, NOW) == parse_hint(folded, NOW) == max(delays)
@@ -218,7 +218,7 @@ def test_folded_or_apart_is_the_same(delays: list[int]) -> None:
 
 @given(moments, moments)
 def test_a_date_is_waited_for_until_it_comes(opens: datetime, sent: datetime) -> None:
-    """The wait is the time from the response to the moment named, and never negative."""
+    """The wait is the time from the response to that date, and never negative."""
     both = CIMultiDict(
         {"Date": format_datetime(sent, usegmt=True), "Retry-After": format_datetime(opens, usegmt=True)}
     )

@@ -1,4 +1,4 @@
-"""Members, recordings and calls as they come: the documented shape is a value, any other is no answer."""
+"""Members, recordings and calls from JSON: the documented shape becomes a value, any other is an error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def encoded(value: object) -> bytes:
 
 @each_parser
 def test_the_id_alone_is_enough(parse: Callable[[bytes], object]) -> None:
-    """What is missing, null or new does no harm."""
+    """Fields that are missing, null or new do no harm."""
     kind, name = PARSERS[parse]
     nothing = {camel_case(a.name): None for a in fields(kind)}
     bare = kind(**{name: "x"})
@@ -54,7 +54,7 @@ def test_the_id_alone_is_enough(parse: Callable[[bytes], object]) -> None:
 @each_parser
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{}", b'"x"', b'{"id":"x"}', b"<html>", b"\xff"])
 def test_what_has_no_id_is_no_answer(parse: Callable[[bytes], object], body: bytes) -> None:
-    """An answer of another shape is a transport error, not a guess and not a KeyError."""
+    """A response of another shape is a transport error, not a guess and not a KeyError."""
     with pytest.raises(TransportError):
         parse(body)
 
@@ -75,7 +75,7 @@ def test_what_has_no_id_is_no_answer(parse: Callable[[bytes], object], body: byt
 def test_a_field_of_another_kind_is_none(
     parse: Callable[[bytes], object], field: str, odds: list[object]
 ) -> None:
-    """It is not bent to fit, and the rest is not lost for it."""
+    """It is not converted, and the other fields are kept."""
     kind, name = PARSERS[parse]
     for odd in odds:
         assert parse(encoded({camel_case(name): "x", field: odd})) == kind(**{name: "x"})
@@ -84,7 +84,7 @@ def test_a_field_of_another_kind_is_none(
 @each_parser
 @pytest.mark.parametrize("odd", [None, "", True, False, 1.5, [], ["x"], {}, float("nan")])
 def test_an_id_of_another_kind_is_no_answer(parse: Callable[[bytes], object], odd: object) -> None:
-    """Without an id nothing can be asked about it, or a wrong thing; the sentence names the field."""
+    """Without an id nothing can be requested, or a wrong thing. The error names the field."""
     _, name = PARSERS[parse]
     with pytest.raises(TransportError, match=f"documented shape: .*{name}"):
         parse(encoded({camel_case(name): odd}))
@@ -92,7 +92,7 @@ def test_an_id_of_another_kind_is_no_answer(parse: Callable[[bytes], object], od
 
 @each_parser
 def test_an_id_that_is_a_number_is_its_digits(parse: Callable[[bytes], object]) -> None:
-    """It can be asked for as well."""
+    """It can be requested as well."""
     kind, name = PARSERS[parse]
     assert parse(encoded({camel_case(name): 17})) == kind(**{name: "17"})
 
@@ -115,19 +115,19 @@ def test_an_id_that_is_a_number_is_its_digits(parse: Callable[[bytes], object]) 
 def test_an_item_without_an_id_is_an_error(
     parse: Callable[[bytes], object], answer: object, where: str
 ) -> None:
-    """Left out, it would be one that nobody ends; the sentence says which one it is."""
+    """If it were left out, nobody would end it. The error says which one it is."""
     with pytest.raises(TransportError, match=where):
         parse(encoded(answer))
 
 
 @pytest.mark.parametrize("odd", [{}, 5, "none", True])
 def test_members_that_are_no_list_are_not_nobody(odd: object) -> None:
-    """They are left out, which is something else than an empty list."""
+    """They become None, which is not the same as an empty list."""
     assert responses.parse_conference(encoded({"id": "a", "activeMembers": odd})) == Conference(id="a")
 
 
 def test_an_odd_conference_does_not_cost_its_page() -> None:
-    """Each keeps what can be read of it."""
+    """Each keeps the fields that can be read."""
     odd = {"id": "b", "name": {"a": 1}, "createdTime": 5, "conferenceEventMethod": {"a": 1}, "tag": "t"}
     assert responses.parse_conferences(encoded([{"id": "a"}, odd])) == [
         Conference(id="a"),
@@ -148,7 +148,7 @@ def test_a_time_without_a_zone_is_utc() -> None:
 
 @given(st.dictionaries(st.text(), json_values))
 def test_the_free_keys_of_a_call_are_kept(keys: dict[str, Any]) -> None:
-    """Texts as they are, anything else as its JSON: the description says texts, and that more may come."""
+    """Text is kept as it is, anything else as JSON: the description says that other types may come."""
     call = responses.parse_call(encoded({"callId": "c", "stirShaken": keys}))
     assert call.stir_shaken is not None
     assert list(call.stir_shaken) == list(keys)
@@ -159,7 +159,7 @@ def test_the_free_keys_of_a_call_are_kept(keys: dict[str, Any]) -> None:
 @each_parser
 @given(data=st.data())
 def test_any_body_is_a_value_or_no_answer(parse: Callable[[bytes], object], data: st.DataObject) -> None:
-    """No body makes another exception than ours."""
+    """Every body that cannot be read raises one of our errors."""
     kind, name = PARSERS[parse]
     names = [camel_case(a.name) for a in fields(kind)]
     answer = data.draw(st.dictionaries(st.sampled_from(names), json_values) | json_values)

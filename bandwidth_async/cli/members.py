@@ -112,25 +112,25 @@ def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember
     return command
 
 
-mute = _setting(
+mute: click.Command = _setting(
     "mute",
     "Mute members. They hear the others but are not heard.",
     "muted",
     UpdateConferenceMember(mute=True),
 )
-unmute = _setting(
+unmute: click.Command = _setting(
     "unmute",
     "Unmute members, so that they are heard again.",
     "unmuted",
     UpdateConferenceMember(mute=False),
 )
-hold = _setting(
+hold: click.Command = _setting(
     "hold",
     "Put members on hold. They neither hear nor are heard.",
     "held",
     UpdateConferenceMember(hold=True),
 )
-unhold = _setting(
+unhold: click.Command = _setting(
     "unhold",
     "Take members off hold.",
     "unheld",

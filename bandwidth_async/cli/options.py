@@ -1,4 +1,4 @@
-"""Options that several commands share: those of a run, of listings, and of the format."""
+"""Options that several commands share: how a run goes, and the choice among listed conferences."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ from attrs import evolve, frozen
 from bandwidth_async.client import DEFAULT_CONCURRENCY
 from bandwidth_async.durations import parse_duration
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.limiter import RateLimit
+from bandwidth_async.limiter.pace import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A table on a terminal has every row up to this many. Of more, it has only the rows worth a look.
-EVERY_ROW_UP_TO = 100
+EVERY_ROW_UP_TO = 100  # rows of a table on a terminal; of more, only those that need a look
 
-table_or_jsonl = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "jsonl"]),
-    default="table",
-    show_default=True,
-    help="Print columns for people, or JSON lines for programs.",
-)
+
+def table_or_jsonl(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--format``, which is passed as ``form``, to a command that prints a list."""
+    option = click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "jsonl"]),
+        default="table",
+        show_default=True,
+        help="Columns for people, or JSON lines for programs.",
+    )
+    return option(command)
 
 
 @frozen(kw_only=True)
 class RunOptions:
-    """The options of a run. ``deadline`` is in seconds."""
+    """How a run goes and where its outcomes are written, as its command was told."""
 
     rate: float | None
     start_rate: float | None
     concurrency: int
-    deadline: float | None
+    deadline: float | None  # seconds
     verify: bool
     hang_up: bool
     strict: bool
@@ -48,24 +51,24 @@ class RunOptions:
     force: bool
 
     def after(self, began: float) -> RunOptions:
-        """Return the options with the deadline shortened by the time since ``began`` (`time.monotonic`)."""
+        """Return what is left when something has taken the time since ``began`` (`time.monotonic`)."""
         if self.deadline is None:
             return self
         return evolve(self, deadline=max(self.deadline - (time.monotonic() - began), 0.001))
 
     def limit(self) -> RateLimit:
-        """Return the rate limit of --rate or --start-rate. Raises `click.UsageError` when both are given."""
+        """Return the rate limit that was asked for."""
         if self.rate is None:
             return RateLimit.adaptive(start=self.start_rate)
         if self.start_rate is not None:
             raise click.UsageError(
-                "--rate fixes the rate, --start-rate is where the search for it begins: give one of them"
+                "--rate is kept to, --start-rate is where finding out begins: give one of them"
             )
         return RateLimit.fixed(self.rate)
 
 
 def duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    """Return seconds for 30s, 10m, 2h or plain seconds. A callback for options."""
+    """Return seconds for 30s, 10m, 2h or plain seconds; an option callback."""
     if value is None:
         return None
     try:
@@ -78,7 +81,7 @@ def duration(_: click.Context, __: click.Parameter, value: str | None) -> float 
 
 
 def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
-    """Return the time of an ISO 8601 date or time. Without a zone it is UTC. A callback for options."""
+    """Return an aware time for an ISO 8601 date or time, UTC where it names no zone; an option callback."""
     if value is None:
         return None
     try:
@@ -89,51 +92,43 @@ def moment(_: click.Context, __: click.Parameter, value: str | None) -> datetime
 
 
 def selection(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that filter a listing of conferences."""
+    """Add the options that choose among listed conferences."""
     for option in (
         click.option(
             "--created-after",
             metavar="T",
             callback=moment,
-            help="Take only conferences created at T (ISO 8601) or later.",
+            help="Only those created at T (ISO 8601) or later.",
         ),
         click.option(
-            "--created-before",
-            metavar="T",
-            callback=moment,
-            help="Take only conferences created at T or earlier.",
+            "--created-before", metavar="T", callback=moment, help="Only those created at T or earlier."
         ),
-        click.option("--name", metavar="N", help="Take only conferences named exactly N."),
+        click.option("--name", metavar="N", help="Only those named exactly N."),
     ):
         command = option(command)
     return command
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a run. The command gets them as one `RunOptions`, in ``how``."""
+    """Add the options of a run; the command gets them as one `RunOptions`, as ``how``."""
 
     @wraps(command)
-    def with_options(*arguments: Any, **given: Any) -> Any:
+    def told(*arguments: Any, **given: Any) -> Any:
         names = RunOptions.__attrs_attrs__
         how = RunOptions(**{name.name: given.pop(name.name) for name in names})
         return command(*arguments, how=how, **given)
 
-    return reduce(lambda decorated, option: option(decorated), reversed(_RUN), with_options)
+    return reduce(lambda decorated, option: option(decorated), reversed(_RUN), told)
 
 
 _RUN = (
-    click.option(
-        "--rate",
-        type=float,
-        metavar="R",
-        help="Send at most R requests per second. [default: find out what the server allows]",
-    ),
+    click.option("--rate", type=float, metavar="R", help="Requests per second at most. [default: found out]"),
     click.option(
         "--start-rate",
         type=float,
         metavar="R",
-        help="Begin with R requests per second and find out the rate from there. The summary of an earlier "
-        "run gives you R.",
+        help="Find the rate out, but begin with R requests per second: the summary of an earlier run tells "
+        "it.",
     ),
     click.option(
         "--concurrency",
@@ -141,33 +136,33 @@ _RUN = (
         default=DEFAULT_CONCURRENCY,
         show_default=True,
         metavar="N",
-        help="Work on N conferences at once.",
+        help="Conferences in work at once.",
     ),
     click.option(
         "--deadline",
         metavar="DURATION",
         callback=duration,
-        help="Stop sending after this time: 30s, 10m, 2h or a number of seconds. Requests in flight then "
-        "have 10 s to be answered.",
+        help="Send nothing more after 30s, 10m, 2h or seconds; what is in flight then has 10 s to be "
+        "answered.",
     ),
-    click.option("--verify", is_flag=True, help="Read each conference after ending it, to make sure."),
+    click.option("--verify", is_flag=True, help="Read each ended conference back to make sure."),
     click.option(
         "--hang-up",
         is_flag=True,
-        help="Hang up the members' calls too. They go on otherwise. The outcomes name them (calls_ended).",
+        help="End the members' calls too, which otherwise go on; the outcomes name them (calls_ended).",
     ),
-    click.option("--strict", is_flag=True, help="Exit 1 when a conference is not found."),
+    click.option("--strict", is_flag=True, help="Count conferences that are not found as failures."),
     click.option(
         "--format",
         "form",
         type=click.Choice(["table", "jsonl"]),
         default="table",
         show_default=True,
-        help="Write outcomes in columns for people, or as JSON lines for programs. On a terminal, a table of "
-        f"more than {EVERY_ROW_UP_TO} conferences has only those worth a look.",
+        help="Outcomes in columns for people, or as JSON lines for programs. On a terminal, a table of over "
+        f"{EVERY_ROW_UP_TO} shows only those that need a look.",
     ),
     click.option(
-        "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE."
+        "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
     ),
     click.option("--force", is_flag=True, help="Replace an existing --output file."),
 )

@@ -59,8 +59,8 @@ class SingleResponseProtocol(ResponseHandler):
     connection, aiohttp takes for the response to the next request, which is about another conference.
     """
 
-    used = False  # whether a request was sent before
-    unsent = False  # whether a request waits to be written, and none of it has been
+    used: bool = False  # whether a request was sent before
+    unsent: bool = False  # whether a request waits to be written, and none of it has been
     _awaited = False  # whether a request was written, and the headers of its response are not complete
     _body: aiohttp.StreamReader | None = None
 
@@ -159,7 +159,7 @@ class Connections(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0)
-        self.is_direct = False  # whether requests may bypass the session
+        self.is_direct: bool = False  # whether requests may bypass the session
         self._servers: dict[URL, aiohttp.ClientRequest] = {}  # what `connect` wants to know of each server
         self._seen: WeakSet[Any] = WeakSet()  # connections with aiohttp's own protocol that have been used
         if _PROTOCOL_FITS and not _note_missing(self, "TCPConnector", ("_factory", "_loop")):

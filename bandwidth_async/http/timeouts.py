@@ -39,8 +39,8 @@ class TimeoutTimer:
         # The timeouts that can still expire. They add and remove themselves.
         self.running: set[Timeout] = set()
         # The time of the next check, never later than the first deadline.
-        self.next_check = math.inf
-        self.closed = False
+        self.next_check: float = math.inf
+        self.closed: bool = False
         self._handle: asyncio.TimerHandle | None = None
 
     @cached_property

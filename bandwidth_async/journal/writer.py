@@ -49,7 +49,7 @@ class Writer:
     ) -> None:
         # The thread sets this, once.
         self.failure: JournalError | None = None
-        self.commits = 0
+        self.commits: int = 0
         self._connection = connection
         self._explain = explain
         self._closed = closed

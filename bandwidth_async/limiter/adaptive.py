@@ -163,10 +163,10 @@ class AdaptivePace:
     """Seeks the highest rate that the server accepts. The module explains the theory."""
 
     def __init__(self, *, start: float | None = None, floor: float = 0.1, ceiling: float = math.inf) -> None:
-        self.rate = min(max(start or _START, floor), ceiling)
+        self.rate: float = min(max(start or _START, floor), ceiling)
         self.quota: float | None = None
-        self.paused_until = -math.inf
-        self.pause_hinted = False
+        self.paused_until: float = -math.inf
+        self.pause_hinted: bool = False
         self._floor, self._ceiling = floor, ceiling
         self._due = -math.inf
         self._unsettled: dict[int, _Sent] = {}

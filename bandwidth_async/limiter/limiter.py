@@ -58,7 +58,7 @@ class Admission:
     __slots__ = ("_limiter", "_sent", "_serial", "_settled", "place")
 
     def __init__(self, limiter: Limiter, serial: int, place: int | None) -> None:
-        self.place = serial if place is None else place
+        self.place: int = serial if place is None else place
         self._limiter = limiter
         self._serial = serial
         self._sent = False
@@ -117,8 +117,8 @@ class Limiter:
         if on_pace is not None:
             self._events.add_listener(on_pace)
         self._random = random or Random()
-        self.breaker = Breaker(self._random)
-        self.budget = RetryBudget()
+        self.breaker: Breaker = Breaker(self._random)
+        self.budget: RetryBudget = RetryBudget()
         self._queue = RequestQueue()
         # Admissions that were not released yet, and how many there may be.
         self._connected = 0

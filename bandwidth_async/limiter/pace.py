@@ -114,8 +114,8 @@ class FixedPace:
     def __init__(self, rate: float, burst: int) -> None:
         self.rate = rate
         self.quota: float | None = None
-        self.paused_until = -math.inf
-        self.pause_hinted = False
+        self.paused_until: float = -math.inf
+        self.pause_hinted: bool = False
         self._early = max((burst - 1) / rate, _LATENESS)
         # When the next request is due at an even rate.
         self._due = -math.inf

@@ -77,7 +77,7 @@ class RefusedError(Exception):
 
     def __init__(self, status: int, description: str) -> None:
         super().__init__(description)
-        self.response = error_response(status, description)
+        self.response: Response = error_response(status, description)
 
 
 def json_response(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:

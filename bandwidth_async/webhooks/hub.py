@@ -147,7 +147,7 @@ class Listener:
 
     def __init__(self, limit: int) -> None:
         # Changed in put().
-        self.dropped = 0
+        self.dropped: int = 0
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(limit)
         self._closed = False
 
