@@ -25,21 +25,24 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
-try:
-    from aiohttp.client_proto import ResponseHandler
-except ImportError:
-    ResponseHandler = object  # type: ignore[assignment,misc]  # then `SingleResponseProtocol` is not used
-try:
-    from aiohttp.http import HttpProcessingError
-except ImportError:
-    HttpProcessingError = aiohttp.ClientError  # type: ignore[assignment,misc]  # then nothing is sent directly
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
+    from aiohttp.http import HttpProcessingError
 
     from bandwidth_async.retry_after import Headers
+else:
+    # Where a name is missing, its stand-in is not used: the session sends everything.
+    try:
+        from aiohttp.client_proto import ResponseHandler
+    except ImportError:
+        ResponseHandler = object
+    try:
+        from aiohttp.http import HttpProcessingError
+    except ImportError:
+        HttpProcessingError = aiohttp.ClientError
 
 _log = logging.getLogger("bandwidth_async.http")
 

@@ -88,7 +88,7 @@ class Timeout:
         self._timer = timer
         self._is_running = False
         self._expired = False
-        self.deadline = deadline
+        self.deadline: float = deadline
 
     def __enter__(self) -> None:
         task = asyncio.current_task(self._timer.loop)
