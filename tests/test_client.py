@@ -1,4 +1,4 @@
-"""The client as its users meet it, over real sockets, against a server that can be as bad as wanted."""
+"""The public client over real sockets, against a server with scripted faults."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ virtual_time = pytest.mark.looptime
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def about(moment: float, abs: float = TICK) -> Any:  # noqa: A002  # pytest's own word
-    """Return what equals any number near ``moment``."""
+def about(moment: float, abs: float = TICK) -> Any:  # noqa: A002  # the name that pytest uses
+    """Return a value that equals any number near ``moment``."""
     return pytest.approx(moment, abs=abs)
 
 
@@ -75,45 +75,45 @@ def now() -> float:
 
 @frozen
 class Scripted:
-    """An answer that can be given any number of times."""
+    """A response that can be sent any number of times."""
 
     status: int
     body: str
     headers: dict[str, str]
 
     async def __call__(self, _: web.Request) -> web.StreamResponse:
-        """Give it."""
+        """Send it."""
         return web.Response(status=self.status, text=self.body, headers=self.headers)
 
 
 def reply(status: int, body: str = "", **headers: str) -> Scripted:
-    """Return an answer; ``_`` in a header's name is ``-``."""
+    """Return a scripted response. A ``_`` in a header's name becomes ``-``."""
     return Scripted(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 async def cut(request: web.Request) -> web.StreamResponse:
-    """Close the connection instead of answering."""
+    """Close the connection without a response."""
     assert request.transport is not None
     request.transport.close()
     return web.Response()
 
 
 async def quote(request: web.Request) -> web.StreamResponse:
-    """Refuse, and quote what was sent, decoded where it is base64."""
+    """Send a 400 that quotes the Authorization header as sent, and decoded if it is Basic."""
     kind, _, sent = request.headers["Authorization"].partition(" ")
     plain = base64.b64decode(sent).decode() if kind == "Basic" else sent
     return web.json_response({"type": f"{kind} {sent}", "description": f"quoted {plain}"}, status=400)
 
 
 async def hang(_: web.Request) -> web.StreamResponse:
-    """Say nothing until the client goes away."""
+    """Send nothing until the client closes the connection."""
     await asyncio.sleep(1e6)
     raise AssertionError("nobody waits that long")
 
 
 @define
 class Bandwidth:
-    """Conferences behind HTTP: scripted answers first, then what the state says."""
+    """A server of conferences. It sends the scripted responses first, then those that fit its state."""
 
     conferences: dict[str, dict[str, Any]] = field(factory=dict)
     latency: float = 0.0
@@ -137,23 +137,23 @@ class Bandwidth:
         return list(ids)
 
     def end(self, conference_id: str) -> None:
-        """Let one end by itself."""
+        """Mark a conference as ended."""
         self.conferences[conference_id]["completedTime"] = CREATED
 
     @property
     def ended(self) -> set[str]:
-        """The ids that have ended."""
+        """The ids of the ended conferences."""
         return {name for name, value in self.conferences.items() if "completedTime" in value}
 
     async def token(self, request: web.Request) -> web.StreamResponse:
-        """Give a token."""
+        """Answer a token request."""
         self.token_requests += 1
         if self.tokens:
             return await self.tokens.pop(0)(request)
         return web.json_response({"access_token": f"token-{SECRET}", "expires_in": 3600})
 
     async def update(self, request: web.Request) -> web.StreamResponse:
-        """Answer POST."""
+        """Answer a POST to a conference."""
         conference_id = request.match_info["id"]
         self.log.append(("POST", conference_id))
         self.shown.add(request.headers.get("Authorization"))
@@ -174,7 +174,7 @@ class Bandwidth:
         return web.Response(status=204)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Answer GET of one."""
+        """Answer a GET of one conference."""
         conference_id = request.match_info["id"]
         self.log.append(("GET", conference_id))
         if self.gets:
@@ -183,7 +183,7 @@ class Bandwidth:
         return web.json_response(found) if found else web.Response(status=404)
 
     async def list(self, request: web.Request) -> web.StreamResponse:
-        """Answer a listing."""
+        """Answer a GET of the list."""
         self.log.append(("GET", request.path_qs))
         if self.gets:
             return await self.gets.pop(0)(request)
@@ -220,7 +220,7 @@ async def serving(*ids: str, **settings: Any) -> AsyncIterator[Bandwidth]:
 
 
 def client_of(bandwidth: Bandwidth, **settings: Any) -> VoiceClient:
-    """Return a client of that server, fast and with a fixed random."""
+    """Return a client of that server, with a high rate limit and a fixed random seed."""
     defaults: dict[str, Any] = {
         "account_id": ACCOUNT,
         "credentials": ClientCredentials("me", SECRET),
@@ -234,7 +234,7 @@ def client_of(bandwidth: Bandwidth, **settings: Any) -> VoiceClient:
 
 @asynccontextmanager
 async def world(*ids: str, **settings: Any) -> AsyncIterator[tuple[Bandwidth, VoiceClient]]:
-    """Give a server with these conferences and a client of it; see that neither leaves a task."""
+    """Run a server with these conferences and a client of it. Check that neither leaves a task."""
     before = asyncio.all_tasks()
     async with serving(*ids) as bandwidth:
         async with client_of(bandwidth, **settings) as client:
@@ -244,16 +244,16 @@ async def world(*ids: str, **settings: Any) -> AsyncIterator[tuple[Bandwidth, Vo
 
 
 def kinds(outcomes: list[Outcome]) -> dict[str, str]:
-    """Return what became of each id."""
+    """Return the kind of outcome of each id."""
     return {outcome.conference_id: str(outcome.kind) for outcome in outcomes}
 
 
-# Ending one
+# Ending one conference
 
 
 @virtual_time
 async def test_ending_a_conference() -> None:
-    """One request with the one field, and an outcome."""
+    """The client sends one request with one field and returns an outcome."""
     async with world("conf-1") as (bandwidth, client):
         bandwidth.latency = 0.5
         outcome = await client.end_conference("conf-1")
@@ -264,7 +264,7 @@ async def test_ending_a_conference() -> None:
 
 @virtual_time
 async def test_an_unknown_conference() -> None:
-    """A 404 at the first try is NotFoundError."""
+    """A 404 to the first attempt raises NotFoundError."""
     async with world() as (bandwidth, client):
         with pytest.raises(NotFoundError) as caught:
             await client.end_conference("conf-9")
@@ -273,7 +273,7 @@ async def test_an_unknown_conference() -> None:
 
 @virtual_time
 async def test_a_404_after_an_attempt_without_an_answer() -> None:
-    """The attempt that got no answer is what ended it."""
+    """The first attempt got no response but ended the conference, so it counts as already ended."""
 
     async def end_and_cut(request: web.Request) -> web.StreamResponse:
         bandwidth.end("conf-1")
@@ -288,7 +288,7 @@ async def test_a_404_after_an_attempt_without_an_answer() -> None:
 @pytest.mark.parametrize("before", [reply(503), reply(429), reply(429, Retry_After="1")])
 @virtual_time
 async def test_a_404_after_an_attempt_that_was_not_carried_out(before: Reply) -> None:
-    """A refusal did nothing, so the conference never was."""
+    """A 429 or 503 ended nothing, so a 404 after it means that the conference never existed."""
     async with world() as (bandwidth, client):
         bandwidth.posts = [before]
         with pytest.raises(NotFoundError) as caught:
@@ -298,7 +298,7 @@ async def test_a_404_after_an_attempt_that_was_not_carried_out(before: Reply) ->
 
 @virtual_time
 async def test_a_404_for_a_conference_that_was_listed() -> None:
-    """A Conference object did exist, so it has ended since."""
+    """A Conference object comes from the server, so the conference existed and has ended since."""
     async with world() as (_, client):
         outcome = await client.end_conference(Conference(id="conf-1"))
         assert (outcome.kind, outcome.attempts) == (OutcomeKind.ALREADY_ENDED, 1)
@@ -307,7 +307,7 @@ async def test_a_404_for_a_conference_that_was_listed() -> None:
 @pytest.mark.parametrize("after", ["ended", "gone"])
 @virtual_time
 async def test_a_409_is_settled_by_reading(after: str) -> None:
-    """Completed or no longer there: it has ended."""
+    """After a 409 the client reads the conference. If it is completed or gone, it has ended."""
     async with world("conf-1") as (bandwidth, client):
         bandwidth.gone = 409
         bandwidth.end("conf-1")
@@ -320,7 +320,7 @@ async def test_a_409_is_settled_by_reading(after: str) -> None:
 
 @virtual_time
 async def test_a_409_of_an_active_conference_is_tried_twice_more() -> None:
-    """After half a second to a second each; then the conflict stands."""
+    """The client waits 0.5 to 1 second before each retry. Then it raises ConflictError."""
     async with world("conf-1") as (bandwidth, client):
         bandwidth.posts = [reply(409)] * 9
         with pytest.raises(ConflictError) as caught:
@@ -334,7 +334,7 @@ async def test_a_409_of_an_active_conference_is_tried_twice_more() -> None:
 
 @virtual_time
 async def test_a_409_that_passes() -> None:
-    """An update that collided with another one is repeated."""
+    """The client sends the update again until the conflict is over."""
     async with world("conf-1") as (bandwidth, client):
         bandwidth.posts = [reply(409), reply(409)]
         outcome = await client.end_conference("conf-1")
@@ -343,7 +343,7 @@ async def test_a_409_that_passes() -> None:
 
 @virtual_time
 async def test_a_409_that_cannot_be_explained() -> None:
-    """When reading fails, it is the failure that is raised, and in a run the id is not refused."""
+    """If the read after a 409 fails, its error is raised. In a run the id is ``failed``, not ``refused``."""
     async with world("conf-1") as (bandwidth, client):
         bandwidth.posts, bandwidth.gets = [reply(409)] * 9, [reply(500)] * 20
         with pytest.raises(ServerError) as caught:
@@ -356,7 +356,7 @@ async def test_a_409_that_cannot_be_explained() -> None:
 
 @virtual_time
 async def test_an_unsafe_id_is_not_sent() -> None:
-    """It could address something else; nothing goes over the wire."""
+    """An unsafe id could address another resource, so the client sends nothing."""
     async with world("conf-1") as (bandwidth, client):
         for unsafe in ("", "..", "a/b", "a?b", "a b", "a%2Fb", "a\nb"):
             with pytest.raises(ConfigurationError, match="is no conference id"):
@@ -366,7 +366,7 @@ async def test_an_unsafe_id_is_not_sent() -> None:
 
 @virtual_time
 async def test_a_connection_the_server_had_given_up_is_not_noticed() -> None:
-    """A kept connection that is dead costs neither an error nor time."""
+    """If the server has closed a kept connection, the client retries at once and raises no error."""
     async with world("a", "b") as (bandwidth, client):
         await client.end_conference("a")
         bandwidth.posts = [cut]
@@ -377,7 +377,7 @@ async def test_a_connection_the_server_had_given_up_is_not_noticed() -> None:
 
 @virtual_time
 async def test_a_server_that_hangs() -> None:
-    """The attempt's timeout ends it, the next attempt goes on, and the outcome is certain."""
+    """The attempt times out, and the next attempt ends the conference."""
     async with world("a", timeouts=Timeouts(attempt=4.0)) as (bandwidth, client):
         bandwidth.posts = [hang]
         assert (await client.end_conference("a")).kind is OutcomeKind.ENDED
@@ -386,7 +386,7 @@ async def test_a_server_that_hangs() -> None:
 
 @virtual_time
 async def test_settings_of_one_call() -> None:
-    """Each call may have a deadline, a policy and timeouts of its own."""
+    """Each operation can have its own deadline, retry policy and timeouts."""
     async with world("a", deadline=100.0) as (bandwidth, client):
         bandwidth.posts = [hang, reply(500), hang]
         with pytest.raises(DeadlineExceededError, match="deadline of 2 s") as caught:
@@ -404,7 +404,7 @@ async def test_settings_of_one_call() -> None:
 
 @virtual_time
 async def test_no_deadline_at_all() -> None:
-    """``math.inf`` waits as long as the policy does."""
+    """With a deadline of ``math.inf``, only the retry policy limits the wait."""
     async with world("a", deadline=math.inf) as (bandwidth, client):
         bandwidth.posts = [reply(429, Retry_After="600")] * 3
         assert (await client.end_conference("a")).attempts == 4
@@ -416,7 +416,7 @@ async def test_no_deadline_at_all() -> None:
 
 @virtual_time
 async def test_a_redirect() -> None:
-    """Only what was set is sent."""
+    """The client sends only the fields that were set."""
     async with world("a") as (bandwidth, client):
         await client.update_conference("a", REDIRECT)
         assert bandwidth.bodies == [{"status": "active", "redirectUrl": "https://example.com/bxml"}]
@@ -425,7 +425,7 @@ async def test_a_redirect() -> None:
 @pytest.mark.parametrize("fault", [cut, hang, reply(500), reply(503)])
 @virtual_time
 async def test_a_redirect_that_may_have_arrived_is_not_repeated(fault: Reply) -> None:
-    """Members would hear it twice; the error says that it is open."""
+    """Members could hear the BXML twice. The error is ambiguous, unless it is a 503."""
     async with world("a") as (bandwidth, client):
         bandwidth.posts = [fault]
         with pytest.raises(BandwidthError) as caught:
@@ -441,7 +441,7 @@ async def test_a_redirect_that_may_have_arrived_is_not_repeated(fault: Reply) ->
 
 @virtual_time
 async def test_a_redirect_that_was_refused_is_repeated() -> None:
-    """A 429 or a 503 that says when were not carried out."""
+    """Bandwidth did not execute a request that got a 429, or a 503 with Retry-After."""
     async with world("a") as (bandwidth, client):
         bandwidth.posts = [reply(429), reply(429, Retry_After="2"), reply(503, Retry_After="1")]
         await client.update_conference("a", REDIRECT)
@@ -450,7 +450,7 @@ async def test_a_redirect_that_was_refused_is_repeated() -> None:
 
 @virtual_time
 async def test_a_redirect_without_a_connection_is_repeated() -> None:
-    """What was never sent was not heard."""
+    """Without a connection no request was sent, so a retry is safe."""
     async with serving("a") as bandwidth:
         pass
     async with client_of(bandwidth, credentials=BasicCredentials("u", SECRET)) as client:
@@ -461,7 +461,7 @@ async def test_a_redirect_without_a_connection_is_repeated() -> None:
 
 @virtual_time
 async def test_a_redirect_of_an_unknown_conference() -> None:
-    """Its 404 and its 409 are raised as they are; nothing is read."""
+    """For a redirect, a 400, 404 or 409 is raised at once, and the conference is not read."""
     async with world() as (bandwidth, client):
         for answer, kind in (
             (reply(404), NotFoundError),
@@ -474,12 +474,12 @@ async def test_a_redirect_of_an_unknown_conference() -> None:
         assert len(bandwidth.log) == 3
 
 
-# Looking
+# Reading
 
 
 @virtual_time
 async def test_getting_a_conference() -> None:
-    """With its members; fields we do not know are ignored."""
+    """The conference is returned with its members. Unknown fields are ignored."""
     async with world("a") as (bandwidth, client):
         bandwidth.conferences["a"]["activeMembers"] = [{"callId": "c-1", "mute": True, "new": 1}]
         assert await client.get_conference("a") == Conference(
@@ -493,7 +493,7 @@ async def test_getting_a_conference() -> None:
 
 @virtual_time
 async def test_reading_is_repeated_and_never_ambiguous() -> None:
-    """Whatever happened to it, it changed nothing."""
+    """Reads change nothing, so they are retried and their errors are never ambiguous."""
     async with world("a") as (bandwidth, client):
         bandwidth.gets = [
             reply(500),
@@ -510,7 +510,7 @@ async def test_reading_is_repeated_and_never_ambiguous() -> None:
 
 @virtual_time
 async def test_listing_follows_the_pages() -> None:
-    """All conferences in order, each once, however many pages there are."""
+    """A list returns all conferences of all pages in order, each once."""
     ids = [f"conf-{number}" for number in range(25)]
     async with world(*ids) as (bandwidth, client):
         bandwidth.end("conf-3")
@@ -523,7 +523,7 @@ async def test_listing_follows_the_pages() -> None:
 
 @virtual_time
 async def test_listing_by_time() -> None:
-    """Times are aware, and sent in UTC."""
+    """Times need a time zone and are sent in UTC."""
     async with world() as (bandwidth, client):
         moment = datetime(2026, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)
         listing = client.list_conferences(min_created_time=moment, max_created_time=moment)
@@ -538,7 +538,7 @@ async def test_listing_by_time() -> None:
 @pytest.mark.parametrize("page_size", [0, 1001, -1])
 @virtual_time
 async def test_a_page_size_that_the_api_does_not_know(page_size: int) -> None:
-    """It is refused before anything is sent."""
+    """A wrong page size is an error before anything is sent."""
     async with world() as (bandwidth, client):
         with pytest.raises(ConfigurationError, match=f"page_size is 1 to 1000, not {page_size}"):
             await anext(client.list_conferences(page_size=page_size))
@@ -558,12 +558,12 @@ async def test_a_page_size_that_the_api_does_not_know(page_size: int) -> None:
 )
 @virtual_time
 async def test_a_next_page_elsewhere_is_refused(link: str) -> None:
-    """The request carries our credentials, so it goes nowhere else."""
+    """Each request contains the credentials, so the client follows no link to another origin."""
     async with serving("stolen") as other, world("a") as (bandwidth, client):
         link = link.format(port=bandwidth.url.rpartition(":")[2], other=other.url)
         bandwidth.gets = [reply(200, '[{"id":"a"}]', Link=f'{link}; rel="next"')]
         found = []
-        with pytest.raises(TransportError):  # noqa: PT012  # a loop is one statement
+        with pytest.raises(TransportError):  # noqa: PT012  # the loop is one statement
             async for conference in client.list_conferences():
                 found.append(conference.id)  # noqa: PERF401  # a comprehension would lose them
         assert found == ["a"]
@@ -572,7 +572,7 @@ async def test_a_next_page_elsewhere_is_refused(link: str) -> None:
 
 @virtual_time
 async def test_a_next_page_that_only_looks_like_ours() -> None:
-    """A path that begins with two slashes names another host: no credentials go there."""
+    """A path with two leading slashes could name another host. The client sends no credentials there."""
     async with serving("stolen") as other, world("a") as (bandwidth, client):
         path = f"//{other.url.removeprefix('http://')}/api/v2/accounts/{ACCOUNT}/conferences?pageSize=1"
         bandwidth.gets = [reply(200, "[]", Link=f'<{bandwidth.url}{path}>; rel="next"')]
@@ -584,7 +584,7 @@ async def test_a_next_page_that_only_looks_like_ours() -> None:
 @pytest.mark.parametrize(("ours", "theirs"), [("", ":443"), (":443", "")])
 @virtual_time
 async def test_a_next_page_with_the_usual_port(mocked: aioresponses, ours: str, theirs: str) -> None:
-    """Behind a proxy links may spell out the port that https has anyway: it is the same origin."""
+    """A link with the default https port has the same origin as one without. Proxies may add the port."""
     host, path = "https://voice.bandwidth.com", f"/api/v2/accounts/{ACCOUNT}/conferences?pageSize=1"
     link = f'<{host}{theirs}{path}&pageToken=1>; rel="next"'
     mocked.get(f"{host}{path}", payload=[{"id": "a"}], headers={"Link": link})
@@ -596,7 +596,7 @@ async def test_a_next_page_with_the_usual_port(mocked: aioresponses, ours: str, 
 
 @virtual_time
 async def test_pages_in_a_circle() -> None:
-    """A listing that names a page again would never end."""
+    """A link to an earlier page raises an error. Otherwise the listing would never end."""
     async with world("a") as (bandwidth, client):
         links = ["/c?pageToken=1", "/c?pageToken=2", "/c?pageToken=1"]
         base = f"{bandwidth.url}/api/v2/accounts/{ACCOUNT}/conferences"
@@ -614,7 +614,7 @@ async def test_pages_in_a_circle() -> None:
 
 @virtual_time
 async def test_a_run_with_every_kind_of_outcome() -> None:
-    """Each id gets what became of it, and the report is their sum."""
+    """Each id gets its outcome, and the report counts all outcomes."""
     answers: dict[str, Reply] = {
         "refused": reply(400, '{"type":"validation","description":"no"}'),
         "forbidden": reply(403),
@@ -662,7 +662,7 @@ async def test_a_run_with_every_kind_of_outcome() -> None:
 
 @virtual_time
 async def test_refused_credentials_stop_a_run() -> None:
-    """A few requests find out; all other ids are not attempted, and the report says why."""
+    """The run stops after two requests. The other ids are not attempted, and the report has the error."""
     outcomes: list[Outcome] = []
     async with world() as (bandwidth, client):
         bandwidth.reject = True
@@ -674,7 +674,7 @@ async def test_refused_credentials_stop_a_run() -> None:
 
 @virtual_time
 async def test_credentials_that_are_withdrawn_stop_a_run() -> None:
-    """In the middle of a run at most what is in flight is refused, twice."""
+    """If credentials are withdrawn in a run, only requests in flight are rejected, at most twice each."""
     async with world(*map(str, range(500))) as (bandwidth, client):
         bandwidth.latency = 0.1
         asyncio.get_running_loop().call_later(2.0, setattr, bandwidth, "reject", True)
@@ -688,7 +688,7 @@ async def test_credentials_that_are_withdrawn_stop_a_run() -> None:
 
 @virtual_time
 async def test_a_door_that_is_shut_for_an_hour_stops_a_run() -> None:
-    """Nobody sleeps it; the report says for how long."""
+    """A run does not wait for a Retry-After of an hour. The report's error contains that time."""
     async with world(*"abc") as (bandwidth, client):
         bandwidth.faults = lambda _: reply(429, Retry_After="3600")
         report = await client.end_conferences(map(str, range(200)))
@@ -701,7 +701,7 @@ async def test_a_door_that_is_shut_for_an_hour_stops_a_run() -> None:
 
 @virtual_time
 async def test_a_shorter_hint_does_not_stop_a_run() -> None:
-    """It is waited for, once for all."""
+    """The run waits once, for all ids."""
     async with world(*map(str, range(50))) as (bandwidth, client):
         bandwidth.posts = [reply(429, Retry_After="600")]
         report = await client.end_conferences(map(str, range(50)))
@@ -712,7 +712,7 @@ async def test_a_shorter_hint_does_not_stop_a_run() -> None:
 
 @virtual_time
 async def test_duplicates_in_a_run() -> None:
-    """Each gets an outcome; at the second time it has ended already or is not found any more."""
+    """Each duplicate gets an outcome, and those after the first do not make the run fail."""
     async with world("a", "b") as (bandwidth, client):
         outcomes: list[Outcome] = []
         ids: list[str | Conference] = ["a", "a", Conference(id="a"), "b", "b"]
@@ -725,7 +725,7 @@ async def test_duplicates_in_a_run() -> None:
 
 @virtual_time
 async def test_a_run_over_a_listing() -> None:
-    """The documented way to end all that is active."""
+    """You can end all active conferences of a list, as the documentation shows."""
     async with world(*map(str, range(30))) as (bandwidth, client):
         bandwidth.end("7")
         active = (c async for c in client.list_conferences(page_size=7) if c.active)
@@ -736,7 +736,7 @@ async def test_a_run_over_a_listing() -> None:
 
 @virtual_time
 async def test_the_deadline_of_a_run() -> None:
-    """What is in flight may finish; the rest was not attempted; nothing is uncertain."""
+    """Requests in flight may finish. The other ids are not attempted, and none is unknown."""
     async with world(*map(str, range(40))) as (bandwidth, client):
         bandwidth.latency = 1.0
         report = await client.end_conferences(map(str, range(40)), concurrency=4, deadline=3.5)
@@ -751,7 +751,7 @@ async def test_the_deadline_of_a_run() -> None:
 
 @virtual_time
 async def test_a_stop_does_not_wait_for_a_server_that_hangs() -> None:
-    """After its grace what is in flight is unknown."""
+    """An id that is still in flight after the grace period is ``unknown``."""
     async with world(*"abcdef", timeouts=Timeouts(attempt=1000.0)) as (bandwidth, client):
         bandwidth.faults = lambda name: hang if name == "c" else None
         stop = Stop()
@@ -764,7 +764,7 @@ async def test_a_stop_does_not_wait_for_a_server_that_hangs() -> None:
 
 @virtual_time
 async def test_an_async_on_outcome() -> None:
-    """It is awaited before its worker goes on; what it raises is raised."""
+    """The worker awaits ``on_outcome`` before its next id. The run raises any error of ``on_outcome``."""
     heard = []
 
     async def tell(outcome: Outcome) -> None:
@@ -781,7 +781,7 @@ async def test_an_async_on_outcome() -> None:
 
 @virtual_time
 async def test_ending_as_a_stream() -> None:
-    """Outcomes as they come, and the report beside them."""
+    """The stream yields the outcomes as they arrive and has the report at the end."""
     async with world(*"abc") as (bandwidth, client):
         async with client.ending_conferences(list("abcd"), deadline=100.0) as outcomes:
             got = [outcome async for outcome in outcomes]
@@ -792,7 +792,7 @@ async def test_ending_as_a_stream() -> None:
 
 @virtual_time
 async def test_breaking_off_a_stream_of_endings() -> None:
-    """What is in flight is cut, nothing more is sent."""
+    """After a break the client cancels the requests in flight and sends no more."""
     async with world(*map(str, range(100))) as (bandwidth, client):
         bandwidth.latency = 0.1
         async with client.ending_conferences(map(str, range(100)), concurrency=2) as outcomes:
@@ -805,7 +805,7 @@ async def test_breaking_off_a_stream_of_endings() -> None:
 
 
 async def test_three_hundred_tasks_and_a_bad_server() -> None:
-    """Every call gets its own right result, and what it says is what the server knows."""
+    """Each operation gets its own result, and that agrees with the server's state."""
     random = Random(99)
     ids = [f"conf-{number}" for number in range(300)]
     plans: dict[str, list[Reply]] = {}
@@ -825,7 +825,7 @@ async def test_three_hundred_tasks_and_a_bad_server() -> None:
         plan = plans.get(name)
         return plan.pop(0) if plan else None
 
-    # Of those that do not exist, some are ended by a request whose answer is lost, so they must exist.
+    # A request that ends its conference before the connection is cut needs a conference that exists.
     missing = {name for number, name in enumerate(ids) if number % 7 == 0 and end_and_cut not in plans[name]}
     wrong = {name for number, name in enumerate(ids) if number % 10 == 3}
     async with world(
@@ -852,7 +852,7 @@ async def test_three_hundred_tasks_and_a_bad_server() -> None:
 
 
 def settings(**changed: Any) -> dict[str, Any]:
-    """Return what a client needs, changed."""
+    """Return the required settings of a client, with these changes."""
     return {"account_id": ACCOUNT, "credentials": ClientCredentials("me", SECRET), **changed}
 
 
@@ -869,27 +869,27 @@ def settings(**changed: Any) -> dict[str, Any]:
     ],
 )
 def test_settings_that_cannot_work(changed: dict[str, Any], sentence: str) -> None:
-    """They are refused where they are given, in a sentence."""
+    """The constructor raises an error with a clear sentence."""
     with pytest.raises(ConfigurationError, match=sentence):
         VoiceClient(**settings(**changed))
 
 
 def test_plain_http_by_choice() -> None:
-    """``allow_http`` allows it."""
+    """``allow_http`` allows a URL with plain http."""
     client = VoiceClient(**settings(voice_url="http://voice.example", allow_http=True))
     assert "http://voice.example" in repr(client)
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")  # by aiohttp, for its next version
 async def test_a_session_that_has_an_auth() -> None:
-    """It would add to our header, or replace it."""
+    """A session with its own auth is an error, because that auth could replace the client's header."""
     async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("a", "b")) as session:
         with pytest.raises(ConfigurationError, match="auth of its own"):
             VoiceClient(**settings(session=session))
 
 
 async def test_trust_env_belongs_to_the_session() -> None:
-    """It would have no effect on a session that is passed in."""
+    """``trust_env`` with a session is an error, because it would have no effect."""
     async with aiohttp.ClientSession() as session:
         with pytest.raises(ConfigurationError, match="trust_env belongs to the session"):
             VoiceClient(**settings(session=session, trust_env=True))
@@ -897,7 +897,7 @@ async def test_trust_env_belongs_to_the_session() -> None:
 
 @virtual_time
 async def test_a_session_that_is_passed_in() -> None:
-    """It is used, whatever its settings, with our Authorization, and stays open."""
+    """The client uses the session with its own Authorization header and leaves the session open."""
     async with serving("a", "b") as bandwidth:
         mine = {"Authorization": "Basic mine", "User-Agent": "mine"}
         async with aiohttp.ClientSession(headers=mine, raise_for_status=True) as session:
@@ -914,7 +914,7 @@ async def test_a_session_that_is_passed_in() -> None:
 
 @virtual_time
 async def test_a_closed_client() -> None:
-    """Every method says so."""
+    """Every method of a closed client raises ClientStateError."""
     async with world("a") as (bandwidth, client):
         await client.aclose()
         for call in (
@@ -932,7 +932,7 @@ async def test_a_closed_client() -> None:
 
 
 def test_a_client_in_another_event_loop(mocked: aioresponses) -> None:
-    """The usual trap, a client at module level and asyncio.run twice, is named."""
+    """A client at module level and two calls of asyncio.run are a common mistake. The error names it."""
     client = VoiceClient(**settings(credentials=BasicCredentials("u", SECRET)))
     base = "https://voice.bandwidth.com/api/v2/accounts/9900000/conferences"
     mocked.post(f"{base}/a", status=204, repeat=True)
@@ -951,7 +951,7 @@ def test_a_client_in_another_event_loop(mocked: aioresponses) -> None:
 
 @virtual_time
 async def test_defaults_are_production(mocked: aioresponses) -> None:
-    """Without any address requests go to Bandwidth."""
+    """Without URLs the client sends its requests to Bandwidth's production hosts."""
     mocked.post("https://api.bandwidth.com/api/v1/oauth2/token", payload={"access_token": "t"})
     mocked.post("https://voice.bandwidth.com/api/v2/accounts/9900000/conferences/a", status=204)
     async with VoiceClient(**settings()) as client:
@@ -960,7 +960,7 @@ async def test_defaults_are_production(mocked: aioresponses) -> None:
 
 
 def test_a_client_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables say who we are and where; settings win over them."""
+    """``from_env`` reads the account, credentials and environment. Arguments override the variables."""
     for name in ("BW_USERNAME", "BW_PASSWORD", "BW_VOICE_URL", "BW_API_URL"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {
@@ -982,7 +982,7 @@ def test_a_client_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @virtual_time
 async def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """Not in a repr, not in an error, not in any log record of any logger at DEBUG."""
+    """No secret is in a repr, in an error, or in a log record of any logger at DEBUG."""
     caplog.set_level(logging.DEBUG)
     async with world("a") as (bandwidth, client):
         bandwidth.posts = [reply(503), reply(429), cut, reply(401), reply(500)]
@@ -1003,7 +1003,7 @@ async def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
 async def test_a_secret_that_the_server_quotes_is_not_shown(
     caplog: pytest.LogCaptureFixture, *, legacy: bool
 ) -> None:
-    """Of the header that it was sent only stars are left, in single calls and in runs."""
+    """If a response quotes the Authorization header, the client replaces it with stars, also in runs."""
     caplog.set_level(logging.DEBUG)
     settings = {"credentials": BasicCredentials("me", SECRET)} if legacy else {}
     async with world("a", "b", **settings) as (bandwidth, client):
@@ -1028,7 +1028,7 @@ async def test_a_secret_that_the_server_quotes_is_not_shown(
 
 @virtual_time
 async def test_a_secret_that_the_token_endpoint_quotes_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the client's secret nor the header that carries it."""
+    """Neither the client secret nor its header appears in the error or the log."""
     caplog.set_level(logging.DEBUG)
     async with world("a") as (bandwidth, client):
         bandwidth.tokens = [quote]
@@ -1045,7 +1045,7 @@ async def test_a_secret_that_the_token_endpoint_quotes_is_not_shown(caplog: pyte
 
 @pytest.mark.looptime(noop_cycles=5)
 async def test_a_single_call_in_the_middle_of_a_run(mocked: aioresponses) -> None:
-    """Ten thousand ids at 50 a second: a single call is on its way within three send intervals."""
+    """In a run at 50 a second, a single operation is sent within three send intervals."""
     sent: dict[str, float] = {}
 
     async def answer(url: URL, **_: Any) -> CallbackResult:
@@ -1074,7 +1074,7 @@ async def test_a_single_call_in_the_middle_of_a_run(mocked: aioresponses) -> Non
 
 @virtual_time
 async def test_two_clients_of_one_account_share_a_limiter() -> None:
-    """Together they keep to the rate that one of them was given."""
+    """Clients with one limiter share its rate."""
     ids = [f"conf-{number}" for number in range(10)]
     async with (
         world(*ids, rate_limit=RateLimit.fixed(10)) as (bandwidth, client),
@@ -1088,7 +1088,7 @@ async def test_two_clients_of_one_account_share_a_limiter() -> None:
 
 @pytest.mark.parametrize("twice", [{"rate_limit": RateLimit()}, {"on_pace": print}])
 def test_a_limiter_that_is_passed_in_has_its_settings(twice: dict[str, Any]) -> None:
-    """What would be ignored is refused."""
+    """Limiter settings next to a limiter are an error, because they would be ignored."""
     with pytest.raises(ConfigurationError, match="has its rate limit already"):
         VoiceClient(
             account_id=ACCOUNT, credentials=BasicCredentials("me", SECRET), limiter=Limiter(), **twice
@@ -1097,7 +1097,7 @@ def test_a_limiter_that_is_passed_in_has_its_settings(twice: dict[str, Any]) -> 
 
 @virtual_time
 async def test_a_client_tells_its_pace() -> None:
-    """An operator hears of a pause when it begins, and can look at any time."""
+    """``on_pace`` receives a pause when it begins, and a snapshot is available at any time."""
     heard: list[object] = []
     async with world("conf-1", on_pace=heard.append) as (bandwidth, client):
         bandwidth.posts = [reply(429, Retry_After="12")]
@@ -1112,7 +1112,7 @@ async def test_a_client_tells_its_pace() -> None:
 
 @virtual_time
 async def test_a_refused_id_of_a_run_comes_first_again() -> None:
-    """It keeps its place among those of the run."""
+    """An id that was rate limited keeps its place in the queue."""
     ids = [f"conf-{number}" for number in range(30)]
     async with world(*ids, rate_limit=RateLimit.fixed(10)) as (bandwidth, client):
         bandwidth.posts = [reply(204), reply(429, Retry_After="1")]

@@ -1,4 +1,4 @@
-"""Every single call: what it sends, what it returns, and whether it is sent again."""
+"""Every operation of the client: the request, the returned value, and whether it is retried."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CONFERENCE = f"{ACCOUNT}/conferences/conf-1"
 BXML = "<Bxml><SpeakSentence>Good bye</SpeakSentence></Bxml>"
 REDIRECT = UpdateConference(status="active", redirect_url="https://example.com/bxml")
 
-# As the published description's examples have them.
+# The values come from the examples of the published API description.
 MEMBER = {
     "callId": "c-1",
     "conferenceId": "conf-1",
@@ -134,7 +134,7 @@ A_CALL = Call(
 
 @frozen
 class Operation:
-    """One method: how it is called, what goes out, what comes back, and how often it may be sent."""
+    """One method: its arguments, its request, its response, and whether it can be retried."""
 
     call: Callable[..., Awaitable[object]]
     method: str
@@ -266,7 +266,7 @@ each_unrepeatable = pytest.mark.parametrize(
 
 
 def settings_of_tests(**settings: Any) -> dict[str, Any]:
-    """Return the settings of a client that does not wait."""
+    """Return the settings of a client that hardly waits."""
     defaults: dict[str, Any] = {
         "account_id": "9900000",
         "credentials": BasicCredentials("user", "s3cr3t"),
@@ -279,13 +279,13 @@ def settings_of_tests(**settings: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def client(**settings: Any) -> AsyncIterator[VoiceClient]:
-    """Give a client of Bandwidth's own address, which aioresponses answers."""
+    """Open a client of Bandwidth's own host, for which aioresponses sends the responses."""
     async with VoiceClient(**settings_of_tests(**settings)) as one:
         yield one
 
 
-def give(mocked: aioresponses, operation: Operation, *statuses: int, body: object = None) -> None:
-    """Answer an operation with these statuses, one after the other; a success has its own body."""
+def respond(mocked: aioresponses, operation: Operation, *statuses: int, body: object = None) -> None:
+    """Send these statuses, one after another. A success has the body of the operation's response."""
     for status in statuses:
         said = operation.answer if status == operation.status else body
         mocked.add(
@@ -297,7 +297,7 @@ def give(mocked: aioresponses, operation: Operation, *statuses: int, body: objec
 
 
 def sent(mocked: aioresponses) -> list[tuple[str, str]]:
-    """Return the method and path of each request, as often as it was sent."""
+    """Return the method and path of each request that was sent."""
     return [
         (method.upper(), url.path.removeprefix("/api/v2/accounts/9900000"))
         for (method, url), calls in mocked.requests.items()
@@ -307,8 +307,8 @@ def sent(mocked: aioresponses) -> list[tuple[str, str]]:
 
 @each_operation
 async def test_what_is_sent_and_returned(mocked: aioresponses, operation: Operation) -> None:
-    """One request under the documented path, and the answer as a value."""
-    give(mocked, operation, operation.status)
+    """The client sends one request to the documented path and returns the response as a value."""
+    respond(mocked, operation, operation.status)
     async with client() as one:
         assert await operation.call(one) == operation.returns
     (((method, url), (request,)),) = mocked.requests.items()
@@ -321,8 +321,8 @@ async def test_what_is_sent_and_returned(mocked: aioresponses, operation: Operat
 
 @each_operation
 async def test_a_refusal_is_waited_out(mocked: aioresponses, operation: Operation) -> None:
-    """A 429 did nothing, so every operation is sent again."""
-    give(mocked, operation, 429, 429, operation.status)
+    """A request that got a 429 changed nothing, so every operation is retried."""
+    respond(mocked, operation, 429, 429, operation.status)
     async with client() as one:
         assert await operation.call(one) == operation.returns
     assert len(sent(mocked)) == 3
@@ -331,8 +331,8 @@ async def test_a_refusal_is_waited_out(mocked: aioresponses, operation: Operatio
 @each_operation
 @pytest.mark.parametrize("status", [400, 404, 409])
 async def test_a_permanent_no(mocked: aioresponses, operation: Operation, status: int) -> None:
-    """It is raised at once, with Bandwidth's own words."""
-    give(mocked, operation, status, body={"type": "validation", "description": "no", "id": None})
+    """A 400, 404 or 409 is raised at once, with Bandwidth's own description."""
+    respond(mocked, operation, status, body={"type": "validation", "description": "no", "id": None})
     kind = {400: BadRequestError, 404: NotFoundError, 409: ConflictError}[status]
     async with client() as one:
         with pytest.raises(kind) as caught:
@@ -343,8 +343,8 @@ async def test_a_permanent_no(mocked: aioresponses, operation: Operation, status
 @each_repeatable
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 async def test_what_may_be_repeated_is(mocked: aioresponses, operation: Operation, status: int) -> None:
-    """Reads, ends and settings do no more the second time."""
-    give(mocked, operation, status, operation.status)
+    """A second request to read, end, hang up or change settings has no further effect, so it is safe."""
+    respond(mocked, operation, status, operation.status)
     async with client() as one:
         assert await operation.call(one) == operation.returns
     assert len(sent(mocked)) == 2
@@ -355,8 +355,8 @@ async def test_what_may_be_repeated_is(mocked: aioresponses, operation: Operatio
 async def test_what_may_have_been_heard_is_not_repeated(
     mocked: aioresponses, operation: Operation, status: int
 ) -> None:
-    """The error says that it may have been; who wants it again says so."""
-    give(mocked, operation, status, status, operation.status)
+    """An operation that may have taken effect is retried only with ``repeat_ambiguous``."""
+    respond(mocked, operation, status, status, operation.status)
     async with client() as one:
         with pytest.raises(ServerError) as caught:
             await operation.call(one)
@@ -368,20 +368,20 @@ async def test_what_may_have_been_heard_is_not_repeated(
 
 @each_unrepeatable
 async def test_a_503_that_says_when_is_repeated(mocked: aioresponses, operation: Operation) -> None:
-    """It says that the work was not begun, and when it can be."""
+    """A 503 with Retry-After means that the server has not started the work, so a retry is safe."""
     url = f"{ACCOUNT}{operation.path}"
     mocked.add(url, operation.method, status=503, headers={"Retry-After": "0"})
-    give(mocked, operation, operation.status)
+    respond(mocked, operation, operation.status)
     async with client() as one:
         assert await operation.call(one) == operation.returns
 
 
 @each_operation
 async def test_a_cut_connection(operation: Operation) -> None:
-    """Repeated where that does no harm; else an error that says it may have arrived."""
+    """The client retries if that is safe. Otherwise it raises an ambiguous error."""
     body = b"" if operation.answer is None else json.dumps(operation.answer).encode()
     success = b"HTTP/1.1 204 No Content\r\n\r\n" if operation.status == 204 else answered("200 OK", body)
-    # aiohttp repeats GET and PUT by itself: it must not do so behind an operation that is not to be repeated.
+    # aiohttp can retry GET and PUT by itself. It must not do so for an operation that is not repeatable.
     async with wire_server((CLOSE,), (CLOSE,), (success,)) as server, client(voice_url=server.url) as one:
         if operation.repeatable:
             assert await operation.call(one) == operation.returns
@@ -396,9 +396,9 @@ async def test_a_cut_connection(operation: Operation) -> None:
 
 @each_operation
 async def test_the_answer_beside_the_value(mocked: aioresponses, operation: Operation) -> None:
-    """Status, headers and attempts of the success, told once."""
+    """``on_response`` receives the status, headers and attempts of the success, once."""
     heard: list[ResponseInfo] = []
-    give(mocked, operation, 429)
+    respond(mocked, operation, 429)
     mocked.add(
         f"{ACCOUNT}{operation.path}",
         operation.method,
@@ -413,7 +413,7 @@ async def test_the_answer_beside_the_value(mocked: aioresponses, operation: Oper
 
 
 async def test_the_answers_of_a_listing(mocked: aioresponses) -> None:
-    """Each page is an answer of its own."""
+    """``on_response`` is called for each page."""
     heard: list[int] = []
     link = {"Link": f'<{ACCOUNT}/conferences?pageToken=2>; rel="next"'}
     mocked.get(f"{ACCOUNT}/conferences?pageSize=1", payload=[{"id": "a"}], headers=link)
@@ -425,12 +425,12 @@ async def test_the_answers_of_a_listing(mocked: aioresponses) -> None:
 
 
 async def test_what_the_listener_raises_is_raised(mocked: aioresponses) -> None:
-    """It is the caller's own error, and no reason to send anything again."""
+    """An error of ``on_response`` is raised to the caller, and the request is not retried."""
 
     def fail(_: ResponseInfo) -> None:
         raise LookupError("mine")
 
-    give(mocked, OPERATIONS["get_call"], 200, 200)
+    respond(mocked, OPERATIONS["get_call"], 200, 200)
     async with client() as one:
         with pytest.raises(LookupError, match="mine"):
             await one.get_call("c-1", on_response=fail)
@@ -467,7 +467,7 @@ async def test_what_the_listener_raises_is_raised(mocked: aioresponses) -> None:
 async def test_what_cannot_be_right_is_not_sent(
     mocked: aioresponses, call: Callable[[VoiceClient], Awaitable[object]], sentence: str
 ) -> None:
-    """A sentence that says what to change, and no request."""
+    """Wrong arguments raise an error that says what is wrong. The client sends no request."""
     async with client() as one:
         with pytest.raises(ConfigurationError) as caught:
             await call(one)
@@ -477,7 +477,7 @@ async def test_what_cannot_be_right_is_not_sent(
 
 @pytest.mark.parametrize("size", [0, 1001, -1, "5", None, True, 1.5, 1.0])
 async def test_a_page_size_is_a_number_of_conferences(mocked: aioresponses, size: Any) -> None:
-    """Only a whole one; anything else is a sentence that shows it, not a TypeError and not a request."""
+    """Any page size but an integer from 1 to 1000 raises a ConfigurationError that shows it."""
     async with client() as one:
         with pytest.raises(ConfigurationError) as caught:
             await anext(one.list_conferences(page_size=size))
@@ -486,9 +486,9 @@ async def test_a_page_size_is_a_number_of_conferences(mocked: aioresponses, size
 
 
 async def test_urls_in_answers_are_not_followed(mocked: aioresponses) -> None:
-    """The client builds its own: others would get the credentials."""
-    give(mocked, OPERATIONS["get_conference_member"], 200)
-    give(mocked, OPERATIONS["get_conference_recording"], 200)
+    """The client builds its own URLs. Otherwise another host could get the credentials."""
+    respond(mocked, OPERATIONS["get_conference_member"], 200)
+    respond(mocked, OPERATIONS["get_conference_recording"], 200)
     mocked.get(f"{CONFERENCE}/recordings/r-1/media", body=b"RIFF", headers={"Content-Length": "4"})
     async with client() as one:
         member = await one.get_conference_member("conf-1", "c-1")
@@ -504,7 +504,7 @@ async def test_urls_in_answers_are_not_followed(mocked: aioresponses) -> None:
 
 @pytest.mark.looptime
 async def test_waiting_for_the_end(mocked: aioresponses) -> None:
-    """The conference is read until it shows that it has ended; each read has its own retries."""
+    """The client reads the conference until it has ended. Each read has its own retries."""
     active, ended = {"id": "conf-1"}, {"id": "conf-1", "completedTime": "2026-01-02T00:00:00Z"}
     for status, body in [(200, active), (503, None), (503, None), (200, active), (503, None), (200, ended)]:
         mocked.get(CONFERENCE, status=status, payload=body)
@@ -516,7 +516,7 @@ async def test_waiting_for_the_end(mocked: aioresponses) -> None:
 
 @pytest.mark.looptime
 async def test_waiting_goes_through_the_limiter(mocked: aioresponses) -> None:
-    """Who waits for many conferences does not exceed the rate."""
+    """The reads keep to the rate limit."""
     mocked.get(CONFERENCE, payload={"id": "conf-1"}, repeat=True)
     async with client(rate_limit=RateLimit.fixed(0.1), deadline=100) as one:
         with pytest.raises(
@@ -529,7 +529,7 @@ async def test_waiting_goes_through_the_limiter(mocked: aioresponses) -> None:
 
 @pytest.mark.looptime
 async def test_waiting_has_no_end_of_its_own(mocked: aioresponses) -> None:
-    """Without a deadline it lasts as long as the conference."""
+    """Without a deadline the client waits until the conference ends."""
     looks = 0
 
     def look(_: URL, **__: object) -> CallbackResult:
@@ -545,7 +545,7 @@ async def test_waiting_has_no_end_of_its_own(mocked: aioresponses) -> None:
 
 @pytest.mark.looptime
 async def test_waiting_through_an_outage(mocked: aioresponses) -> None:
-    """A server that fails for as long as all retries of a look is looked at again."""
+    """If all retries of a read fail, the client reads again later."""
     for _ in range(7):
         mocked.get(CONFERENCE, status=503)
     mocked.get(CONFERENCE, payload={"id": "conf-1", "completedTime": "2026-01-02T00:00:00Z"})
@@ -557,7 +557,7 @@ async def test_waiting_through_an_outage(mocked: aioresponses) -> None:
 @pytest.mark.looptime
 @pytest.mark.parametrize("deadline", [1e-9, 1e-4])
 async def test_waiting_for_next_to_nothing(mocked: aioresponses, deadline: float) -> None:
-    """A tiny deadline is one that has come, not a wrong setting."""
+    """A tiny deadline expires. It is not a wrong setting."""
     mocked.get(CONFERENCE, payload={"id": "conf-1"}, repeat=True)
     async with client() as one:
         with pytest.raises(DeadlineExceededError):
@@ -565,7 +565,7 @@ async def test_waiting_for_next_to_nothing(mocked: aioresponses, deadline: float
 
 
 async def test_waiting_for_what_never_was(mocked: aioresponses) -> None:
-    """A wrong id is found out at the first look."""
+    """A wrong id raises NotFoundError at the first read."""
     mocked.get(CONFERENCE, status=404)
     async with client() as one:
         with pytest.raises(NotFoundError) as caught:
@@ -577,7 +577,7 @@ async def test_waiting_for_what_never_was(mocked: aioresponses) -> None:
 
 
 def client_of(sandbox: Sandbox, **settings: Any) -> VoiceClient:
-    """Return a client of a sandbox that does not wait long."""
+    """Return a client of a sandbox, with short retry delays."""
     return VoiceClient(
         account_id=sandbox.account_id,
         credentials=ClientCredentials(sandbox.client_id, sandbox.client_secret),
@@ -588,7 +588,7 @@ def client_of(sandbox: Sandbox, **settings: Any) -> VoiceClient:
 
 
 async def test_a_conference_from_its_announcement_to_its_end(tmp_path: Path) -> None:
-    """Every operation over real sockets, each seen in what the others say afterwards."""
+    """Over real sockets, the effect of each operation is visible to later operations."""
     async with Sandbox(seed=5) as sandbox, client_of(sandbox) as one:
         conference_id = sandbox.add_conference(name="mine", members=2)
         first, second = sandbox.call_ids(conference_id)
@@ -627,7 +627,7 @@ async def test_a_conference_from_its_announcement_to_its_end(tmp_path: Path) -> 
 
 
 async def test_a_recording_through_a_bad_server(tmp_path: Path) -> None:
-    """Refused, failed and cut again and again, it arrives whole."""
+    """A download that meets 429s, failures and lost connections still returns the complete recording."""
     async with Sandbox(conferences=1, members="2", recordings="1", recording_size="1MB") as sandbox:
         (conference_id,) = sandbox.conference_ids
         (recording_id,) = sandbox.recording_ids(conference_id)
@@ -639,7 +639,7 @@ async def test_a_recording_through_a_bad_server(tmp_path: Path) -> None:
 
 
 async def test_waiting_while_another_ends_it() -> None:
-    """Whoever waits hears of an end that somebody else has caused."""
+    """The wait ends when another operation ends the conference."""
     async with Sandbox(conferences=1, members="1") as sandbox, client_of(sandbox) as one:
         (conference_id,) = sandbox.conference_ids
         looked = asyncio.Event()
@@ -653,7 +653,7 @@ async def test_waiting_while_another_ends_it() -> None:
 
 
 async def test_waiting_with_a_hub_of_webhooks() -> None:
-    """The hub of this package fits: its event ends the wait, with the time of the event."""
+    """An event of an EventHub ends the wait. The conference has the time of the event."""
     hub = EventHub()
     async with Sandbox(conferences=1, members="1") as sandbox, client_of(sandbox) as one:
         (conference_id,) = sandbox.conference_ids

@@ -1,4 +1,4 @@
-"""Hanging up: the members are read, the conference ended, and each of their calls too."""
+"""``hang_up``: the client reads the members, ends the conference, and hangs up each member's call."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def client_of(sandbox: Sandbox, **settings: Any) -> VoiceClient:
 
 
 def active(sandbox: Sandbox) -> set[str]:
-    """Return the calls that the sandbox calls active."""
+    """Return the ids of the active calls in the sandbox."""
     return set(sandbox.active_calls())
 
 
@@ -54,7 +54,7 @@ async def members_of(client: VoiceClient, conference_id: str) -> set[str]:
 
 
 async def test_the_calls_of_a_conference_are_ended_with_it() -> None:
-    """The outcome names them, and nothing is left alive."""
+    """The outcome lists the calls of the conference, and none of them is still active."""
     async with Sandbox(conferences=2, members="3") as sandbox, client_of(sandbox) as client:
         first, second = sandbox.conference_ids
         calls = await members_of(client, first)
@@ -66,7 +66,7 @@ async def test_the_calls_of_a_conference_are_ended_with_it() -> None:
 
 
 async def test_a_call_that_has_ended_before_counts_as_ended() -> None:
-    """404 and 409 say of a call that it is over."""
+    """A call counts as ended when a hang-up gets a 404, even after a 409."""
     async with Sandbox(conferences=1, members="2") as sandbox, client_of(sandbox) as client:
         (conference_id,) = sandbox.conference_ids
         sandbox.plan("409", kind="hang-up")
@@ -76,7 +76,7 @@ async def test_a_call_that_has_ended_before_counts_as_ended() -> None:
 
 
 async def test_a_conference_that_is_not_there_has_no_calls() -> None:
-    """What a 404 means stays what it was."""
+    """With ``hang_up``, a 404 for the conference still raises NotFoundError."""
     async with Sandbox(conferences=0) as sandbox, client_of(sandbox) as client:
         with pytest.raises(NotFoundError):
             await client.end_conference("conf-none", hang_up=True)
@@ -84,7 +84,7 @@ async def test_a_conference_that_is_not_there_has_no_calls() -> None:
 
 
 async def test_calls_that_go_on_are_named() -> None:
-    """The conference has ended, the error says which calls have not."""
+    """If a call cannot be hung up, the error lists the calls that are still active."""
     async with (
         Sandbox(conferences=1, members="2") as sandbox,
         client_of(sandbox, retry=RetryPolicy(attempts=1)) as client,
@@ -103,7 +103,7 @@ async def test_calls_that_go_on_are_named() -> None:
 
 @pytest.mark.looptime
 async def test_a_call_that_is_in_conflict_and_goes_on_is_named() -> None:
-    """409 while reading shows it as active: tried twice more, then left; trying again would not help."""
+    """After a 409 for an active call the client tries twice more. Then the outcome is ``refused``."""
     async with Sandbox(conferences=1, members="2") as sandbox, client_of(sandbox) as client:
         sandbox.plan("409", times=3, kind="hang-up")
         first, second = sandbox.call_ids(sandbox.conference_ids[0])
@@ -119,7 +119,7 @@ async def test_a_call_that_is_in_conflict_and_goes_on_is_named() -> None:
 
 @pytest.mark.looptime
 async def test_a_conflict_that_passes() -> None:
-    """The second try ends the call."""
+    """After a 409 that was temporary, the second attempt hangs up the call."""
     async with Sandbox(conferences=1, members="1") as sandbox, client_of(sandbox) as client:
         sandbox.plan("409", kind="hang-up")
         (conference_id,) = sandbox.conference_ids
@@ -131,7 +131,7 @@ async def test_a_conflict_that_passes() -> None:
 @pytest.mark.parametrize("lost", [False, True], ids=["by itself", "after a lost answer"])
 @pytest.mark.looptime
 async def test_a_conflict_of_a_call_that_is_over(*, lost: bool) -> None:
-    """It counts as ended, and is looked at once only."""
+    """A 409 for a call that is over counts as ended, and the client reads the call once."""
     async with Sandbox(conferences=1, members="2") as sandbox, client_of(sandbox) as client:
         (conference_id,) = sandbox.conference_ids
         calls = tuple(sandbox.call_ids(conference_id))
@@ -155,7 +155,7 @@ async def test_a_conflict_of_a_call_that_is_over(*, lost: bool) -> None:
 async def test_a_lasting_no_is_settled_and_a_passing_one_is_not(
     faults: list[str], kind: OutcomeKind, tmp_path: Path
 ) -> None:
-    """A resume tries again only where that may help."""
+    """A permanent error settles the id. After a temporary error a resume tries the id again."""
     async with (
         Sandbox(conferences=1, members="2") as sandbox,
         client_of(sandbox, retry=RetryPolicy(attempts=1)) as client,
@@ -175,7 +175,7 @@ async def test_a_lasting_no_is_settled_and_a_passing_one_is_not(
 )
 @pytest.mark.looptime
 async def test_what_a_server_calls_a_call_reaches_no_terminal(mocked: aioresponses, call_id: str) -> None:
-    """Whatever the ids of the members are, the error is one line that can be printed."""
+    """The error is one printable line, whatever ids the server sends for its members."""
     conference = "https://voice.bandwidth.com/api/v2/accounts/9900000/conferences/conf-1"
     members = [{"callId": call_id, "conferenceId": "conf-1"}]
     mocked.get(conference, payload={"id": "conf-1", "activeMembers": members}, repeat=True)
@@ -193,7 +193,7 @@ async def test_what_a_server_calls_a_call_reaches_no_terminal(mocked: aiorespons
 
 
 async def test_in_a_run_it_failed_and_says_which_calls_ended() -> None:
-    """Not settled, so that a resume goes on with the calls; also the run's first id is not ended twice."""
+    """In a run, a failed hang-up makes the outcome ``failed``, and the conference is ended only once."""
     async with (
         Sandbox(conferences=1, members="2") as sandbox,
         client_of(sandbox, retry=RetryPolicy(attempts=1)) as client,
@@ -208,9 +208,10 @@ async def test_in_a_run_it_failed_and_says_which_calls_ended() -> None:
 
 
 async def test_a_deadline_holds_over_all_of_it() -> None:
-    """Members, end and calls share the one deadline of the call."""
+    """One deadline limits the whole operation: reading the members, the end, and all hang-ups."""
     async with Sandbox(conferences=1, members="4", latency="60ms") as sandbox, client_of(sandbox) as client:
-        await client.get_conference(sandbox.conference_ids[0])  # the token is there
+        # This read fetches the token ahead of the deadline.
+        await client.get_conference(sandbox.conference_ids[0])
         with pytest.raises(HangUpError) as caught:
             await client.end_conference(sandbox.conference_ids[0], hang_up=True, deadline=0.16)
         assert isinstance(caught.value.__cause__, DeadlineExceededError)
@@ -218,7 +219,7 @@ async def test_a_deadline_holds_over_all_of_it() -> None:
 
 
 async def test_a_journal_remembers_the_calls(tmp_path: Path) -> None:
-    """An ended conference names its members no more; a resume hangs up what it meant to."""
+    """An ended conference lists no members, so a resume takes the calls from the journal."""
     path, stop = tmp_path / "run.journal", Stop()
     async with (
         Sandbox(conferences=3, members="2") as sandbox,
@@ -244,7 +245,7 @@ async def test_a_journal_remembers_the_calls(tmp_path: Path) -> None:
 
 
 async def test_no_call_is_left_alive(full: bool, show: Callable[[str], None]) -> None:
-    """Hundreds of conferences of up to twenty members, under faults."""
+    """After a run over many conferences with server faults, no call is active."""
     count = 500 if full else 40
     async with Sandbox(
         conferences=count, members="0-20", faults="503=1%,reset=1%", latency="1-10ms", seed=5

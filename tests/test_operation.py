@@ -1,4 +1,4 @@
-"""What all requests of one account share: tokens, the door, deadlines, and the session."""
+"""The parts that all requests of one account share: tokens, the limiter, deadlines and the session."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ TICK = 1e-3
 virtual_time = pytest.mark.looptime(noop_cycles=5)
 
 
-def about(moment: float, abs: float = TICK) -> Any:  # noqa: A002  # pytest's own word
-    """Return what equals any number near ``moment``."""
+def about(moment: float, abs: float = TICK) -> Any:  # noqa: A002  # the name that pytest uses
+    """Return a value that equals any number near ``moment``."""
     return pytest.approx(moment, abs=abs)
 
 
@@ -64,7 +64,7 @@ Answer = CallbackResult | Exception
 
 @define
 class Bandwidth:
-    """Answers both endpoints: as scripted first, and then as the real one would."""
+    """Serves both endpoints: the scripted responses first, then those of the real server."""
 
     valid: set[str] = field(factory=set)
     lifetime: float | None = 3600
@@ -76,7 +76,7 @@ class Bandwidth:
     given: int = 0
 
     async def token(self, _: URL, **request: Any) -> CallbackResult:
-        """Give a new token."""
+        """Answer a token request."""
         self.asked_tokens.append((now(), request["headers"]["Authorization"]))
         assert request["data"] == b"grant_type=client_credentials"
         if self.tokens:
@@ -107,7 +107,7 @@ class Bandwidth:
 
 @pytest.fixture
 def bandwidth(mocked: aioresponses) -> Bandwidth:
-    """Answer at Bandwidth's own addresses."""
+    """Serve Bandwidth's own hosts."""
     fake = Bandwidth()
     mocked.post(TOKEN, callback=fake.token, repeat=True)
     mocked.post(CONFERENCE, callback=fake.conference, repeat=True)
@@ -116,7 +116,7 @@ def bandwidth(mocked: aioresponses) -> Bandwidth:
 
 @asynccontextmanager
 async def channel_of(**settings: Any) -> AsyncIterator[Channel]:
-    """Open a channel, close it, and see that no task is left."""
+    """Open a channel, close it, and check that no task is left."""
     before = asyncio.all_tasks()
     defaults: dict[str, Any] = {
         "credentials": ClientCredentials("me", SECRET),
@@ -138,7 +138,7 @@ async def channel_of(**settings: Any) -> AsyncIterator[Channel]:
 
 
 async def end(channel: Channel, options: Options = OPTIONS, stop: Stop | None = None) -> Attempts:
-    """End the conference and return what the attempts met."""
+    """End the conference and return the attempts."""
     async with channel.operation(options, stop) as operation:
         await operation.send(END)
     return operation.attempts
@@ -147,12 +147,12 @@ async def end(channel: Channel, options: Options = OPTIONS, stop: Stop | None = 
 async def end_many(
     channel: Channel, count: int, options: Options = OPTIONS
 ) -> list[Attempts | BaseException]:
-    """End it in many tasks at once."""
+    """End the conference in many tasks at once."""
     return await asyncio.gather(*(end(channel, options) for _ in range(count)), return_exceptions=True)
 
 
 def status(code: int, **headers: str) -> CallbackResult:
-    """Return an answer with this status; ``_`` in a header's name is ``-``."""
+    """Return a response with this status. A ``_`` in a header's name becomes ``-``."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return CallbackResult(status=code, headers=named)
 
@@ -162,7 +162,7 @@ def status(code: int, **headers: str) -> CallbackResult:
 
 @virtual_time
 async def test_a_hundred_calls_share_one_token(bandwidth: Bandwidth) -> None:
-    """It is fetched once, and no call waits for another's request."""
+    """The token is fetched once, and no operation waits for another's request."""
     bandwidth.latency = 1.0
     async with channel_of() as channel:
         results = await end_many(channel, 100)
@@ -176,7 +176,7 @@ async def test_a_hundred_calls_share_one_token(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_revoked_token_is_replaced_once_for_all(bandwidth: Bandwidth) -> None:
-    """A 401 in the middle buys one fresh token, however many calls met it."""
+    """The client fetches one new token, however many operations got a 401."""
     async with channel_of() as channel:
         await end(channel)
         bandwidth.valid.clear()
@@ -188,7 +188,7 @@ async def test_a_revoked_token_is_replaced_once_for_all(bandwidth: Bandwidth) ->
 
 @virtual_time
 async def test_a_401_with_a_fresh_token_stands(bandwidth: Bandwidth) -> None:
-    """It is raised after the second try, and the credentials count as refused for a while."""
+    """A second 401 is raised, and the credentials are blocked for a while."""
     bandwidth.answers = [status(401)] * 1000
     async with channel_of() as channel:
         with pytest.raises(AuthenticationError) as caught:
@@ -202,7 +202,7 @@ async def test_a_401_with_a_fresh_token_stands(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_hundred_calls_with_401_only(bandwidth: Bandwidth) -> None:
-    """What is out may be refused, but refused credentials do not start a storm."""
+    """Requests in flight may be rejected, but each is sent at most twice and the token fetched twice."""
     bandwidth.answers = [status(401)] * 1000
     bandwidth.latency = 0.1
     async with channel_of() as channel:
@@ -214,7 +214,7 @@ async def test_a_hundred_calls_with_401_only(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_basic_credentials_have_nothing_fresh(bandwidth: Bandwidth) -> None:
-    """Their 401 stands at once, and no token is asked for."""
+    """With basic credentials a 401 is raised at once, and no token is requested."""
     async with channel_of(credentials=BasicCredentials("user", SECRET)) as channel:
         with pytest.raises(AuthenticationError) as caught:
             await end(channel)
@@ -225,7 +225,7 @@ async def test_basic_credentials_have_nothing_fresh(bandwidth: Bandwidth) -> Non
 @pytest.mark.parametrize("code", [400, 401, 403])
 @virtual_time
 async def test_wrong_credentials_cost_one_request(bandwidth: Bandwidth, code: int) -> None:
-    """A hundred calls ask for a token once, and each says what to check."""
+    """A hundred operations cost one token request, and each error says what to check."""
     refusal = CallbackResult(
         status=code, payload={"error": "invalid_client", "error_description": "Bad secret"}
     )
@@ -253,7 +253,7 @@ async def test_wrong_credentials_cost_one_request(bandwidth: Bandwidth, code: in
 
 @virtual_time
 async def test_a_token_endpoint_that_is_not_there(bandwidth: Bandwidth) -> None:
-    """Its 404 says nothing about a conference: it is an AuthenticationError."""
+    """A 404 of the token endpoint is an AuthenticationError, because it is not about a conference."""
     bandwidth.tokens = [status(404)]
     async with channel_of() as channel:
         with pytest.raises(AuthenticationError) as caught:
@@ -269,7 +269,7 @@ async def test_a_token_endpoint_that_is_not_there(bandwidth: Bandwidth) -> None:
 )
 @virtual_time
 async def test_a_token_endpoint_in_trouble_is_asked_again(bandwidth: Bandwidth, trouble: Answer) -> None:
-    """Passing trouble is waited out for all."""
+    """A temporary error of the token endpoint is retried once for all operations."""
     bandwidth.tokens = [trouble] * 2
     async with channel_of() as channel:
         results = await end_many(channel, 20)
@@ -279,7 +279,7 @@ async def test_a_token_endpoint_in_trouble_is_asked_again(bandwidth: Bandwidth, 
 
 @virtual_time
 async def test_a_token_endpoint_s_hint_is_obeyed(bandwidth: Bandwidth) -> None:
-    """It has no door of its own to wait at, so the pause is waited out before the next request."""
+    """The token endpoint has no limiter, so the retry itself waits for the hint."""
     bandwidth.tokens = [status(429, Retry_After="7")]
     async with channel_of() as channel:
         await end(channel)
@@ -288,7 +288,7 @@ async def test_a_token_endpoint_s_hint_is_obeyed(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_token_endpoint_that_stays_down(bandwidth: Bandwidth) -> None:
-    """After its attempts the calls that wait fail with what it met; a second later it is asked anew."""
+    """All waiting operations get the error of the last attempt. A second later one may try again."""
     bandwidth.tokens = [status(503)] * 5
     async with channel_of() as channel:
         results = await end_many(channel, 10)
@@ -303,7 +303,7 @@ async def test_a_token_endpoint_that_stays_down(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_token_endpoint_that_is_closed_for_an_hour(bandwidth: Bandwidth) -> None:
-    """The time is on the error, and nobody sleeps it."""
+    """The error has the time of the hint, and the client does not wait for it."""
     bandwidth.tokens = [status(429, Retry_After="3600")]
     async with channel_of() as channel:
         with pytest.raises(RateLimitError) as caught:
@@ -313,7 +313,7 @@ async def test_a_token_endpoint_that_is_closed_for_an_hour(bandwidth: Bandwidth)
 
 @virtual_time
 async def test_a_token_is_renewed_before_it_ends(bandwidth: Bandwidth) -> None:
-    """The renewal is under way while the old token still holds; no call waits for it."""
+    """The token is renewed while the old one is valid, and no operation waits for it."""
     bandwidth.lifetime = 600
     async with channel_of() as channel:
         await end(channel)
@@ -331,7 +331,7 @@ async def test_a_token_is_renewed_before_it_ends(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_an_expired_token_is_not_shown(bandwidth: Bandwidth) -> None:
-    """After its end a call waits for the next one."""
+    """After a token has expired, an operation waits for a new one."""
     bandwidth.lifetime = 100
     async with channel_of() as channel:
         for _ in range(3):
@@ -343,7 +343,7 @@ async def test_an_expired_token_is_not_shown(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_token_that_expires_in_the_queue_is_replaced_unseen(bandwidth: Bandwidth) -> None:
-    """However often it happens to one call: no request shows it, and nobody is called refused."""
+    """If a token expires while a request waits, the request is sent with a new one, however often."""
     bandwidth.lifetime = 1
     bandwidth.answers = [status(429, Retry_After="2")] * 3
     async with channel_of() as channel:
@@ -354,7 +354,7 @@ async def test_a_token_that_expires_in_the_queue_is_replaced_unseen(bandwidth: B
 
 @virtual_time
 async def test_a_401_after_the_stop_fetches_no_token(bandwidth: Bandwidth) -> None:
-    """Nothing is sent any more, not even for a fresh token."""
+    """After a stop nothing is sent, not even a token request."""
     bandwidth.answers, bandwidth.latency = [status(401)], 1.0
     stop = Stop()
     async with channel_of() as channel:
@@ -368,7 +368,7 @@ async def test_a_401_after_the_stop_fetches_no_token(bandwidth: Bandwidth) -> No
 async def test_a_renewal_that_fails_does_no_harm_while_the_token_holds(
     bandwidth: Bandwidth, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is tried again after a few seconds, not by every call."""
+    """A failed renewal is retried after a few seconds, not for every operation."""
     bandwidth.lifetime = 600
     async with channel_of() as channel:
         await end(channel)
@@ -383,7 +383,7 @@ async def test_a_renewal_that_fails_does_no_harm_while_the_token_holds(
 
 @virtual_time
 async def test_a_cancelled_call_does_not_take_the_token_from_the_others(bandwidth: Bandwidth) -> None:
-    """The one that asked first may go; the fetch goes on for who waits."""
+    """The fetch goes on for the others if the operation that started it is cancelled."""
     bandwidth.latency = 1.0
     async with channel_of() as channel:
         first = asyncio.create_task(end(channel))
@@ -402,7 +402,7 @@ async def test_a_cancelled_call_does_not_take_the_token_from_the_others(bandwidt
 
 @virtual_time
 async def test_the_deadline_bounds_the_wait_for_a_token(bandwidth: Bandwidth) -> None:
-    """Nothing was sent for the call, so nothing is open."""
+    """A deadline in the wait for a token is not ambiguous, because no request was sent."""
     bandwidth.latency = 14.0
     async with channel_of() as channel:
         with pytest.raises(DeadlineExceededError, match="the deadline of 3 s came") as caught:
@@ -415,7 +415,7 @@ async def test_the_deadline_bounds_the_wait_for_a_token(bandwidth: Bandwidth) ->
 
 @virtual_time
 async def test_the_deadline_bounds_an_attempt(bandwidth: Bandwidth) -> None:
-    """What was cut off in flight may have taken effect."""
+    """An attempt that was in flight at the deadline is ambiguous, because it may have taken effect."""
     async with channel_of() as channel:
         await end(channel)
         bandwidth.latency = 14.0
@@ -427,7 +427,7 @@ async def test_the_deadline_bounds_an_attempt(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_door_that_opens_after_the_deadline(bandwidth: Bandwidth) -> None:
-    """The call ends at once, says for how long the door is shut, and what it met."""
+    """If the pause lasts longer than the deadline, the operation fails at once, with the pause's length."""
     bandwidth.answers = [status(429, Retry_After="30")]
     async with channel_of() as channel:
         with pytest.raises(DeadlineExceededError) as caught:
@@ -441,7 +441,7 @@ async def test_a_door_that_opens_after_the_deadline(bandwidth: Bandwidth) -> Non
 
 @virtual_time
 async def test_a_call_without_a_deadline_waits_as_long_as_it_takes(bandwidth: Bandwidth) -> None:
-    """``math.inf`` is no deadline."""
+    """``math.inf`` means no deadline."""
     bandwidth.answers = [status(429, Retry_After="800")] * 3
     async with channel_of() as channel:
         attempts = await end(channel, Options(deadline=math.inf))
@@ -451,7 +451,7 @@ async def test_a_call_without_a_deadline_waits_as_long_as_it_takes(bandwidth: Ba
 
 @virtual_time
 async def test_a_refusal_holds_up_everybody(bandwidth: Bandwidth) -> None:
-    """One 429 with a hint: the other ninety-nine wait too, and nobody is refused again."""
+    """After one 429 with a hint all other operations wait too, and no second 429 occurs."""
     bandwidth.answers = [status(429, Retry_After="5")]
     bandwidth.latency = 0.1
     async with channel_of(limiter=Limiter(RateLimit(10), Random(5))) as channel:
@@ -464,7 +464,7 @@ async def test_a_refusal_holds_up_everybody(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_the_error_of_a_call_tells_all_its_attempts(bandwidth: Bandwidth) -> None:
-    """Five failures and a refusal are six requests; one of them may have arrived."""
+    """The error counts all attempts, failures and 429s. It is ambiguous if one of them was."""
     cut = aiohttp.ClientPayloadError()
     bandwidth.answers = [status(503), cut, status(429), *[status(503)] * 3]
     async with channel_of() as channel:
@@ -478,7 +478,7 @@ async def test_the_error_of_a_call_tells_all_its_attempts(bandwidth: Bandwidth) 
 async def test_a_stop_ends_what_waits_and_spares_what_is_in_flight(
     bandwidth: Bandwidth, kind: str, left: float
 ) -> None:
-    """Waiting ends with the stop, an answer that comes within the grace still counts."""
+    """A stop ends all waiting. A response within the grace period still counts."""
     stop, options = (
         Stop(),
         Options(deadline=math.inf, retry=RetryPolicy(backoff_base=100, backoff_cap=100)),
@@ -505,7 +505,7 @@ async def test_a_stop_ends_what_waits_and_spares_what_is_in_flight(
 
 @virtual_time
 async def test_nothing_is_sent_for_a_run_that_is_stopped(bandwidth: Bandwidth) -> None:
-    """A call that begins after the stop ends before its first request."""
+    """An operation that begins after the stop sends no request."""
     stop = Stop()
     async with channel_of() as channel:
         await end(channel)
@@ -517,7 +517,7 @@ async def test_nothing_is_sent_for_a_run_that_is_stopped(bandwidth: Bandwidth) -
 
 @pytest.mark.parametrize("value", [0, -1, math.nan])
 def test_a_deadline_that_cannot_be_met(value: float) -> None:
-    """The message says what to write for none."""
+    """The message says how to set no deadline."""
     with pytest.raises(ConfigurationError, match=r"math\.inf for none"):
         Options(deadline=value)
 
@@ -527,7 +527,7 @@ def test_a_deadline_that_cannot_be_met(value: float) -> None:
 
 @virtual_time
 async def test_a_closed_channel(bandwidth: Bandwidth) -> None:
-    """It says so, and closing twice is closing."""
+    """A closed channel raises an error that says so. It can be closed twice."""
     async with channel_of() as channel:
         await end(channel)
         assert "open" in repr(channel)
@@ -541,7 +541,7 @@ async def test_a_closed_channel(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_closing_under_way(bandwidth: Bandwidth) -> None:
-    """Calls that wait for a token when the channel closes end; none hangs, no task is left."""
+    """Operations that wait for a token end when the channel closes, and no task is left."""
     bandwidth.latency = 5.0
     async with channel_of() as channel:
         calls = asyncio.gather(*(end(channel) for _ in range(3)), return_exceptions=True)
@@ -554,7 +554,7 @@ async def test_closing_under_way(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_given_session_stays_open(bandwidth: Bandwidth) -> None:
-    """It is the caller's to close; once it is closed the channel says so."""
+    """The channel does not close a given session. If the caller closes it, the error says so."""
     async with aiohttp.ClientSession() as session:
         async with channel_of(session=session) as channel:
             await end(channel)
@@ -567,7 +567,7 @@ async def test_a_given_session_stays_open(bandwidth: Bandwidth) -> None:
 
 
 def test_another_event_loop() -> None:
-    """It is named as the reason, instead of "Event loop is closed"."""
+    """The error names the other event loop, instead of "Event loop is closed"."""
     channel = Channel(
         credentials=ClientCredentials("me", SECRET),
         voice_url=URL(VOICE),
@@ -596,7 +596,7 @@ def test_another_event_loop() -> None:
 
 @virtual_time
 async def test_a_limiter_of_another_event_loop(bandwidth: Bandwidth) -> None:
-    """It is refused each time, not only the first."""
+    """A limiter of another event loop is an error each time, not only the first time."""
     limiter = Limiter(RateLimit(1000, 1000))
     other = asyncio.new_event_loop()
     await asyncio.to_thread(other.run_until_complete, use(limiter))
@@ -609,7 +609,7 @@ async def test_a_limiter_of_another_event_loop(bandwidth: Bandwidth) -> None:
 
 
 async def use(limiter: Limiter) -> None:
-    """Bind it to the loop that runs."""
+    """Bind the limiter to the running loop."""
     with await limiter.admit():
         pass
 
@@ -622,7 +622,7 @@ async def use(limiter: Limiter) -> None:
 async def test_no_log_record_and_no_repr_shows_a_secret(
     bandwidth: Bandwidth, caplog: pytest.LogCaptureFixture, credentials: Credentials
 ) -> None:
-    """Neither a secret nor a token nor their base64 is in any record, of any logger, at any level."""
+    """No log record of any level or logger and no repr contains a secret, or its base64."""
     caplog.set_level(logging.DEBUG)
     bandwidth.answers = [
         status(503),
@@ -649,7 +649,7 @@ async def test_no_log_record_and_no_repr_shows_a_secret(
 
 @virtual_time
 async def test_an_unusable_answer_to_a_read_is_repeated(mocked: aioresponses, bandwidth: Bandwidth) -> None:
-    """What ``read`` cannot make sense of is a failed attempt like any other."""
+    """A response that ``read`` cannot parse is a failed attempt like any other."""
     page = wire.get_conference("9900000", "conf-1")
     mocked.get(CONFERENCE, body="<html>", status=200)
     mocked.get(CONFERENCE, payload={"id": "conf-1"}, status=200)
@@ -662,7 +662,7 @@ async def test_an_unusable_answer_to_a_read_is_repeated(mocked: aioresponses, ba
 
 @virtual_time
 async def test_a_token_older_than_its_fetch_is_shown_all_the_same(bandwidth: Bandwidth) -> None:
-    """Else it would be fetched for ever, and nothing sent."""
+    """A token that expires during its fetch is used once. Otherwise it would be fetched forever."""
     bandwidth.lifetime, bandwidth.latency = 0.04, 0.05
     async with channel_of() as channel:
         await end(channel, Options(deadline=5.0))
@@ -671,7 +671,7 @@ async def test_a_token_older_than_its_fetch_is_shown_all_the_same(bandwidth: Ban
 
 @virtual_time
 async def test_closing_ends_those_who_wait(bandwidth: Bandwidth) -> None:
-    """A call in a pause of minutes does not hold up the end of the application."""
+    """Closing ends an operation at once, even in a pause of minutes."""
     bandwidth.answers = [status(429, Retry_After="600")]
     async with channel_of() as channel:
         call = asyncio.create_task(end(channel, Options(deadline=math.inf)))
@@ -687,7 +687,7 @@ async def test_closing_ends_those_who_wait(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_single_call_whose_retry_is_not_affordable_is_told(bandwidth: Bandwidth) -> None:
-    """When so much fails that repeating it would only add to it; a first try is always made."""
+    """If too many requests fail, retries raise UnavailableError. First attempts are still sent."""
     bandwidth.answers = [status(500)] * 400
     async with channel_of() as channel:
         results = await end_many(channel, 100)
@@ -699,7 +699,7 @@ async def test_a_single_call_whose_retry_is_not_affordable_is_told(bandwidth: Ba
 
 @virtual_time
 async def test_what_was_not_sent_affords_no_retry(bandwidth: Bandwidth) -> None:
-    """Calls that are told that the server is down are no first tries."""
+    """Operations that fail at once while the breaker is open add nothing to the retry budget."""
     bandwidth.answers = [status(503)] * 30
     async with channel_of() as channel:
         for _ in range(20):
@@ -717,7 +717,7 @@ async def test_what_was_not_sent_affords_no_retry(bandwidth: Bandwidth) -> None:
 @pytest.mark.parametrize(("in_flight", "ends_at"), [(True, 3.0), (False, 1.0)])
 @virtual_time
 async def test_a_stop_gives_grace_to_what_is_in_flight_only(in_flight: bool, ends_at: float) -> None:
-    """What waits ends at once, what is out has the grace, and neither outlives its deadline."""
+    """A waiting request ends at once, one in flight after the grace period, and neither past its deadline."""
     loop = asyncio.get_running_loop()
     async with channel_of() as channel:
         for deadline, ends in ((100.0, ends_at), (1.5, min(ends_at, 1.5))):
@@ -728,7 +728,7 @@ async def test_a_stop_gives_grace_to_what_is_in_flight_only(in_flight: bool, end
                     loop.call_later(1.0, operation.stop, 2.0)
                     await asyncio.sleep(math.inf)
             assert loop.time() - started == pytest.approx(ends, abs=1e-4)
-            operation.stop(1.0)  # too late to matter, and harmless
+            operation.stop(1.0)  # a stop after the end has no effect
 
 
 @pytest.mark.parametrize("request_", [wire.get_conference("9900000", "conf-1"), END], ids=["read", "end"])
@@ -736,7 +736,7 @@ async def test_a_stop_gives_grace_to_what_is_in_flight_only(in_flight: bool, end
 async def test_a_cancelled_request_may_have_taken_effect(
     request_: wire.Request[Any], bandwidth: Bandwidth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In flight is counted, ends in any case, and leaves open whether a change was made."""
+    """A cancelled request counts as sent and is no longer in flight. A cancelled end is ambiguous."""
 
     async def hang(*_: Any, **__: Any) -> None:
         assert operation._in_flight

@@ -1,4 +1,4 @@
-"""The rules of repeating: what, when and how often, and the engine that follows them in virtual time."""
+"""Retries: which errors are retried, when and how often, tested in virtual time."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def failed(status: int = 500, hint: float | None = None, *, ambiguous: bool = Fa
 
 
 def dropped(*, ambiguous: bool = True) -> TransportError:
-    """Return what a connection looks like that the server had given up."""
+    """Return the error for a kept connection that the server has closed."""
     return TransportError("closed", dropped=True, ambiguous=ambiguous)
 
 
@@ -59,14 +59,14 @@ def now() -> float:
 
 @mutable
 class Server:
-    """An attempt that meets the given errors one after the other and then succeeds, with its moments."""
+    """An attempt that raises the given errors one by one and then succeeds. It records its times."""
 
     errors: list[BaseException]
     latency: float = 0.0
     moments: list[float] = field(factory=list)
 
     async def __call__(self) -> str:
-        """Take the next attempt."""
+        """Make the next attempt."""
         self.moments.append(now())
         await asyncio.sleep(self.latency)
         if self.errors:
@@ -75,7 +75,7 @@ class Server:
 
 
 class NoPause(Random):
-    """Jitter of nothing, so that only hints take time."""
+    """Jitter that is always the shortest, so that only hints take time."""
 
     def uniform(self, a: float, b: float) -> float:
         """Return the lower end."""
@@ -98,16 +98,16 @@ async def call(
     random: Random | None = None,
     idempotent: bool = True,
 ) -> str:
-    """Persist with defaults."""
+    """Call ``persist`` with defaults."""
     return await persist(server, attempts or Attempts(), policy, random or NoPause(), idempotent=idempotent)
 
 
-# May it be repeated?
+# Which errors are retried
 
 
 @frozen
 class Row:
-    """An error, and whether it may be repeated: idempotent, not idempotent, and that with the opt-in."""
+    """An error, and whether it is retried: if idempotent, if not, and if not but with the opt-in."""
 
     error: BaseException
     idempotent: bool
@@ -154,7 +154,7 @@ ROWS = {
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_may_it_be_repeated(row: Row) -> None:
-    """The whole table of error and operation; what may have happened twice only by choice."""
+    """Each error is retried as the table says. An ambiguous redirect is retried only by choice."""
     answer = Row(
         row.error,
         may_repeat(row.error, POLICY, idempotent=True),
@@ -164,7 +164,7 @@ def test_may_it_be_repeated(row: Row) -> None:
     assert answer == row
 
 
-# When?
+# When retries are made
 
 
 @given(
@@ -177,7 +177,7 @@ def test_may_it_be_repeated(row: Row) -> None:
 def test_the_pause_is_full_jitter_on_top_of_the_hint(
     failures: int, base: float, cap: float, hint: float | None, seed: int
 ) -> None:
-    """A random time from 0 to base * 2**(n - 1), at most the cap, after what the server asked for."""
+    """The pause is the server's hint plus a random time from 0 to base * 2**(n - 1), at most the cap."""
     policy = RetryPolicy(backoff_base=base, backoff_cap=cap)
     error = failed(503, hint)
     attempts = Attempts(failures=failures, last_error=error)
@@ -190,7 +190,7 @@ def test_the_pause_is_full_jitter_on_top_of_the_hint(
 
 
 def test_the_jitter_fills_its_range() -> None:
-    """Full jitter: the pauses of many clients are spread over the whole range, not around its middle."""
+    """With full jitter, pauses are spread over the whole range, not around its middle."""
     random, attempts = Random(1), Attempts(failures=4)
     pauses = sorted(pause_after(failed(), attempts, POLICY, random) for _ in range(1000))
     assert (round(pauses[0], 1), round(pauses[500], 1), round(pauses[-1], 1)) == (0.0, 0.4, 0.8)
@@ -198,7 +198,7 @@ def test_the_jitter_fills_its_range() -> None:
 
 @pytest.mark.parametrize("error", [refused(), refused(5.0), dropped()])
 def test_what_is_free_has_no_pause(error: BandwidthError) -> None:
-    """A refusal waits at the limiter, a dead connection is replaced at once."""
+    """There is no pause after a 429, for which the limiter waits, or after a dead connection."""
     attempts = Attempts()
     attempts.note(error)
     assert (attempts.free, attempts.failures) == (True, 0)
@@ -206,7 +206,7 @@ def test_what_is_free_has_no_pause(error: BandwidthError) -> None:
 
 
 def test_after_a_thousand_failures_the_pause_is_the_cap() -> None:
-    """Who sets ``attempts`` to "for ever" gets for ever."""
+    """The pause is the cap even after thousands of failures."""
     assert pause_after(failed(), Attempts(failures=5000), POLICY, FullPause()) == POLICY.backoff_cap
 
 
@@ -227,12 +227,12 @@ def test_a_policy_that_cannot_work_is_refused(setting: str, value: float) -> Non
         RetryPolicy(**{setting: value})  # type: ignore[arg-type]  # wrong on purpose
 
 
-# How often?
+# How often
 
 
 @virtual_time
 async def test_attempts_counts_the_first_one() -> None:
-    """Five attempts are five requests; the last error is raised as it is."""
+    """Five attempts are five requests. The last error is raised unchanged."""
     last = failed(502, ambiguous=True)
     server = Server([*(failed() for _ in range(4)), last])
     with pytest.raises(ServerError) as caught:
@@ -243,7 +243,7 @@ async def test_attempts_counts_the_first_one() -> None:
 
 @virtual_time
 async def test_the_last_attempt_may_succeed() -> None:
-    """Four failures of five attempts are a success."""
+    """After four failures the fifth attempt can succeed."""
     server = Server([failed() for _ in range(4)])
     assert await call(server) == "done"
     assert len(server.moments) == 5
@@ -260,7 +260,7 @@ async def test_one_attempt_means_no_retry() -> None:
 
 @virtual_time
 async def test_refusals_are_not_charged_to_the_attempts() -> None:
-    """A used-up quota says nothing about the server's health: forty refusals and four failures still pass."""
+    """A 429 does not count as a failed attempt, so forty 429s and four failures still end in success."""
     errors: list[BaseException] = []
     for _ in range(4):
         errors += [refused(), refused(5.0), *(refused() for _ in range(8)), failed()]
@@ -273,7 +273,7 @@ async def test_refusals_are_not_charged_to_the_attempts() -> None:
 
 @virtual_time
 async def test_fifty_refusals_are_enough() -> None:
-    """A call gives up at its fiftieth 429 and raises it."""
+    """An operation raises its fiftieth 429."""
     server = Server([refused() for _ in range(60)])
     with pytest.raises(RateLimitError):
         await call(server)
@@ -282,7 +282,7 @@ async def test_fifty_refusals_are_enough() -> None:
 
 @virtual_time
 async def test_refusals_by_a_server_that_is_not_paced_are_failures() -> None:
-    """Where no limiter waits, as at the token endpoint, a 429 is waited out here and counted."""
+    """Without a limiter, as at the token endpoint, a 429 counts as a failure and its hint is waited for."""
     server = Server([refused(2.0), refused(3.0)])
     attempts = Attempts(paced=False)
     assert await call(server, attempts=attempts, random=FullPause()) == "done"
@@ -292,7 +292,7 @@ async def test_refusals_by_a_server_that_is_not_paced_are_failures() -> None:
 
 @virtual_time
 async def test_a_dead_connection_is_replaced_at_once_and_once() -> None:
-    """The first drop costs neither time nor an attempt; the next is a failure like any other."""
+    """The first dropped connection costs no time and no attempt. The next ones count as failures."""
     server = Server([dropped(), dropped(), dropped()])
     attempts = Attempts()
     assert await call(server, attempts=attempts, random=FullPause()) == "done"
@@ -302,7 +302,7 @@ async def test_a_dead_connection_is_replaced_at_once_and_once() -> None:
 
 @virtual_time
 async def test_a_503_with_a_hint_is_waited_for() -> None:
-    """The hint of a single answer is slept by its call alone."""
+    """The operation waits for the hint of a 503 before its retry."""
     server = Server([failed(503, 7.0)])
     assert await call(server) == "done"
     assert server.moments == pytest.approx([0, 7.0], abs=TICK)
@@ -311,7 +311,7 @@ async def test_a_503_with_a_hint_is_waited_for() -> None:
 @pytest.mark.parametrize("error", [refused(3600.0), failed(503, 3600.0)])
 @virtual_time
 async def test_an_hour_is_not_slept(error: BandwidthError) -> None:
-    """A longer wait than ``longest_hint`` fails at once, with the time on the error."""
+    """A hint longer than ``longest_hint`` raises the error at once, with the hint on it."""
     server = Server([error])
     with pytest.raises(APIError) as caught:
         await call(server)
@@ -320,7 +320,7 @@ async def test_an_hour_is_not_slept(error: BandwidthError) -> None:
 
 @virtual_time
 async def test_what_may_have_happened_is_not_repeated_unless_chosen() -> None:
-    """A redirect that may have arrived stands; ``repeat_ambiguous`` is the caller's own choice."""
+    """A redirect that may have arrived is retried only with ``repeat_ambiguous``."""
     with pytest.raises(TransportError):
         await call(Server([dropped()]), idempotent=False)
     server = Server([dropped()])
@@ -330,7 +330,7 @@ async def test_what_may_have_happened_is_not_repeated_unless_chosen() -> None:
 
 @virtual_time
 async def test_an_ambiguous_redirect_after_a_refusal_stands() -> None:
-    """Each failure is judged by itself, also in the middle of retries."""
+    """Each failure is judged by itself, so an ambiguous one after retries still ends the operation."""
     server = Server([refused(), dropped(ambiguous=False), TransportError("cut", ambiguous=True)])
     with pytest.raises(TransportError, match="cut"):
         await call(server, idempotent=False)
@@ -339,7 +339,7 @@ async def test_an_ambiguous_redirect_after_a_refusal_stands() -> None:
 
 @virtual_time
 async def test_for_ever_is_possible() -> None:
-    """No number of attempts is too large to count to."""
+    """A thousand retries and more do not break the engine."""
     server = Server([failed() for _ in range(1500)])
     policy = RetryPolicy(attempts=1_000_000, backoff_cap=0.001)
     assert await call(server, policy=policy, random=Random(1)) == "done"
@@ -350,7 +350,7 @@ async def test_for_ever_is_possible() -> None:
 
 @virtual_time
 async def test_no_sleep_beyond_the_deadline() -> None:
-    """Where the next attempt would come too late, the call ends at once, not at its deadline."""
+    """If the next attempt would be past the deadline, the operation ends at once."""
     last = failed(503, 20.0)
     server = Server([failed(503, 5.0), last])
     with pytest.raises(
@@ -364,7 +364,7 @@ async def test_no_sleep_beyond_the_deadline() -> None:
 @pytest.mark.parametrize(("deadline", "attempts"), [(5.0, 1), (5.1, 2)])
 @virtual_time
 async def test_an_attempt_at_the_deadline_is_too_late(deadline: float, attempts: int) -> None:
-    """The deadline is a moment at which nothing is begun any more."""
+    """No attempt begins at the very moment of the deadline."""
     server = Server([failed(503, 5.0), NotFoundError("404", status=404)])
     with pytest.raises(BandwidthError):
         await call(server, attempts=Attempts(deadline=deadline))
@@ -373,7 +373,7 @@ async def test_an_attempt_at_the_deadline_is_too_late(deadline: float, attempts:
 
 @virtual_time
 async def test_the_last_attempt_s_error_is_raised_as_it_is_even_near_the_deadline() -> None:
-    """Whoever has no attempts left did not run out of time."""
+    """An operation with no attempts left raises its last error, not a deadline error."""
     server = Server([failed(503, 50.0)])
     with pytest.raises(ServerError):
         await call(server, attempts=Attempts(deadline=10.0), policy=RetryPolicy(attempts=1))
@@ -381,7 +381,7 @@ async def test_the_last_attempt_s_error_is_raised_as_it_is_even_near_the_deadlin
 
 @virtual_time
 async def test_a_permanent_error_is_raised_as_it_is() -> None:
-    """It neither waits nor becomes something else, first or later."""
+    """A permanent error is raised unchanged, at the first attempt or later."""
     for errors in ([NotFoundError("404")], [failed(), NotFoundError("404")]):
         with pytest.raises(NotFoundError):
             await call(Server(list(errors)))
@@ -389,7 +389,7 @@ async def test_a_permanent_error_is_raised_as_it_is() -> None:
 
 @virtual_time
 async def test_a_bug_in_an_attempt_is_not_hidden() -> None:
-    """What is not ours is neither counted nor repeated."""
+    """An exception that is not a BandwidthError is neither counted nor retried."""
     for errors in ([KeyError("x")], [failed(), KeyError("x")]):
         attempts = Attempts()
         with pytest.raises(KeyError):
@@ -403,7 +403,7 @@ async def test_a_bug_in_an_attempt_is_not_hidden() -> None:
 @pytest.mark.parametrize("moment", [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.9])
 @virtual_time
 async def test_a_cancellation_passes_untouched(moment: float) -> None:
-    """Cancelled in an attempt or in a pause, at any await: nothing is sent after it, nothing is counted."""
+    """After a cancellation, in an attempt or a pause, nothing is sent and nothing is counted."""
     server = Server([failed(503, 1.0), refused(), failed(503, 0.5)], latency=0.6)
     attempts = Attempts()
     task = asyncio.create_task(call(server, attempts=attempts))
@@ -418,7 +418,7 @@ async def test_a_cancellation_passes_untouched(moment: float) -> None:
 
 @virtual_time
 async def test_an_attempt_that_is_cancelled_inside_is_not_repeated() -> None:
-    """tenacity catches BaseException; a CancelledError must pass it all the same."""
+    """tenacity catches BaseException. A CancelledError must pass through it."""
     server = Server([failed(), asyncio.CancelledError("inner")])
     with pytest.raises(asyncio.CancelledError, match="inner"):
         await call(server)
@@ -427,7 +427,7 @@ async def test_an_attempt_that_is_cancelled_inside_is_not_repeated() -> None:
 
 @virtual_time
 async def test_after_a_stop_nothing_is_repeated() -> None:
-    """After a stop nothing is repeated, and what the attempt in flight met is what is raised."""
+    """After a stop there is no retry. The error of the attempt in flight is raised."""
     attempts = Attempts()
     server = Server([failed()], latency=1.0)
     task = asyncio.create_task(call(server, attempts=attempts))
@@ -443,7 +443,7 @@ async def test_after_a_stop_nothing_is_repeated() -> None:
 
 @virtual_time
 async def test_three_hundred_calls_at_once_each_get_their_own_result() -> None:
-    """A retrying object that is shared between tasks mixes up their results; these do not share any."""
+    """Tasks share no retrying object. Otherwise their results could be mixed up."""
     random = Random(3)
 
     async def one(number: int) -> int:
@@ -473,7 +473,7 @@ async def test_three_hundred_calls_at_once_each_get_their_own_result() -> None:
 
 @virtual_time
 async def test_retries_are_logged_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
-    """A debug line tells when the next attempt comes and why."""
+    """A debug record has the delay of the next attempt and its reason."""
     caplog.set_level(logging.DEBUG, logger="bandwidth_async")
     await call(Server([failed(503, 2.0)]))
     assert caplog.messages == ["again in 2.000 s after: 503 (try again in 2 s)"]

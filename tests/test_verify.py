@@ -1,4 +1,4 @@
-"""``verify``: an accepted end is read back, and what still reads as active is not called ended."""
+"""``verify``: the client reports an end only if a read of the conference confirms it."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def now() -> float:
 
 @define
 class Bandwidth:
-    """Gives the answers of its scripts; the last of each for ever."""
+    """Sends the responses of its scripts. It repeats the last response of each forever."""
 
     ends: list[CallbackResult] = field(factory=lambda: [ACCEPTED])
     reads: list[CallbackResult] = field(factory=lambda: [COMPLETED])
     asked: list[tuple[str, float]] = field(factory=list)
 
     async def end(self, _: URL, **__: Any) -> CallbackResult:
-        """Answer POST."""
+        """Answer a POST."""
         return await self._next("end", self.ends)
 
     async def read(self, _: URL, **__: Any) -> CallbackResult:
-        """Answer GET."""
+        """Answer a GET."""
         return await self._next("read", self.reads)
 
     async def _next(self, what: str, script: list[CallbackResult]) -> CallbackResult:
@@ -60,13 +60,13 @@ class Bandwidth:
 
     @property
     def kinds(self) -> list[str]:
-        """What was asked, in order."""
+        """The kinds of the requests, in order."""
         return [what for what, _ in self.asked]
 
 
 @pytest.fixture
 def bandwidth(mocked: aioresponses) -> Bandwidth:
-    """Answer for one conference."""
+    """Serve one conference."""
     fake = Bandwidth()
     mocked.post(CONFERENCE, callback=fake.end, repeat=True)
     mocked.get(CONFERENCE, callback=fake.read, repeat=True)
@@ -74,7 +74,7 @@ def bandwidth(mocked: aioresponses) -> Bandwidth:
 
 
 def client_of() -> VoiceClient:
-    """Return a client that is not what the test waits for."""
+    """Return a client whose rate limit does not delay the test."""
     return VoiceClient(
         account_id="9900000",
         credentials=BasicCredentials("user", "password"),
@@ -98,7 +98,7 @@ async def run_of_one() -> tuple[Report, Outcome]:
 @pytest.mark.parametrize("reading", [COMPLETED, GONE], ids=["completed", "gone"])
 @virtual_time
 async def test_confirmed_at_the_first_reading(bandwidth: Bandwidth, reading: CallbackResult) -> None:
-    """Completed, or not there any more."""
+    """A read that finds the conference completed or gone confirms the end."""
     bandwidth.reads = [reading]
     outcome = await end_one()
     assert (outcome.kind, outcome.attempts, bandwidth.kinds) == (OutcomeKind.ENDED, 2, ["end", "read"])
@@ -106,7 +106,7 @@ async def test_confirmed_at_the_first_reading(bandwidth: Bandwidth, reading: Cal
 
 @virtual_time
 async def test_without_verify_nothing_is_read(bandwidth: Bandwidth) -> None:
-    """The server's yes is enough unless asked for more."""
+    """Without ``verify`` the client trusts the server's 204."""
     async with client_of() as client:
         await client.end_conference("conf-1")
     assert bandwidth.kinds == ["end"]
@@ -114,7 +114,7 @@ async def test_without_verify_nothing_is_read(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_the_end_takes_its_time(bandwidth: Bandwidth) -> None:
-    """Active at first, then completed: read again after half to one, one to two and two to four seconds."""
+    """While the conference is active, the client reads again after 0.5 to 1, 1 to 2 and 2 to 4 seconds."""
     bandwidth.reads = [ACTIVE, ACTIVE, ACTIVE, COMPLETED]
     outcome = await end_one()
     assert (outcome.kind, outcome.attempts) == (OutcomeKind.ENDED, 5)
@@ -127,7 +127,7 @@ async def test_the_end_takes_its_time(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_conference_that_stays_active(bandwidth: Bandwidth) -> None:
-    """Four readings; then it is an error of its own, and ambiguous since the end was accepted."""
+    """After four reads NotConfirmedError is raised. It is ambiguous, because the end was accepted."""
     bandwidth.reads = [ACTIVE]
     with pytest.raises(
         NotConfirmedError, match="conf-1 was accepted, but it still reads as active"
@@ -139,7 +139,7 @@ async def test_a_conference_that_stays_active(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_conference_that_stays_active_in_a_run(bandwidth: Bandwidth) -> None:
-    """It is unknown, and the run goes on to its end."""
+    """In a run the outcome is ``unknown``, and the run does not stop."""
     bandwidth.reads = [ACTIVE]
     report, outcome = await run_of_one()
     assert (outcome.kind, outcome.attempts) == (OutcomeKind.UNKNOWN, 5)
@@ -150,7 +150,7 @@ async def test_a_conference_that_stays_active_in_a_run(bandwidth: Bandwidth) -> 
 
 @virtual_time
 async def test_a_reading_that_fails(bandwidth: Bandwidth) -> None:
-    """It may have ended: unknown in a run, ambiguous on the error of a single call."""
+    """If the reads fail, the conference may have ended: an ambiguous error, or ``unknown`` in a run."""
     bandwidth.reads = [FAILS]
     with pytest.raises(ServerError) as caught:
         await end_one()
@@ -162,7 +162,7 @@ async def test_a_reading_that_fails(bandwidth: Bandwidth) -> None:
 
 @virtual_time
 async def test_a_reading_that_fails_for_a_moment(bandwidth: Bandwidth) -> None:
-    """It is retried as any request."""
+    """A failed read is retried like any request."""
     bandwidth.reads = [FAILS, FAILS, COMPLETED]
     assert (await end_one()).kind is OutcomeKind.ENDED
 
@@ -170,7 +170,7 @@ async def test_a_reading_that_fails_for_a_moment(bandwidth: Bandwidth) -> None:
 @pytest.mark.parametrize("by", ["listed", "conflict"])
 @virtual_time
 async def test_what_had_ended_before_is_not_read_again(bandwidth: Bandwidth, by: str) -> None:
-    """A 404 of a listed conference has nothing to confirm; a 409 was settled by reading, once."""
+    """After a 404 for a listed conference no read is needed. After a 409 one read is enough."""
     if by == "listed":
         bandwidth.ends = [GONE]
         outcome = await end_one(Conference(id="conf-1"))
@@ -184,7 +184,7 @@ async def test_what_had_ended_before_is_not_read_again(bandwidth: Bandwidth, by:
 
 @virtual_time
 async def test_readings_are_first_tries(bandwidth: Bandwidth) -> None:
-    """However many ends are answered 409, or were repeated: reading is no retry, and budget is no matter."""
+    """A read after a 409 is no retry, so it does not use the retry budget, however many there are."""
     bandwidth.ends = [CONFLICT]
     async with client_of() as client:
         outcomes = await asyncio.gather(*(client.end_conference("conf-1") for _ in range(400)))
