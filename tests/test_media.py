@@ -1,4 +1,4 @@
-"""Recordings: whatever happens on the way, they come whole or as an error, to a file or in chunks."""
+"""Downloads of recordings, as a stream or to a file: each is complete or raises an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from bandwidth_async import (
 from bandwidth_async.media import Draft, Media, _flaw
 from tests.wire_server import CLOSE, HANG, RESET, Script, Wait, WireServer, answered, wire_server
 
-AUDIO = bytes(range(256)) * 400  # more than one packet
+AUDIO = bytes(range(256)) * 400  # larger than one packet
 PATH = "/api/v2/accounts/9900000/conferences/conf-1/recordings/r-1/media"
 NAME = "download recording r-1 of conference conf-1"
 ONCE = RetryPolicy(attempts=1)
@@ -47,7 +47,7 @@ virtual_time = pytest.mark.looptime
 
 
 def with_length(length: int, *more: str) -> bytes:
-    """Return the headers of an answer that announces ``length`` bytes."""
+    """Return the headers of a response with a Content-Length of ``length``."""
     lines = ["HTTP/1.1 200 OK", f"Content-Length: {length}", "Content-Type: audio/mpeg", *more]
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
@@ -57,14 +57,14 @@ WHOLE = with_length(len(AUDIO)) + AUDIO
 
 
 def in_chunks(data: bytes) -> bytes:
-    """Return the body of a chunked answer, without its end."""
+    """Return the body of a chunked response, without its last chunk."""
     pieces = [data[start : start + 5000] for start in range(0, len(data), 5000)]
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
 @asynccontextmanager
 async def recorded(*scripts: Script, **settings: Any) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
-    """Give a server with these answers and a client of it; see that neither leaves a task."""
+    """Run a server with these responses and a client of it. Check that neither leaves a task."""
     before = asyncio.all_tasks()
     async with wire_server(*scripts) as server:
         defaults: dict[str, Any] = {
@@ -81,26 +81,26 @@ async def recorded(*scripts: Script, **settings: Any) -> AsyncIterator[tuple[Wir
 
 
 def media_of(client: VoiceClient) -> AbstractAsyncContextManager[Media]:
-    """Return the recording, to be opened."""
+    """Return the stream of the recording, not yet opened."""
     return client.download_conference_recording("conf-1", "r-1")
 
 
-async def heard(client: VoiceClient) -> bytes:
-    """Return a recording as chunks, joined."""
+async def content_of(client: VoiceClient) -> bytes:
+    """Return the joined chunks of a recording."""
     async with media_of(client) as media:
         return b"".join([chunk async for chunk in media])
 
 
 def left_in(folder: Path) -> list[str]:
-    """Return the names of what is in a folder."""
+    """Return the names of the files in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
-# In chunks
+# As a stream
 
 
 async def test_a_recording_in_chunks() -> None:
-    """The bytes, and what the server said of them, for one request that carries the credentials."""
+    """One request with the credentials returns the content, its type and its length."""
     async with recorded((WHOLE,)) as (server, client), media_of(client) as media:
         assert (media.content_type, media.length, media.received) == ("audio/mpeg", len(AUDIO), 0)
         assert b"".join([chunk async for chunk in media]) == AUDIO
@@ -113,7 +113,7 @@ async def test_a_recording_in_chunks() -> None:
 
 
 async def test_a_recording_of_unknown_length() -> None:
-    """A chunked answer has an end of its own."""
+    """A chunked response needs no length, because it marks its own end."""
     script: Script = (CHUNKED, in_chunks(AUDIO), b"0\r\n\r\n")
     async with recorded(script) as (_, client), media_of(client) as media:
         assert (media.content_type, media.length) == (None, None)
@@ -121,23 +121,23 @@ async def test_a_recording_of_unknown_length() -> None:
 
 
 async def test_an_empty_recording() -> None:
-    """No bytes are a whole recording when the server says so."""
+    """A recording of length 0 is complete."""
     async with recorded((with_length(0),)) as (_, client):
-        assert await heard(client) == b""
+        assert await content_of(client) == b""
 
 
 async def test_a_connection_that_gave_all_is_used_again() -> None:
-    """Reading to the end gives the connection back, leaving before closes it."""
+    """A connection is used again after a complete read. Leaving earlier closes it."""
     async with recorded((WHOLE,), (WHOLE,), (WHOLE,)) as (server, client):
-        assert await heard(client) == AUDIO
+        assert await content_of(client) == AUDIO
         async with media_of(client) as media:
             await anext(media)
-        assert await heard(client) == AUDIO
+        assert await content_of(client) == AUDIO
     assert [arrived.connection for arrived in server.arrived] == [1, 1, 2]
 
 
 async def test_a_stream_that_was_left_gives_nothing_more() -> None:
-    """What is read after the context is an error, not a short recording."""
+    """A read after the context raises an error, so that no recording looks complete when it is not."""
     async with recorded((WHOLE,)) as (_, client):
         async with media_of(client) as media:
             pass
@@ -149,22 +149,22 @@ async def test_a_stream_that_was_left_gives_nothing_more() -> None:
 @pytest.mark.parametrize("end", [CLOSE, RESET])
 @pytest.mark.parametrize("form", ["length", "chunked"])
 async def test_a_cut_at_every_tenth(tenth: int, end: Any, form: str, tmp_path: Path) -> None:
-    """Each is an error in both forms, and no file is left, neither a short one nor a draft."""
+    """A cut at any place raises an error, and leaves neither a short file nor a draft."""
     part = AUDIO[: len(AUDIO) * tenth // 10]
     sent = with_length(len(AUDIO)) + part if form == "length" else CHUNKED + in_chunks(part)
     async with recorded((sent, end), (sent, end), (sent, end), retry=ONCE) as (server, client):
         with pytest.raises(TransportError) as caught:
-            await heard(client)
+            await content_of(client)
         assert not caught.value.ambiguous
         with pytest.raises(TransportError) as caught:
             await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r.mp3")
-        assert len(server.arrived) <= 3  # a reset that comes ahead of the headers is repeated once
+        assert len(server.arrived) <= 3  # a reset before the headers is retried once
     assert left_in(tmp_path) == []
 
 
 @virtual_time
 async def test_a_cut_stays_an_error() -> None:
-    """Who reads on after the error gets it again, and never an end."""
+    """Every further read after the error raises it again. The stream never looks complete."""
     script: Script = (with_length(9) + b"abc", Wait(1), CLOSE)
     async with recorded(script) as (_, client), media_of(client) as media:
         assert await anext(media) == b"abc"
@@ -175,16 +175,16 @@ async def test_a_cut_stays_an_error() -> None:
 
 
 async def test_a_cut_tells_how_many_requests_there_were() -> None:
-    """As every error does."""
+    """The error of a cut stream has the number of attempts."""
     failed = (answered("503 Service Unavailable"),)
     async with recorded(failed, (with_length(9), CLOSE)) as (_, client):
         with pytest.raises(TransportError) as caught:
-            await heard(client)
+            await content_of(client)
     assert caught.value.attempts == 2
 
 
 async def test_what_the_listener_of_responses_raises() -> None:
-    """It is raised, and nothing goes on coming behind it."""
+    """An error of ``on_response`` is raised, and the connection is closed."""
 
     def fail(_: object) -> None:
         raise LookupError("mine")
@@ -197,27 +197,27 @@ async def test_what_the_listener_of_responses_raises() -> None:
 
 
 async def test_a_cut_of_the_last_chunk_mark() -> None:
-    """All the bytes came, but not the mark that they are all."""
+    """A chunked response without its last chunk is cut, even if all bytes have arrived."""
     async with recorded((CHUNKED + in_chunks(AUDIO), CLOSE)) as (_, client):
         with pytest.raises(TransportError, match=r"cut after 102400 bytes$"):
-            await heard(client)
+            await content_of(client)
 
 
 async def test_an_answer_whose_end_cannot_be_known() -> None:
-    """Without a length a cut looks like the end, so such an answer is refused."""
+    """A response without a length is an error, because a cut would look like the end."""
     until_closed = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + AUDIO
     async with recorded((until_closed, CLOSE), retry=ONCE) as (_, client):
         with pytest.raises(APIError, match="does not say where it ends"):
-            await heard(client)
+            await content_of(client)
 
 
 @pytest.mark.parametrize("status", ["202 Accepted", "204 No Content", "206 Partial Content"])
 async def test_a_success_without_a_recording(status: str) -> None:
-    """It is not an empty recording, and would be none again: it is asked for once, and no outage."""
+    """A 2xx without a recording is an error. It is not retried and does not open the breaker."""
     async with recorded(*[(answered(status),)] * 40) as (server, client):
-        for _ in range(25):  # more than it takes to call the server down
+        for _ in range(25):  # more than it takes to open the breaker
             with pytest.raises(APIError, match=f"answered {status[:3]}, which has no recording in it"):
-                await heard(client)
+                await content_of(client)
         assert len(server.arrived) == 25
 
 
@@ -227,7 +227,7 @@ PACKED = gzip.compress(AUDIO)
 @pytest.mark.parametrize("body", [PACKED, PACKED[:-12]], ids=["whole", "cut"])
 @pytest.mark.parametrize("coding", ["gzip", "compress", "deflate", "gzip, gzip", "GZIP", "identity, gzip"])
 async def test_a_packed_recording(coding: str, body: bytes, tmp_path: Path) -> None:
-    """A cut would not be seen where it is unpacked, and nobody asked for it: it is refused, once."""
+    """A compressed recording is an error, because a cut would not be noticed. It is not retried."""
     script: Script = (with_length(len(body), f"Content-Encoding: {coding}") + body,)
     async with recorded(script, (WHOLE,)) as (server, client):
         with pytest.raises(APIError, match=f"answered in {coding.lower().removeprefix('identity, ')}, which"):
@@ -237,18 +237,18 @@ async def test_a_packed_recording(coding: str, body: bytes, tmp_path: Path) -> N
 
 
 async def test_a_recording_that_says_it_is_not_packed() -> None:
-    """That is what was asked for."""
+    """``Content-Encoding: identity`` is accepted, because it means no compression."""
     async with recorded((with_length(9, "Content-Encoding: identity") + AUDIO[:9],)) as (_, client):
-        assert await heard(client) == AUDIO[:9]
+        assert await content_of(client) == AUDIO[:9]
 
 
 @pytest.mark.parametrize("coding", ["xchunked", "gzip, chunked", "chunked, gzip", "chunkedx"])
 async def test_a_recording_in_another_transfer_coding(coding: str) -> None:
-    """Only plain chunks are sure to say where they end and to hold the recording itself."""
+    """Any transfer coding but ``chunked`` is an error, because a cut could go unnoticed."""
     head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n".encode()
     async with recorded((head + in_chunks(AUDIO) + b"0\r\n\r\n", CLOSE), retry=ONCE) as (_, client):
         with pytest.raises((APIError, TransportError)):
-            await heard(client)
+            await content_of(client)
 
 
 @pytest.mark.parametrize(
@@ -266,13 +266,13 @@ async def test_a_recording_in_another_transfer_coding(coding: str) -> None:
     ],
 )
 def test_headers_that_do_not_bound_a_recording(headers: dict[str, str], flaw: str | None) -> None:
-    """What aiohttp's parsers make of them differs, so they are read here."""
+    """The client checks the headers itself, because aiohttp's parsers differ."""
     found = _flaw(200, CIMultiDictProxy(CIMultiDict(headers)))
     assert found is None if flaw is None else flaw in str(found)
 
 
 async def test_a_recording_that_was_read_is_closed_with_its_context() -> None:
-    """What is read after it is an error that does not speak of a cut."""
+    """A read after the context raises an error that says that the recording was complete."""
     async with recorded((WHOLE,)) as (_, client):
         async with media_of(client) as media:
             assert b"".join([chunk async for chunk in media]) == AUDIO
@@ -284,7 +284,7 @@ async def test_a_recording_that_was_read_is_closed_with_its_context() -> None:
 
 @pytest.mark.parametrize("head", [with_length(9), CHUNKED], ids=["length", "chunked"])
 async def test_closing_the_client_ends_its_streams(head: bytes) -> None:
-    """With our error, not one of aiohttp's; the part that came is no recording."""
+    """Closing the client ends its streams with a TransportError, not with an error of aiohttp."""
     body = b"3\r\nabc\r\n" if head == CHUNKED else b"abc"
     async with recorded((head + body, HANG)) as (_, client), media_of(client) as media:
         assert await anext(media) == b"abc"
@@ -295,7 +295,7 @@ async def test_closing_the_client_ends_its_streams(head: bytes) -> None:
 
 
 async def test_a_stream_is_for_one_task() -> None:
-    """A second one that reads is told so, and the first goes on."""
+    """A second task that reads gets an error, and the first one goes on."""
     async with recorded((with_length(3), HANG)) as (_, client), media_of(client) as media:
         first = asyncio.ensure_future(anext(media))
         await asyncio.sleep(0)
@@ -307,66 +307,66 @@ async def test_a_stream_is_for_one_task() -> None:
 
 
 async def test_refusals_are_met_as_in_every_call() -> None:
-    """429 and 503 are tried again, 404 is not; the error has Bandwidth's words."""
+    """A download retries a 429 and a 503, but not a 404. The error has Bandwidth's description."""
     body = b'{"type":"validation","description":"no such recording"}'
     limited = answered("429 Too Many Requests")
     failed = answered("503 Service Unavailable")
     async with recorded((limited,), (failed,), (answered("404 Not Found", body),)) as (_, client):
         with pytest.raises(NotFoundError) as caught:
-            await heard(client)
+            await content_of(client)
         assert (caught.value.description, caught.value.attempts) == ("no such recording", 3)
 
 
 async def test_a_server_that_keeps_failing() -> None:
-    """The attempts run out ahead of the first byte as in every call."""
+    """Before the first byte, the number of attempts is limited as in every operation."""
     failed = (answered("503 Service Unavailable"),)
     async with recorded(*[failed] * 9, retry=RetryPolicy(attempts=2, backoff_base=0)) as (server, client):
         with pytest.raises(ServerError) as caught:
-            await heard(client)
+            await content_of(client)
         assert (caught.value.attempts, len(server.arrived)) == (2, 2)
 
 
 @virtual_time
 async def test_a_long_recording_outlasts_every_limit() -> None:
-    """While bytes come, neither the attempt's timeout nor the deadline counts."""
+    """While bytes arrive, neither the attempt timeout nor the deadline applies."""
     steps = [step for second in range(100) for step in (Wait(1.0), AUDIO[second : second + 1])]
     script = (with_length(100), *steps)
     async with recorded(script, timeouts=Timeouts(attempt=1.5), deadline=3) as (_, client):
-        assert await heard(client) == AUDIO[:100]
+        assert await content_of(client) == AUDIO[:100]
 
 
 @virtual_time
 async def test_a_silence_ends_it() -> None:
-    """A server that stops in the middle is left after the attempt's timeout."""
+    """If the server stops sending, the download fails after the attempt timeout."""
     loop = asyncio.get_running_loop()
     script: Script = (with_length(10), Wait(1), b"abc", HANG)
     async with recorded(script, timeouts=Timeouts(attempt=2)) as (_, client):
         with pytest.raises(TransportError) as caught:
-            await heard(client)
+            await content_of(client)
         assert str(caught.value) == f"{NAME}: silent for 2 s after 3 of 10 bytes"
         assert loop.time() == pytest.approx(3, abs=0.1)
 
 
 @virtual_time
 async def test_headers_that_do_not_come() -> None:
-    """Up to the first byte an attempt has its timeout, and the call its deadline."""
+    """Before the first byte, each attempt has its timeout and the operation its deadline."""
     loop = asyncio.get_running_loop()
     async with recorded((HANG,), (HANG,), timeouts=Timeouts(attempt=2), deadline=3) as (_, client):
         with pytest.raises(DeadlineExceededError) as caught:
-            await heard(client)
+            await content_of(client)
         assert caught.value.attempts == 2
         assert loop.time() == pytest.approx(3, abs=0.1)
 
 
 async def test_the_place_at_the_limiter_is_free_while_it_comes() -> None:
-    """A slow download does not keep other requests out."""
+    """A download does not count as in flight, so a slow one does not block other requests."""
     async with recorded((with_length(9) + b"abc", HANG)) as (_, client), media_of(client) as media:
         await anext(media)
         assert client.limiter.snapshot().in_flight == 0
 
 
 async def test_what_is_asked_for_cannot_be() -> None:
-    """Refused before any request: ids that leave the path, settings of a file without a file."""
+    """Unsafe ids, and settings for a file without ``to``, are errors before any request."""
     async with recorded() as (server, client):
         with pytest.raises(ConfigurationError, match="is no recording id"):
             client.download_conference_recording("conf-1", "../media")
@@ -381,7 +381,7 @@ async def test_what_is_asked_for_cannot_be() -> None:
 
 
 async def test_a_recording_to_a_file(tmp_path: Path) -> None:
-    """The file has the bytes and nothing is beside it; progress is told up to the last byte."""
+    """Only the file with the content is left. ``on_progress`` is called up to the last byte."""
     told: list[tuple[int, int | None]] = []
     async with recorded((WHOLE,)) as (_, client):
         path = await client.download_conference_recording(
@@ -394,7 +394,7 @@ async def test_a_recording_to_a_file(tmp_path: Path) -> None:
 
 
 async def test_a_cut_download_starts_again(tmp_path: Path) -> None:
-    """From the first byte, however much had come: the file is as if nothing had happened."""
+    """After a cut the download starts again at the first byte, and the file has only the new content."""
     cuts: list[Script] = [(with_length(len(AUDIO)) + b"?" * cut, CLOSE) for cut in (50_000, 1, 102_399)]
     async with recorded(*cuts, (CHUNKED + in_chunks(AUDIO[:9]) + b"0\r\n\r\n",)) as (server, client):
         path = await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
@@ -403,7 +403,7 @@ async def test_a_cut_download_starts_again(tmp_path: Path) -> None:
 
 
 async def test_the_attempts_of_a_download_run_out(tmp_path: Path) -> None:
-    """Cuts and failures count together, as the policy says for a call."""
+    """Cuts and failed requests count together against the attempts of the policy."""
     cut: Script = (with_length(9) + b"abc", CLOSE)
     failed: Script = (answered("503 Service Unavailable"),)
     retry = RetryPolicy(attempts=4, backoff_base=0)
@@ -417,7 +417,7 @@ async def test_the_attempts_of_a_download_run_out(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_pauses_between_the_starts_of_a_download(tmp_path: Path) -> None:
-    """They grow as for any failure, and each start has the whole deadline again."""
+    """The pauses grow as for any retry, and each start has the whole deadline again."""
     cut: Script = (Wait(2), with_length(9) + b"abc", Wait(2), CLOSE)
     script: Script = (Wait(2), WHOLE)
     loop = asyncio.get_running_loop()
@@ -429,7 +429,7 @@ async def test_pauses_between_the_starts_of_a_download(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_exists_is_refused(tmp_path: Path) -> None:
-    """Before anything is sent, and also when it is only a name that leads nowhere."""
+    """An existing file, or a broken link, is an error before anything is sent."""
     target, link = tmp_path / "r", tmp_path / "link"
     target.write_text("mine")
     link.symlink_to("nowhere")
@@ -444,7 +444,7 @@ async def test_a_file_that_exists_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_failed_download_leaves_the_old_file(tmp_path: Path) -> None:
-    """Overwriting happens only with something whole."""
+    """Only a complete download replaces the old file."""
     target = tmp_path / "r"
     target.write_text("mine")
     async with recorded((with_length(9) + b"abc", CLOSE), retry=ONCE) as (_, client):
@@ -456,7 +456,7 @@ async def test_a_failed_download_leaves_the_old_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 async def test_a_folder_is_no_file(overwrite: bool, tmp_path: Path) -> None:
-    """It is refused before anything is sent, not when the recording is there and has nowhere to go."""
+    """A folder as the target is an error before anything is sent."""
     async with recorded((WHOLE,)) as (server, client):
         for path in (tmp_path, Path("..")):
             with pytest.raises(ConfigurationError, match="is a folder: give the name of a file in it"):
@@ -466,7 +466,7 @@ async def test_a_folder_is_no_file(overwrite: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["r\0", "", "new/", "\ud800", b"r", 5])
 async def test_what_cannot_name_a_file(name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is refused by the call itself, before anything is awaited."""
+    """A name that no file can have is an error even before ``await``."""
     monkeypatch.chdir(tmp_path)
     async with recorded() as (server, client):
         with pytest.raises(ConfigurationError):
@@ -478,7 +478,7 @@ async def test_what_cannot_name_a_file(name: Any, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["fifo", "link", "/dev/null"])
 async def test_what_is_no_regular_file_stays(name: str, overwrite: bool, tmp_path: Path) -> None:
-    """To overwrite a device or a FIFO would replace it, also where only a link leads to it."""
+    """A device or a FIFO, also behind a link, is an error, because the download would replace it."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("fifo")
     async with recorded((WHOLE,)) as (server, client):
@@ -491,7 +491,7 @@ async def test_what_is_no_regular_file_stays(name: str, overwrite: bool, tmp_pat
 
 
 async def test_overwriting_through_a_link(tmp_path: Path) -> None:
-    """The link stays one, and leads to the new bytes; one that led nowhere now leads to them."""
+    """The download replaces the target of a link, not the link. It creates a missing target."""
     (tmp_path / "old").write_text("mine")
     (tmp_path / "link").symlink_to("old")
     (tmp_path / "loose").symlink_to("new")
@@ -507,7 +507,7 @@ async def test_overwriting_through_a_link(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """The operating system's own error, before anything is sent."""
+    """A missing folder raises the operating system's error before anything is sent."""
     async with recorded((WHOLE,)) as (server, client):
         with pytest.raises(FileNotFoundError):
             await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "no" / "r")
@@ -515,7 +515,7 @@ async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The operating system's own error, once: asking the server again would not help."""
+    """A full disk raises the operating system's error, and the download is not retried."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -529,7 +529,7 @@ async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_what_progress_raises_is_raised(tmp_path: Path) -> None:
-    """It is the caller's own error, and no reason to ask again."""
+    """An error of ``on_progress`` is raised, and the download is not retried."""
 
     def stop(*_: object) -> None:
         raise LookupError("enough")
@@ -542,7 +542,7 @@ async def test_what_progress_raises_is_raised(tmp_path: Path) -> None:
 
 
 async def test_a_cancelled_download(tmp_path: Path) -> None:
-    """Nothing is left, neither a file nor a task nor a connection."""
+    """A cancelled download leaves no file, no task and no connection."""
     begun = asyncio.Event()
     async with recorded((with_length(9) + b"abc", HANG)) as (server, client):
         task = asyncio.ensure_future(
@@ -560,7 +560,7 @@ async def test_a_cancelled_download(tmp_path: Path) -> None:
 
 
 async def test_a_download_cancelled_while_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that writes is waited for, so the file is gone for certain."""
+    """The file is removed even if its thread is still writing when the download is cancelled."""
     writing, go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     write = Draft.write
@@ -583,7 +583,7 @@ async def test_a_download_cancelled_while_it_writes(tmp_path: Path, monkeypatch:
 
 
 async def test_closing_the_client_ends_its_downloads(tmp_path: Path) -> None:
-    """As it ends every other call."""
+    """Closing the client ends its downloads, as it ends any operation."""
     begun = asyncio.Event()
     async with recorded((with_length(9) + b"abc", HANG)) as (_, client):
         task = asyncio.ensure_future(
@@ -599,7 +599,7 @@ async def test_closing_the_client_ends_its_downloads(tmp_path: Path) -> None:
 
 
 async def test_closing_the_client_at_the_moment_of_the_headers(tmp_path: Path) -> None:
-    """Its stop is not undone by the limit that a download lifts when its bytes begin to come."""
+    """A download lifts its time limit at the headers. That does not undo a stop at the same moment."""
 
     def stop(_: object) -> None:
         for operation in client._channel.operations:
@@ -611,11 +611,11 @@ async def test_closing_the_client_at_the_moment_of_the_headers(tmp_path: Path) -
     assert left_in(tmp_path) == []
 
 
-# The file by itself
+# The file
 
 
 def test_a_name_taken_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    """Whoever wrote a file of that name during the download keeps it."""
+    """A file that another process has created during the download is not replaced."""
     draft = Draft(tmp_path / "r", overwrite=False)
     draft.write(b"ours")
     (tmp_path / "r").write_text("theirs")
@@ -628,7 +628,7 @@ def test_a_name_taken_meanwhile_is_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("taken", [False, True])
 def test_a_file_system_without_links(taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the name is looked at once more before the file is renamed."""
+    """Without hard links, the name is checked again before the file is renamed."""
 
     def cannot(*_: object) -> None:
         raise PermissionError("no links here")
@@ -648,7 +648,7 @@ def test_a_file_system_without_links(taken: bool, tmp_path: Path, monkeypatch: p
 
 
 def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that stops leaves no file of that name with less in it."""
+    """The content is on the disk before the file gets its name, so a crash leaves no short file."""
     seen: list[list[str]] = []
     sync: Callable[[int], None] = os.fsync
 
@@ -666,7 +666,7 @@ def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are something else there")
 def test_a_file_has_the_usual_rights(tmp_path: Path) -> None:
-    """Those that any new file gets, not only its owner's."""
+    """The file has the default permissions of a new file."""
     draft = Draft(tmp_path / "r", overwrite=False)
     draft.keep()
     (tmp_path / "other").touch()
@@ -676,7 +676,7 @@ def test_a_file_has_the_usual_rights(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are something else there")
 @pytest.mark.parametrize("rights", [0o600, 0o640, 0o666, 0o400])
 def test_overwriting_keeps_the_rights(rights: int, tmp_path: Path) -> None:
-    """What only its owner could read is not for all to read afterwards, nor while it comes."""
+    """The new file keeps the permissions of the old one, also during the download."""
     path = tmp_path / "r"
     path.write_text("mine")
     path.chmod(rights)
@@ -690,7 +690,7 @@ def test_overwriting_keeps_the_rights(rights: int, tmp_path: Path) -> None:
 
 
 def test_a_device_that_appears_meanwhile_stays(tmp_path: Path) -> None:
-    """To overwrite is meant for the file that was there."""
+    """``overwrite`` does not replace a folder that has appeared during the download."""
     draft = Draft(tmp_path / "r", overwrite=True)
     (tmp_path / "r").mkdir()
     with pytest.raises(ConfigurationError, match="is a folder"):
@@ -700,7 +700,7 @@ def test_a_device_that_appears_meanwhile_stays(tmp_path: Path) -> None:
 
 
 def test_rights_that_cannot_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nothing is written, and no draft stays."""
+    """If the permissions cannot be set, nothing is written and no draft is left."""
 
     def cannot(*_: object) -> None:
         raise PermissionError("no rights here")
@@ -713,7 +713,7 @@ def test_rights_that_cannot_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_closed_draft_takes_nothing_more(tmp_path: Path) -> None:
-    """A write that comes late from its thread does not bring the file back."""
+    """A late write from a thread does not create the file again."""
     draft = Draft(tmp_path / "r", overwrite=False)
     draft.close()
     draft.close()
@@ -725,8 +725,8 @@ def test_a_closed_draft_takes_nothing_more(tmp_path: Path) -> None:
 
 @given(st.lists(st.binary(max_size=9) | st.none(), max_size=9))
 def test_a_file_holds_what_was_written_since_its_last_start(steps: list[bytes | None]) -> None:
-    """In order, and nothing of what was forgotten; None is a new start."""
-    from tempfile import TemporaryDirectory  # noqa: PLC0415  # Hypothesis runs many with one tmp_path
+    """The file has all bytes since the last restart, in order. In the steps, None is a restart."""
+    from tempfile import TemporaryDirectory  # noqa: PLC0415  # Hypothesis uses one tmp_path for all examples
 
     wanted = b""
     with TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Waiting for the end of a conference: how often it is looked at, and whose word counts."""
+"""Waiting for the end of a conference: how often it is read, and which event or error ends the wait."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ ENDED = Conference(id="conf-1", name="n", completed_time=ENDED_AT, active_member
 
 
 class Longest(Random):
-    """Chance that always draws the longest pause."""
+    """A random generator that always draws the longest pause."""
 
     def uniform(self, _: float, b: float) -> float:
-        """Return the longest."""
+        """Return the upper end."""
         return b
 
 
 @define
 class Looks:
-    """A conference that shows one thing after the other, at each look; a look takes a second."""
+    """A conference with one scripted response for each read. A read takes a second."""
 
     shown: list[Conference | BandwidthError]
     moments: list[float] = field(factory=list)
     seconds: list[float] = field(factory=list)
 
     async def __call__(self, seconds: float) -> tuple[Conference, int]:
-        """Look."""
+        """Read the conference."""
         self.moments.append(now())
         self.seconds.append(seconds)
         await asyncio.sleep(min(1, seconds))
@@ -69,20 +69,20 @@ class Looks:
 
 @frozen
 class Ended:
-    """The event of an end."""
+    """The event that a conference has ended."""
 
     event_time: datetime = ENDED_AT
 
 
 @frozen
 class Hub:
-    """Hears of the end, or fails, after some seconds."""
+    """A hub that receives the event, or fails, after some seconds."""
 
     after: float
     error: Exception | None = None
 
     async def completed(self, conference_id: str) -> Ended:
-        """Wait for it."""
+        """Wait for the event."""
         assert conference_id == "conf-1"
         await asyncio.sleep(self.after)
         if self.error:
@@ -105,14 +105,14 @@ def watch(
 
 
 async def test_an_ended_conference_is_returned_at_once() -> None:
-    """One look is enough."""
+    """One read is enough for a conference that has ended."""
     looks = Looks([ENDED])
     assert await watch(looks).completed(None) == ENDED
     assert (looks.moments, now()) == ([0.0], 1.0)
 
 
 async def test_the_pauses_grow_to_ten_seconds() -> None:
-    """Twice as long each time: who waits briefly hears soon, who waits long asks seldom."""
+    """Each pause is twice as long as the one before, up to ten seconds."""
     looks = Looks([*[ACTIVE] * 7, ENDED])
     assert await watch(looks).completed(None) == ENDED
     gaps = [later - before - 1 for before, later in zip(looks.moments, looks.moments[1:], strict=False)]
@@ -121,7 +121,7 @@ async def test_the_pauses_grow_to_ten_seconds() -> None:
 
 @given(st.integers())
 def test_a_pause_is_random_within_its_limit(seed: int) -> None:
-    """Full jitter: watchers that began together do not look together."""
+    """Each pause is random up to its limit, so that simultaneous waits do not read at the same time."""
     drawn = list(islice(pauses(Random(seed)), 9))
     limits = [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0]
     assert all(0 <= pause <= limit for pause, limit in zip(drawn, limits, strict=True))
@@ -129,7 +129,7 @@ def test_a_pause_is_random_within_its_limit(seed: int) -> None:
 
 
 async def test_one_that_was_seen_and_is_gone_has_ended() -> None:
-    """It is returned as last seen, without members, and ended now."""
+    """A 404 after a successful read means the end. The conference is as last read, without members."""
     before = datetime.now(UTC)
     found = await watch(Looks([ACTIVE, NotFoundError("gone", status=404)])).completed(None)
     assert found.completed_time is not None
@@ -139,7 +139,7 @@ async def test_one_that_was_seen_and_is_gone_has_ended() -> None:
 
 
 async def test_one_that_was_never_seen_is_not_found() -> None:
-    """A wrong id is an error, not an end."""
+    """A 404 at the first read is an error, not an end."""
     gone = NotFoundError("gone", status=404, attempts=1)
     with pytest.raises(NotFoundError) as caught:
         await watch(Looks([gone])).completed(None)
@@ -147,7 +147,7 @@ async def test_one_that_was_never_seen_is_not_found() -> None:
 
 
 async def test_the_deadline_comes() -> None:
-    """At the very moment, in the middle of a pause; no look begins after it."""
+    """The wait ends exactly at the deadline, even in a pause, and no read begins after it."""
     looks = Looks([ACTIVE])
     with pytest.raises(DeadlineExceededError) as caught:
         await watch(looks, seconds=8).completed(None)
@@ -161,7 +161,7 @@ async def test_the_deadline_comes() -> None:
 
 
 async def test_the_deadline_comes_during_a_look() -> None:
-    """The error says what was known: it was active, and what the last attempt met."""
+    """The error says that the conference was active, and has the error of the last attempt."""
     met = ServerError("busy", status=503)
     late = DeadlineExceededError("the deadline of 1 s came", last_error=met, attempts=3)
     with pytest.raises(DeadlineExceededError) as caught:
@@ -174,7 +174,7 @@ async def test_the_deadline_comes_during_a_look() -> None:
 
 
 async def test_the_deadline_comes_during_the_first_look() -> None:
-    """Nothing is known of it, so the error does not say that it was active."""
+    """If no read has succeeded, the error does not say that the conference was active."""
     late = DeadlineExceededError("the deadline of 1 s came", attempts=3)
     with pytest.raises(DeadlineExceededError) as caught:
         await watch(Looks([late]), seconds=1).completed(None)
@@ -186,7 +186,7 @@ async def test_the_deadline_comes_during_the_first_look() -> None:
 
 
 def passing() -> list[BandwidthError]:
-    """Return an error of each kind that time may mend."""
+    """Return an error of each temporary kind."""
     return [
         ServerError("busy", status=503, attempts=5),
         APIError("slow", status=408, attempts=5),
@@ -198,7 +198,7 @@ def passing() -> list[BandwidthError]:
 
 @pytest.mark.parametrize("error", passing(), ids=lambda error: type(error).__name__)
 async def test_a_short_outage_does_not_end_the_wait(error: BandwidthError) -> None:
-    """Not at the first look and not later: the next one follows after the usual pause."""
+    """A temporary error at any read does not end the wait. The next read follows after the usual pause."""
     looks = Looks([error, error, ACTIVE, error, ENDED])
     assert await watch(looks, seconds=60).completed(None) == ENDED
     assert looks.moments == [0.0, 1.5, 3.5, 6.5, 11.5]
@@ -207,7 +207,7 @@ async def test_a_short_outage_does_not_end_the_wait(error: BandwidthError) -> No
 @pytest.mark.parametrize("error", passing(), ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("seen", [[], [ACTIVE]])
 async def test_a_long_outage_ends_at_the_deadline(error: BandwidthError, seen: list[Conference]) -> None:
-    """The error says what is known of the conference, what was met, and counts all attempts."""
+    """The deadline error has the last known state, the last error, and the number of all attempts."""
     with pytest.raises(DeadlineExceededError) as caught:
         await watch(Looks([*seen, error]), seconds=3).completed(None)
     assert now() == 3
@@ -220,14 +220,14 @@ async def test_a_long_outage_ends_at_the_deadline(error: BandwidthError, seen: l
 
 
 async def test_an_outage_that_passed_is_forgotten() -> None:
-    """A later deadline is not blamed on it."""
+    """A deadline error does not mention an outage that was over before."""
     with pytest.raises(DeadlineExceededError) as caught:
         await watch(Looks([TransportError("cut"), ACTIVE]), seconds=30).completed(None)
     assert caught.value.last_error is None
 
 
 async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Who waits without a deadline has to see why nothing happens."""
+    """Each outage is logged once, so that you can see why a wait takes long."""
     cut = TransportError("cut")
     await watch(Looks([cut, cut, ACTIVE, cut, cut, ENDED])).completed(None)
     sentence = "conference conf-1 cannot be looked at now, and will be again: cut"
@@ -235,14 +235,14 @@ async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_look_is_not_sooner_than_the_server_asked() -> None:
-    """Its hint counts where it is longer than the pause."""
+    """The client waits for the server's hint if it is longer than the pause."""
     looks = Looks([ServerError("busy", status=503, retry_after=20.0), ENDED])
     await watch(looks).completed(None)
     assert looks.moments == [0.0, 21.0]
 
 
 async def test_a_look_that_gave_up_early_is_not_the_last() -> None:
-    """Its next attempt was due after the deadline, but the event may come before it."""
+    """If a read has no time for its next attempt, the wait goes on, because the event may still arrive."""
     soon = DeadlineExceededError("nearer than the next attempt", last_error=TransportError("cut"))
     found = await watch(Looks([soon]), seconds=30).completed(Hub(25.0))
     assert (found.completed_time, now()) == (ENDED_AT, 25)
@@ -250,7 +250,7 @@ async def test_a_look_that_gave_up_early_is_not_the_last() -> None:
 
 @pytest.mark.parametrize("seconds", [1e-9, 1e-300])
 async def test_a_deadline_of_next_to_nothing(seconds: float) -> None:
-    """It has come before anything is seen; a look has some time all the same, as it could not be made."""
+    """A tiny deadline expires at the first read. The read gets a millisecond, because zero is not allowed."""
     looks = Looks([ACTIVE])
     with pytest.raises(DeadlineExceededError):
         await watch(looks, seconds=seconds).completed(None)
@@ -270,7 +270,7 @@ async def test_a_deadline_of_next_to_nothing(seconds: float) -> None:
 )
 @pytest.mark.parametrize("hub", [None, Hub(1e6)])
 async def test_what_time_does_not_mend_ends_the_wait(error: BandwidthError, hub: Hub | None) -> None:
-    """At once; the attempts of the looks before are counted too."""
+    """A permanent error ends the wait at once. It counts the attempts of all reads."""
     error = copy(error)
     with pytest.raises(BandwidthError) as caught:
         await watch(Looks([ACTIVE, error])).completed(hub)
@@ -279,13 +279,13 @@ async def test_what_time_does_not_mend_ends_the_wait(error: BandwidthError, hub:
 
 @pytest.mark.parametrize("error", passing(), ids=lambda error: type(error).__name__)
 async def test_the_webhook_comes_in_an_outage(error: BandwidthError) -> None:
-    """What cannot be looked at can still be heard of."""
+    """The webhook ends the wait even if reads fail."""
     found = await watch(Looks([error])).completed(Hub(100.0))
     assert (found, now()) == (Conference(id="conf-1", completed_time=ENDED_AT, active_members=()), 100)
 
 
 async def test_the_webhook_comes_first() -> None:
-    """Its word counts and its time is the time; what was looked at is let go."""
+    """The webhook ends the wait, with the time of the event, and the read in flight is cancelled."""
     before = asyncio.all_tasks()
     found = await watch(Looks([ACTIVE])).completed(Hub(3.0))
     assert found == evolve(ACTIVE, completed_time=ENDED_AT, active_members=())
@@ -294,13 +294,13 @@ async def test_the_webhook_comes_first() -> None:
 
 
 async def test_the_webhook_comes_before_any_look_is_answered() -> None:
-    """Then the id and the end are all that is known."""
+    """If the webhook comes before any response, the conference has only its id and its end."""
     found = await watch(Looks([ACTIVE])).completed(Hub(0.5))
     assert found == Conference(id="conf-1", completed_time=ENDED_AT, active_members=())
 
 
 async def test_looking_comes_first() -> None:
-    """A webhook that is lost does not matter, and nobody goes on waiting for it."""
+    """If a read finds the end first, the client stops waiting for the webhook."""
     before = asyncio.all_tasks()
     assert await watch(Looks([ACTIVE, ENDED])).completed(Hub(1e6)) == ENDED
     assert now() == 2.5
@@ -308,21 +308,21 @@ async def test_looking_comes_first() -> None:
 
 
 async def test_both_come_at_once() -> None:
-    """Both say the same: a look that fails at the moment of the event does no harm."""
+    """A read that fails at the moment of the event does not hide the event."""
     found = await watch(Looks([AuthenticationError("who?", status=401)])).completed(Hub(1.0))
     assert found.completed_time == ENDED_AT
 
 
 @pytest.mark.parametrize("deadline", [2.0, 1e3])
 async def test_the_webhook_does_not_come(deadline: float) -> None:
-    """The deadline is for both."""
+    """The deadline applies to the webhook and to the reads."""
     with pytest.raises(DeadlineExceededError):
         await watch(Looks([ACTIVE]), seconds=deadline).completed(Hub(1e6))
     assert now() == deadline
 
 
 async def test_a_hub_that_fails() -> None:
-    """What it raises is raised: it may hear nothing any more."""
+    """An error of the hub is raised, because the hub may never report the event."""
     before = asyncio.all_tasks()
     with pytest.raises(LookupError, match="closed"):
         await watch(Looks([ACTIVE])).completed(Hub(1.5, LookupError("closed")))
@@ -332,7 +332,7 @@ async def test_a_hub_that_fails() -> None:
 @pytest.mark.parametrize("after", [0.5, 1.2, 5.0])
 @pytest.mark.parametrize("hub", [None, Hub(1e6)])
 async def test_a_wait_that_is_cancelled(after: float, hub: Hub | None) -> None:
-    """Nothing goes on behind it."""
+    """A cancelled wait leaves no task."""
     before = asyncio.all_tasks()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(after):

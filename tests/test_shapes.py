@@ -1,4 +1,4 @@
-"""Members, recordings and calls from JSON: the documented shape becomes a value, any other is an error."""
+"""Members, recordings and calls from JSON. The documented shape becomes a value, any other an error."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def encoded(value: object) -> bytes:
 
 @each_parser
 def test_the_id_alone_is_enough(parse: Callable[[bytes], object]) -> None:
-    """Fields that are missing, null or new do no harm."""
+    """Only the id is required. Missing and null fields are None, and unknown fields are ignored."""
     kind, name = PARSERS[parse]
     nothing = {camel_case(a.name): None for a in fields(kind)}
     bare = kind(**{name: "x"})
@@ -75,7 +75,7 @@ def test_what_has_no_id_is_no_answer(parse: Callable[[bytes], object], body: byt
 def test_a_field_of_another_kind_is_none(
     parse: Callable[[bytes], object], field: str, odds: list[object]
 ) -> None:
-    """It is not converted, and the other fields are kept."""
+    """A value of a wrong type becomes None, and the other fields are kept."""
     kind, name = PARSERS[parse]
     for odd in odds:
         assert parse(encoded({camel_case(name): "x", field: odd})) == kind(**{name: "x"})
@@ -84,7 +84,7 @@ def test_a_field_of_another_kind_is_none(
 @each_parser
 @pytest.mark.parametrize("odd", [None, "", True, False, 1.5, [], ["x"], {}, float("nan")])
 def test_an_id_of_another_kind_is_no_answer(parse: Callable[[bytes], object], odd: object) -> None:
-    """Without an id nothing can be requested, or a wrong thing. The error names the field."""
+    """A wrong id could lead to a wrong request, so it is an error. The error names the field."""
     _, name = PARSERS[parse]
     with pytest.raises(TransportError, match=f"documented shape: .*{name}"):
         parse(encoded({camel_case(name): odd}))
@@ -92,7 +92,7 @@ def test_an_id_of_another_kind_is_no_answer(parse: Callable[[bytes], object], od
 
 @each_parser
 def test_an_id_that_is_a_number_is_its_digits(parse: Callable[[bytes], object]) -> None:
-    """It can be requested as well."""
+    """A number is accepted as an id, because it can be used in a request."""
     kind, name = PARSERS[parse]
     assert parse(encoded({camel_case(name): 17})) == kind(**{name: "17"})
 
@@ -115,19 +115,19 @@ def test_an_id_that_is_a_number_is_its_digits(parse: Callable[[bytes], object]) 
 def test_an_item_without_an_id_is_an_error(
     parse: Callable[[bytes], object], answer: object, where: str
 ) -> None:
-    """If it were left out, nobody would end it. The error says which one it is."""
+    """The parser leaves out no item, because nobody would end it. The error says which item it is."""
     with pytest.raises(TransportError, match=where):
         parse(encoded(answer))
 
 
 @pytest.mark.parametrize("odd", [{}, 5, "none", True])
 def test_members_that_are_no_list_are_not_nobody(odd: object) -> None:
-    """They become None, which is not the same as an empty list."""
+    """Members that are no list become None, which is not the same as an empty list."""
     assert responses.parse_conference(encoded({"id": "a", "activeMembers": odd})) == Conference(id="a")
 
 
 def test_an_odd_conference_does_not_cost_its_page() -> None:
-    """Each keeps the fields that can be read."""
+    """A conference with wrong fields stays in its page and keeps the fields that can be read."""
     odd = {"id": "b", "name": {"a": 1}, "createdTime": 5, "conferenceEventMethod": {"a": 1}, "tag": "t"}
     assert responses.parse_conferences(encoded([{"id": "a"}, odd])) == [
         Conference(id="a"),
@@ -136,7 +136,7 @@ def test_an_odd_conference_does_not_cost_its_page() -> None:
 
 
 def test_no_recordings_are_an_empty_list() -> None:
-    """A conference need not have any."""
+    """An empty list of recordings is valid."""
     assert responses.parse_recordings(b"[]") == []
 
 
@@ -148,7 +148,7 @@ def test_a_time_without_a_zone_is_utc() -> None:
 
 @given(st.dictionaries(st.text(), json_values))
 def test_the_free_keys_of_a_call_are_kept(keys: dict[str, Any]) -> None:
-    """Text is kept as it is, anything else as JSON: the description says that other types may come."""
+    """Text is kept unchanged, any other type as JSON. The API description allows other types."""
     call = responses.parse_call(encoded({"callId": "c", "stirShaken": keys}))
     assert call.stir_shaken is not None
     assert list(call.stir_shaken) == list(keys)
@@ -159,7 +159,7 @@ def test_the_free_keys_of_a_call_are_kept(keys: dict[str, Any]) -> None:
 @each_parser
 @given(data=st.data())
 def test_any_body_is_a_value_or_no_answer(parse: Callable[[bytes], object], data: st.DataObject) -> None:
-    """Every body that cannot be read raises one of our errors."""
+    """Every body that cannot be read raises a TransportError."""
     kind, name = PARSERS[parse]
     names = [camel_case(a.name) for a in fields(kind)]
     answer = data.draw(st.dictionaries(st.sampled_from(names), json_values) | json_values)
@@ -188,6 +188,6 @@ def test_any_body_is_a_value_or_no_answer(parse: Callable[[bytes], object], data
     ],
 )
 def test_an_unsafe_id_makes_no_request(build: Callable[[str], Request[Any]]) -> None:
-    """An id that could lead to another path never gets into one, wherever it stands."""
+    """An id that could lead to another path raises an error, in every part of a path."""
     with pytest.raises(ConfigurationError):
         build(UNSAFE)

@@ -1,4 +1,4 @@
-"""The wire format: the requests we send, and what every answer, however broken, is turned into."""
+"""The wire format: the requests that the client sends, and how it parses any response."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ CALL = "/api/v2/accounts/{accountId}/calls/{callId}"
 
 
 class TestRequests:
-    """Requests are plain values, equal when they ask the same."""
+    """Requests are plain values. Two requests for the same thing are equal."""
 
     def test_ending(self) -> None:
-        """Ending may be repeated: an ended conference stays ended."""
+        """An end is idempotent, because an ended conference stays ended."""
         assert (
             Request(
                 kind="end conference",
@@ -107,7 +107,7 @@ class TestRequests:
         )
 
     def test_redirecting(self) -> None:
-        """A redirect is not repeated blindly: its members would hear it twice."""
+        """A redirect is not idempotent, because members would hear the BXML twice."""
         assert (
             Request(
                 kind="redirect conference",
@@ -126,7 +126,7 @@ class TestRequests:
         )
 
     def test_getting(self) -> None:
-        """Reading changes nothing, and its body matters."""
+        """A GET changes nothing, and the client reads its response body."""
         assert (
             Request(
                 kind="get conference",
@@ -143,7 +143,7 @@ class TestRequests:
         )
 
     def test_asking_for_a_token(self) -> None:
-        """The form of RFC 6749; asking twice for a token changes nothing."""
+        """A token request has the form of RFC 6749. It changes nothing, so it can be retried."""
         assert (
             Request(
                 kind="get an access token",
@@ -161,7 +161,7 @@ class TestRequests:
         )
 
     def test_listing(self) -> None:
-        """The query has what was given: times in UTC with milliseconds, names encoded."""
+        """The query has the given filters, with times in UTC with milliseconds and encoded names."""
         request = wire.list_conferences(
             "9900000",
             name="a b&c=ü/+",
@@ -183,7 +183,7 @@ class TestRequests:
         )
 
     def test_listing_without_a_filter(self) -> None:
-        """What was not given is not in the query."""
+        """A filter that is not given is not in the query."""
         request = wire.list_conferences(
             "9900000", name=None, min_created_time=None, max_created_time=None, page_size=25
         )
@@ -191,7 +191,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("bound", ["min_created_time", "max_created_time"])
     def test_a_time_without_a_zone_is_refused(self, bound: str) -> None:
-        """Guessing the zone would silently list the wrong hours."""
+        """A time without a zone is an error, because a wrong guess would list the wrong hours."""
         bounds = {"min_created_time": None, "max_created_time": None}
         naive = {**bounds, bound: datetime(2022, 6, 17, 12)}  # noqa: DTZ001  # that is the test
         with pytest.raises(ConfigurationError) as caught:
@@ -200,7 +200,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
     def test_a_time_that_utc_does_not_have(self, moment: str) -> None:
-        """The first and the last hours of the calendar are a sentence, not an OverflowError."""
+        """A time outside the years 1 to 9999 in UTC raises a clear error, not an OverflowError."""
         with pytest.raises(ConfigurationError, match="is outside the years 1 to 9999 in UTC"):
             wire.list_conferences(
                 "1",
@@ -212,12 +212,12 @@ class TestRequests:
 
     @given(name=st.text(), size=st.integers(1, 1000))
     def test_any_name_arrives_as_it_was_given(self, name: str, size: int) -> None:
-        """Whatever a name holds, the server reads that name and no other parameter."""
+        """The server reads exactly the given name and no other parameter, whatever the name contains."""
         try:
             request = wire.list_conferences(
                 "9900000", name=name, min_created_time=None, max_created_time=None, page_size=size
             )
-        except UnicodeEncodeError:  # a lone surrogate is no text that could be sent
+        except UnicodeEncodeError:  # a lone surrogate cannot be encoded
             assert any("\ud800" <= c <= "\udfff" for c in name)
             return
         query = parse_qs(urlsplit(request.path).query, keep_blank_values=True, strict_parsing=True)
@@ -258,14 +258,14 @@ class TestRequests:
         ],
     )
     def test_names_of_low_cardinality(self, request_: Request[Any], kind: str, template: str) -> None:
-        """Logs and metrics name an operation and its documented path, never an id."""
+        """``kind`` and ``template``, which logs and metrics use, never contain an id."""
         assert (request_.kind, request_.template) == (kind, template)
         ids = {"accountId": "9900000", "conferenceId": ID, "callId": "c-1", "recordingId": "r-1"}
         assert request_.path in {template.format(**ids), "/x"}
         assert request_.name.startswith(kind)
 
     def test_a_further_page_is_asked_for_as_the_answer_named_it(self) -> None:
-        """The path of the link is sent as it came."""
+        """The client sends the path of the link unchanged."""
         request = wire.next_page("/api/v2/accounts/1/conferences?pageToken=a%2Fb")
         assert request == Request(
             kind="list conferences",
@@ -289,13 +289,13 @@ class TestRequests:
         ids=["get", "update"],
     )
     def test_an_unsafe_id_makes_no_request(self, build: Callable[[str], Request[Any]]) -> None:
-        """An id that could lead to another path never gets into one."""
+        """An id that could lead to another path raises an error."""
         with pytest.raises(ConfigurationError):
             build("../../../accounts/2/conferences/x")
 
 
 class TestPathSegment:
-    """An id is opaque, but it is one segment of a path and stays one."""
+    """An id can have any form, but it has to stay one segment of a path."""
 
     @pytest.mark.parametrize(
         ("value", "segment"),
@@ -317,7 +317,7 @@ class TestPathSegment:
         ],
     )
     def test_what_is_safe_is_taken(self, value: str, segment: str) -> None:
-        """Plain ids stay as they are, everything else that prints is percent-encoded."""
+        """Plain ids are unchanged. All other printable characters are percent-encoded."""
         assert wire.path_segment(value) == segment
 
     @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ class TestPathSegment:
         ],
     )
     def test_what_could_leave_its_segment_or_hide_there_is_refused(self, value: object) -> None:
-        """The sentence shows the value, so that an invisible character is seen."""
+        """The error shows the value with escapes, so that you can see invisible characters."""
         with pytest.raises(ConfigurationError) as caught:
             wire.path_segment(value)
         assert str(caught.value) == (
@@ -375,12 +375,12 @@ class TestPathSegment:
         )
 
     def test_the_sentence_says_what_it_should_have_been(self) -> None:
-        """The same check serves other parts of a path under their own names."""
+        """The error names the part of the path, such as the account id."""
         with pytest.raises(ConfigurationError, match="'a b' is no account id: "):
             wire.path_segment("a b", "account id")
 
     def test_a_long_value_is_cut_in_the_sentence(self) -> None:
-        """A file read as one id does not fill the screen."""
+        """The error shows only the beginning of a long value, such as a whole file read as one id."""
         with pytest.raises(ConfigurationError) as caught:
             wire.path_segment("a b" * 10_000)
         assert len(str(caught.value)) < 160
@@ -388,7 +388,7 @@ class TestPathSegment:
 
     @given(st.text())
     def test_any_text_is_one_segment_or_refused(self, value: str) -> None:
-        """What comes out is ASCII, in one segment, does not climb, and means what went in."""
+        """The result is one ASCII segment that decodes to the given text and is not made of dots only."""
         try:
             segment = wire.path_segment(value)
         except ConfigurationError:
@@ -401,10 +401,10 @@ class TestPathSegment:
 
 
 class TestParseConference:
-    """Answers are read tolerantly, but never read wrongly."""
+    """The parser tolerates missing and unknown fields, but never returns a wrong value."""
 
     def test_everything_documented(self) -> None:
-        """Every documented field arrives, times are aware."""
+        """Every documented field is parsed, and times are aware."""
         assert responses.parse_conference(encoded(FULL)) == Conference(
             id=ID,
             name="my-conference",
@@ -452,7 +452,7 @@ class TestParseConference:
         ],
     )
     def test_what_is_missing_or_new_does_no_harm(self, answer: object, conference: Conference) -> None:
-        """Missing and null fields are None, unknown ones ignored, unknown methods kept as text."""
+        """Missing and null fields are None. Unknown fields are ignored, unknown methods kept as text."""
         assert responses.parse_conference(encoded(answer)) == conference
 
     @pytest.mark.parametrize(
@@ -479,12 +479,12 @@ class TestParseConference:
         ids=lambda body: repr(body[:60]),
     )
     def test_what_is_no_conference_is_no_answer(self, body: bytes) -> None:
-        """An answer of another shape is a transport error, not a guess and not a KeyError."""
+        """A response of another shape is a transport error, not a guess and not a KeyError."""
         with pytest.raises(TransportError):
             responses.parse_conference(body)
 
     def test_the_error_says_where(self) -> None:
-        """The sentence names the field that is not as documented."""
+        """The error names the field that is not as documented."""
         with pytest.raises(TransportError) as caught:
             responses.parse_conference(encoded({"id": "c", "activeMembers": [{"callId": True}]}))
         assert str(caught.value).startswith("the answer does not have the documented shape: ")
@@ -492,7 +492,7 @@ class TestParseConference:
 
     @given(st.binary() | json_values.map(encoded) | st.text().map(str.encode))
     def test_any_body_is_a_conference_or_no_answer(self, body: bytes) -> None:
-        """No body makes another exception than ours."""
+        """No body raises another exception than TransportError."""
         try:
             conference = responses.parse_conference(body)
         except TransportError:
@@ -504,7 +504,7 @@ class TestParseConference:
         st.dictionaries(st.sampled_from([*FULL, "x"]), json_values).map(lambda value: {"id": "c", **value})
     )
     def test_any_object_with_an_id_is_a_conference_or_no_answer(self, value: dict[str, Any]) -> None:
-        """No field makes another exception than ours."""
+        """No field raises another exception than TransportError."""
         try:
             conference = responses.parse_conference(encoded(value))
         except TransportError:
@@ -523,7 +523,7 @@ class TestParseConferences:
         ],
     )
     def test_a_page(self, body: bytes, page: list[Conference]) -> None:
-        """Conferences come in the order of the answer; no conference is an empty page."""
+        """Conferences keep the order of the response. An empty list is an empty page."""
         assert responses.parse_conferences(body) == page
 
     @pytest.mark.parametrize(
@@ -544,13 +544,13 @@ class TestParseConferences:
         ids=repr,
     )
     def test_what_is_no_page_is_not_an_empty_page(self, body: bytes) -> None:
-        """Taking anything else for "no conferences" would leave conferences running."""
+        """Any other body is an error. Read as "no conferences", it would leave conferences running."""
         with pytest.raises(TransportError):
             responses.parse_conferences(body)
 
     @given(st.binary() | json_values.map(encoded))
     def test_any_body_is_a_page_or_no_answer(self, body: bytes) -> None:
-        """What is taken for a page is a JSON array of as many conferences."""
+        """A page that is parsed is a JSON array with as many conferences."""
         try:
             page = responses.parse_conferences(body)
         except TransportError:
@@ -560,7 +560,7 @@ class TestParseConferences:
 
 
 class TestParseToken:
-    """A token that cannot be shown in a header is no token; a lifetime that is none is an hour."""
+    """A token that cannot be sent in a header is an error. An unusable lifetime becomes an hour."""
 
     @pytest.mark.parametrize(
         ("answer", "lifetime"),
@@ -581,7 +581,7 @@ class TestParseToken:
         ],
     )
     def test_a_token_lives_as_long_as_it_says(self, answer: dict[str, Any], lifetime: float) -> None:
-        """Bandwidth documents no lifetime: without a usable one it is an hour."""
+        """Without a usable lifetime it is an hour, because Bandwidth documents none."""
         body = encoded({"access_token": "abc.def-1", **answer})
         assert responses.parse_token(body) == Token(value="abc.def-1", lifetime=lifetime)
 
@@ -606,7 +606,7 @@ class TestParseToken:
         ids=repr,
     )
     def test_what_holds_no_token_is_no_answer(self, body: bytes) -> None:
-        """In particular a token that would break out of its header."""
+        """A body without a token is an error. So is a token that would break out of its header."""
         with pytest.raises(TransportError):
             responses.parse_token(body)
 
@@ -618,7 +618,7 @@ class TestParseToken:
         )
     )
     def test_any_body_is_a_token_or_no_answer(self, body: bytes) -> None:
-        """A token can be shown in a header and has a finite lifetime above 0."""
+        """Every parsed token can be sent in a header and has a finite lifetime above 0."""
         try:
             token = responses.parse_token(body)
         except TransportError:
@@ -629,12 +629,12 @@ class TestParseToken:
 
 
 def error_of(request: Request[Any], status: int, body: bytes = b"") -> APIError:
-    """Return the error for an answer without headers."""
+    """Return the error for a response without headers."""
     return wire.error_from(request, status, NO_HEADERS, body, NOW)
 
 
 class TestErrorFrom:
-    """The status decides what the error is; the body only adds words."""
+    """The status decides the type of the error. The body only adds a description."""
 
     @pytest.mark.parametrize(
         ("status", "kind"),
@@ -664,13 +664,13 @@ class TestErrorFrom:
     )
     @pytest.mark.parametrize("body", [b"", b'{"type":"not-found"}', b"<html>"], ids=repr)
     def test_the_status_decides(self, status: int, kind: type[APIError], body: bytes) -> None:
-        """Whatever the body claims."""
+        """The type of the error depends on the status only, whatever the body says."""
         error = error_of(END, status, body)
         assert type(error) is kind
         assert error.status == status
 
     def test_bandwidths_own_words_are_kept(self) -> None:
-        """Type, description and id of the body, the hint of the headers, and what was asked."""
+        """The error has the body's type, description and id, the hint of the headers, and the request."""
         body = b'{"type":"request-throttled","description":"Too many requests","id":"9f3c"}'
         error = wire.error_from(END, 429, CIMultiDict({"Retry-After": "3"}), body, NOW)
         assert error.message == f"end conference {ID}: answered 429 (request-throttled: Too many requests)"
@@ -718,7 +718,7 @@ class TestErrorFrom:
     def test_any_body_is_read_as_far_as_it_goes(
         self, body: bytes, said: tuple[str | None, str | None, str | None]
     ) -> None:
-        """Bandwidth's three fields, OAuth2's two, else the body itself: on one line, printable, short."""
+        """The error uses Bandwidth's fields, OAuth2's, or the body, as one short printable line."""
         error = error_of(END, 500, body)
         assert (error.type, error.description, error.error_id) == said
 
@@ -734,12 +734,12 @@ class TestErrorFrom:
         ids=lambda value: repr(value[:40]),
     )
     def test_the_sentence_says_status_request_and_words(self, body: bytes, message: str) -> None:
-        """Without words there are no empty brackets; long ones are cut."""
+        """Without a description there are no empty brackets. A long description is cut."""
         assert error_of(wire.get_conference("1", "x"), 500, body).message == message
 
     @pytest.mark.parametrize("status", [300, 301, 302, 307, 308])
     def test_a_redirect_tells_why_it_was_not_followed(self, status: int) -> None:
-        """Following it could carry the credentials to another host."""
+        """The client follows no redirect, because another host could get the credentials."""
         assert error_of(GET, status, b"Moved").message == (
             f"get conference {ID}: answered {status} (redirects are not followed, "
             "as they could carry the credentials elsewhere; check the host)"
@@ -763,7 +763,7 @@ class TestErrorFrom:
         ],
     )
     def test_a_server_that_failed_may_have_done_it(self, status: int, *, ambiguous: bool) -> None:
-        """A 5xx leaves it open for what changes something, unless it says that the work was not begun."""
+        """A 5xx for a change is ambiguous, unless its status means that the work was not started."""
         assert error_of(END, status).ambiguous is ambiguous
         assert error_of(REDIRECT, status).ambiguous is ambiguous
         assert error_of(GET, status).ambiguous is False
@@ -771,7 +771,7 @@ class TestErrorFrom:
 
     @pytest.mark.parametrize("status", [429, 503, 404])
     def test_the_hint_is_taken_from_any_answer(self, status: int) -> None:
-        """Moments are measured from the local time given, or from the answer's ``Date``."""
+        """Every error has the hint. A date counts from the given local time, or from ``Date``."""
         headers = CIMultiDict({"Retry-After": "Wed, 21 Oct 2015 07:28:03 GMT"})
         assert wire.error_from(END, status, headers, b"", NOW).retry_after == 3.0
         assert wire.error_from(END, status, NO_HEADERS, b"", NOW).retry_after is None
@@ -781,7 +781,7 @@ class TestErrorFrom:
         st.binary() | json_values.map(encoded) | st.text().map(lambda t: encoded({"type": t})),
     )
     def test_any_answer_is_an_error_on_one_printable_line(self, status: int, body: bytes) -> None:
-        """Server text can neither raise nor write to the terminal."""
+        """Text from the server can neither raise an exception nor control the terminal."""
         error = error_of(END, status, body)
         assert isinstance(error, BandwidthError)
         assert str(error).isprintable()
@@ -789,11 +789,11 @@ class TestErrorFrom:
 
 
 class TestPrintable:
-    """Server text is shown as text."""
+    """Text from the server is made printable."""
 
     @given(st.text())
     def test_text_becomes_one_line_that_a_terminal_does_not_obey(self, text: str) -> None:
-        """No control characters, no blanks at the ends or in rows, and nothing more to do the second time."""
+        """The text has no control characters and single blanks only. A second pass changes nothing."""
         shown = wire.printable(text)
         assert shown.isprintable()
         assert shown == " ".join(shown.split())

@@ -1,4 +1,4 @@
-"""The BXML of a conference: what is sent as it is, and what is refused with a sentence."""
+"""The BXML of a conference: valid BXML is sent unchanged, any other raises an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALLOWED = ", ".join(VERBS)
     ],
 )
 def test_what_a_conference_takes_is_sent_as_it_is(bxml: str) -> None:
-    """In UTF-8, without a byte of it changed; what is inside a verb is the verb's."""
+    """Valid BXML is sent unchanged, in UTF-8. The content of a verb is not checked."""
     assert outgoing(bxml) == bxml.encode()
 
 
@@ -75,27 +75,27 @@ def test_what_a_conference_takes_is_sent_as_it_is(bxml: str) -> None:
     ],
 )
 def test_what_a_conference_does_not_take_is_a_sentence(bxml: Any, sentence: str) -> None:
-    """Not well-formed, not BXML, not for a conference, or more than BXML needs."""
+    """Invalid BXML, BXML for another use, a document type and another encoding raise a clear error."""
     with pytest.raises(ConfigurationError) as caught:
         outgoing(bxml)
     assert str(caught.value) == sentence
 
 
 def test_text_that_is_not_unicode() -> None:
-    """A lone surrogate cannot be sent."""
+    """A lone surrogate is an error, because it cannot be encoded."""
     with pytest.raises(ConfigurationError, match="surrogates not allowed"):
         outgoing("<Bxml><SpeakSentence>\ud800</SpeakSentence></Bxml>")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff")))
 def test_any_sentence_can_be_spoken(sentence: str) -> None:
-    """Escaped text of any script is well-formed."""
+    """Escaped text of any script is accepted."""
     bxml = f"<Bxml><SpeakSentence>{escape(sentence)}</SpeakSentence></Bxml>"
     assert outgoing(bxml).decode() == bxml
 
 
 @given(st.text(alphabet="<>/!?&;BxmlPlayAudio \"'[]-"))
 def test_no_text_is_worse_than_refused(bxml: str) -> None:
-    """Whatever it is, it is sent as it is or refused with our error."""
+    """Any text is sent unchanged or raises a ConfigurationError."""
     with suppress(ConfigurationError):
         assert outgoing(bxml) == bxml.encode()
