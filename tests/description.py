@@ -1,8 +1,8 @@
-"""Bandwidth's published description as a judge: of requests, of answers, and of events.
+"""Check requests, responses and events against Bandwidth's published API description.
 
-It is somebody else's file and not part of this project. `find` looks for it beside the checkout, or where
-``BANDWIDTH_OPENAPI`` says. More is demanded than a JSON schema would: a field that the description does
-not have is an error, in what we send and in what the sandbox answers.
+The file belongs to Bandwidth and is not part of this project. `find` returns its path: the value of
+``BANDWIDTH_OPENAPI``, or a path beside the checkout. The checks are stricter than a JSON schema. A field that
+the description does not have is an error, in requests of the client and in responses of the sandbox.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 BESIDE = Path(__file__).parents[2] / "shared" / "spec" / "bandwidth-conferences-openapi.yml"
 BASE = "/api/v2"
 
-# Answers that the description does not list. 409 is an option of the sandbox for what has ended, 413 its
-# limit on bodies; 503 is on Bandwidth's page of errors.
+# Statuses that the description does not list. 409 is an option of the sandbox for ended conferences and
+# calls. 413 is its limit for request bodies. 503 is on Bandwidth's page of errors.
 ALSO_ANSWERED = {409, 413, 503}
 
 FORMATS = jsonschema.FormatChecker(())
@@ -43,7 +43,7 @@ FORMATS = jsonschema.FormatChecker(())
 
 @FORMATS.checks("date-time", raises=ValueError)
 def is_date_time(value: object) -> bool:
-    """RFC 3339: a date, T, a time, and a zone."""
+    """Check for a time of RFC 3339: a date, T, a time, and a zone."""
     return not isinstance(value, str) or (
         re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value) is not None
         and datetime.fromisoformat(value).tzinfo is not None
@@ -52,29 +52,29 @@ def is_date_time(value: object) -> bool:
 
 @FORMATS.checks("uri", raises=ValueError)
 def is_uri(value: object) -> bool:
-    """An absolute URI of printable ASCII."""
+    """Check for an absolute URI of printable ASCII."""
     return not isinstance(value, str) or (
         bool(urlsplit(value).scheme) and re.fullmatch(r"[!-~]+", value) is not None
     )
 
 
-class Violation(AssertionError):  # noqa: N818  # what the judge finds, not what goes wrong in it
-    """Something is not as the description has it."""
+class Violation(AssertionError):  # noqa: N818  # a finding of the checks, not an error in them
+    """A request, response or event that differs from the description."""
 
 
 def missing() -> str | None:
-    """Return why the description cannot be read, None when it can."""
+    """Return why the description cannot be read, or None if it can."""
     path = find()
     return None if path.is_file() else f"Bandwidth's description is not at {path}: set BANDWIDTH_OPENAPI"
 
 
 def find() -> Path:
-    """Return where the description should be."""
+    """Return the path where the description should be."""
     return Path(os.environ.get("BANDWIDTH_OPENAPI", BESIDE))
 
 
 class Description:
-    """The description, read; `load` keeps one for the whole test run."""
+    """The parsed description. `load` keeps one for the whole test run."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
@@ -85,12 +85,12 @@ class Description:
     @staticmethod
     @cache
     def load() -> Description:
-        """Return the description; raises OSError when there is none."""
+        """Return the description. Raises OSError if there is none."""
         return Description(yaml.safe_load(find().read_text()))
 
     @property
     def operations(self) -> set[str]:
-        """The name of every operation."""
+        """The names of all operations."""
         return {
             operation["operationId"]
             for methods in self._document["paths"].values()
@@ -99,13 +99,13 @@ class Description:
         }
 
     def operation(self, method: str, path: str) -> str:
-        """Return the name of an operation, or the method where it is not one of the path."""
+        """Return the name of an operation, or the method if the path has no such operation."""
         return str(self._methods(path).get(method.lower(), {"operationId": method})["operationId"])
 
     def check_request(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, *, allow_null: bool = False
     ) -> None:
-        """Hold a request against the description; ``path`` may have a query. Raises `Violation`."""
+        """Check a request. ``path`` may have a query. Raises `Violation`."""
         operation = self._methods(path).get(method.lower())
         if operation is None:
             raise Violation(f"{method} {path} is not described")
@@ -130,7 +130,7 @@ class Description:
     def check_response(
         self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes
     ) -> None:
-        """Hold an answer against the description; raises `Violation`."""
+        """Check a response. Raises `Violation`."""
         about = f"{method} {path}: {status}"
         responses = self._methods(path).get(method.lower(), _OF_NO_METHOD)["responses"]
         if str(status) not in responses and status not in ALSO_ANSWERED:
@@ -147,12 +147,12 @@ class Description:
             self._check(_json(body, about), content["schema"], about)
 
     def check_event(self, fields: Mapping[str, object]) -> None:
-        """Hold the fields of a webhook against the schema of its event; raises `Violation`."""
+        """Check the fields of a webhook against the schema of its event. Raises `Violation`."""
         schema = {"$ref": f"#/components/schemas/{fields['eventType']}Callback"}
         self._check(dict(fields), schema, str(fields["eventType"]))
 
     def _methods(self, path: str) -> dict[str, Any]:
-        """Return the operations at a path, by their methods in lower case."""
+        """Return the operations of a path, by their methods in lower case."""
         plain = path.partition("?")[0].removeprefix(BASE)
         for pattern, template in self._paths.items():
             if pattern.fullmatch(plain):
@@ -186,7 +186,7 @@ class Description:
         return dict(here)
 
     def _schema(self, described: dict[str, Any]) -> dict[str, Any]:
-        """Return a JSON schema without references and ``nullable``, closed to other fields."""
+        """Return a JSON schema without references and ``nullable`` that allows no other fields."""
         schema = self._resolve(described)
         plain = {key: it for key, it in schema.items() if key in _KEPT}
         if "properties" in schema:
@@ -204,7 +204,7 @@ class Description:
 
 
 _ERROR = {"$ref": "#/components/responses/voiceInternalServerError"}
-# A method that is none of the path's is refused, with whatever comes before that is noticed.
+# A method that the path does not have gets a 405, or the error of an earlier check.
 _OF_NO_METHOD = {"responses": dict.fromkeys(("401", "403", "405", "429"), _ERROR)}
 _KEPT = ("type", "enum", "format", "maxLength", "minimum", "maximum", "additionalProperties")
 
@@ -217,7 +217,7 @@ def _json(body: bytes, about: str) -> object:
 
 
 class Watch:
-    """What was held against the description so far, by operation."""
+    """The numbers of requests and responses that were checked, by operation, and the violations."""
 
     def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
@@ -227,10 +227,10 @@ class Watch:
 
 @contextmanager
 def watching(description: Description, *, requests: bool = False) -> Iterator[Watch]:
-    """Hold every answer that any sandbox of this process gives against the description, until the end.
+    """Check every response of all sandboxes in this process until the context ends.
 
-    With ``requests`` also what it is asked; use that where a client of ours asks. Answers of planned or
-    random faults are not held to it. Raises the first `Violation` at the end.
+    With ``requests`` also check the requests. Use that for tests with this project's client. Responses of
+    planned or random faults are not checked. Raises the first `Violation` at the end.
     """
     watch, respond = Watch(), Service.respond
 

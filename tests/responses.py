@@ -1,4 +1,4 @@
-"""What each request makes of a body: the readers of `wire`, called with bytes."""
+"""Helpers that parse a response body with the readers of `wire`."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ T = TypeVar("T")
 
 
 def read(request: wire.Request[T], body: bytes) -> T:
-    """Return the value of a success with this body."""
+    """Return the value that a request reads from a successful response with this body."""
     return request.read(wire.Response(status=200, headers=CIMultiDict(), body=body))
 
 
 def parse_conference(body: bytes) -> Conference:
-    """Read one conference."""
+    """Parse one conference."""
     return read(wire.get_conference("1", "conf-1"), body)
 
 
 def parse_conferences(body: bytes) -> list[Conference]:
-    """Read a page of conferences."""
+    """Parse a page of conferences."""
     return read(wire.next_page("/"), body).conferences
 
 
 def parse_member(body: bytes) -> ConferenceMember:
-    """Read one member of a conference."""
+    """Parse one member of a conference."""
     return read(wire.get_conference_member("1", "conf-1", "c-1"), body)
 
 
 def parse_recording(body: bytes) -> ConferenceRecording:
-    """Read the metadata of one recording."""
+    """Parse the metadata of one recording."""
     return read(wire.get_conference_recording("1", "conf-1", "r-1"), body)
 
 
 def parse_recordings(body: bytes) -> list[ConferenceRecording]:
-    """Read the metadata of all recordings."""
+    """Parse the metadata of all recordings."""
     return read(wire.list_conference_recordings("1", "conf-1"), body)
 
 
 def parse_call(body: bytes) -> Call:
-    """Read one call."""
+    """Parse one call."""
     return read(wire.get_call("1", "c-1"), body)
 
 
 def parse_token(body: bytes) -> Token:
-    """Read an access token."""
+    """Parse an access token."""
     return read(wire.token(), body)

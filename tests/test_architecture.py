@@ -1,4 +1,4 @@
-"""The plan of the house: imports point down only, and third parties enter where they should."""
+"""The architecture: modules import only from lower floors, and each dependency has its allowed importers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = "bandwidth_async"
 
-# A package is on one floor with everything in it. A new module has to be given its floor here.
+# A package is on one floor with all its modules. If you add a module, add its floor here.
 FLOORS = {
     "errors": 0,
     "_version": 0,
@@ -46,14 +46,14 @@ FLOORS = {
     "settings": 5,
     "ending": 6,
     "client": 7,
-    "": 8,  # the facade, with its list of names in `exports`
+    "": 8,  # the package itself, with its list of names in `exports`
     "sandbox": 8,
     "pytest_plugin": 9,
     "cli": 9,
     "__main__": 10,
 }
 
-# Where each third party may be imported. One that is not named here has no business in this package.
+# The modules that may import each third-party package. No other package may be imported.
 DOORS = {
     "aiohttp": {"http", "media", "sandbox", "webhooks"},
     "uvloop": {"cli"},
@@ -67,7 +67,7 @@ DOORS = {
     "attrs": set(FLOORS),
 }
 
-# For type checkers only; nothing of it is imported when the program runs.
+# Imports for type checkers only. They do not happen at run time.
 TYPE_ONLY_DOORS = {
     **DOORS,
     "aiohttp": {*DOORS["aiohttp"], "operation", "settings", "client"},
@@ -80,7 +80,7 @@ SHAPELESS = {"utils", "util", "helpers", "helper", "common", "base", "manager", 
 
 @frozen
 class Import:
-    """One imported module; ``eager`` says that it happens when the importing module is loaded."""
+    """One import of a module. It is ``eager`` if it happens when the importer is loaded."""
 
     importer: str
     imported: str
@@ -94,7 +94,7 @@ class Import:
 
 @cache
 def modules() -> dict[str, Path]:
-    """Return every module of the package by its dotted name; a package is named without ``__init__``."""
+    """Return every module of the package by its dotted name. Packages have no ``__init__`` in it."""
     folder = Path(bandwidth_async.__file__).parent
     names = {path: path.relative_to(folder.parent).with_suffix("").parts for path in folder.rglob("*.py")}
     return {".".join(name).removesuffix(".__init__"): path for path, name in sorted(names.items())}
@@ -107,12 +107,12 @@ def home(module: str) -> str:
 
 
 def is_ours(module: str) -> bool:
-    """Say whether a dotted name is of this package."""
+    """Return whether a dotted name belongs to this package."""
     return module.partition(".")[0] == ROOT
 
 
 def statements(node: ast.AST, *, type_only: bool, eager: bool) -> Iterator[tuple[ast.stmt, bool, bool]]:
-    """Walk to every import below ``node``, noting ``if TYPE_CHECKING`` and functions on the way."""
+    """Yield every import below ``node``, and whether it is for types only and whether it is eager."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child, type_only, eager
@@ -124,7 +124,7 @@ def statements(node: ast.AST, *, type_only: bool, eager: bool) -> Iterator[tuple
 
 
 def targets(statement: ast.stmt) -> Iterator[str]:
-    """Return the modules that an import names, also ``b`` of ``from a import b`` where it is one."""
+    """Yield the modules that an import names. For ``from a import b`` it is ``a.b`` if that is a module."""
     if isinstance(statement, ast.Import):
         yield from (name.name for name in statement.names)
     elif isinstance(statement, ast.ImportFrom):
@@ -148,7 +148,7 @@ def imports() -> list[Import]:
 
 
 def third_party_imports() -> Iterator[Import]:
-    """Return what is neither ours nor Python's, or has a door all the same."""
+    """Yield the imports of third-party packages, and those of the standard library that DOORS restricts."""
     for one in imports():
         package = one.imported.partition(".")[0]
         if package in DOORS or not (is_ours(one.imported) or package in sys.stdlib_module_names):
@@ -168,12 +168,12 @@ def loaded_by(module: str) -> set[str]:
 
 
 def test_every_module_has_a_floor() -> None:
-    """Whoever adds a module says where it stands; a floor without a module is a leftover."""
+    """Every module has a floor in FLOORS, and every floor there has a module."""
     assert {home(module) for module in modules()} == set(FLOORS)
 
 
 def test_imports_of_every_kind_are_seen() -> None:
-    """The rules below hold only if nothing escapes them: one known import of each kind."""
+    """The code of these tests finds each kind of import, shown by one known import of each."""
     seen = {(one.importer, one.imported, one.type_only, one.eager) for one in imports()}
     assert {
         (f"{ROOT}.http.exchange", "aiohttp", False, True),
@@ -185,7 +185,7 @@ def test_imports_of_every_kind_are_seen() -> None:
 
 
 def test_imports_point_down() -> None:
-    """A module knows only what is below it, or beside it in its own package."""
+    """A module imports only from lower floors or from its own package."""
     upward = [
         str(one)
         for one in imports()
@@ -198,7 +198,7 @@ def test_imports_point_down() -> None:
 
 
 def test_imports_for_types_do_not_point_up() -> None:
-    """A type of the same floor may be named, one of a higher floor not even for its type."""
+    """An import for types may be from the same floor, but not from a higher one."""
     upward = [
         str(one)
         for one in imports()
@@ -208,7 +208,7 @@ def test_imports_for_types_do_not_point_up() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Also within a package, and also for types: a circle means that something lives in the wrong place."""
+    """There is no import cycle, also within a package and for types. A cycle means a misplaced definition."""
     graph: dict[str, set[str]] = {}
     for one in imports():
         if is_ours(one.imported) and one.eager:
@@ -220,7 +220,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def test_third_parties_enter_at_their_door() -> None:
-    """Each foreign package has one place that knows it, so that it can be replaced there."""
+    """Only the allowed modules import a third-party package, so that it can be replaced there."""
     strays = [
         str(one)
         for one in third_party_imports()
@@ -231,7 +231,7 @@ def test_third_parties_enter_at_their_door() -> None:
 
 
 def test_the_library_does_not_load_its_extras() -> None:
-    """``import bandwidth_async`` works without click and rich, and does not pay for the sandbox."""
+    """``import bandwidth_async`` works without click and rich, and does not load the sandbox."""
     loaded = loaded_by(f"{ROOT}.exports")
     assert f"{ROOT}.client" in loaded
     assert {
@@ -241,21 +241,21 @@ def test_the_library_does_not_load_its_extras() -> None:
 
 
 def test_no_module_is_a_drawer_for_everything() -> None:
-    """A setting lives beside what it sets, a function beside who needs it."""
+    """No module has a vague name such as ``utils``. A function belongs beside its callers."""
     parts = {part for module in modules() for part in module.split(".")}
     assert parts & SHAPELESS == set()
 
 
 @pytest.mark.parametrize("module", sorted(set(modules()) - {f"{ROOT}._version"}))
 def test_a_module_says_what_it_is_for(module: str) -> None:
-    """A module has one reason to exist, said in one sentence in the first line of its docstring."""
+    """The first line of a module's docstring is one sentence that states its purpose."""
     docstring = ast.get_docstring(ast.parse(modules()[module].read_text()))
     assert docstring
     assert docstring.splitlines()[0].rstrip().endswith((".", ":"))
 
 
 def test_the_picture_in_the_readme_shows_every_part() -> None:
-    """Whoever opens the README sees the house as it is: each part on its floor."""
+    """The picture in the README shows each module on its floor."""
     readme = (Path(bandwidth_async.__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     picture = readme.partition("## How it is built")[2].partition("```")[2].partition("```")[0]
     shown: dict[str, int] = {}
@@ -270,7 +270,7 @@ def test_the_picture_in_the_readme_shows_every_part() -> None:
 
 
 def test_the_names_are_loaded_at_their_first_use() -> None:
-    """A bare import loads nothing but the version; `exports` has imports and names, and no logic."""
+    """A bare import loads only the version. `exports` contains imports and names, and no logic."""
     assert loaded_by(ROOT) <= {ROOT, f"{ROOT}._version", "typing"}
     assert f"{ROOT}.client" in loaded_by(f"{ROOT}.exports")
     body = ast.parse(modules()[f"{ROOT}.exports"].read_text()).body[1:]
@@ -278,7 +278,7 @@ def test_the_names_are_loaded_at_their_first_use() -> None:
 
 
 def test_asking_for_help_does_not_load_the_client() -> None:
-    """The commands are imported when they are run."""
+    """The command line imports a command only when it is run."""
     loaded = loaded_by(f"{ROOT}.cli.app")
     assert f"{ROOT}.errors" in loaded
     assert {one.partition(".")[0] for one in loaded} & {"aiohttp", "attrs", "asyncio", "rich"} == set()

@@ -1,4 +1,4 @@
-"""The judge itself: what it lets pass, and what it catches in requests, answers and events."""
+"""The checks against the API description: what they accept and what they reject."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFERENCE = {"id": "conf-1", "name": "a", "createdTime": "2022-06-17T22:19:40.3
 
 @pytest.fixture(scope="module")
 def description() -> Description:
-    """Read the description, or skip."""
+    """Load the description, or skip the test."""
     reason = judge.missing()
     if reason is not None:
         pytest.skip(reason)
@@ -27,13 +27,13 @@ def description() -> Description:
 
 
 def test_an_absent_description_says_where_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reason names the place and the variable, so that a skipped test can be mended."""
+    """The reason has the path and the variable, so that you know how to run the skipped test."""
     monkeypatch.setenv("BANDWIDTH_OPENAPI", "/nowhere/else.yml")
     assert judge.missing() == "Bandwidth's description is not at /nowhere/else.yml: set BANDWIDTH_OPENAPI"
 
 
 def test_the_description_has_eleven_operations(description: Description) -> None:
-    """The names by which the tables of this project go."""
+    """The description has the operations that the tables of this project name."""
     assert description.operations == {
         *("listConferences", "getConference", "updateConference", "updateConferenceBxml"),
         *("getConferenceMember", "updateConferenceMember", "getCallState", "updateCall"),
@@ -53,7 +53,7 @@ def test_the_description_has_eleven_operations(description: Description) -> None
 def test_a_described_request_passes(
     description: Description, method: str, path: str, headers: dict[str, str], body: bytes
 ) -> None:
-    """Nothing is raised."""
+    """A request that fits the description raises nothing."""
     description.check_request(method, path, headers, body)
 
 
@@ -79,7 +79,7 @@ def test_a_described_request_passes(
 def test_a_request_that_is_not_described_is_caught(
     description: Description, method: str, path: str, headers: dict[str, str], body: bytes, why: str
 ) -> None:
-    """The message says what is wrong."""
+    """A request that differs from the description is a Violation that says what is wrong."""
     with pytest.raises(Violation, match=why):
         description.check_request(method, path, headers, body)
 
@@ -98,7 +98,7 @@ def test_a_request_that_is_not_described_is_caught(
 def test_a_described_answer_passes(
     description: Description, method: str, path: str, status: int, headers: dict[str, str], body: bytes
 ) -> None:
-    """Nothing is raised."""
+    """A response that fits the description raises nothing."""
     description.check_response(method, path, status, headers, body)
 
 
@@ -120,13 +120,13 @@ def test_a_described_answer_passes(
 def test_an_answer_that_is_not_described_is_caught(
     description: Description, method: str, status: int, headers: dict[str, str], body: Any, why: str
 ) -> None:
-    """Also fields that a JSON schema would let pass."""
+    """A response that differs is a Violation, also for a field that a JSON schema would allow."""
     with pytest.raises(Violation, match=why):
         description.check_response(method, ONE, status, headers, json.dumps(body).encode())
 
 
 def test_an_event_is_held_against_its_schema(description: Description) -> None:
-    """All fields are known, and each has its type."""
+    """A valid event raises nothing. An unknown field is a Violation."""
     fields = {"eventType": "conferenceCompleted", "eventTime": "2022-06-17T22:19:40.375Z", "name": "a"}
     description.check_event(fields)
     with pytest.raises(Violation, match="'callId' was unexpected"):

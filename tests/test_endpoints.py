@@ -1,7 +1,7 @@
-"""The table of endpoints: each with the client's method, its commands, the sandbox's route and its witnesses.
+"""The table of endpoints: the client methods, commands, sandbox route and independent tests of each.
 
-``pytest tests/test_endpoints.py -s`` prints it. What stands in it is not only looked up but run: every method
-and every command against the sandbox, whose truth tells which endpoint was asked.
+``pytest tests/test_endpoints.py -s`` prints it. The tests also run every method and every command of the
+table against the sandbox, and check which endpoint received the request.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ CALL = "/accounts/{accountId}/calls/{callId}"
 
 @frozen(kw_only=True)
 class Endpoint:
-    """One operation of the description with everything here that belongs to it.
+    """One operation of the description, with its methods and commands.
 
-    ``kinds`` are its names in the sandbox's truth: an update has two, as ending is counted apart.
+    ``kinds`` are its names in the sandbox's truth. An update has two, because an end is counted separately.
     """
 
     method: str
@@ -110,7 +110,7 @@ ENDPOINTS = {
         commands=("download",),
         kinds=("download",),
     ),
-    # Calls are not what the command line is about: it ends those of a conference, and reads none.
+    # The command line is for conferences. It can hang up the calls of a conference, but does not read calls.
     "getCallState": Endpoint(method="GET", path=CALL, client=("get_call",), commands=(), kinds=("get-call",)),
     "updateCall": Endpoint(
         method="POST",
@@ -122,12 +122,12 @@ ENDPOINTS = {
 }
 WITHOUT_COMMAND = {"getCallState"}
 NO_ENDPOINT = {
-    "commands": {"runs", "outcomes", "sandbox", "demo"},  # of journals, and of the sandbox itself
+    "commands": {"runs", "outcomes", "sandbox", "demo"},  # for journals, and the sandbox
     "methods": {"from_env", "aclose"},
-    "kinds": {"token", "other"},  # not the Voice API, and what is no operation
+    "kinds": {"token", "other"},  # not of the Voice API, and no operation
 }
 
-# How each entry of the command line is run; `resume` needs a run that was cut off and has its own test.
+# The arguments for each command of the table. `resume` needs an unfinished run and has its own test.
 ARGUMENTS: dict[str, list[str]] = {
     "list": ["list"],
     "end --all-active": ["end", "--all-active", "--yes"],
@@ -148,13 +148,13 @@ ARGUMENTS: dict[str, list[str]] = {
 
 
 def accepted(sandbox: Sandbox) -> set[str]:
-    """Return the kinds of requests that were answered with a success, that for a token aside."""
+    """Return the kinds of requests that got a success, without token requests."""
     requests = sandbox.truth()["requests"]
     return {kind for kind, answers in requests.items() if answers.keys() & {"200", "204"}} - {"token"}
 
 
 def route_of(endpoint: Endpoint) -> str | None:
-    """Return the path of the sandbox's route for an endpoint, as the description has it."""
+    """Return the path of the sandbox's route for an endpoint, in the form of the description."""
     request = Request(method=endpoint.method, segments=tuple(f"{BASE}{endpoint.path}"[1:].split("/")))
     exchange = Sandbox()._service.receive(request, Moment(now=0.0, wall=datetime.now(UTC)))
     found = exchange.route is not None and endpoint.method in exchange.route.operations
@@ -162,7 +162,7 @@ def route_of(endpoint: Endpoint) -> str | None:
 
 
 def test_the_table_has_no_hole(show: Callable[[str], None]) -> None:
-    """Each endpoint has a method, a command (or stands among those without), a route and both witnesses."""
+    """Each endpoint has a method, a route, both independent tests, and a command unless it is exempt."""
     rows = [("endpoint", "client", "command line", "sandbox", "schemathesis", "Prism")]
     for name, endpoint in ENDPOINTS.items():
         assert all(callable(getattr(VoiceClient, method)) for method in endpoint.client)
@@ -187,7 +187,7 @@ def test_the_table_has_no_hole(show: Callable[[str], None]) -> None:
 
 
 def test_nothing_is_left_out_of_the_table() -> None:
-    """Whatever talks to the API stands in it: methods, commands, requests, witnesses."""
+    """The table has every method, command, kind of request and independent test of the API."""
     methods = {
         name for name, value in inspect.getmembers(VoiceClient, inspect.isroutine) if not name.startswith("_")
     }
@@ -203,7 +203,7 @@ def test_nothing_is_left_out_of_the_table() -> None:
 
 @pytest.mark.skipif(description.missing() is not None, reason=description.missing() or "")
 def test_the_table_is_that_of_the_description() -> None:
-    """The same operations, at the same paths, with the same methods."""
+    """The table has the operations of the description, with the same paths and methods."""
     document = yaml.safe_load(description.find().read_text())
     described = {
         operation["operationId"]: (method.upper(), path)
@@ -216,7 +216,7 @@ def test_the_table_is_that_of_the_description() -> None:
 
 @pytest.mark.parametrize("name", ENDPOINTS)
 async def test_a_method_asks_its_endpoint(name: str, tmp_path: Path) -> None:
-    """And no other; the sandbox accepts it."""
+    """Each method sends requests to its own endpoint only, and the sandbox accepts them."""
     async with Sandbox(conferences=1, members=1, recordings=1, recording_size="2KB") as sandbox:
         (conference,) = sandbox.conference_ids
         place = test_prism.Place(
@@ -238,7 +238,7 @@ async def test_a_method_asks_its_endpoint(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
-    """Serve conferences to a command line that works in an empty folder."""
+    """Run a sandbox and set up the environment of the command line, in an empty folder."""
     for variable in ("BW_USERNAME", "BW_PASSWORD", "BW_ENVIRONMENT"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -253,7 +253,7 @@ def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox
     [(name, command) for name, it in ENDPOINTS.items() for command in it.commands if command != "resume"],
 )
 def test_a_command_asks_its_endpoint(name: str, command: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Perhaps among others, which are in the table too."""
+    """Each command sends a request to its endpoint. It may use other endpoints of the table too."""
     conference, ended = sandbox.conference_ids
     (tmp_path / "bye.xml").write_text("<Bxml/>")
     before: set[str] = set()
@@ -272,7 +272,7 @@ def test_a_command_asks_its_endpoint(name: str, command: str, sandbox: Sandbox, 
 
 
 def test_a_resume_ends_what_is_left(sandbox: Sandbox, tmp_path: Path) -> None:
-    """It asks the endpoint as ``end`` does, for an id that a run could not settle."""
+    """``resume`` ends an id that a run could not settle, with the same endpoint as ``end``."""
     journal = str(tmp_path / "run.journal")
     sandbox.refuse_all()
     assert main(["end", "--journal", journal, sandbox.conference_ids[0]]) == 2

@@ -1,4 +1,4 @@
-"""What ``import bandwidth_async`` gives: the names, and a sentence for each."""
+"""The public names of ``bandwidth_async``, their docstrings and their types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import bandwidth_async
 
 
 def public_parts(name: str) -> list[tuple[str, object]]:
-    """Return a public class or function with the public methods and properties it defines."""
+    """Return a public class or function, with the public methods and properties of a class."""
     value = getattr(bandwidth_async, name)
     if not inspect.isclass(value):
         return [(name, value)] if callable(value) else []
@@ -28,19 +28,19 @@ def public_parts(name: str) -> list[tuple[str, object]]:
     return [(name, value), *inside]
 
 
-# Unions of other names, for annotations; their docstring would be that of a union.
+# Unions of other names, for annotations. Their docstring would be that of the union type.
 ALIASES = {"Credentials", "PaceEvent", "Source"}
 
 PARTS = [part for name in bandwidth_async.__all__ if name not in ALIASES for part in public_parts(name)]
 
 
 def test_the_names_are_sorted_and_named_once() -> None:
-    """A list in order has no duplicates and clean differences."""
+    """``__all__`` is sorted and has no duplicates."""
     assert bandwidth_async.__all__ == sorted(set(bandwidth_async.__all__))
 
 
 def test_the_names_are_all_there_is() -> None:
-    """What can be seen is for everyone, and each is what its module holds."""
+    """``dir`` returns the public names only, and each name is an object of this package."""
     assert dir(bandwidth_async) == bandwidth_async.__all__
     for name in set(bandwidth_async.__all__) - {"__version__", *ALIASES}:
         value = getattr(bandwidth_async, name)
@@ -49,13 +49,13 @@ def test_the_names_are_all_there_is() -> None:
 
 
 def test_a_name_that_is_not_there() -> None:
-    """A slip of the pen fails as it does in any module."""
+    """A misspelt name raises AttributeError, as in any module."""
     with pytest.raises(AttributeError, match="has no attribute 'VoiceCleint'"):
-        _ = bandwidth_async.VoiceCleint  # type: ignore[attr-defined]  # the slip
+        _ = bandwidth_async.VoiceCleint  # type: ignore[attr-defined]  # misspelt on purpose
 
 
 def test_a_star_import_gives_them() -> None:
-    """Every name in the list can be imported."""
+    """A star import imports every name of ``__all__``."""
     names: dict[str, object] = {}
     exec("from bandwidth_async import *", names)  # noqa: S102  # a star import is not allowed in a function
     assert set(bandwidth_async.__all__) <= set(names)
@@ -63,20 +63,20 @@ def test_a_star_import_gives_them() -> None:
 
 @pytest.mark.parametrize("value", [value for _, value in PARTS], ids=[name for name, _ in PARTS])
 def test_everything_public_has_a_sentence(value: object) -> None:
-    """Whatever a user can call or read is explained, in sentences."""
-    docstring = value.__doc__  # its own: `inspect.getdoc` would find the one of a base class
+    """Every public class, function, method and property has a docstring with a sentence."""
+    docstring = value.__doc__  # `inspect.getdoc` would return that of a base class
     assert docstring
     assert re.search(r"[.:](\s|$)", docstring)
 
 
 def test_the_version_is_one() -> None:
-    """A version that installers can order."""
+    """The version has a form that installers can sort."""
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc|\.dev)\d+)?", bandwidth_async.__version__)
 
 
 @pytest.mark.timeout(600)
 def test_the_type_of_every_name_is_known(pyright: str) -> None:
-    """pyright calls the types of the package complete: no type is unknown or left to be inferred."""
+    """pyright reports complete types for the package: no type is unknown or only inferred."""
     command = [pyright, "--verifytypes", "bandwidth_async", "--ignoreexternal", "--outputjson"]
     # For a package, pyright ignores --pythonpath and takes the first Python on the path.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -1,4 +1,4 @@
-"""What an error means for a conference, and how outcomes add up."""
+"""The kind of outcome of each error, and the counts of a report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ENDED, ALREADY_ENDED, NOT_FOUND = OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED, 
 REFUSED, FAILED, UNKNOWN = OutcomeKind.REFUSED, OutcomeKind.FAILED, OutcomeKind.UNKNOWN
 NOT_ATTEMPTED = OutcomeKind.NOT_ATTEMPTED
 
-# error, its kind when requests were sent for it, its kind when none was
+# An error, its kind if requests were sent for the id, and its kind if none were.
 KINDS: dict[str, tuple[BandwidthError, OutcomeKind, OutcomeKind]] = {
     "404": (NotFoundError(status=404), NOT_FOUND, NOT_FOUND),
     "400": (BadRequestError(status=400), REFUSED, REFUSED),
@@ -62,7 +62,7 @@ KINDS: dict[str, tuple[BandwidthError, OutcomeKind, OutcomeKind]] = {
 
 @pytest.mark.parametrize(("error", "sent", "not_sent"), KINDS.values(), ids=KINDS)
 def test_the_kind_of_an_error(error: BandwidthError, sent: OutcomeKind, not_sent: OutcomeKind) -> None:
-    """A permanent no is refused, what gave up is failed, what never left is not attempted."""
+    """Permanent errors are ``refused``, others ``failed``. Some are ``not_attempted`` if nothing was sent."""
     error.attempts = 3
     assert kind_of(error) is sent
     error.attempts = 0
@@ -71,7 +71,7 @@ def test_the_kind_of_an_error(error: BandwidthError, sent: OutcomeKind, not_sent
 
 @pytest.mark.parametrize("error", [row[0] for row in KINDS.values()], ids=KINDS)
 def test_what_may_have_been_ended_is_unknown(error: BandwidthError) -> None:
-    """An attempt without a certain answer is never called failed, whatever came after it."""
+    """An id with an ambiguous attempt is ``unknown``, whatever the error is."""
     try:
         error.attempts, error.ambiguous = 2, True
         assert kind_of(error) is UNKNOWN
@@ -80,30 +80,30 @@ def test_what_may_have_been_ended_is_unknown(error: BandwidthError) -> None:
 
 
 def test_what_is_settled() -> None:
-    """A resume leaves alone what trying again would not change, and nothing else."""
+    """A kind is settled if trying again would change nothing. A resume skips those ids only."""
     assert {kind for kind in OutcomeKind if kind.settled} == {ENDED, ALREADY_ENDED, NOT_FOUND, REFUSED}
 
 
 def test_what_is_fine_and_what_is_trouble() -> None:
-    """An id that was tried is one or the other; what was not tried is neither."""
+    """Each kind of an id that was tried is either fine or trouble. ``not_attempted`` is neither."""
     assert {kind for kind in OutcomeKind if kind.fine} == {ENDED, ALREADY_ENDED, NOT_FOUND}
     assert {kind for kind in OutcomeKind if kind.trouble} == {REFUSED, FAILED, UNKNOWN}
 
 
 def test_a_kind_is_known_by_its_word() -> None:
-    """The words are what journals and scripts hold."""
+    """Journals and scripts contain the values of the kinds, so a value can be converted to its kind."""
     assert [OutcomeKind(kind.value) for kind in OutcomeKind] == list(OutcomeKind)
     assert [f"{kind}" for kind in OutcomeKind] == [kind.value for kind in OutcomeKind]
 
 
 def test_kinds_are_their_words() -> None:
-    """The words of code, command line and docs are the same."""
+    """A kind equals its word in the command line and the documentation."""
     words = ["ended", "already_ended", "not_found", "refused", "failed", "unknown", "not_attempted"]
     assert list(OutcomeKind) == words
 
 
 def test_an_empty_report() -> None:
-    """No ids means nothing is left active, and nothing was missed."""
+    """A report without ids is ok, with all counts 0."""
     report = Report()
     assert (report.total, report.attempts, report.ok, report.nothing_found, report.rate) == (
         0,
@@ -115,7 +115,7 @@ def test_an_empty_report() -> None:
 
 
 def test_a_report_adds_up() -> None:
-    """Each outcome counts once, with its attempts; kinds that did not occur are 0."""
+    """A report counts each outcome once, with its attempts. Other kinds are 0."""
     report = Report(elapsed=2.0)
     for outcome in (Outcome("a", ENDED, 1), Outcome("b", ENDED, 4), Outcome("c", FAILED, 5, "no")):
         report.add(outcome)
@@ -125,7 +125,7 @@ def test_a_report_adds_up() -> None:
 
 @pytest.mark.parametrize("kind", OutcomeKind)
 def test_ok_means_that_nothing_is_left_active(kind: OutcomeKind) -> None:
-    """One id that may still be active spoils it."""
+    """A report with one id that may still be active is not ok."""
     report = Report()
     report.add(Outcome("a", ENDED))
     report.add(Outcome("b", kind))
@@ -133,7 +133,7 @@ def test_ok_means_that_nothing_is_left_active(kind: OutcomeKind) -> None:
 
 
 def test_a_stopped_run_is_not_ok() -> None:
-    """What was not looked at may be active."""
+    """A report of a stopped run is not ok, because other ids may be active."""
     assert not Report(stopped=DeadlineExceededError()).ok
 
 
@@ -148,7 +148,7 @@ def test_a_stopped_run_is_not_ok() -> None:
     ],
 )
 def test_nothing_found_hints_at_a_wrong_account(kinds: list[OutcomeKind], expected: bool) -> None:
-    """There were ids, and the account knows none of them."""
+    """``nothing_found`` is true if there were ids and all of them are ``not_found``."""
     report = Report()
     for number, kind in enumerate(kinds):
         report.add(Outcome(str(number), kind))

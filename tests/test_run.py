@@ -1,4 +1,4 @@
-"""The run: every id pulled gets exactly one outcome, whatever happens and whenever it stops."""
+"""The run: every id from the source gets exactly one outcome, whatever happens and whenever it stops."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ TICK = 1e-5
 FIRST_ALONE = 1.0
 
 virtual_time = pytest.mark.looptime(noop_cycles=2)
-pytestmark = pytest.mark.timeout(10)  # a run that does not end would hang the suite
+pytestmark = pytest.mark.timeout(10)  # fail, not hang, if a run does not end
 
 
-def about(moment: float, abs: float = TICK) -> Any:  # noqa: A002  # pytest's own word
-    """Return what equals any number near ``moment``."""
+def about(moment: float, abs: float = TICK) -> Any:  # noqa: A002  # the name that pytest uses
+    """Return a value that equals any number near ``moment``."""
     return pytest.approx(moment, abs=abs)
 
 
@@ -48,7 +48,7 @@ def now() -> float:
 
 @frozen
 class Behaviour:
-    """How ending one conference goes."""
+    """How long the end of a conference takes, and its error."""
 
     latency: float = 0.1
     error: BandwidthError | None = None
@@ -56,7 +56,7 @@ class Behaviour:
 
 @mutable
 class Ender:
-    """Ends conferences as their behaviour says, sends nothing after a stop, and watches the run's rules."""
+    """Ends conferences as their behaviour says, sends nothing after a stop, and checks the run's rules."""
 
     behaviours: dict[str, Behaviour] = field(factory=dict)
     usual: Behaviour = Behaviour()
@@ -65,7 +65,7 @@ class Ender:
     most: int = 0
 
     async def __call__(self, target: Target, stop: Stop) -> Outcome:
-        """End one."""
+        """End one conference."""
         conference_id = target.conference_id
         if stop.requested:
             raise DeadlineExceededError("the run was stopped")
@@ -90,24 +90,24 @@ class Ender:
 
 @mutable
 class Heard:
-    """What was delivered, and when."""
+    """The outcomes that were delivered, and when."""
 
     outcomes: list[Outcome] = field(factory=list)
     moments: list[float] = field(factory=list)
 
     async def __call__(self, outcome: Outcome) -> None:
-        """Take one."""
+        """Receive an outcome."""
         self.outcomes.append(outcome)
         self.moments.append(now())
 
     @property
     def kinds(self) -> list[tuple[str, str]]:
-        """Which id became what, in order of delivery."""
+        """The ids and their kinds of outcome, in order of delivery."""
         return [(outcome.conference_id, str(outcome.kind)) for outcome in self.outcomes]
 
 
 def assert_attempts(attempted: list[str], ender: Ender) -> None:
-    """Each was tried once, but for the first, which is tried again when it failed alone."""
+    """Check that each id was tried once. Only the first may be tried twice, if it failed alone."""
     again = Counter(ender.ids) - Counter(attempted)
     assert Counter(attempted) + again == Counter(ender.ids)
     assert again in (Counter(), Counter(ender.ids[:1]))
@@ -132,7 +132,7 @@ async def carry_out(
     stop: Stop | None = None,
     deadline: float | None = None,
 ) -> Report:
-    """Run, and see that no task is left."""
+    """Run, and check that no task is left."""
     before = asyncio.all_tasks()
     try:
         return await run(
@@ -169,7 +169,7 @@ async def test_every_id_gets_exactly_one_outcome(
     deadline: float | None,
     gap: float | None,
 ) -> None:
-    """The outcomes add up to the ids, with duplicates, errors and stops at any moment, from either source."""
+    """Each id has one outcome, with any duplicates, errors, stops at any time, and from either source."""
     ender, heard, stop, pulled = Ender(behaviours), Heard(), Stop(), list[str]()
     started = now()
     timer = (
@@ -204,7 +204,7 @@ async def test_every_id_gets_exactly_one_outcome(
 
 @virtual_time
 async def test_a_report_of_a_plain_run() -> None:
-    """Ids and Conference objects, a success, a miss and a failure: the whole report."""
+    """A run accepts ids and Conference objects. Its report has all counts and attempts."""
     ender = Ender(
         {
             "b": Behaviour(0.1, NotFoundError("404 to: end b", status=404, attempts=1)),
@@ -227,7 +227,7 @@ async def test_a_report_of_a_plain_run() -> None:
 
 @virtual_time
 async def test_nothing_to_do() -> None:
-    """An empty source is a finished run."""
+    """A run with an empty source ends at once, with an empty report."""
     sources: list[Source] = [[], slowly([], 0)]
     for source in sources:
         heard = Heard()
@@ -237,7 +237,7 @@ async def test_nothing_to_do() -> None:
 
 @pytest.mark.parametrize("concurrency", [0, -1])
 async def test_no_concurrency_is_no_run(concurrency: int) -> None:
-    """The setting is checked before anything is pulled."""
+    """``concurrency`` is checked before the run takes an id."""
     pulled = iter(["a"])
     with pytest.raises(ConfigurationError, match=f"at least 1, not {concurrency}"):
         await carry_out(pulled, Ender(), Heard(), concurrency=concurrency)
@@ -246,7 +246,7 @@ async def test_no_concurrency_is_no_run(concurrency: int) -> None:
 
 @virtual_time
 async def test_a_million_ids_are_not_held() -> None:
-    """The source is pulled one id for each free worker, never ahead."""
+    """The run takes one id for each free worker, never more."""
     pulled = 0
 
     def many() -> Iterator[str]:
@@ -265,9 +265,9 @@ async def test_a_million_ids_are_not_held() -> None:
 
 @virtual_time
 async def test_a_missing_id_in_a_list_does_not_end_the_run() -> None:
-    """A None that slipped into the ids costs its own place only: the ids behind it are ended too."""
+    """A None among the ids does not stop the run: the ids after it are ended too."""
     heard = Heard()
-    source: list[str] = ["a", None, "b"]  # type: ignore[list-item]  # as a table with an empty cell gives it
+    source: list[str] = ["a", None, "b"]  # type: ignore[list-item]  # as from a table with an empty cell
     report = await carry_out(source, Ender(), heard, concurrency=1)
     assert report.total == 3
     assert ("b", "ended") in heard.kinds
@@ -275,7 +275,7 @@ async def test_a_missing_id_in_a_list_does_not_end_the_run() -> None:
 
 @pytest.mark.parametrize("source", ["conf-1", b"conf-1", Conference(id="conf-1")])
 async def test_one_id_is_no_list_of_ids(source: Source) -> None:
-    """A text is an iterable of letters; ending a conference of each would be a surprise."""
+    """A single id as the source is an error. Otherwise each letter would be an id."""
     with pytest.raises(ConfigurationError, match="a list of ids"):
         await carry_out(source, Ender(), Heard())
 
@@ -285,7 +285,7 @@ async def test_one_id_is_no_list_of_ids(source: Source) -> None:
 
 @virtual_time
 async def test_the_first_id_goes_ahead() -> None:
-    """Nobody follows before the first id has its outcome."""
+    """No other id starts before the first one has its outcome."""
     ender = Ender({"a": Behaviour(0.4)})
     await carry_out(list("abcd"), ender, Heard(), concurrency=10)
     assert ender.sent == [(0.0, "a"), *((about(0.4), name) for name in "bcd")]
@@ -293,7 +293,7 @@ async def test_the_first_id_goes_ahead() -> None:
 
 @virtual_time
 async def test_the_first_id_has_a_second_for_itself() -> None:
-    """A slow first id does not hold the others up for longer."""
+    """The others wait at most a second for a slow first id."""
     ender = Ender({"a": Behaviour(30.0)})
     await carry_out(list("abcd"), ender, Heard(), concurrency=10)
     assert ender.sent == [(0.0, "a"), *((about(FIRST_ALONE), name) for name in "bcd")]
@@ -302,7 +302,7 @@ async def test_the_first_id_has_a_second_for_itself() -> None:
 @pytest.mark.parametrize(("ambiguous", "kind"), [(False, "failed"), (True, "unknown")])
 @virtual_time
 async def test_a_first_id_that_fails_alone_is_tried_once_more(ambiguous: bool, kind: str) -> None:
-    """Beside the others, as they tell a bad moment from a dead server; its attempts add up."""
+    """A first id that failed alone is tried again, together with the others. Its attempts add up."""
     tried: list[tuple[float, Target]] = []
     heard = Heard()
 
@@ -325,7 +325,7 @@ async def test_a_first_id_that_fails_alone_is_tried_once_more(ambiguous: bool, k
 
 @virtual_time
 async def test_only_the_first_id_has_a_second_try() -> None:
-    """Not one that fails beside a first id which takes its time, nor that one once it is not alone."""
+    """The first id has a second try only if it failed alone. No other id has one."""
     error = ServerError("answered 503", status=503, attempts=5)
     ender = Ender({"a": Behaviour(3.0, error), "b": Behaviour(0.1, error)})
     await carry_out(list("abc"), ender, Heard(), concurrency=3)
@@ -334,7 +334,7 @@ async def test_only_the_first_id_has_a_second_try() -> None:
 
 @virtual_time
 async def test_a_first_id_that_recovers() -> None:
-    """Its outcome is that of the second try, with the attempts of both."""
+    """The outcome of the first id is that of its second try, with the attempts of both."""
     errors = [ServerError("answered 503", status=503, attempts=5)]
     heard = Heard()
 
@@ -349,7 +349,7 @@ async def test_a_first_id_that_recovers() -> None:
 
 @virtual_time
 async def test_a_first_id_that_stops_the_run_has_no_second_try() -> None:
-    """Nor has one that was refused: that is an answer."""
+    """The first id has no second try if it was refused, or if its error stops the run."""
     for stops, error in (
         (True, ServerError("503", status=503, attempts=5)),
         (False, APIError("", status=400)),
@@ -369,7 +369,7 @@ async def test_a_first_id_that_stops_the_run_has_no_second_try() -> None:
 
 @virtual_time
 async def test_ids_that_may_have_been_ended_are_unknown_when_the_run_stops() -> None:
-    """Not attempted is only what no earlier run has touched."""
+    """After a stop, an id that an earlier run may have ended is ``unknown``, not ``not_attempted``."""
     heard, stop = Heard(), Stop()
     stop.request()
     ids = [Target("a"), Target("b", ambiguous=True)]
@@ -379,7 +379,7 @@ async def test_ids_that_may_have_been_ended_are_unknown_when_the_run_stops() -> 
 
 @virtual_time
 async def test_wrong_credentials_cost_one_request() -> None:
-    """The first id finds out; with its stop the others are never tried."""
+    """Wrong credentials stop the run at the first id. The others are not attempted."""
 
     async def refuse(_: Target, stop: Stop) -> Outcome:
         await asyncio.sleep(0.1)
@@ -401,7 +401,7 @@ async def test_wrong_credentials_cost_one_request() -> None:
 
 @virtual_time
 async def test_an_id_is_never_in_flight_twice() -> None:
-    """Its second turn waits for the first, and both have an outcome; other ids are not held up."""
+    """A duplicate waits for the same id in flight, and each has an outcome. Other ids do not wait."""
     ender = Ender({"x": Behaviour(5.0)})
     heard = Heard()
     await carry_out(["pilot", "x", "x", "x", "y"], ender, heard, concurrency=5)
@@ -411,7 +411,7 @@ async def test_an_id_is_never_in_flight_twice() -> None:
 
 @virtual_time
 async def test_a_conference_object_and_its_id_are_the_same() -> None:
-    """A duplicate is recognised in either form."""
+    """An id and a Conference object with that id are duplicates."""
     ender = Ender(usual=Behaviour(1.0))
     await carry_out(["p", "x", Conference(id="x"), "x"], ender, Heard(), concurrency=5)
     assert [round(moment, 3) for moment, _ in ender.sent] == [0.0, 1.0, 2.0, 3.0]
@@ -422,7 +422,7 @@ async def test_a_conference_object_and_its_id_are_the_same() -> None:
 
 @virtual_time
 async def test_a_stop_lets_what_is_in_flight_finish() -> None:
-    """Nothing more is sent, the answers that are due still count, and the rest is not attempted."""
+    """After a stop, responses to requests in flight still count. The other ids are not attempted."""
     ender, heard, stop = Ender(usual=Behaviour(1.0)), Heard(), Stop()
     asyncio.get_running_loop().call_later(1.5, stop.request)
     report = await carry_out(list("abcdefg"), ender, heard, concurrency=3, stop=stop)
@@ -435,7 +435,7 @@ async def test_a_stop_lets_what_is_in_flight_finish() -> None:
 
 @virtual_time
 async def test_a_run_that_is_stopped_before_it_begins() -> None:
-    """Nothing is sent at all; every id has its outcome."""
+    """A run that is stopped before it begins sends nothing, and every id has an outcome."""
     ender, heard, stop = Ender(), Heard(), Stop()
     stop.request()
     report = await carry_out(list("abc"), ender, heard, stop=stop)
@@ -444,7 +444,7 @@ async def test_a_run_that_is_stopped_before_it_begins() -> None:
 
 @virtual_time
 async def test_an_async_source_is_left_alone_after_a_stop() -> None:
-    """Asking it for more may be work; what it still holds is not pulled and has no outcome."""
+    """After a stop the run takes nothing more from an async source. Its other ids have no outcome."""
     ender, heard, stop, pulled = Ender(usual=Behaviour(1.0)), Heard(), Stop(), list[str]()
     asyncio.get_running_loop().call_later(1.5, stop.request)
     await carry_out(slowly(list("abcdefg"), 0.0, pulled), ender, heard, concurrency=2, stop=stop)
@@ -454,7 +454,7 @@ async def test_an_async_source_is_left_alone_after_a_stop() -> None:
 
 @virtual_time
 async def test_a_stop_does_not_wait_for_a_blocked_source() -> None:
-    """A source that is waited for is interrupted, and may clean up."""
+    """A stop cancels the wait for the next id, and the source can clean up."""
     closed = []
 
     async def blocked() -> AsyncIterator[str]:
@@ -474,7 +474,7 @@ async def test_a_stop_does_not_wait_for_a_blocked_source() -> None:
 @pytest.mark.parametrize("gap", [0.0, 0.1, 0.5, 2.0])
 @virtual_time
 async def test_a_second_stop_while_the_source_still_cleans_up(gap: float) -> None:
-    """Pressing Ctrl-C twice, or a deadline after a stop, changes nothing and breaks nothing."""
+    """A second stop, such as a second Ctrl-C, has no effect while the source cleans up."""
     failures: list[dict[str, object]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context))
@@ -497,7 +497,7 @@ async def test_a_second_stop_while_the_source_still_cleans_up(gap: float) -> Non
 
 @virtual_time
 async def test_a_source_may_run_into_a_timeout_of_its_own() -> None:
-    """A TimeoutError that the stop did not cause is the source's, and is raised."""
+    """A TimeoutError of the source itself is raised."""
 
     async def fails() -> AsyncIterator[str]:
         yield "a"
@@ -510,7 +510,7 @@ async def test_a_source_may_run_into_a_timeout_of_its_own() -> None:
 
 @virtual_time
 async def test_the_deadline_stops_the_run() -> None:
-    """It works as a stop does and is named as the reason."""
+    """The deadline works like a stop, and the report has it as the reason."""
     ender, heard = Ender(usual=Behaviour(1.0)), Heard()
     report = await carry_out(list("abcdef"), ender, heard, concurrency=2, deadline=2.5)
     assert ender.ids == list("abcde")
@@ -521,7 +521,7 @@ async def test_the_deadline_stops_the_run() -> None:
 
 @virtual_time
 async def test_a_deadline_that_is_not_reached_leaves_no_timer() -> None:
-    """A Stop that is used again is not stopped by the deadline of a finished run."""
+    """The deadline of a finished run does not stop a Stop that is used again."""
     stop = Stop()
     await carry_out(list("ab"), Ender(), Heard(), stop=stop, deadline=10.0)
     await asyncio.sleep(20)
@@ -530,7 +530,7 @@ async def test_a_deadline_that_is_not_reached_leaves_no_timer() -> None:
 
 @virtual_time
 async def test_the_first_reason_stays() -> None:
-    """Later requests are heard by who is listening, but do not rewrite history."""
+    """Later requests reach the listeners, but the first reason stays."""
     stop, heard = Stop(), list[float]()
     first = AuthenticationError("401", status=401)
     with stop.listening(heard.append):
@@ -544,14 +544,14 @@ async def test_the_first_reason_stays() -> None:
     assert repr(Stop()) == "<Stop not requested, 0 listening>"
 
 
-# What goes wrong around it
+# Errors around the run
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 @pytest.mark.parametrize("kind", ["plain", "async"])
 @virtual_time
 async def test_what_the_source_raises_is_raised(kind: str, after: int) -> None:
-    """It ends the run as it is, not in a group, at the first id too, and leaves no task."""
+    """An error of the source ends the run and is raised unchanged, not in an exception group."""
 
     def plain() -> Iterator[str]:
         yield from list("abc")[:after]
@@ -571,7 +571,7 @@ async def test_what_the_source_raises_is_raised(kind: str, after: int) -> None:
 @pytest.mark.parametrize("after", [0, 1, 3])
 @virtual_time
 async def test_a_raising_source_takes_its_workers_along(concurrency: int, after: int) -> None:
-    """What is in flight is cancelled, and no warning speaks of coroutines that were never awaited."""
+    """An error of the source cancels the ids in flight. No coroutine is left without an await."""
 
     def plain() -> Iterator[str]:
         yield from list("abc")[:after]
@@ -583,7 +583,7 @@ async def test_a_raising_source_takes_its_workers_along(concurrency: int, after:
 
 @virtual_time
 async def test_what_on_outcome_raises_is_raised() -> None:
-    """Whoever listens may end the run by an error, also while outcomes of a stopped run are delivered."""
+    """An error of ``on_outcome`` ends the run, also while a stopped run delivers its outcomes."""
 
     async def deliver(outcome: Outcome) -> None:
         if outcome.conference_id == "c":
@@ -600,7 +600,7 @@ async def test_what_on_outcome_raises_is_raised() -> None:
 
 @virtual_time
 async def test_an_outcome_is_delivered_before_its_worker_goes_on() -> None:
-    """A slow listener slows the run down; nothing piles up."""
+    """A slow ``on_outcome`` slows the run down, so that outcomes do not accumulate."""
     ender = Ender()
 
     async def deliver(_: Outcome) -> None:
@@ -612,7 +612,7 @@ async def test_an_outcome_is_delivered_before_its_worker_goes_on() -> None:
 
 @virtual_time
 async def test_a_bug_is_not_an_outcome() -> None:
-    """What is not ours ends the run."""
+    """An exception that is not a BandwidthError ends the run."""
 
     async def broken(_: Target, stop: Stop) -> Outcome:
         raise ZeroDivisionError
@@ -625,7 +625,7 @@ async def test_a_bug_is_not_an_outcome() -> None:
 @pytest.mark.parametrize("gap", [None, 0.0, 0.3])
 @virtual_time
 async def test_a_cancelled_run_leaves_nothing_behind(moment: float, gap: float | None) -> None:
-    """Cancelled at any moment: no task, nothing in flight, no id counted twice."""
+    """A cancelled run leaves no task and nothing in flight, and delivers no outcome twice."""
     ender, heard = Ender(usual=Behaviour(0.1)), Heard()
     items = [str(number) for number in range(100)]
     source: Source = items if gap is None else slowly(items, gap)
@@ -646,7 +646,7 @@ async def test_a_cancelled_run_leaves_nothing_behind(moment: float, gap: float |
 @pytest.mark.parametrize("concurrency", [1, 5])
 @virtual_time
 async def test_a_run_that_is_cancelled_as_the_first_outcome_comes(concurrency: int) -> None:
-    """The very tick in which the pilot is back is a moment like any other."""
+    """A run can be cancelled in the very tick in which its first outcome arrives."""
     ender = Ender()
 
     async def deliver(_: Outcome) -> None:
@@ -672,7 +672,7 @@ async def stream(
     stop: Stop | None = None,
     until: Callable[[Outcome], bool] = lambda _: False,
 ) -> tuple[list[Outcome], Report]:
-    """Iterate over a run until ``until``, and see that no task is left."""
+    """Iterate over a run until ``until`` is true, and check that no task is left."""
     before, outcomes = asyncio.all_tasks(), []
     async with iterate(source, ender, concurrency=concurrency, stop=stop or Stop()) as stream_of:
         async for outcome in stream_of:
@@ -685,7 +685,7 @@ async def stream(
 
 @virtual_time
 async def test_a_stream_gives_every_outcome() -> None:
-    """The same as a run, one after the other, with the report at the end."""
+    """A stream yields all outcomes, one by one, and has the report at the end."""
     names = [str(number) for number in range(50)]
     outcomes, report = await stream(names, Ender())
     assert sorted(o.conference_id for o in outcomes) == sorted(names)
@@ -696,7 +696,7 @@ async def test_a_stream_gives_every_outcome() -> None:
 @pytest.mark.parametrize("last", ["0", "1", "5"])
 @virtual_time
 async def test_breaking_off_ends_the_run_at_once(last: str) -> None:
-    """Leaving early sends nothing more and leaves no task."""
+    """After a break nothing is sent and nothing is in flight."""
     ender = Ender()
     outcomes, _ = await stream(map(str, itertools.count()), ender, until=lambda o: o.conference_id == last)
     sent = len(ender.sent)
@@ -708,7 +708,7 @@ async def test_breaking_off_ends_the_run_at_once(last: str) -> None:
 
 @virtual_time
 async def test_a_slow_consumer_holds_the_run_back() -> None:
-    """At most twice the concurrency is ahead of who iterates: in flight, and waiting to be taken."""
+    """A run is at most twice the concurrency ahead of the loop: ids in flight, and waiting outcomes."""
     ender, taken = Ender(), 0
     async with iterate(map(str, range(60)), ender, concurrency=3, stop=Stop()) as outcomes:
         async for _ in outcomes:
@@ -720,7 +720,7 @@ async def test_a_slow_consumer_holds_the_run_back() -> None:
 
 @virtual_time
 async def test_a_stream_after_its_end_stays_at_its_end() -> None:
-    """Asking again does not hang."""
+    """A second iteration over a finished stream ends at once."""
     async with iterate(list("ab"), Ender(), concurrency=2, stop=Stop()) as outcomes:
         assert [o.conference_id async for o in outcomes] == ["a", "b"]
         assert [o async for o in outcomes] == []
@@ -729,7 +729,7 @@ async def test_a_stream_after_its_end_stays_at_its_end() -> None:
 
 @virtual_time
 async def test_what_the_source_raises_reaches_who_iterates() -> None:
-    """At the place of the loop, after the outcomes that were there, as it is."""
+    """An error of the source is raised unchanged in the loop, after the outcomes before it."""
 
     def plain() -> Iterator[str]:
         yield from "abc"
@@ -737,7 +737,7 @@ async def test_what_the_source_raises_reaches_who_iterates() -> None:
 
     got = []
     async with iterate(plain(), Ender(), concurrency=1, stop=Stop()) as outcomes:
-        with pytest.raises(LookupError, match="no such table"):  # noqa: PT012  # a loop is one statement
+        with pytest.raises(LookupError, match="no such table"):  # noqa: PT012  # the loop is one statement
             async for outcome in outcomes:
                 got.append(outcome.conference_id)  # noqa: PERF401  # a comprehension would lose them
         assert [o async for o in outcomes] == []
@@ -746,7 +746,7 @@ async def test_what_the_source_raises_reaches_who_iterates() -> None:
 
 @virtual_time
 async def test_what_the_source_raises_leaves_the_context_as_it_is() -> None:
-    """``except LookupError`` around the whole block catches it: it does not come in a group."""
+    """``except LookupError`` around the block catches the error, because it is not in an exception group."""
 
     def plain() -> Iterator[str]:
         yield "a"
@@ -758,7 +758,7 @@ async def test_what_the_source_raises_leaves_the_context_as_it_is() -> None:
 
 @virtual_time
 async def test_what_the_body_raises_leaves_the_context_as_it_is() -> None:
-    """The caller's own error comes out as it went in, and the run has ended."""
+    """An error in the body of the block is raised unchanged, and the run has ended."""
     ender, before = Ender(), asyncio.all_tasks()
 
     async def body() -> None:
@@ -773,7 +773,7 @@ async def test_what_the_body_raises_leaves_the_context_as_it_is() -> None:
 
 @virtual_time
 async def test_a_stream_that_is_stopped_ends_with_the_rest() -> None:
-    """Plain ids come out as not attempted; the report names the reason."""
+    """After a stop the stream yields the other ids as ``not_attempted``. The report has the reason."""
     stop = Stop()
     asyncio.get_running_loop().call_later(0.25, stop.request)
     outcomes, report = await stream([str(n) for n in range(10)], Ender(), stop=stop)
@@ -785,7 +785,7 @@ async def test_a_stream_that_is_stopped_ends_with_the_rest() -> None:
 @pytest.mark.parametrize("moment", [0.0, 0.05, 0.5, 1.0])
 @virtual_time
 async def test_a_cancelled_consumer_leaves_nothing_behind(moment: float) -> None:
-    """Cancelling the task that iterates ends the run."""
+    """If the task that iterates is cancelled, the run ends and leaves nothing in flight."""
     ender, before = Ender(), asyncio.all_tasks()
     task = asyncio.create_task(stream(map(str, itertools.count()), ender))
     await asyncio.sleep(moment)
@@ -798,33 +798,33 @@ async def test_a_cancelled_consumer_leaves_nothing_behind(moment: float) -> None
 
 @virtual_time
 async def test_a_wrong_concurrency_of_a_stream() -> None:
-    """The setting's error comes out as it is."""
+    """A wrong ``concurrency`` of a stream raises a ConfigurationError."""
     with pytest.raises(ConfigurationError, match="at least 1, not 0"):
         await stream(list("ab"), Ender(), concurrency=0)
 
 
 @virtual_time
 async def test_a_stream_that_was_left_has_ended() -> None:
-    """Asking it for more does not wait for a run that is gone."""
+    """An iteration after a break ends at once."""
     async with iterate(map(str, itertools.count()), Ender(), concurrency=3, stop=Stop()) as outcomes:
         async for _ in outcomes:
             break
     assert [outcome async for outcome in outcomes] == []
 
 
-# What stops a run, and what does not
+# Reasons to stop a run
 
 
 @virtual_time
 async def test_a_stop_that_stopped_nothing_is_no_reason() -> None:
-    """When the last in flight is ended within the grace, the run is whole."""
+    """A run that finishes all ids within the grace period counts as complete, not as stopped."""
     report = await carry_out(["a"], Ender(usual=Behaviour(1.5)), Heard(), deadline=1.0)
     assert (report.counts, report.stopped, report.ok) == ({OutcomeKind.ENDED: 1}, None, True)
 
 
 @virtual_time
 async def test_403_for_all_stops_the_run() -> None:
-    """Three ids denied and nothing else: the account is not ours."""
+    """If the first three ids all get a 403, the run stops, because the account is probably wrong."""
     denied = PermissionDeniedError("no", status=403, attempts=1)
     ender = Ender(usual=Behaviour(0.1, denied))
     report = await carry_out([str(number) for number in range(50)], ender, Heard(), concurrency=1)
@@ -835,7 +835,7 @@ async def test_403_for_all_stops_the_run() -> None:
 
 @virtual_time
 async def test_403_for_some_is_an_outcome() -> None:
-    """After anything else than a denial, denials are each their own."""
+    """After any other outcome, a 403 concerns only its own id and does not stop the run."""
     denied = Behaviour(0.1, PermissionDeniedError("no", status=403, attempts=1))
     ender = Ender({str(number): denied for number in range(1, 20)})
     report = await carry_out([str(number) for number in range(20)], ender, Heard(), concurrency=2)
@@ -844,7 +844,7 @@ async def test_403_for_some_is_an_outcome() -> None:
 
 
 async def test_the_rest_of_the_loop_gets_its_turn() -> None:
-    """A million ids that are all answered on the spot do not freeze the application."""
+    """A run whose outcomes are all immediate does not block the event loop."""
     stop, turns = Stop(), 0
 
     async def at_once(target: Target, _: Stop) -> Outcome:
@@ -867,7 +867,7 @@ async def test_the_rest_of_the_loop_gets_its_turn() -> None:
 
 @virtual_time
 async def test_what_is_no_text_is_refused() -> None:
-    """A null out of somebody's database is no conference called None."""
+    """An id that is not a string is ``refused``. A null of a database is no conference named "None"."""
     heard = Heard()
     ender = Ender()
     items: Any = ["a", None, 5]
@@ -882,30 +882,30 @@ async def test_what_is_no_text_is_refused() -> None:
 
 @mutable
 class Book:
-    """A ledger in memory that notes what it is asked, and fails where it is told to."""
+    """A ledger in memory that logs its calls and raises the given errors."""
 
     ids: list[str]
     fails: dict[str, Exception] = field(factory=dict)
     log: list[str] = field(factory=list)
 
     def targets(self) -> Iterator[Target]:
-        """Yield them."""
+        """Return the targets."""
         return map(Target, self.ids)
 
     async def begin(self, target: Target) -> None:
-        """Note it."""
+        """Log the begin of a target."""
         await self._note(f"begin {target.conference_id}")
 
     async def settle(self, target: Target, outcome: Outcome) -> None:
-        """Note it."""
+        """Log the outcome of a target."""
         await self._note(f"settle {target.conference_id} {outcome.kind}")
 
     async def close(self) -> None:
-        """Note it."""
+        """Log the close."""
         await self._note("close")
 
     def hear(self, outcome: Outcome) -> None:
-        """Note that an outcome was told."""
+        """Log the delivery of an outcome."""
         self.log.append(f"tell {outcome.conference_id}")
 
     async def end(self, target: Target, stop: Stop) -> Outcome:
@@ -924,7 +924,7 @@ class Book:
 
 
 def test_what_a_ledger_is() -> None:
-    """A run tells it from a source by its four methods."""
+    """A run recognises a ledger by its four methods."""
     assert isinstance(Book([]), Ledger)
     sources: list[Source] = [[], iter(()), {}, slowly([], 0), map(str, ())]
     assert [source for source in sources if isinstance(source, Ledger)] == []
@@ -932,7 +932,7 @@ def test_what_a_ledger_is() -> None:
 
 @virtual_time
 async def test_a_run_with_a_ledger() -> None:
-    """Begun before it is sent, settled before it is told, and closed at the end."""
+    """The ledger records an id before it is sent, its outcome before delivery, and is closed at the end."""
     book = Book(["a", "b"])
     report = await run(book, book.end, book.hear, concurrency=1, stop=Stop())
     steps = [[f"begin {one}", f"send {one}", f"settle {one} ended", f"tell {one}"] for one in "ab"]
@@ -942,7 +942,7 @@ async def test_a_run_with_a_ledger() -> None:
 
 @virtual_time
 async def test_what_cannot_be_begun_is_not_sent() -> None:
-    """The run stops, and the rest is not attempted and never begun."""
+    """If the ledger cannot begin an id, the run stops. The other ids are neither begun nor attempted."""
     full = JournalError("full")
     book = Book(["a", "b", "c"], {"begin b": full})
     report = await run(book, book.end, book.hear, concurrency=1, stop=Stop())
@@ -955,7 +955,7 @@ async def test_what_cannot_be_begun_is_not_sent() -> None:
 
 @virtual_time
 async def test_what_cannot_be_settled_is_told_all_the_same() -> None:
-    """The run stops: what is in flight may finish, and nothing more is sent."""
+    """If an outcome cannot be recorded, it is still delivered. The run stops after the ids in flight."""
     full = JournalError("full")
     book = Book(list("abcd"), {"settle b ended": full})
     report = await run(book, book.end, book.hear, concurrency=2, stop=Stop())
@@ -968,7 +968,7 @@ async def test_what_cannot_be_settled_is_told_all_the_same() -> None:
 @pytest.mark.parametrize("where", ["begin b", "settle b ended"])
 @virtual_time
 async def test_a_bug_of_a_ledger_is_raised(where: str) -> None:
-    """It ends the run, and the ledger is closed."""
+    """An unexpected error of the ledger is raised, and the ledger is closed."""
     book = Book(list("abc"), {where: ZeroDivisionError()})
     with pytest.raises(ZeroDivisionError):
         await run(book, book.end, book.hear, concurrency=1, stop=Stop())
@@ -978,7 +978,7 @@ async def test_a_bug_of_a_ledger_is_raised(where: str) -> None:
 @pytest.mark.parametrize("moment", [0.005, 0.05, 0.115, 0.2])
 @virtual_time
 async def test_a_cancelled_run_closes_its_ledger(moment: float) -> None:
-    """Cancelled at any moment, once, and to its end; as a stream too."""
+    """A run or a stream that is cancelled at any time closes its ledger exactly once."""
     for as_stream in (False, True):
         book = Book(list("abcdefgh"))
 
@@ -999,7 +999,7 @@ async def test_a_cancelled_run_closes_its_ledger(moment: float) -> None:
 
 @virtual_time
 async def test_what_hears_outcomes_may_be_async() -> None:
-    """It is awaited, whatever it returns; what is not async may return anything."""
+    """An async ``on_outcome`` is awaited. A plain one may return anything."""
     heard: list[str] = []
 
     async def slow(outcome: Outcome) -> None:
@@ -1007,6 +1007,6 @@ async def test_what_hears_outcomes_may_be_async() -> None:
         heard.append(outcome.conference_id)
 
     await run(list("ab"), Ender(), slow, concurrency=1, stop=Stop())
-    numbers: Any = lambda outcome: len(outcome.conference_id)  # noqa: E731  # as somebody's callback
+    numbers: Any = lambda outcome: len(outcome.conference_id)  # noqa: E731  # a callback may be a lambda
     await run(list("ab"), Ender(), numbers, concurrency=1, stop=Stop())
     assert heard == ["a", "b"]
