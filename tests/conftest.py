@@ -20,20 +20,20 @@ from bandwidth_async.http import connections
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Examples do file access and imports at first use, so a deadline for each would fail at random. In CI the
-# same examples run every time: a red build there is the fault of the commit.
+# Some examples access files or import modules at first use. A deadline for each would fail at random. In CI
+# the same examples run every time, so that only the commit can make a build fail.
 settings.register_profile("here", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
-# looptime asks the policy for a loop around every synchronous test; Python 3.11 would make one and nobody
-# would close it.
+# looptime asks the policy for a loop around every synchronous test. Without this line Python 3.11 would make
+# a loop that nobody closes.
 asyncio.set_event_loop(None)
 
 
 class _NothingSent:
-    """Stands for a request's writer, which a response asks how many bytes were sent."""
+    """A replacement for a request's writer. A response reads the number of bytes sent from it."""
 
     output_size = 0
 
@@ -45,8 +45,8 @@ class _ClientResponse(aiohttp.ClientResponse):
         super().__init__(*args, stream_writer=stream_writer, **kwargs)
 
 
-# aiohttp 3.14 made `stream_writer` a required argument of ClientResponse, aioresponses 0.7.9 does not pass
-# it and so fails at every request. 3.14.0 is a security release: help aioresponses, do not hold aiohttp back.
+# aiohttp 3.14 made `stream_writer` a required argument of ClientResponse. aioresponses 0.7.9 does not pass
+# it, so it fails at every request. aiohttp 3.14.0 is a security release, so the tests adapt aioresponses.
 if "stream_writer" in inspect.signature(aiohttp.ClientResponse.__init__).parameters:
     aioresponses_core.ClientResponse = _ClientResponse  # type: ignore[attr-defined]  # imported there
 
@@ -59,7 +59,7 @@ def _state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 
 @pytest.fixture(params=["directly", "by the session"])
 def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run a test twice: with requests that are sent directly over a connection, and by the session."""
+    """Run a test twice: the client sends requests directly over a connection, then by the session."""
     if request.param == "by the session":
         monkeypatch.setitem(connections._missing, "switched off by a test", True)
     elif connections.lacking():
@@ -69,34 +69,34 @@ def sender(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture
 def mocked() -> Iterator[aioresponses]:
-    """Fake the response to every aiohttp request in this process; without one, a request is refused."""
+    """Fake the responses to all aiohttp requests in this process. A request without one fails."""
     with aioresponses() as answers:
         yield answers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--full``, for proofs that run in short form otherwise."""
+    """Add ``--full``. Without it, proofs run in short form."""
     parser.addoption("--full", action="store_true", help="run the proofs at full length")
 
 
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether proofs run at full length."""
+    """Return whether proofs run at full length."""
     return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture
 def show(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Print a figure that a proof saw; ``pytest -s`` shows it."""
+    """Return a function that prints a figure of a proof. Use ``pytest -s`` to see it."""
     name = request.node.name
     return lambda figure: print(f"\n{name}: {figure}")
 
 
 @pytest.fixture
 def pyright() -> str:
-    """Return the path of pyright, or skip the test where it is not installed.
+    """Return the path of pyright, or skip the test if it is not installed.
 
-    It is looked for in the folder that ``BANDWIDTH_PYRIGHT`` names, in ``.pyright``, and on the path.
+    The fixture searches the folder in ``BANDWIDTH_PYRIGHT``, then ``.pyright``, then the path.
     """
     places = [os.environ.get("BANDWIDTH_PYRIGHT", ""), str(Path(__file__).parents[1] / ".pyright")]
     local = [str(Path(place) / "node_modules" / ".bin") for place in places if place]

@@ -233,7 +233,7 @@ def client_of(bandwidth: Bandwidth, **settings: Any) -> VoiceClient:
 
 
 @asynccontextmanager
-async def world(*ids: str, **settings: Any) -> AsyncIterator[tuple[Bandwidth, VoiceClient]]:
+async def server_and_client(*ids: str, **settings: Any) -> AsyncIterator[tuple[Bandwidth, VoiceClient]]:
     """Run a server with these conferences and a client of it. Check that neither leaves a task."""
     before = asyncio.all_tasks()
     async with serving(*ids) as bandwidth:
@@ -254,7 +254,7 @@ def kinds(outcomes: list[Outcome]) -> dict[str, str]:
 @virtual_time
 async def test_ending_a_conference() -> None:
     """The client sends one request with one field and returns an outcome."""
-    async with world("conf-1") as (bandwidth, client):
+    async with server_and_client("conf-1") as (bandwidth, client):
         bandwidth.latency = 0.5
         outcome = await client.end_conference("conf-1")
         assert outcome == Outcome("conf-1", OutcomeKind.ENDED, 1, None, about(0.5, abs=0.01))
@@ -265,7 +265,7 @@ async def test_ending_a_conference() -> None:
 @virtual_time
 async def test_an_unknown_conference() -> None:
     """A 404 to the first attempt raises NotFoundError."""
-    async with world() as (bandwidth, client):
+    async with server_and_client() as (bandwidth, client):
         with pytest.raises(NotFoundError) as caught:
             await client.end_conference("conf-9")
         assert (caught.value.status, caught.value.attempts, len(bandwidth.log)) == (404, 1, 1)
@@ -279,7 +279,7 @@ async def test_a_404_after_an_attempt_without_an_answer() -> None:
         bandwidth.end("conf-1")
         return await cut(request)
 
-    async with world("conf-1") as (bandwidth, client):
+    async with server_and_client("conf-1") as (bandwidth, client):
         bandwidth.posts = [end_and_cut]
         outcome = await client.end_conference("conf-1")
         assert (outcome.kind, outcome.attempts) == (OutcomeKind.ALREADY_ENDED, 2)
@@ -289,7 +289,7 @@ async def test_a_404_after_an_attempt_without_an_answer() -> None:
 @virtual_time
 async def test_a_404_after_an_attempt_that_was_not_carried_out(before: Reply) -> None:
     """A 429 or 503 ended nothing, so a 404 after it means that the conference never existed."""
-    async with world() as (bandwidth, client):
+    async with server_and_client() as (bandwidth, client):
         bandwidth.posts = [before]
         with pytest.raises(NotFoundError) as caught:
             await client.end_conference("conf-1")
@@ -299,7 +299,7 @@ async def test_a_404_after_an_attempt_that_was_not_carried_out(before: Reply) ->
 @virtual_time
 async def test_a_404_for_a_conference_that_was_listed() -> None:
     """A Conference object comes from the server, so the conference existed and has ended since."""
-    async with world() as (_, client):
+    async with server_and_client() as (_, client):
         outcome = await client.end_conference(Conference(id="conf-1"))
         assert (outcome.kind, outcome.attempts) == (OutcomeKind.ALREADY_ENDED, 1)
 
@@ -308,7 +308,7 @@ async def test_a_404_for_a_conference_that_was_listed() -> None:
 @virtual_time
 async def test_a_409_is_settled_by_reading(after: str) -> None:
     """After a 409 the client reads the conference. If it is completed or gone, it has ended."""
-    async with world("conf-1") as (bandwidth, client):
+    async with server_and_client("conf-1") as (bandwidth, client):
         bandwidth.gone = 409
         bandwidth.end("conf-1")
         if after == "gone":
@@ -321,7 +321,7 @@ async def test_a_409_is_settled_by_reading(after: str) -> None:
 @virtual_time
 async def test_a_409_of_an_active_conference_is_tried_twice_more() -> None:
     """The client waits 0.5 to 1 second before each retry. Then it raises ConflictError."""
-    async with world("conf-1") as (bandwidth, client):
+    async with server_and_client("conf-1") as (bandwidth, client):
         bandwidth.posts = [reply(409)] * 9
         with pytest.raises(ConflictError) as caught:
             await client.end_conference("conf-1")
@@ -335,7 +335,7 @@ async def test_a_409_of_an_active_conference_is_tried_twice_more() -> None:
 @virtual_time
 async def test_a_409_that_passes() -> None:
     """The client sends the update again until the conflict is over."""
-    async with world("conf-1") as (bandwidth, client):
+    async with server_and_client("conf-1") as (bandwidth, client):
         bandwidth.posts = [reply(409), reply(409)]
         outcome = await client.end_conference("conf-1")
         assert (outcome.kind, outcome.attempts) == (OutcomeKind.ENDED, 5)
@@ -344,7 +344,7 @@ async def test_a_409_that_passes() -> None:
 @virtual_time
 async def test_a_409_that_cannot_be_explained() -> None:
     """If the read after a 409 fails, its error is raised. In a run the id is ``failed``, not ``refused``."""
-    async with world("conf-1") as (bandwidth, client):
+    async with server_and_client("conf-1") as (bandwidth, client):
         bandwidth.posts, bandwidth.gets = [reply(409)] * 9, [reply(500)] * 20
         with pytest.raises(ServerError) as caught:
             await client.end_conference("conf-1")
@@ -357,7 +357,7 @@ async def test_a_409_that_cannot_be_explained() -> None:
 @virtual_time
 async def test_an_unsafe_id_is_not_sent() -> None:
     """An unsafe id could address another resource, so the client sends nothing."""
-    async with world("conf-1") as (bandwidth, client):
+    async with server_and_client("conf-1") as (bandwidth, client):
         for unsafe in ("", "..", "a/b", "a?b", "a b", "a%2Fb", "a\nb"):
             with pytest.raises(ConfigurationError, match="is no conference id"):
                 await client.end_conference(unsafe)
@@ -367,7 +367,7 @@ async def test_an_unsafe_id_is_not_sent() -> None:
 @virtual_time
 async def test_a_connection_the_server_had_given_up_is_not_noticed() -> None:
     """If the server has closed a kept connection, the client retries at once and raises no error."""
-    async with world("a", "b") as (bandwidth, client):
+    async with server_and_client("a", "b") as (bandwidth, client):
         await client.end_conference("a")
         bandwidth.posts = [cut]
         started = now()
@@ -378,7 +378,7 @@ async def test_a_connection_the_server_had_given_up_is_not_noticed() -> None:
 @virtual_time
 async def test_a_server_that_hangs() -> None:
     """The attempt times out, and the next attempt ends the conference."""
-    async with world("a", timeouts=Timeouts(attempt=4.0)) as (bandwidth, client):
+    async with server_and_client("a", timeouts=Timeouts(attempt=4.0)) as (bandwidth, client):
         bandwidth.posts = [hang]
         assert (await client.end_conference("a")).kind is OutcomeKind.ENDED
         assert 4.0 <= now() < 4.5
@@ -387,7 +387,7 @@ async def test_a_server_that_hangs() -> None:
 @virtual_time
 async def test_settings_of_one_call() -> None:
     """Each operation can have its own deadline, retry policy and timeouts."""
-    async with world("a", deadline=100.0) as (bandwidth, client):
+    async with server_and_client("a", deadline=100.0) as (bandwidth, client):
         bandwidth.posts = [hang, reply(500), hang]
         with pytest.raises(DeadlineExceededError, match="deadline of 2 s") as caught:
             await client.end_conference("a", deadline=2.0)
@@ -405,7 +405,7 @@ async def test_settings_of_one_call() -> None:
 @virtual_time
 async def test_no_deadline_at_all() -> None:
     """With a deadline of ``math.inf``, only the retry policy limits the wait."""
-    async with world("a", deadline=math.inf) as (bandwidth, client):
+    async with server_and_client("a", deadline=math.inf) as (bandwidth, client):
         bandwidth.posts = [reply(429, Retry_After="600")] * 3
         assert (await client.end_conference("a")).attempts == 4
         assert now() >= 1800
@@ -417,7 +417,7 @@ async def test_no_deadline_at_all() -> None:
 @virtual_time
 async def test_a_redirect() -> None:
     """The client sends only the fields that were set."""
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         await client.update_conference("a", REDIRECT)
         assert bandwidth.bodies == [{"status": "active", "redirectUrl": "https://example.com/bxml"}]
 
@@ -426,7 +426,7 @@ async def test_a_redirect() -> None:
 @virtual_time
 async def test_a_redirect_that_may_have_arrived_is_not_repeated(fault: Reply) -> None:
     """Members could hear the BXML twice. The error is ambiguous, unless it is a 503."""
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         bandwidth.posts = [fault]
         with pytest.raises(BandwidthError) as caught:
             await client.update_conference("a", REDIRECT)
@@ -442,7 +442,7 @@ async def test_a_redirect_that_may_have_arrived_is_not_repeated(fault: Reply) ->
 @virtual_time
 async def test_a_redirect_that_was_refused_is_repeated() -> None:
     """Bandwidth did not execute a request that got a 429, or a 503 with Retry-After."""
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         bandwidth.posts = [reply(429), reply(429, Retry_After="2"), reply(503, Retry_After="1")]
         await client.update_conference("a", REDIRECT)
         assert len(bandwidth.log) == 4
@@ -462,7 +462,7 @@ async def test_a_redirect_without_a_connection_is_repeated() -> None:
 @virtual_time
 async def test_a_redirect_of_an_unknown_conference() -> None:
     """For a redirect, a 400, 404 or 409 is raised at once, and the conference is not read."""
-    async with world() as (bandwidth, client):
+    async with server_and_client() as (bandwidth, client):
         for answer, kind in (
             (reply(404), NotFoundError),
             (reply(409), ConflictError),
@@ -480,7 +480,7 @@ async def test_a_redirect_of_an_unknown_conference() -> None:
 @virtual_time
 async def test_getting_a_conference() -> None:
     """The conference is returned with its members. Unknown fields are ignored."""
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         bandwidth.conferences["a"]["activeMembers"] = [{"callId": "c-1", "mute": True, "new": 1}]
         assert await client.get_conference("a") == Conference(
             id="a",
@@ -494,7 +494,7 @@ async def test_getting_a_conference() -> None:
 @virtual_time
 async def test_reading_is_repeated_and_never_ambiguous() -> None:
     """Reads change nothing, so they are retried and their errors are never ambiguous."""
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         bandwidth.gets = [
             reply(500),
             reply(200, "<html>"),
@@ -512,7 +512,7 @@ async def test_reading_is_repeated_and_never_ambiguous() -> None:
 async def test_listing_follows_the_pages() -> None:
     """A list returns all conferences of all pages in order, each once."""
     ids = [f"conf-{number}" for number in range(25)]
-    async with world(*ids) as (bandwidth, client):
+    async with server_and_client(*ids) as (bandwidth, client):
         bandwidth.end("conf-3")
         found = [c async for c in client.list_conferences(page_size=10, name="a b&c")]
         assert [conference.id for conference in found] == ids
@@ -524,7 +524,7 @@ async def test_listing_follows_the_pages() -> None:
 @virtual_time
 async def test_listing_by_time() -> None:
     """Times need a time zone and are sent in UTC."""
-    async with world() as (bandwidth, client):
+    async with server_and_client() as (bandwidth, client):
         moment = datetime(2026, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)
         listing = client.list_conferences(min_created_time=moment, max_created_time=moment)
         assert [c async for c in listing] == []
@@ -539,7 +539,7 @@ async def test_listing_by_time() -> None:
 @virtual_time
 async def test_a_page_size_that_the_api_does_not_know(page_size: int) -> None:
     """A wrong page size is an error before anything is sent."""
-    async with world() as (bandwidth, client):
+    async with server_and_client() as (bandwidth, client):
         with pytest.raises(ConfigurationError, match=f"page_size is 1 to 1000, not {page_size}"):
             await anext(client.list_conferences(page_size=page_size))
         assert bandwidth.log == []
@@ -559,7 +559,7 @@ async def test_a_page_size_that_the_api_does_not_know(page_size: int) -> None:
 @virtual_time
 async def test_a_next_page_elsewhere_is_refused(link: str) -> None:
     """Each request contains the credentials, so the client follows no link to another origin."""
-    async with serving("stolen") as other, world("a") as (bandwidth, client):
+    async with serving("stolen") as other, server_and_client("a") as (bandwidth, client):
         link = link.format(port=bandwidth.url.rpartition(":")[2], other=other.url)
         bandwidth.gets = [reply(200, '[{"id":"a"}]', Link=f'{link}; rel="next"')]
         found = []
@@ -573,7 +573,7 @@ async def test_a_next_page_elsewhere_is_refused(link: str) -> None:
 @virtual_time
 async def test_a_next_page_that_only_looks_like_ours() -> None:
     """A path with two leading slashes could name another host. The client sends no credentials there."""
-    async with serving("stolen") as other, world("a") as (bandwidth, client):
+    async with serving("stolen") as other, server_and_client("a") as (bandwidth, client):
         path = f"//{other.url.removeprefix('http://')}/api/v2/accounts/{ACCOUNT}/conferences?pageSize=1"
         bandwidth.gets = [reply(200, "[]", Link=f'<{bandwidth.url}{path}>; rel="next"')]
         with pytest.raises(BandwidthError):
@@ -597,7 +597,7 @@ async def test_a_next_page_with_the_usual_port(mocked: aioresponses, ours: str, 
 @virtual_time
 async def test_pages_in_a_circle() -> None:
     """A link to an earlier page raises an error. Otherwise the listing would never end."""
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         links = ["/c?pageToken=1", "/c?pageToken=2", "/c?pageToken=1"]
         base = f"{bandwidth.url}/api/v2/accounts/{ACCOUNT}/conferences"
         bandwidth.gets = [
@@ -624,7 +624,7 @@ async def test_a_run_with_every_kind_of_outcome() -> None:
         "conflict": reply(409),
     }
     outcomes: list[Outcome] = []
-    async with world("ended", "conflict", "moved") as (bandwidth, client):
+    async with server_and_client("ended", "conflict", "moved") as (bandwidth, client):
         bandwidth.faults = answers.get
         ids: list[str | Conference] = [
             "ended",
@@ -664,7 +664,7 @@ async def test_a_run_with_every_kind_of_outcome() -> None:
 async def test_refused_credentials_stop_a_run() -> None:
     """The run stops after two requests. The other ids are not attempted, and the report has the error."""
     outcomes: list[Outcome] = []
-    async with world() as (bandwidth, client):
+    async with server_and_client() as (bandwidth, client):
         bandwidth.reject = True
         report = await client.end_conferences(map(str, range(1000)), on_outcome=outcomes.append)
         assert isinstance(report.stopped, AuthenticationError)
@@ -675,7 +675,7 @@ async def test_refused_credentials_stop_a_run() -> None:
 @virtual_time
 async def test_credentials_that_are_withdrawn_stop_a_run() -> None:
     """If credentials are withdrawn in a run, only requests in flight are rejected, at most twice each."""
-    async with world(*map(str, range(500))) as (bandwidth, client):
+    async with server_and_client(*map(str, range(500))) as (bandwidth, client):
         bandwidth.latency = 0.1
         asyncio.get_running_loop().call_later(2.0, setattr, bandwidth, "reject", True)
         report = await client.end_conferences(map(str, range(500)), concurrency=10)
@@ -689,7 +689,7 @@ async def test_credentials_that_are_withdrawn_stop_a_run() -> None:
 @virtual_time
 async def test_a_door_that_is_shut_for_an_hour_stops_a_run() -> None:
     """A run does not wait for a Retry-After of an hour. The report's error contains that time."""
-    async with world(*"abc") as (bandwidth, client):
+    async with server_and_client(*"abc") as (bandwidth, client):
         bandwidth.faults = lambda _: reply(429, Retry_After="3600")
         report = await client.end_conferences(map(str, range(200)))
         assert isinstance(report.stopped, RateLimitError)
@@ -702,7 +702,7 @@ async def test_a_door_that_is_shut_for_an_hour_stops_a_run() -> None:
 @virtual_time
 async def test_a_shorter_hint_does_not_stop_a_run() -> None:
     """The run waits once, for all ids."""
-    async with world(*map(str, range(50))) as (bandwidth, client):
+    async with server_and_client(*map(str, range(50))) as (bandwidth, client):
         bandwidth.posts = [reply(429, Retry_After="600")]
         report = await client.end_conferences(map(str, range(50)))
         assert (report.ok, report.counts) == (True, {OutcomeKind.ENDED: 50})
@@ -713,7 +713,7 @@ async def test_a_shorter_hint_does_not_stop_a_run() -> None:
 @virtual_time
 async def test_duplicates_in_a_run() -> None:
     """Each duplicate gets an outcome, and those after the first do not make the run fail."""
-    async with world("a", "b") as (bandwidth, client):
+    async with server_and_client("a", "b") as (bandwidth, client):
         outcomes: list[Outcome] = []
         ids: list[str | Conference] = ["a", "a", Conference(id="a"), "b", "b"]
         report = await client.end_conferences(ids, on_outcome=outcomes.append)
@@ -726,7 +726,7 @@ async def test_duplicates_in_a_run() -> None:
 @virtual_time
 async def test_a_run_over_a_listing() -> None:
     """You can end all active conferences of a list, as the documentation shows."""
-    async with world(*map(str, range(30))) as (bandwidth, client):
+    async with server_and_client(*map(str, range(30))) as (bandwidth, client):
         bandwidth.end("7")
         active = (c async for c in client.list_conferences(page_size=7) if c.active)
         report = await client.end_conferences(active, concurrency=4)
@@ -737,7 +737,7 @@ async def test_a_run_over_a_listing() -> None:
 @virtual_time
 async def test_the_deadline_of_a_run() -> None:
     """Requests in flight may finish. The other ids are not attempted, and none is unknown."""
-    async with world(*map(str, range(40))) as (bandwidth, client):
+    async with server_and_client(*map(str, range(40))) as (bandwidth, client):
         bandwidth.latency = 1.0
         report = await client.end_conferences(map(str, range(40)), concurrency=4, deadline=3.5)
         assert isinstance(report.stopped, DeadlineExceededError)
@@ -752,7 +752,7 @@ async def test_the_deadline_of_a_run() -> None:
 @virtual_time
 async def test_a_stop_does_not_wait_for_a_server_that_hangs() -> None:
     """An id that is still in flight after the grace period is ``unknown``."""
-    async with world(*"abcdef", timeouts=Timeouts(attempt=1000.0)) as (bandwidth, client):
+    async with server_and_client(*"abcdef", timeouts=Timeouts(attempt=1000.0)) as (bandwidth, client):
         bandwidth.faults = lambda name: hang if name == "c" else None
         stop = Stop()
         asyncio.get_running_loop().call_later(5.0, lambda: stop.request(grace=2.0))
@@ -773,7 +773,7 @@ async def test_an_async_on_outcome() -> None:
         if len(heard) == 3:
             raise OSError("disk full")
 
-    async with world(*"abcdef") as (_, client):
+    async with server_and_client(*"abcdef") as (_, client):
         with pytest.raises(OSError, match="disk full"):
             await client.end_conferences(list("abcdef"), concurrency=1, on_outcome=tell)
         assert heard == list("abc")
@@ -782,7 +782,7 @@ async def test_an_async_on_outcome() -> None:
 @virtual_time
 async def test_ending_as_a_stream() -> None:
     """The stream yields the outcomes as they arrive and has the report at the end."""
-    async with world(*"abc") as (bandwidth, client):
+    async with server_and_client(*"abc") as (bandwidth, client):
         async with client.ending_conferences(list("abcd"), deadline=100.0) as outcomes:
             got = [outcome async for outcome in outcomes]
         assert kinds(got) == {"a": "ended", "b": "ended", "c": "ended", "d": "not_found"}
@@ -793,7 +793,7 @@ async def test_ending_as_a_stream() -> None:
 @virtual_time
 async def test_breaking_off_a_stream_of_endings() -> None:
     """After a break the client cancels the requests in flight and sends no more."""
-    async with world(*map(str, range(100))) as (bandwidth, client):
+    async with server_and_client(*map(str, range(100))) as (bandwidth, client):
         bandwidth.latency = 0.1
         async with client.ending_conferences(map(str, range(100)), concurrency=2) as outcomes:
             async for outcome in outcomes:
@@ -828,7 +828,7 @@ async def test_three_hundred_tasks_and_a_bad_server() -> None:
     # A request that ends its conference before the connection is cut needs a conference that exists.
     missing = {name for number, name in enumerate(ids) if number % 7 == 0 and end_and_cut not in plans[name]}
     wrong = {name for number, name in enumerate(ids) if number % 10 == 3}
-    async with world(
+    async with server_and_client(
         *(name for name in ids if name not in missing), timeouts=Timeouts(connect=30, attempt=30)
     ) as (bandwidth, client):
         bandwidth.faults = fault
@@ -915,7 +915,7 @@ async def test_a_session_that_is_passed_in() -> None:
 @virtual_time
 async def test_a_closed_client() -> None:
     """Every method of a closed client raises ClientStateError."""
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         await client.aclose()
         for call in (
             client.end_conference("a"),
@@ -984,7 +984,7 @@ def test_a_client_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     """No secret is in a repr, in an error, or in a log record of any logger at DEBUG."""
     caplog.set_level(logging.DEBUG)
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         bandwidth.posts = [reply(503), reply(429), cut, reply(401), reply(500)]
         await client.end_conference("a")
         bandwidth.reject = True
@@ -1006,7 +1006,7 @@ async def test_a_secret_that_the_server_quotes_is_not_shown(
     """If a response quotes the Authorization header, the client replaces it with stars, also in runs."""
     caplog.set_level(logging.DEBUG)
     settings = {"credentials": BasicCredentials("me", SECRET)} if legacy else {}
-    async with world("a", "b", **settings) as (bandwidth, client):
+    async with server_and_client("a", "b", **settings) as (bandwidth, client):
         bandwidth.posts, bandwidth.gets = [quote, quote], [quote]
         with pytest.raises(BadRequestError) as caught:
             await client.end_conference("a")
@@ -1030,7 +1030,7 @@ async def test_a_secret_that_the_server_quotes_is_not_shown(
 async def test_a_secret_that_the_token_endpoint_quotes_is_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     """Neither the client secret nor its header appears in the error or the log."""
     caplog.set_level(logging.DEBUG)
-    async with world("a") as (bandwidth, client):
+    async with server_and_client("a") as (bandwidth, client):
         bandwidth.tokens = [quote]
         with pytest.raises(AuthenticationError) as caught:
             await client.end_conference("a")
@@ -1077,7 +1077,7 @@ async def test_two_clients_of_one_account_share_a_limiter() -> None:
     """Clients with one limiter share its rate."""
     ids = [f"conf-{number}" for number in range(10)]
     async with (
-        world(*ids, rate_limit=RateLimit.fixed(10)) as (bandwidth, client),
+        server_and_client(*ids, rate_limit=RateLimit.fixed(10)) as (bandwidth, client),
         client_of(bandwidth, rate_limit=None, limiter=client.limiter) as other,
     ):
         assert other.limiter is client.limiter
@@ -1099,7 +1099,7 @@ def test_a_limiter_that_is_passed_in_has_its_settings(twice: dict[str, Any]) -> 
 async def test_a_client_tells_its_pace() -> None:
     """``on_pace`` receives a pause when it begins, and a snapshot is available at any time."""
     heard: list[object] = []
-    async with world("conf-1", on_pace=heard.append) as (bandwidth, client):
+    async with server_and_client("conf-1", on_pace=heard.append) as (bandwidth, client):
         bandwidth.posts = [reply(429, Retry_After="12")]
         call = asyncio.create_task(client.end_conference("conf-1"))
         await asyncio.sleep(5)
@@ -1114,7 +1114,7 @@ async def test_a_client_tells_its_pace() -> None:
 async def test_a_refused_id_of_a_run_comes_first_again() -> None:
     """An id that was rate limited keeps its place in the queue."""
     ids = [f"conf-{number}" for number in range(30)]
-    async with world(*ids, rate_limit=RateLimit.fixed(10)) as (bandwidth, client):
+    async with server_and_client(*ids, rate_limit=RateLimit.fixed(10)) as (bandwidth, client):
         bandwidth.posts = [reply(204), reply(429, Retry_After="1")]
         await client.end_conferences(ids)
     assert [name for _, name in bandwidth.log] == [*ids[:2], ids[1], *ids[2:]]

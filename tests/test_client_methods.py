@@ -266,7 +266,7 @@ each_unrepeatable = pytest.mark.parametrize(
 
 
 def settings_of_tests(**settings: Any) -> dict[str, Any]:
-    """Return the settings of a client that hardly waits."""
+    """Return the settings of a client without retry delays."""
     defaults: dict[str, Any] = {
         "account_id": "9900000",
         "credentials": BasicCredentials("user", "s3cr3t"),

@@ -63,7 +63,7 @@ def in_chunks(data: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def recorded(*scripts: Script, **settings: Any) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
+async def serving(*scripts: Script, **settings: Any) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
     """Run a server with these responses and a client of it. Check that neither leaves a task."""
     before = asyncio.all_tasks()
     async with wire_server(*scripts) as server:
@@ -101,7 +101,7 @@ def left_in(folder: Path) -> list[str]:
 
 async def test_a_recording_in_chunks() -> None:
     """One request with the credentials returns the content, its type and its length."""
-    async with recorded((WHOLE,)) as (server, client), media_of(client) as media:
+    async with serving((WHOLE,)) as (server, client), media_of(client) as media:
         assert (media.content_type, media.length, media.received) == ("audio/mpeg", len(AUDIO), 0)
         assert b"".join([chunk async for chunk in media]) == AUDIO
         assert media.received == len(AUDIO)
@@ -115,20 +115,20 @@ async def test_a_recording_in_chunks() -> None:
 async def test_a_recording_of_unknown_length() -> None:
     """A chunked response needs no length, because it marks its own end."""
     script: Script = (CHUNKED, in_chunks(AUDIO), b"0\r\n\r\n")
-    async with recorded(script) as (_, client), media_of(client) as media:
+    async with serving(script) as (_, client), media_of(client) as media:
         assert (media.content_type, media.length) == (None, None)
         assert b"".join([chunk async for chunk in media]) == AUDIO
 
 
 async def test_an_empty_recording() -> None:
     """A recording of length 0 is complete."""
-    async with recorded((with_length(0),)) as (_, client):
+    async with serving((with_length(0),)) as (_, client):
         assert await content_of(client) == b""
 
 
 async def test_a_connection_that_gave_all_is_used_again() -> None:
     """A connection is used again after a complete read. Leaving earlier closes it."""
-    async with recorded((WHOLE,), (WHOLE,), (WHOLE,)) as (server, client):
+    async with serving((WHOLE,), (WHOLE,), (WHOLE,)) as (server, client):
         assert await content_of(client) == AUDIO
         async with media_of(client) as media:
             await anext(media)
@@ -138,7 +138,7 @@ async def test_a_connection_that_gave_all_is_used_again() -> None:
 
 async def test_a_stream_that_was_left_gives_nothing_more() -> None:
     """A read after the context raises an error, so that no recording looks complete when it is not."""
-    async with recorded((WHOLE,)) as (_, client):
+    async with serving((WHOLE,)) as (_, client):
         async with media_of(client) as media:
             pass
         with pytest.raises(TransportError, match="closed before its end"):
@@ -152,7 +152,7 @@ async def test_a_cut_at_every_tenth(tenth: int, end: Any, form: str, tmp_path: P
     """A cut at any place raises an error, and leaves neither a short file nor a draft."""
     part = AUDIO[: len(AUDIO) * tenth // 10]
     sent = with_length(len(AUDIO)) + part if form == "length" else CHUNKED + in_chunks(part)
-    async with recorded((sent, end), (sent, end), (sent, end), retry=ONCE) as (server, client):
+    async with serving((sent, end), (sent, end), (sent, end), retry=ONCE) as (server, client):
         with pytest.raises(TransportError) as caught:
             await content_of(client)
         assert not caught.value.ambiguous
@@ -166,7 +166,7 @@ async def test_a_cut_at_every_tenth(tenth: int, end: Any, form: str, tmp_path: P
 async def test_a_cut_stays_an_error() -> None:
     """Every further read after the error raises it again. The stream never looks complete."""
     script: Script = (with_length(9) + b"abc", Wait(1), CLOSE)
-    async with recorded(script) as (_, client), media_of(client) as media:
+    async with serving(script) as (_, client), media_of(client) as media:
         assert await anext(media) == b"abc"
         for _ in range(2):
             with pytest.raises(TransportError) as caught:
@@ -177,7 +177,7 @@ async def test_a_cut_stays_an_error() -> None:
 async def test_a_cut_tells_how_many_requests_there_were() -> None:
     """The error of a cut stream has the number of attempts."""
     failed = (answered("503 Service Unavailable"),)
-    async with recorded(failed, (with_length(9), CLOSE)) as (_, client):
+    async with serving(failed, (with_length(9), CLOSE)) as (_, client):
         with pytest.raises(TransportError) as caught:
             await content_of(client)
     assert caught.value.attempts == 2
@@ -189,7 +189,7 @@ async def test_what_the_listener_of_responses_raises() -> None:
     def fail(_: object) -> None:
         raise LookupError("mine")
 
-    async with recorded((WHOLE[:-1], HANG)) as (server, client):
+    async with serving((WHOLE[:-1], HANG)) as (server, client):
         with pytest.raises(LookupError, match="mine"):
             async with client.download_conference_recording("conf-1", "r-1", on_response=fail):
                 raise AssertionError("not reached")
@@ -198,7 +198,7 @@ async def test_what_the_listener_of_responses_raises() -> None:
 
 async def test_a_cut_of_the_last_chunk_mark() -> None:
     """A chunked response without its last chunk is cut, even if all bytes have arrived."""
-    async with recorded((CHUNKED + in_chunks(AUDIO), CLOSE)) as (_, client):
+    async with serving((CHUNKED + in_chunks(AUDIO), CLOSE)) as (_, client):
         with pytest.raises(TransportError, match=r"cut after 102400 bytes$"):
             await content_of(client)
 
@@ -206,7 +206,7 @@ async def test_a_cut_of_the_last_chunk_mark() -> None:
 async def test_an_answer_whose_end_cannot_be_known() -> None:
     """A response without a length is an error, because a cut would look like the end."""
     until_closed = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + AUDIO
-    async with recorded((until_closed, CLOSE), retry=ONCE) as (_, client):
+    async with serving((until_closed, CLOSE), retry=ONCE) as (_, client):
         with pytest.raises(APIError, match="does not say where it ends"):
             await content_of(client)
 
@@ -214,7 +214,7 @@ async def test_an_answer_whose_end_cannot_be_known() -> None:
 @pytest.mark.parametrize("status", ["202 Accepted", "204 No Content", "206 Partial Content"])
 async def test_a_success_without_a_recording(status: str) -> None:
     """A 2xx without a recording is an error. It is not retried and does not open the breaker."""
-    async with recorded(*[(answered(status),)] * 40) as (server, client):
+    async with serving(*[(answered(status),)] * 40) as (server, client):
         for _ in range(25):  # more than it takes to open the breaker
             with pytest.raises(APIError, match=f"answered {status[:3]}, which has no recording in it"):
                 await content_of(client)
@@ -229,7 +229,7 @@ PACKED = gzip.compress(AUDIO)
 async def test_a_packed_recording(coding: str, body: bytes, tmp_path: Path) -> None:
     """A compressed recording is an error, because a cut would not be noticed. It is not retried."""
     script: Script = (with_length(len(body), f"Content-Encoding: {coding}") + body,)
-    async with recorded(script, (WHOLE,)) as (server, client):
+    async with serving(script, (WHOLE,)) as (server, client):
         with pytest.raises(APIError, match=f"answered in {coding.lower().removeprefix('identity, ')}, which"):
             await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
         assert len(server.arrived) == 1
@@ -238,7 +238,7 @@ async def test_a_packed_recording(coding: str, body: bytes, tmp_path: Path) -> N
 
 async def test_a_recording_that_says_it_is_not_packed() -> None:
     """``Content-Encoding: identity`` is accepted, because it means no compression."""
-    async with recorded((with_length(9, "Content-Encoding: identity") + AUDIO[:9],)) as (_, client):
+    async with serving((with_length(9, "Content-Encoding: identity") + AUDIO[:9],)) as (_, client):
         assert await content_of(client) == AUDIO[:9]
 
 
@@ -246,7 +246,7 @@ async def test_a_recording_that_says_it_is_not_packed() -> None:
 async def test_a_recording_in_another_transfer_coding(coding: str) -> None:
     """Any transfer coding but ``chunked`` is an error, because a cut could go unnoticed."""
     head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n".encode()
-    async with recorded((head + in_chunks(AUDIO) + b"0\r\n\r\n", CLOSE), retry=ONCE) as (_, client):
+    async with serving((head + in_chunks(AUDIO) + b"0\r\n\r\n", CLOSE), retry=ONCE) as (_, client):
         with pytest.raises((APIError, TransportError)):
             await content_of(client)
 
@@ -273,7 +273,7 @@ def test_headers_that_do_not_bound_a_recording(headers: dict[str, str], flaw: st
 
 async def test_a_recording_that_was_read_is_closed_with_its_context() -> None:
     """A read after the context raises an error that says that the recording was complete."""
-    async with recorded((WHOLE,)) as (_, client):
+    async with serving((WHOLE,)) as (_, client):
         async with media_of(client) as media:
             assert b"".join([chunk async for chunk in media]) == AUDIO
             assert [chunk async for chunk in media] == []
@@ -286,7 +286,7 @@ async def test_a_recording_that_was_read_is_closed_with_its_context() -> None:
 async def test_closing_the_client_ends_its_streams(head: bytes) -> None:
     """Closing the client ends its streams with a TransportError, not with an error of aiohttp."""
     body = b"3\r\nabc\r\n" if head == CHUNKED else b"abc"
-    async with recorded((head + body, HANG)) as (_, client), media_of(client) as media:
+    async with serving((head + body, HANG)) as (_, client), media_of(client) as media:
         assert await anext(media) == b"abc"
         await client.aclose()
         for _ in range(2):
@@ -296,7 +296,7 @@ async def test_closing_the_client_ends_its_streams(head: bytes) -> None:
 
 async def test_a_stream_is_for_one_task() -> None:
     """A second task that reads gets an error, and the first one goes on."""
-    async with recorded((with_length(3), HANG)) as (_, client), media_of(client) as media:
+    async with serving((with_length(3), HANG)) as (_, client), media_of(client) as media:
         first = asyncio.ensure_future(anext(media))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="already waiting"):
@@ -311,7 +311,7 @@ async def test_refusals_are_met_as_in_every_call() -> None:
     body = b'{"type":"validation","description":"no such recording"}'
     limited = answered("429 Too Many Requests")
     failed = answered("503 Service Unavailable")
-    async with recorded((limited,), (failed,), (answered("404 Not Found", body),)) as (_, client):
+    async with serving((limited,), (failed,), (answered("404 Not Found", body),)) as (_, client):
         with pytest.raises(NotFoundError) as caught:
             await content_of(client)
         assert (caught.value.description, caught.value.attempts) == ("no such recording", 3)
@@ -320,7 +320,7 @@ async def test_refusals_are_met_as_in_every_call() -> None:
 async def test_a_server_that_keeps_failing() -> None:
     """Before the first byte, the number of attempts is limited as in every operation."""
     failed = (answered("503 Service Unavailable"),)
-    async with recorded(*[failed] * 9, retry=RetryPolicy(attempts=2, backoff_base=0)) as (server, client):
+    async with serving(*[failed] * 9, retry=RetryPolicy(attempts=2, backoff_base=0)) as (server, client):
         with pytest.raises(ServerError) as caught:
             await content_of(client)
         assert (caught.value.attempts, len(server.arrived)) == (2, 2)
@@ -331,7 +331,7 @@ async def test_a_long_recording_outlasts_every_limit() -> None:
     """While bytes arrive, neither the attempt timeout nor the deadline applies."""
     steps = [step for second in range(100) for step in (Wait(1.0), AUDIO[second : second + 1])]
     script = (with_length(100), *steps)
-    async with recorded(script, timeouts=Timeouts(attempt=1.5), deadline=3) as (_, client):
+    async with serving(script, timeouts=Timeouts(attempt=1.5), deadline=3) as (_, client):
         assert await content_of(client) == AUDIO[:100]
 
 
@@ -340,7 +340,7 @@ async def test_a_silence_ends_it() -> None:
     """If the server stops sending, the download fails after the attempt timeout."""
     loop = asyncio.get_running_loop()
     script: Script = (with_length(10), Wait(1), b"abc", HANG)
-    async with recorded(script, timeouts=Timeouts(attempt=2)) as (_, client):
+    async with serving(script, timeouts=Timeouts(attempt=2)) as (_, client):
         with pytest.raises(TransportError) as caught:
             await content_of(client)
         assert str(caught.value) == f"{NAME}: silent for 2 s after 3 of 10 bytes"
@@ -351,7 +351,7 @@ async def test_a_silence_ends_it() -> None:
 async def test_headers_that_do_not_come() -> None:
     """Before the first byte, each attempt has its timeout and the operation its deadline."""
     loop = asyncio.get_running_loop()
-    async with recorded((HANG,), (HANG,), timeouts=Timeouts(attempt=2), deadline=3) as (_, client):
+    async with serving((HANG,), (HANG,), timeouts=Timeouts(attempt=2), deadline=3) as (_, client):
         with pytest.raises(DeadlineExceededError) as caught:
             await content_of(client)
         assert caught.value.attempts == 2
@@ -360,14 +360,14 @@ async def test_headers_that_do_not_come() -> None:
 
 async def test_the_place_at_the_limiter_is_free_while_it_comes() -> None:
     """A download does not count as in flight, so a slow one does not block other requests."""
-    async with recorded((with_length(9) + b"abc", HANG)) as (_, client), media_of(client) as media:
+    async with serving((with_length(9) + b"abc", HANG)) as (_, client), media_of(client) as media:
         await anext(media)
         assert client.limiter.snapshot().in_flight == 0
 
 
 async def test_what_is_asked_for_cannot_be() -> None:
     """Unsafe ids, and settings for a file without ``to``, are errors before any request."""
-    async with recorded() as (server, client):
+    async with serving() as (server, client):
         with pytest.raises(ConfigurationError, match="is no recording id"):
             client.download_conference_recording("conf-1", "../media")
         settings: dict[str, Any]
@@ -383,7 +383,7 @@ async def test_what_is_asked_for_cannot_be() -> None:
 async def test_a_recording_to_a_file(tmp_path: Path) -> None:
     """Only the file with the content is left. ``on_progress`` is called up to the last byte."""
     told: list[tuple[int, int | None]] = []
-    async with recorded((WHOLE,)) as (_, client):
+    async with serving((WHOLE,)) as (_, client):
         path = await client.download_conference_recording(
             "conf-1", "r-1", to=str(tmp_path / "r.mp3"), on_progress=lambda *now: told.append(now)
         )
@@ -396,7 +396,7 @@ async def test_a_recording_to_a_file(tmp_path: Path) -> None:
 async def test_a_cut_download_starts_again(tmp_path: Path) -> None:
     """After a cut the download starts again at the first byte, and the file has only the new content."""
     cuts: list[Script] = [(with_length(len(AUDIO)) + b"?" * cut, CLOSE) for cut in (50_000, 1, 102_399)]
-    async with recorded(*cuts, (CHUNKED + in_chunks(AUDIO[:9]) + b"0\r\n\r\n",)) as (server, client):
+    async with serving(*cuts, (CHUNKED + in_chunks(AUDIO[:9]) + b"0\r\n\r\n",)) as (server, client):
         path = await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
     assert path.read_bytes() == AUDIO[:9]
     assert len(server.arrived) == 4
@@ -407,7 +407,7 @@ async def test_the_attempts_of_a_download_run_out(tmp_path: Path) -> None:
     cut: Script = (with_length(9) + b"abc", CLOSE)
     failed: Script = (answered("503 Service Unavailable"),)
     retry = RetryPolicy(attempts=4, backoff_base=0)
-    async with recorded(cut, failed, cut, cut, (WHOLE,), retry=retry) as (server, client):
+    async with serving(cut, failed, cut, cut, (WHOLE,), retry=retry) as (server, client):
         with pytest.raises(TransportError) as caught:
             await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
     assert re.fullmatch(rf"{NAME}: cut after \d of 9 bytes \(after 4 attempts\)", str(caught.value))
@@ -421,7 +421,7 @@ async def test_pauses_between_the_starts_of_a_download(tmp_path: Path) -> None:
     cut: Script = (Wait(2), with_length(9) + b"abc", Wait(2), CLOSE)
     script: Script = (Wait(2), WHOLE)
     loop = asyncio.get_running_loop()
-    async with recorded(cut, cut, script, retry=RetryPolicy(backoff_base=8), deadline=3) as (_, client):
+    async with serving(cut, cut, script, retry=RetryPolicy(backoff_base=8), deadline=3) as (_, client):
         await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
         random = Random(5)
         pauses = random.uniform(0, 5) + random.uniform(0, 5)
@@ -433,7 +433,7 @@ async def test_a_file_that_exists_is_refused(tmp_path: Path) -> None:
     target, link = tmp_path / "r", tmp_path / "link"
     target.write_text("mine")
     link.symlink_to("nowhere")
-    async with recorded((WHOLE,)) as (server, client):
+    async with serving((WHOLE,)) as (server, client):
         for path in (target, link):
             with pytest.raises(ConfigurationError, match="exists already"):
                 await client.download_conference_recording("conf-1", "r-1", to=path)
@@ -447,7 +447,7 @@ async def test_a_failed_download_leaves_the_old_file(tmp_path: Path) -> None:
     """Only a complete download replaces the old file."""
     target = tmp_path / "r"
     target.write_text("mine")
-    async with recorded((with_length(9) + b"abc", CLOSE), retry=ONCE) as (_, client):
+    async with serving((with_length(9) + b"abc", CLOSE), retry=ONCE) as (_, client):
         with pytest.raises(TransportError):
             await client.download_conference_recording("conf-1", "r-1", to=target, overwrite=True)
     assert target.read_text() == "mine"
@@ -457,7 +457,7 @@ async def test_a_failed_download_leaves_the_old_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overwrite", [False, True])
 async def test_a_folder_is_no_file(overwrite: bool, tmp_path: Path) -> None:
     """A folder as the target is an error before anything is sent."""
-    async with recorded((WHOLE,)) as (server, client):
+    async with serving((WHOLE,)) as (server, client):
         for path in (tmp_path, Path("..")):
             with pytest.raises(ConfigurationError, match="is a folder: give the name of a file in it"):
                 await client.download_conference_recording("conf-1", "r-1", to=path, overwrite=overwrite)
@@ -468,7 +468,7 @@ async def test_a_folder_is_no_file(overwrite: bool, tmp_path: Path) -> None:
 async def test_what_cannot_name_a_file(name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that no file can have is an error even before ``await``."""
     monkeypatch.chdir(tmp_path)
-    async with recorded() as (server, client):
+    async with serving() as (server, client):
         with pytest.raises(ConfigurationError):
             client.download_conference_recording("conf-1", "r-1", to=name)
     assert (server.arrived, left_in(tmp_path)) == ([], [])
@@ -481,7 +481,7 @@ async def test_what_is_no_regular_file_stays(name: str, overwrite: bool, tmp_pat
     """A device or a FIFO, also behind a link, is an error, because the download would replace it."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "link").symlink_to("fifo")
-    async with recorded((WHOLE,)) as (server, client):
+    async with serving((WHOLE,)) as (server, client):
         with pytest.raises(ConfigurationError, match="is no regular file: give the name of one"):
             await client.download_conference_recording(
                 "conf-1", "r-1", to=tmp_path / name, overwrite=overwrite
@@ -495,7 +495,7 @@ async def test_overwriting_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("mine")
     (tmp_path / "link").symlink_to("old")
     (tmp_path / "loose").symlink_to("new")
-    async with recorded((WHOLE,), (WHOLE,)) as (_, client):
+    async with serving((WHOLE,), (WHOLE,)) as (_, client):
         for name in ("link", "loose"):
             path = tmp_path / name
             assert path == await client.download_conference_recording(
@@ -508,7 +508,7 @@ async def test_overwriting_through_a_link(tmp_path: Path) -> None:
 
 async def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     """A missing folder raises the operating system's error before anything is sent."""
-    async with recorded((WHOLE,)) as (server, client):
+    async with serving((WHOLE,)) as (server, client):
         with pytest.raises(FileNotFoundError):
             await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "no" / "r")
     assert server.arrived == []
@@ -521,7 +521,7 @@ async def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Draft, "write", full)
-    async with recorded((WHOLE,), (WHOLE,)) as (server, client):
+    async with serving((WHOLE,), (WHOLE,)) as (server, client):
         with pytest.raises(OSError, match="No space left"):
             await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r")
     assert len(server.arrived) == 1
@@ -534,7 +534,7 @@ async def test_what_progress_raises_is_raised(tmp_path: Path) -> None:
     def stop(*_: object) -> None:
         raise LookupError("enough")
 
-    async with recorded((WHOLE,)) as (server, client):
+    async with serving((WHOLE,)) as (server, client):
         with pytest.raises(LookupError, match="enough"):
             await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r", on_progress=stop)
     assert len(server.arrived) == 1
@@ -544,7 +544,7 @@ async def test_what_progress_raises_is_raised(tmp_path: Path) -> None:
 async def test_a_cancelled_download(tmp_path: Path) -> None:
     """A cancelled download leaves no file, no task and no connection."""
     begun = asyncio.Event()
-    async with recorded((with_length(9) + b"abc", HANG)) as (server, client):
+    async with serving((with_length(9) + b"abc", HANG)) as (server, client):
         task = asyncio.ensure_future(
             client.download_conference_recording(
                 "conf-1", "r-1", to=tmp_path / "r", on_progress=lambda *_: begun.set()
@@ -571,7 +571,7 @@ async def test_a_download_cancelled_while_it_writes(tmp_path: Path, monkeypatch:
         write(draft, data)
 
     monkeypatch.setattr(Draft, "write", slow)
-    async with recorded((WHOLE,)) as (_, client):
+    async with serving((WHOLE,)) as (_, client):
         task = asyncio.ensure_future(client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r"))
         await writing.wait()
         task.cancel()
@@ -585,7 +585,7 @@ async def test_a_download_cancelled_while_it_writes(tmp_path: Path, monkeypatch:
 async def test_closing_the_client_ends_its_downloads(tmp_path: Path) -> None:
     """Closing the client ends its downloads, as it ends any operation."""
     begun = asyncio.Event()
-    async with recorded((with_length(9) + b"abc", HANG)) as (_, client):
+    async with serving((with_length(9) + b"abc", HANG)) as (_, client):
         task = asyncio.ensure_future(
             client.download_conference_recording(
                 "conf-1", "r-1", to=tmp_path / "r", on_progress=lambda *_: begun.set()
@@ -605,7 +605,7 @@ async def test_closing_the_client_at_the_moment_of_the_headers(tmp_path: Path) -
         for operation in client._channel.operations:
             operation.stop(0.0)
 
-    async with recorded((with_length(9) + b"abc", HANG)) as (_, client):
+    async with serving((with_length(9) + b"abc", HANG)) as (_, client):
         with pytest.raises(DeadlineExceededError, match="the run was stopped"):
             await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r", on_response=stop)
     assert left_in(tmp_path) == []

@@ -90,7 +90,7 @@ class FullPause(Random):
         return b
 
 
-async def call(
+async def with_retries(
     server: Callable[[], Awaitable[str]],
     *,
     attempts: Attempts | None = None,
@@ -236,7 +236,7 @@ async def test_attempts_counts_the_first_one() -> None:
     last = failed(502, ambiguous=True)
     server = Server([*(failed() for _ in range(4)), last])
     with pytest.raises(ServerError) as caught:
-        await call(server, random=FullPause())
+        await with_retries(server, random=FullPause())
     assert caught.value is last
     assert server.moments == pytest.approx([0, 0.1, 0.3, 0.7, 1.5], abs=TICK)
 
@@ -245,7 +245,7 @@ async def test_attempts_counts_the_first_one() -> None:
 async def test_the_last_attempt_may_succeed() -> None:
     """After four failures the fifth attempt can succeed."""
     server = Server([failed() for _ in range(4)])
-    assert await call(server) == "done"
+    assert await with_retries(server) == "done"
     assert len(server.moments) == 5
 
 
@@ -254,7 +254,7 @@ async def test_one_attempt_means_no_retry() -> None:
     """``attempts=1`` turns retrying off."""
     server = Server([failed()])
     with pytest.raises(ServerError):
-        await call(server, policy=RetryPolicy(attempts=1))
+        await with_retries(server, policy=RetryPolicy(attempts=1))
     assert len(server.moments) == 1
 
 
@@ -266,7 +266,7 @@ async def test_refusals_are_not_charged_to_the_attempts() -> None:
         errors += [refused(), refused(5.0), *(refused() for _ in range(8)), failed()]
     server = Server(errors)
     attempts = Attempts()
-    assert await call(server, attempts=attempts) == "done"
+    assert await with_retries(server, attempts=attempts) == "done"
     assert (attempts.refusals, attempts.failures, len(server.moments)) == (40, 4, 45)
     assert now() < TICK
 
@@ -276,7 +276,7 @@ async def test_fifty_refusals_are_enough() -> None:
     """An operation raises its fiftieth 429."""
     server = Server([refused() for _ in range(60)])
     with pytest.raises(RateLimitError):
-        await call(server)
+        await with_retries(server)
     assert len(server.moments) == 50
 
 
@@ -285,7 +285,7 @@ async def test_refusals_by_a_server_that_is_not_paced_are_failures() -> None:
     """Without a limiter, as at the token endpoint, a 429 counts as a failure and its hint is waited for."""
     server = Server([refused(2.0), refused(3.0)])
     attempts = Attempts(paced=False)
-    assert await call(server, attempts=attempts, random=FullPause()) == "done"
+    assert await with_retries(server, attempts=attempts, random=FullPause()) == "done"
     assert server.moments == pytest.approx([0, 2.1, 5.3], abs=TICK)
     assert (attempts.refusals, attempts.failures) == (0, 2)
 
@@ -295,7 +295,7 @@ async def test_a_dead_connection_is_replaced_at_once_and_once() -> None:
     """The first dropped connection costs no time and no attempt. The next ones count as failures."""
     server = Server([dropped(), dropped(), dropped()])
     attempts = Attempts()
-    assert await call(server, attempts=attempts, random=FullPause()) == "done"
+    assert await with_retries(server, attempts=attempts, random=FullPause()) == "done"
     assert server.moments == pytest.approx([0, 0, 0.1, 0.3], abs=TICK)
     assert (attempts.failures, attempts._resent, attempts.ambiguous) == (2, True, True)
 
@@ -304,7 +304,7 @@ async def test_a_dead_connection_is_replaced_at_once_and_once() -> None:
 async def test_a_503_with_a_hint_is_waited_for() -> None:
     """The operation waits for the hint of a 503 before its retry."""
     server = Server([failed(503, 7.0)])
-    assert await call(server) == "done"
+    assert await with_retries(server) == "done"
     assert server.moments == pytest.approx([0, 7.0], abs=TICK)
 
 
@@ -314,7 +314,7 @@ async def test_an_hour_is_not_slept(error: BandwidthError) -> None:
     """A hint longer than ``longest_hint`` raises the error at once, with the hint on it."""
     server = Server([error])
     with pytest.raises(APIError) as caught:
-        await call(server)
+        await with_retries(server)
     assert (caught.value.retry_after, now(), len(server.moments)) == (3600.0, 0.0, 1)
 
 
@@ -322,10 +322,10 @@ async def test_an_hour_is_not_slept(error: BandwidthError) -> None:
 async def test_what_may_have_happened_is_not_repeated_unless_chosen() -> None:
     """A redirect that may have arrived is retried only with ``repeat_ambiguous``."""
     with pytest.raises(TransportError):
-        await call(Server([dropped()]), idempotent=False)
+        await with_retries(Server([dropped()]), idempotent=False)
     server = Server([dropped()])
     chosen = RetryPolicy(repeat_ambiguous=True)
-    assert await call(server, idempotent=False, policy=chosen) == "done"
+    assert await with_retries(server, idempotent=False, policy=chosen) == "done"
 
 
 @virtual_time
@@ -333,7 +333,7 @@ async def test_an_ambiguous_redirect_after_a_refusal_stands() -> None:
     """Each failure is judged by itself, so an ambiguous one after retries still ends the operation."""
     server = Server([refused(), dropped(ambiguous=False), TransportError("cut", ambiguous=True)])
     with pytest.raises(TransportError, match="cut"):
-        await call(server, idempotent=False)
+        await with_retries(server, idempotent=False)
     assert len(server.moments) == 3
 
 
@@ -342,7 +342,7 @@ async def test_for_ever_is_possible() -> None:
     """A thousand retries and more do not break the engine."""
     server = Server([failed() for _ in range(1500)])
     policy = RetryPolicy(attempts=1_000_000, backoff_cap=0.001)
-    assert await call(server, policy=policy, random=Random(1)) == "done"
+    assert await with_retries(server, policy=policy, random=Random(1)) == "done"
 
 
 # The deadline
@@ -356,7 +356,7 @@ async def test_no_sleep_beyond_the_deadline() -> None:
     with pytest.raises(
         DeadlineExceededError, match="before the next attempt; the last attempt met: 503"
     ) as e:
-        await call(server, attempts=Attempts(deadline=12.0))
+        await with_retries(server, attempts=Attempts(deadline=12.0))
     assert (e.value.last_error, e.value.retry_after, e.value.__cause__) == (last, 20.0, last)
     assert now() == pytest.approx(5.0, abs=TICK)
 
@@ -367,7 +367,7 @@ async def test_an_attempt_at_the_deadline_is_too_late(deadline: float, attempts:
     """No attempt begins at the very moment of the deadline."""
     server = Server([failed(503, 5.0), NotFoundError("404", status=404)])
     with pytest.raises(BandwidthError):
-        await call(server, attempts=Attempts(deadline=deadline))
+        await with_retries(server, attempts=Attempts(deadline=deadline))
     assert len(server.moments) == attempts
 
 
@@ -376,7 +376,7 @@ async def test_the_last_attempt_s_error_is_raised_as_it_is_even_near_the_deadlin
     """An operation with no attempts left raises its last error, not a deadline error."""
     server = Server([failed(503, 50.0)])
     with pytest.raises(ServerError):
-        await call(server, attempts=Attempts(deadline=10.0), policy=RetryPolicy(attempts=1))
+        await with_retries(server, attempts=Attempts(deadline=10.0), policy=RetryPolicy(attempts=1))
 
 
 @virtual_time
@@ -384,7 +384,7 @@ async def test_a_permanent_error_is_raised_as_it_is() -> None:
     """A permanent error is raised unchanged, at the first attempt or later."""
     for errors in ([NotFoundError("404")], [failed(), NotFoundError("404")]):
         with pytest.raises(NotFoundError):
-            await call(Server(list(errors)))
+            await with_retries(Server(list(errors)))
 
 
 @virtual_time
@@ -393,7 +393,7 @@ async def test_a_bug_in_an_attempt_is_not_hidden() -> None:
     for errors in ([KeyError("x")], [failed(), KeyError("x")]):
         attempts = Attempts()
         with pytest.raises(KeyError):
-            await call(Server(list(errors)), attempts=attempts)
+            await with_retries(Server(list(errors)), attempts=attempts)
         assert attempts.failures == len(errors) - 1
 
 
@@ -406,7 +406,7 @@ async def test_a_cancellation_passes_untouched(moment: float) -> None:
     """After a cancellation, in an attempt or a pause, nothing is sent and nothing is counted."""
     server = Server([failed(503, 1.0), refused(), failed(503, 0.5)], latency=0.6)
     attempts = Attempts()
-    task = asyncio.create_task(call(server, attempts=attempts))
+    task = asyncio.create_task(with_retries(server, attempts=attempts))
     await asyncio.sleep(moment)
     sent, noted = len(server.moments), attempts.failures + attempts.refusals
     task.cancel("mine")
@@ -421,7 +421,7 @@ async def test_an_attempt_that_is_cancelled_inside_is_not_repeated() -> None:
     """tenacity catches BaseException. A CancelledError must pass through it."""
     server = Server([failed(), asyncio.CancelledError("inner")])
     with pytest.raises(asyncio.CancelledError, match="inner"):
-        await call(server)
+        await with_retries(server)
     assert len(server.moments) == 2
 
 
@@ -430,7 +430,7 @@ async def test_after_a_stop_nothing_is_repeated() -> None:
     """After a stop there is no retry. The error of the attempt in flight is raised."""
     attempts = Attempts()
     server = Server([failed()], latency=1.0)
-    task = asyncio.create_task(call(server, attempts=attempts))
+    task = asyncio.create_task(with_retries(server, attempts=attempts))
     await asyncio.sleep(0.5)
     attempts.stopped = True
     with pytest.raises(ServerError):
@@ -475,5 +475,5 @@ async def test_three_hundred_calls_at_once_each_get_their_own_result() -> None:
 async def test_retries_are_logged_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
     """A debug record has the delay of the next attempt and its reason."""
     caplog.set_level(logging.DEBUG, logger="bandwidth_async")
-    await call(Server([failed(503, 2.0)]))
+    await with_retries(Server([failed(503, 2.0)]))
     assert caplog.messages == ["again in 2.000 s after: 503 (try again in 2 s)"]
