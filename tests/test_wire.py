@@ -771,7 +771,7 @@ class TestErrorFrom:
 
     @pytest.mark.parametrize("status", [429, 503, 404])
     def test_the_hint_is_taken_from_any_answer(self, status: int) -> None:
-        """Every error has the hint. A date counts from the given local time, or from ``Date``."""
+        """An error of any status has the hint. Without ``Date``, a date counts from the local time."""
         headers = CIMultiDict({"Retry-After": "Wed, 21 Oct 2015 07:28:03 GMT"})
         assert wire.error_from(END, status, headers, b"", NOW).retry_after == 3.0
         assert wire.error_from(END, status, NO_HEADERS, b"", NOW).retry_after is None
