@@ -45,7 +45,7 @@ def test_the_names_are_all_there_is() -> None:
     for name in set(bandwidth_async.__all__) - {"__version__", *ALIASES}:
         value = getattr(bandwidth_async, name)
         assert value.__module__.startswith("bandwidth_async."), name
-        assert value is getattr(bandwidth_async, name)
+        assert value is getattr(sys.modules[value.__module__], name)
 
 
 def test_a_name_that_is_not_there() -> None:
