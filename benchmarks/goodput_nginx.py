@@ -4,7 +4,7 @@
 
 nginx allows 200 and 50 requests a second with a burst of 20, and sends a 429 without a hint. The strategies
 take turns, A B C A B C, each with a new aiohttp session. The columns are time ÷ (conferences ÷ quota),
-requests per success, and lost conferences. A turn takes two and a half minutes. ``nginx`` must be in the path.
+requests per success, and lost conferences. A turn takes two and a half minutes. It needs ``nginx``.
 """
 
 from __future__ import annotations

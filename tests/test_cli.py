@@ -123,7 +123,7 @@ def test_what_list_prints_is_what_end_reads(
 def test_duplicates_are_dropped_and_told(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """An id given twice is sent once, and standard error has the number of dropped ids."""
+    """An id that occurs twice is sent once, and standard error has the number of dropped ids."""
     first = sandbox.conference_ids[0]
     (tmp_path / "ids.txt").write_text(f"{first}\n# again\n{first}\n")
     assert main(["end", first, "--from", str(tmp_path / "ids.txt")]) == 0
@@ -374,7 +374,7 @@ def test_a_full_disk_is_a_sentence(sandbox: Sandbox, arguments: list[str]) -> No
 def test_the_limit_that_was_found_is_told_and_can_be_begun_with(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The summary gives the option for the next run. A run that met no limit gives none."""
+    """The summary names the option for the next run, unless the run met no limit."""
     with served(conferences=90, quota="token-bucket:rate=100,burst=5") as stand_in:
         use(stand_in, monkeypatch)
         assert main(["end", *stand_in.conference_ids[:80], "--start-rate", "1000"]) == 0
@@ -453,7 +453,7 @@ def test_a_deadline_stops_the_run_with_a_row_for_each(
 def test_a_wait_beyond_the_allowed_stops_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It does not sleep for an hour: it exits 7, prints the time and sends few requests."""
+    """It does not wait so long. It exits 7, prints the time and sends few requests."""
     with served(conferences=200, quota="fixed-window:limit=5,window=1000d") as stand_in:
         use(stand_in, monkeypatch)
         feed(monkeypatch, "".join(f"{id_}\n" for id_ in stand_in.conference_ids))

@@ -173,7 +173,7 @@ def test_members_are_set(
 
 
 def test_all_members_are_set(sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """--all changes those who are in the conference now."""
+    """--all changes the members that are in the conference now."""
     assert main(["hold", conference, "--all"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["call_id", "done", "error"]
@@ -184,7 +184,7 @@ def test_all_members_are_set(sandbox: Sandbox, conference: str, capsys: pytest.C
 def test_a_stranger_among_them_is_exit_3(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The other members are changed all the same, and one sentence counts the failures."""
+    """The other members are still changed, and one sentence counts the failures."""
     one = sandbox.call_ids(conference)[0]
     assert main(["mute", conference, "c-none", one, "--format", "jsonl"]) == 3
     out, err = capsys.readouterr()
@@ -432,7 +432,7 @@ def test_redirect_asks_for_the_password(
 
 
 def test_redirect_is_accepted(sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The server accepts it, and its response says no more."""
+    """The output says that the server has accepted the redirect."""
     assert main(["redirect", conference, URL]) == 0
     assert capsys.readouterr() == (f"{conference}: redirect accepted\n", "")
     assert requests(sandbox)["redirect"] == {"204": 1}
@@ -638,7 +638,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
 def test_a_deadline_is_no_fault_of_the_disk(
     sandbox: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python counts a timeout among the file errors, but it exits 5 all the same."""
+    """Python counts a timeout as a file error, but the command exits 5 and not 1."""
 
     async def too_late(*_: object, **__: object) -> None:
         raise DeadlineExceededError("too late")

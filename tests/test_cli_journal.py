@@ -192,7 +192,7 @@ def test_a_resume_may_be_told_to_do_more(
 def test_a_cell_that_is_no_list_of_calls_names_none(
     sandbox: Sandbox, cell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If somebody wrote into the journal, no call is hung up for that id, and nothing fails."""
+    """If the journal was edited by hand, no call is hung up for that id, and nothing fails."""
     ids = sandbox.conference_ids[:30]
     journal = stopped_early(tmp_path / "run.journal", ids)
     execute(journal, "UPDATE conferences SET calls = ?, calls_ended = ?", cell, cell)
@@ -226,7 +226,7 @@ def test_records_have_the_keys_that_the_readme_shows(
 def test_what_a_server_calls_a_call_reaches_no_terminal(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Call ids are the server's, so CSV escapes what a terminal would obey."""
+    """Call ids come from the server, so CSV on standard output replaces control characters."""
     journal = finished(tmp_path / "run.journal", sandbox.conference_ids[:1])
     execute(journal, "UPDATE conferences SET calls_ended = ?", json.dumps(["c-1\x1b[2J", "c-2\ud800"]))
     output = tmp_path / "all.csv"
@@ -376,7 +376,7 @@ def test_an_interrupt_while_the_input_is_recorded_leaves_nothing_behind(
 
 
 def test_a_journal_that_cannot_take_the_input_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A full disk, here a limit on file sizes: one sentence says that nothing was ended."""
+    """If the disk is full, one sentence says that nothing was ended. A limit on file sizes simulates it."""
     folder = tmp_path / "journals"
     folder.mkdir()
 
@@ -398,7 +398,7 @@ def test_a_journal_that_cannot_take_the_input_leaves_nothing_behind(tmp_path: Pa
 def test_an_incomplete_journal_is_not_written_over(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The message says that nothing was sent and to remove it, or how to resume a complete one."""
+    """The error says to remove it, because nothing was sent. For a complete one it says how to resume."""
     begun = incomplete(tmp_path / "begun.journal")
     assert main(["end", "conf-1", "--journal", str(begun)]) == 6
     assert f"{begun} is the journal of a run that was stopped before it sent anything; remove it" in (
@@ -556,7 +556,7 @@ def test_a_closed_standard_input_is_a_sentence(
 def test_without_a_home_directory_there_is_a_sentence(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """``runs`` says so, and ``end`` also says what to do instead."""
+    """``runs`` prints one sentence, and ``end`` also says what to do instead."""
 
     def nowhere() -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -747,7 +747,7 @@ def test_what_is_no_whole_journal_is_refused(
     how: str,
     reason: str,
 ) -> None:
-    """One sentence gives the reason, it exits 6, and ``runs`` lists the others all the same."""
+    """One sentence has the reason, the command exits 6, and ``runs`` still lists the other journals."""
     state.mkdir(parents=True)
     path = spoilt(how, state / "b.journal", sandbox.conference_ids)
     finished(state / "a.journal", sandbox.conference_ids[:1])
