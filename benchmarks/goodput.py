@@ -1,9 +1,10 @@
-"""Goodput at servers with unknown quotas: the real client in virtual time, beside what people use instead.
+"""Goodput at servers with unknown quotas: the real client in virtual time, compared with alternatives.
 
     python benchmarks/goodput.py [--rows REGEX] [--only ours] [--seeds 5] [--short] [--check] [--json FILE]
 
-A cell is: completion ÷ ideal, 429s per success, 99th percentile of the seconds from a conference's first
-attempt to its end, and (unless 0) how many were lost. All are means over the seeds.
+A cell has the completion time ÷ ideal time, the 429s per success, and the 99th percentile of the seconds from
+a conference's first attempt to its end. If conferences were lost, it also has their number. All numbers are
+means over the seeds.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ STRATEGIES: dict[str, Strategy] = {
     "aiolimiter+retry": aiolimiter_retry,
 }
 
-_PATIENCE = 30  # times the ideal; what has not ended by then is lost
+# A run lasts this many times the ideal at most. Conferences that have not ended by then are lost.
+_PATIENCE = 30
 
 
 @frozen(kw_only=True)
@@ -57,7 +59,7 @@ class Job:
 
 @frozen(kw_only=True)
 class Result:
-    """What came of it, or of several: then each is a mean."""
+    """The result of one run, or the means of several."""
 
     completion: float  # ÷ ideal
     refusals: float  # 429s per success
@@ -70,7 +72,7 @@ class Result:
         return f"{self.completion:.2f} / {self.refusals:.1%} / {self.p99:.2f}{lost}"
 
     def meets(self, row: Row) -> bool:
-        """Say whether the row's goals are met."""
+        """Return True if the result meets the goals of the row."""
         return not self.lost and self.completion <= row.completion and self.refusals <= row.refusals
 
 
@@ -80,7 +82,7 @@ def measure(job: Job) -> Result:
     row = ROWS[job.row]
     quota = row.quota(random.Random(f"{row.name} {job.seed}"))
     server = Server(quota, row.hint, row.latency, random.Random(job.seed))
-    random.seed(job.seed)  # tenacity's
+    random.seed(job.seed)  # for tenacity
     scene = Scene(
         session=server.session,
         base="http://127.0.0.1",
@@ -126,7 +128,7 @@ def measure_all(jobs: Sequence[Job], processes: int) -> dict[tuple[str, str], Re
 
 
 def table(rows: Iterable[Row], strategies: Sequence[str], means: dict[tuple[str, str], Result]) -> str:
-    """Return the table; a goal that we miss is marked."""
+    """Return the table, with a mark where ``ours`` misses a goal."""
     lines = [["server", "goal", *strategies]]
     for row in rows:
         cells = []
@@ -157,7 +159,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, print, judge."""
+    """Measure, and print the table and the missed goals."""
     options = parse(arguments)
     names = SHORT if options.short else tuple(ROWS)
     rows = [ROWS[name] for name in names if re.search(options.rows, name)]

@@ -1,7 +1,7 @@
-"""botocore's adaptive retry mode as a strategy: its own law and backoff, with waiting that does not block.
+"""botocore's adaptive retry mode as a strategy: its rate limiter and backoff, with waits that do not block.
 
-Kinder than the original in three ways: it gives up on nothing (there: after 3 attempts), waiters are served
-in order, and they notice a changed rate within 20 ms.
+It is better than the original in three ways. It never gives up, while botocore does after 3 attempts. Waiting
+requests are sent in order. They notice a changed rate within 20 ms.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from goodput_strategies import AnswerError, Scene, end, with_workers
 if TYPE_CHECKING:
     from yarl import URL
 
-_GLANCE = 0.02  # seconds between two looks at the rate
+_CHECK_EVERY = 0.02  # seconds between two checks of the rate
 _LEAST = 1e-6  # seconds, so that rounding cannot stop the clock
 
 
 class _Clock:
-    """The event loop's time, under botocore's name for it."""
+    """A clock with the event loop's time, in botocore's interface."""
 
     def current_time(self) -> float:
         return asyncio.get_running_loop().time()
 
 
 class _Detector:
-    """Says what is throttling; called with what this module passes to the law and to the backoff."""
+    """Detects throttling, for the limiter and for the backoff."""
 
     def is_throttling_error(self, *, status: int) -> bool:
         return status == 429
@@ -43,8 +43,8 @@ class _Detector:
         return self.is_throttling_error(status=context.status)
 
 
-class _Law:
-    """`ClientRateLimiter`, put together as botocore does it."""
+class _RateLimiter:
+    """`ClientRateLimiter`, built as botocore builds it."""
 
     def __init__(self) -> None:
         clock = _Clock()
@@ -57,7 +57,7 @@ class _Law:
             throttling_detector=_Detector(),
             clock=clock,
         )
-        self._enabled = False  # as in the limiter: from the first refusal on
+        self._enabled = False  # until the first 429, as in botocore's limiter
 
     async def admit(self) -> None:
         """Wait as `ClientRateLimiter.on_sending_request` would block."""
@@ -69,34 +69,34 @@ class _Law:
                     self._bucket.acquire(block=False)
                 except CapacityNotAvailableError:
                     lacking = (1 - self._bucket.available_capacity) / self._bucket.max_rate
-                    await asyncio.sleep(max(_LEAST, min(lacking, _GLANCE)))
+                    await asyncio.sleep(max(_LEAST, min(lacking, _CHECK_EVERY)))
                 else:
                     return
 
     def learn(self, status: int) -> None:
-        """Tell the law an answer."""
+        """Report the status of a response to the limiter."""
         self._enabled = self._enabled or status == 429
         self._limiter.on_receiving_response(status=status)
 
 
 async def botocore(scene: Scene) -> None:
-    """botocore's adaptive mode: a CUBIC rate for all, and exponential backoff for each."""
-    law = _Law()
+    """botocore's adaptive mode: a common CUBIC rate, and exponential backoff for each request."""
+    limiter = _RateLimiter()
     backoff: Any = standard.ExponentialBackoff(random=scene.random.random, throttling_detector=_Detector())
 
     async def end_one(url: URL) -> None:
         attempt = 0
         while True:
             attempt += 1
-            await law.admit()
+            await limiter.admit()
             try:
                 await end(scene.session, url)
             except AnswerError as error:
-                law.learn(error.status)
+                limiter.learn(error.status)
                 met = SimpleNamespace(attempt_number=attempt, http_response=None, status=error.status)
                 await asyncio.sleep(backoff.delay_amount(met))
             else:
-                law.learn(204)
+                limiter.learn(204)
                 return
 
     await with_workers(scene, end_one)

@@ -1,4 +1,4 @@
-"""Virtual time: an event loop that leaps to its next timer, and a wall clock that follows it."""
+"""Virtual time: an event loop that jumps to its next timer, and a wall clock that follows it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_EPOCH = 1_795_000_000.25  # what the wall clock shows when the loop's shows 0
-_TURN = 1e-8  # seconds a turn of the loop takes: who sets timers by rounded sums (aiolimiter) spins in none
+_EPOCH = 1_795_000_000.25  # the wall clock's time when the loop's time is 0
+# The seconds that a turn of the loop takes. Without them, timers set by rounded sums, as aiolimiter does it,
+# would spin forever.
+_TURN = 1e-8
 
 
 class _Leaper(selectors.SelectSelector):
-    """Waits for nothing: what the loop would sleep passes at once."""
+    """Never waits, but adds the timeout to the virtual time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +33,7 @@ class _Leaper(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop without sockets and threads, whose time passes only when nothing is left to do."""
+    """An event loop without sockets and threads. Its time passes only when nothing is left to do."""
 
     def __init__(self) -> None:
         self._leaper = _Leaper()
@@ -42,7 +44,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
-    """Run ``main`` from second 0 of a loop of its own; ``time.time()`` follows the loop meanwhile."""
+    """Run ``main`` from second 0 of a new event loop. ``time.time()`` follows the loop meanwhile."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         loop = runner.get_loop()
 

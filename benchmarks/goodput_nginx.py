@@ -1,10 +1,10 @@
-"""Goodput on real sockets: an nginx that limits the rate, our client, and what people use instead.
+"""Goodput on real sockets: our client and alternatives, against an nginx that limits the rate.
 
     python benchmarks/goodput_nginx.py [--repeat N] [--json FILE]
 
-nginx allows 200 and 50 requests a second with a burst of 20 and says no more than 429. The strategies take
-turns, A B C A B C, each with a fresh aiohttp session. Columns: time ÷ (conferences ÷ quota), requests per
-success, conferences lost. Takes two and a half minutes a turn; needs ``nginx`` in the path.
+nginx allows 200 and 50 requests a second with a burst of 20, and sends a 429 without a hint. The strategies
+take turns, A B C A B C, each with a new aiohttp session. The columns are time ÷ (conferences ÷ quota),
+requests per success, and lost conferences. A turn takes two and a half minutes. It needs ``nginx``.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ STRATEGIES: dict[str, Strategy] = {
 QUOTAS = {200: 4000, 50: 1000}  # requests a second: conferences
 _CONCURRENCY = 100
 
-# An empty try_files moves on to the location that answers only after limit_req has had its say; a plain
-# `return` would come before it.
+# nginx runs limit_req before try_files, so only admitted requests reach the location that answers. A plain
+# `return` would run before limit_req.
 _SERVER = """
     limit_req_zone $server_port zone=rate{rate}:1m rate={rate}r/s;
     server {{
@@ -78,7 +78,7 @@ http {{
 
 @define
 class Count:
-    """What went over the wire; filled by aiohttp's tracing."""
+    """Counts of requests on the wire, from aiohttp's tracing."""
 
     requests: int = 0
     ended: int = 0
@@ -86,7 +86,7 @@ class Count:
 
 @frozen(kw_only=True)
 class Result:
-    """What came of one run."""
+    """The result of one run."""
 
     strategy: str
     rate: int
@@ -97,7 +97,7 @@ class Result:
 
 @contextmanager
 def nginx(rates: Sequence[int]) -> Iterator[dict[int, str]]:
-    """Run an nginx for each rate in one process, and give their URLs."""
+    """Run one nginx with a server for each rate, and yield the URLs."""
     binary = shutil.which("nginx")
     if binary is None:
         sys.exit("nginx was not found: apt-get install nginx-light")
@@ -134,7 +134,7 @@ def _counting(count: Count) -> aiohttp.TraceConfig:
 async def measure(name: str, rate: int, base: str, seed: int) -> Result:
     """Make one run."""
     count, conferences = Count(), QUOTAS[rate]
-    random.seed(seed)  # tenacity's
+    random.seed(seed)  # for tenacity
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -187,7 +187,8 @@ def main(arguments: Sequence[str]) -> None:
         for turn in range(options.repeat):
             for rate, base in urls.items():
                 for name in STRATEGIES:
-                    time.sleep(1)  # the bucket of the run before is empty again
+                    # After a second the bucket of the last run is empty again.
+                    time.sleep(1)
                     results.append(asyncio.run(measure(name, rate, base, turn)))
                     print(results[-1], file=sys.stderr)
     print(table(results))

@@ -1,4 +1,4 @@
-"""The rows of the goodput benchmark: a server, how many conferences are ended there, and the goals."""
+"""The rows of the goodput benchmark. A row is a server, the number of conferences there, and the goals."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ NONE, SECONDS, MS = Hint.NONE, Hint.RETRY_AFTER, Hint.RESET_MS
 class Row:
     """One server, ``count`` conferences, and the goals.
 
-    The ideal time is ``seconds`` (the count ÷ the quota; of windows of a minute those after the first), and
-    not less than ``count`` answers take in as many slots as the server, or our concurrency, has.
-    ``completion`` is the goal for the time ÷ the ideal, ``refusals`` that for 429s per success.
+    The ideal time is ``seconds``: the count ÷ the quota. If windows last a minute, the first does not count.
+    The ideal is at least the time that ``count`` responses take in the slots of the server, or in our
+    concurrency. ``completion`` is the goal for the time ÷ the ideal. ``refusals`` is the goal for 429s per
+    success.
     """
 
     name: str
@@ -108,7 +109,7 @@ FIRST = [
     *_rows("bucket 5/s", _bucket(5, 5), 300, 60, {NONE: 1.05}, refusals=12 / 300),
     *_rows("fixed 100/min", _fixed(100, 60), 600, 300, {MS: 1.2}, refusals=0.03),
 ]
-"""The servers that the law is made for."""
+"""The servers that the limiter was tuned with."""
 
 HELD_OUT = [
     *_rows("sliding 500/10s", _sliding(500, 10), 3000, 60, _unsaid(NONE, SECONDS, MS)),
@@ -129,7 +130,7 @@ HELD_OUT = [
     *_rows("no quota", lambda _: Unlimited(), 10_000, 0, _unsaid(NONE)),
     *(evolve(row, name=f"{row.name} slow", latency=SLOW, completion=row.completion + 0.1) for row in FIRST),
 ]
-"""The servers that judge it."""
+"""The servers that test the limiter. It was not tuned with them."""
 
 ROWS = {row.name: row for row in FIRST + HELD_OUT}
 SHORT = (

@@ -1,8 +1,8 @@
-"""The server of the goodput benchmark: quotas that the sandbox lacks, and a session that answers.
+"""The server of the goodput benchmark: quotas that the sandbox does not have, and a session that answers.
 
-A request arrives 4 to 20 ms after it was sent, and the quota decides there and then. A refusal is back 4 to
-20 ms later. An admitted request is answered after a latency counted from the sending, and holds its slot (of
-a quota that counts what is under way) until then; 3 of 1,000 are answered 503.
+A request arrives 4 to 20 ms after it was sent, and the quota admits or refuses it at once. A refusal is back
+4 to 20 ms later. An admitted request is answered after a latency that counts from the sending. Until then it
+keeps its slot, if the quota has slots. 3 of 1,000 admitted requests get a 503.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ROUNDING = 1e-6  # tokens
 
 @frozen(kw_only=True)
 class Latency:
-    """Seconds from sending to the answer: how they are drawn, and their mean."""
+    """Seconds from the request to the response: how they are drawn, and their mean."""
 
     draw: Callable[[Random], float]
     mean: float
@@ -60,7 +60,7 @@ class PhasedWindow(Quota):
 
 
 class ChangingBucket(Quota):
-    """A token bucket whose rate changes: ``rates`` are pairs: a second, and the tokens a second from then."""
+    """A token bucket with changing rates: pairs of a start time and the tokens a second from then on."""
 
     def __init__(self, burst: float, rates: tuple[tuple[float, float], ...]) -> None:
         self._burst = burst
@@ -84,7 +84,7 @@ class ChangingBucket(Quota):
 
 @frozen(kw_only=True)
 class Books:
-    """What the server has seen."""
+    """Records of the server."""
 
     elapsed: list[float] = field(factory=list)  # seconds from first attempt to end, of each that ended
     first: dict[str, float] = field(factory=dict)  # when an id that has not ended yet was first sent
@@ -92,7 +92,7 @@ class Books:
 
 
 class Server:
-    """Stands where an `aiohttp.ClientSession` stands, and answers by itself."""
+    """Replaces an `aiohttp.ClientSession`, and answers the requests itself."""
 
     closed = False
     auth = None
@@ -107,7 +107,7 @@ class Server:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """This server, as what its callers take it for."""
+        """This server, with the type of a session."""
         return cast("aiohttp.ClientSession", self)
 
     def request(self, method: str, url: URL, **_: Any) -> _Exchange:
@@ -115,7 +115,7 @@ class Server:
         return _Exchange(self, url.raw_path)
 
     def send(self, path: str) -> asyncio.Future[_Response]:
-        """Put a request on its way."""
+        """Send a request, and return the future of its response."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self.books.first.setdefault(path, now)
@@ -146,7 +146,7 @@ class Server:
 
 
 def _give(answer: asyncio.Future[_Response], response: _Response) -> None:
-    if not answer.done():  # nobody waits any more
+    if not answer.done():  # It is done if the client has cancelled the request.
         answer.set_result(response)
 
 
@@ -166,20 +166,20 @@ class _Exchange:
 
 
 class _Response:
-    """As much of an `aiohttp.ClientResponse` as is looked at; its body is empty."""
+    """The parts of an `aiohttp.ClientResponse` that the clients use. Its body is empty."""
 
     def __init__(self, status: int, headers: CIMultiDict[str]) -> None:
         self.status = status
         self.headers = headers
 
     def release(self) -> None:
-        """Do nothing: there is no connection to give back."""
+        """Do nothing, because there is no connection."""
 
     @property
     def content(self) -> Self:
         return self
 
     async def iter_any(self) -> AsyncIterator[bytes]:
-        """Give no chunk."""
+        """Yield no chunk."""
         for chunk in tuple[bytes, ...]():
             yield chunk

@@ -1,7 +1,7 @@
-"""What the goodput benchmark compares: our run, and what people write or import instead.
+"""The strategies of the goodput benchmark: our client, and alternatives that people write or import.
 
-Each strategy ends all conferences of a scene, over the scene's session; what became of them is in the
-server's books. The others work with 100 workers, as our client does by default.
+Each strategy ends all conferences of a scene over the scene's session. The server records the results. The
+alternatives use 100 workers, the default of our client.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HEADERS = {"Content-Type": "application/json"}
 
 @frozen(kw_only=True)
 class Scene:
-    """What a strategy is given: ``told`` is the quota in requests a second, for those that must be told."""
+    """The input of a strategy. ``told`` is the quota in requests a second, for strategies that need it."""
 
     session: aiohttp.ClientSession
     base: str
@@ -43,7 +43,7 @@ class Scene:
 
 
 class AnswerError(Exception):
-    """Any answer but success; ``retry_after`` in seconds where it has the header."""
+    """A response other than success. ``retry_after`` has the seconds of the header, if there is one."""
 
     def __init__(self, status: int, retry_after: float | None) -> None:
         super().__init__(status)
@@ -52,7 +52,7 @@ class AnswerError(Exception):
 
 
 async def ours(scene: Scene) -> None:
-    """Our client, told nothing."""
+    """Our client, without any knowledge of the quota."""
     client = VoiceClient(
         account_id="1",
         credentials=BasicCredentials("user", "password"),
@@ -66,7 +66,7 @@ async def ours(scene: Scene) -> None:
 
 
 async def end(session: aiohttp.ClientSession, url: URL) -> None:
-    """Send one request; raise `AnswerError` for an answer other than success."""
+    """Send one request. Raise `AnswerError` for a response other than success."""
     async with session.request("POST", url, data=_BODY, headers=_HEADERS) as response:
         if response.status >= 300:
             seconds = response.headers.get("Retry-After")
@@ -74,7 +74,7 @@ async def end(session: aiohttp.ClientSession, url: URL) -> None:
 
 
 async def with_workers(scene: Scene, end_one: End) -> None:
-    """Pass every conference to ``end_one``, from as many tasks as there are workers; what fails is lost."""
+    """Pass every conference to ``end_one``, from ``WORKERS`` tasks. A conference that fails is lost."""
     urls = (
         URL(f"{scene.base}/api/v2/accounts/1/conferences/conf-{number}", encoded=True)
         for number in range(scene.count)
@@ -93,7 +93,7 @@ async def with_workers(scene: Scene, end_one: End) -> None:
 
 
 class _HintOr(wait_base):
-    """What the server asks for, else what the other one says."""
+    """Waits as long as the server's hint says, or else as long as ``other`` says."""
 
     def __init__(self, other: wait_base) -> None:
         self._other = other
@@ -105,7 +105,7 @@ class _HintOr(wait_base):
 
 
 def persistently(once: End, *, longest: float, tries: int | None) -> End:
-    """Return ``once`` repeated by tenacity after random exponential pauses; endlessly, without ``tries``."""
+    """Return ``once`` with retries by tenacity after random exponential pauses, endless without ``tries``."""
     retrying = AsyncRetrying(
         retry=retry_if_exception_type((AnswerError, aiohttp.ClientError)),
         wait=_HintOr(wait_random_exponential(multiplier=1, max=longest)),
@@ -121,7 +121,7 @@ def persistently(once: End, *, longest: float, tries: int | None) -> End:
 
 
 async def tenacity(scene: Scene, *, longest: float = 60, tries: int | None = None) -> None:
-    """Every conference for itself: random exponential backoff, or as long as the server asks."""
+    """Each conference has its own retries: after random exponential pauses, or after the server's hint."""
 
     async def once(url: URL) -> None:
         await end(scene.session, url)
@@ -130,7 +130,7 @@ async def tenacity(scene: Scene, *, longest: float = 60, tries: int | None = Non
 
 
 async def semaphore(scene: Scene) -> None:
-    """100 at once, each tried once."""
+    """100 conferences at once, with one attempt each."""
 
     async def once(url: URL) -> None:
         await end(scene.session, url)
@@ -149,10 +149,10 @@ def _paced(scene: Scene) -> End:
 
 
 async def aiolimiter(scene: Scene) -> None:
-    """aiolimiter, told the exact quota; each is tried once."""
+    """aiolimiter with the exact quota, and one attempt for each conference."""
     await with_workers(scene, _paced(scene))
 
 
 async def aiolimiter_retry(scene: Scene) -> None:
-    """aiolimiter, told the exact quota, with tenacity around it."""
+    """aiolimiter with the exact quota, and retries by tenacity."""
     await with_workers(scene, persistently(_paced(scene), longest=60, tries=None))

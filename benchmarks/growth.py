@@ -2,9 +2,10 @@
 
     python benchmarks/growth.py [--most 1000000] [--json FILE] [--check]
 
-The real run, in a fresh process for each row, with the ids from a generator: with a stub in place of the
-sender, the same with every outcome kept in a list, and the whole client over real sockets to an nginx (up
-to 100,000, where nginx is there). Memory is the growth of the peak after a first run over 1,000 ids.
+Each row is the real run in a new process, with ids from a generator. There are three kinds: ``stub`` has a
+stub instead of the sender, ``kept`` also keeps every outcome in a list, and ``sent`` is the whole client over
+real sockets to an nginx. ``sent`` needs nginx, and has 100,000 ids at most. Memory is the growth of the peak
+after a first run over 1,000 ids.
 """
 
 from __future__ import annotations
@@ -55,14 +56,14 @@ class Row:
 
     @property
     def is_fine(self) -> bool:
-        """Whether the growth is what it may be."""
+        """Return True if the growth is within its limit."""
         if self.kind == "kept":
             return self.count < COUNTS[-1] or self.each <= _EACH
         return self.grown <= _FLAT
 
 
 def ids(count: int) -> Iterator[str]:
-    """Give ids as long as Bandwidth's, each made when it is asked for."""
+    """Return a generator of ids that are as long as Bandwidth's."""
     return (f"conf-fe23a767-a75a5b77-20c5-4cca-b581-{number:012x}" for number in range(count))
 
 
@@ -89,7 +90,7 @@ def sent(base: str) -> Runner:
             account_id="9900000",
             credentials=BasicCredentials("user", "password"),
             voice_url=base,
-            rate_limit=RateLimit.adaptive(start=1e6),  # does not bind
+            rate_limit=RateLimit.adaptive(start=1e6),  # too high to slow the run
         )
         async with client:
             report = await client.end_conferences(ids(count), concurrency=_CONCURRENCY, on_outcome=keep)
@@ -123,7 +124,7 @@ async def _awaited(running: Awaitable[None]) -> None:
 
 
 def in_a_process(kind: str, count: int, base: str, core: int | None) -> Row:
-    """Make one run in a fresh process."""
+    """Make one run in a new process."""
     plan = json.dumps({"kind": kind, "count": count, "base": base, "core": core})
     command = [sys.executable, __file__, "--row", plan]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our own words

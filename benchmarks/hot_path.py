@@ -1,11 +1,11 @@
-"""The hot path: what an end costs with everything on, beside what people write or import instead.
+"""The hot path: the cost of an end with all features, compared with alternatives that people use.
 
     python benchmarks/hot_path.py [--repeat 5] [--only CLIENT …] [--short] [--json FILE] [--check]
     python benchmarks/hot_path.py --draw [--json FILE]
 
-An nginx that answers 204 at once is the server, on one core; each client is a fresh process on another. The
-clients take turns, A B C A B C; ratios are formed within a turn, as the machine's speed drifts between
-them. A cell is the median of the turns, and the least and the most.
+The server is an nginx that answers 204 at once, on one core. Each client is a new process on another core.
+The clients take turns, A B C A B C. Ratios compare figures of one turn, because the speed of the machine
+changes between turns. A cell has the median of the turns, the minimum and the maximum.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ DRAWING = HERE / "hot_path.svg"
 
 COUNTS = {10: 10_000, 100: 20_000, 1000: 20_000}  # concurrency: conferences
 _SHORT_COUNT = 300
-_SLOW = {"httpx": 40, "bandwidth-sdk, threads": 4}  # clients for whom so many times fewer are enough
-_GOALS = {  # at concurrency 100, the most that our processor time may be
+# These clients are slow, so they end fewer conferences: the count ÷ this number.
+_SLOW = {"httpx": 40, "bandwidth-sdk, threads": 4}
+# At concurrency 100, the ratio of processor times that the first client may have to the second.
+_GOALS = {
     ("ours", "naive"): 1.0,
     ("ours", "naive + tenacity"): 0.6,
     ("ours", "bandwidth-sdk, threads"): 0.4,
     ("ours, uvloop", "naive"): 0.65,
 }
-_JOURNAL_GOAL = 0.85  # of the rate without
+_JOURNAL_GOAL = 0.85  # of the rate without a journal
 
 
 @frozen(kw_only=True)
@@ -59,7 +61,7 @@ class Figure:
 
 @frozen
 class Spread:
-    """A median, and the least and the most it is the median of."""
+    """The median, minimum and maximum of some values."""
 
     median: float
     least: float
@@ -75,7 +77,7 @@ class Spread:
 
 
 def measure(client: str, concurrency: int, turn: int, count: int, *, base: str, core: int | None) -> Figure:
-    """Make one run. Fails when the server has not seen exactly one request for each end."""
+    """Make one run. Exit if the server has not received exactly one request for each end."""
     before = served(base)
     arguments = [client, base, str(count), str(concurrency), "" if core is None else str(core)]
     command = [sys.executable, str(HERE / "hot_path_clients.py"), *arguments]
@@ -115,7 +117,7 @@ def measure_all(clients: Sequence[str], repeat: int, *, short: bool) -> list[Fig
 
 
 def spread(figures: Sequence[Figure], what: Callable[[Figure], float]) -> dict[tuple[int, str], Spread]:
-    """Return the spread of something, by concurrency and client."""
+    """Return the spread of a figure, by concurrency and client."""
     found = defaultdict(list)
     for figure in figures:
         found[figure.concurrency, figure.client].append(what(figure))
@@ -125,7 +127,7 @@ def spread(figures: Sequence[Figure], what: Callable[[Figure], float]) -> dict[t
 def ratios(
     figures: Sequence[Figure], what: Callable[[Figure], float], to: str
 ) -> dict[tuple[int, str], Spread]:
-    """Return the spread of something ÷ that of the client ``to`` in the same turn, where that ran too."""
+    """Return the spread of a figure ÷ that of the client ``to`` in the same turn, if ``to`` ran there."""
     bases = {(one.concurrency, one.turn): what(one) for one in figures if one.client == to}
     beside = [one for one in figures if (one.concurrency, one.turn) in bases]
     return spread(beside, lambda one: what(one) / bases[one.concurrency, one.turn])
@@ -159,7 +161,7 @@ def table(figures: Sequence[Figure]) -> str:
 
 
 def goals(figures: Sequence[Figure]) -> list[tuple[str, bool]]:
-    """Return a sentence for each goal that the figures speak of, and whether it is met."""
+    """Return a sentence for each goal with figures, and whether it is met."""
     found = []
     clients = {figure.client for figure in figures}
     for (client, to), most in _GOALS.items():
@@ -185,7 +187,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, print, save; or draw."""
+    """Measure, print and save the figures, or draw saved ones."""
     options = parse(arguments)
     if options.draw:
         saved = json.loads((options.json or FIGURES).read_text())

@@ -1,10 +1,10 @@
-"""The clients of the hot path's benchmark, each to be run in a process of its own.
+"""The clients of the hot path's benchmark. Each runs in a process of its own.
 
     python benchmarks/hot_path_clients.py CLIENT BASE COUNT CONCURRENCY CORE
 
-Ends ``COUNT`` conferences and prints what it cost, as JSON. Measured from just before the session is opened
-until just after it is closed; a few others, ended before, keep imports and whatever is done only once out of
-it. Every client shows the same credentials, checks every status, and fails when one is not 204.
+It ends ``COUNT`` conferences and prints the cost as JSON. The measurement starts just before the session is
+opened and ends just after it is closed. A few ends before it keep imports and other work that is done only
+once out of it. Every client sends the same credentials, and fails if a status is not 204.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _END = {"status": "completed"}
 
 @frozen
 class Work:
-    """What a client has to do."""
+    """The task of a client."""
 
     base: str
     ids: Sequence[str]
     concurrency: int
 
     def url(self, conference_id: str) -> str:
-        """Return where a conference is ended."""
+        """Return the URL that ends a conference."""
         return f"{self.base}/api/v2/accounts/{ACCOUNT}/conferences/{conference_id}"
 
 
 def check(status: int) -> None:
-    """Fail on any answer but 204."""
+    """Raise an error if the status is not 204."""
     if status != 204:
         raise AssertionError(f"answered {status}")
 
@@ -72,7 +72,7 @@ async def _gathered(work: Work, end: Callable[[str], Awaitable[None]]) -> None:
 
 
 async def naive(work: Work) -> None:
-    """What everybody writes: one session, ``json=``, a semaphore, gather."""
+    """The usual code: one session, ``json=``, a semaphore and gather."""
     async with _session(work) as session:
 
         async def end(conference_id: str) -> None:
@@ -83,7 +83,7 @@ async def naive(work: Work) -> None:
 
 
 async def naive_tenacity(work: Work) -> None:
-    """The same with tenacity's decorator."""
+    """The usual code with tenacity's decorator."""
     from tenacity import (  # noqa: PLC0415  # a client's memory is its own imports
         retry,
         retry_if_exception_type,
@@ -120,7 +120,7 @@ async def aiohttp_retry(work: Work) -> None:
 
 
 async def httpx(work: Work) -> None:
-    """httpx with as many connections."""
+    """httpx, with as many connections as concurrent requests."""
     import httpx as library  # noqa: PLC0415
 
     limits = library.Limits(max_connections=work.concurrency, max_keepalive_connections=work.concurrency)
@@ -134,7 +134,7 @@ async def httpx(work: Work) -> None:
 
 
 async def bandwidth_sdk(work: Work) -> None:
-    """The official SDK, which is synchronous, in threads."""
+    """The official SDK in threads, because it is synchronous."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     import bandwidth as library  # type: ignore[import-untyped]  # noqa: PLC0415  # it has no types
@@ -155,7 +155,7 @@ async def bandwidth_sdk(work: Work) -> None:
 
 
 class _Raw(asyncio.Protocol):
-    """A connection that sends a prepared request after each answer."""
+    """A connection that sends the next prepared request after each response."""
 
     def __init__(self, requests: Any, done: asyncio.Future[None]) -> None:
         self._requests = requests
@@ -188,7 +188,7 @@ class _Raw(asyncio.Protocol):
 
 
 async def raw_protocol(work: Work) -> None:
-    """As little as asyncio can do: bytes out, a status in. The limit, not an alternative."""
+    """The least that asyncio can do: send bytes and read a status. It is the limit, not an alternative."""
     where = urlsplit(work.base)
     host, port = where.hostname or "", where.port or 80
     loop = asyncio.get_running_loop()
@@ -203,7 +203,7 @@ async def raw_protocol(work: Work) -> None:
 
 
 async def ours(work: Work, *, journal: bool = False) -> None:
-    """bandwidth_async with everything on: limiter, retry, outcomes; optionally the journal."""
+    """bandwidth_async with limiter, retry and outcomes, and optionally with the journal."""
     from bandwidth_async import BasicCredentials, RateLimit, VoiceClient  # noqa: PLC0415
     from bandwidth_async.journal import Journal  # noqa: PLC0415
 
@@ -211,7 +211,7 @@ async def ours(work: Work, *, journal: bool = False) -> None:
         account_id=ACCOUNT,
         credentials=BasicCredentials(*USER),
         voice_url=work.base,
-        rate_limit=RateLimit.adaptive(start=1e6),  # does not bind
+        rate_limit=RateLimit.adaptive(start=1e6),  # too high to slow the run
     )
     async with client:
         if not journal:
@@ -226,7 +226,8 @@ async def ours(work: Work, *, journal: bool = False) -> None:
         raise AssertionError(f"not every id was ended at once: {report}")
 
 
-# In the order of a turn: what is compared most stands together, as the machine's speed drifts within seconds.
+# The order of a turn. Clients that are compared most are neighbours, because the machine's speed changes
+# within seconds.
 CLIENTS: dict[str, Client] = {
     "raw protocol": raw_protocol,
     "aiohttp-retry": aiohttp_retry,
@@ -242,7 +243,7 @@ CLIENTS: dict[str, Client] = {
 
 
 def measure(name: str, work: Work) -> dict[str, float]:
-    """Run a client; return seconds of the processor and of the clock, and the process's peak memory in MB."""
+    """Run a client. Return its processor time and wall time in seconds, and its peak memory in MB."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     if name.endswith("uvloop"):
         import uvloop  # noqa: PLC0415
@@ -262,7 +263,7 @@ async def _awaited(client: Awaitable[None]) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do the work and print its figures."""
+    """Run the client and print its figures."""
     name, base, count, concurrency, core = arguments
     pin(0, int(core) if core else None)
     ids = [f"conf-fe23a767-a75a5b77-20c5-4cca-b581-{number:012x}" for number in range(int(count))]

@@ -1,4 +1,4 @@
-"""The hot path's main table as a picture: an SVG of plain bars, readable on light and on dark pages."""
+"""The main table of the hot path as a picture: an SVG with bars, for light and for dark pages."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ROW = 26  # pixels, as all here
+_ROW = 26  # pixels, like the next three
 _LABELS = 210
 _BARS = 380
 _WIDTH = _LABELS + _BARS + 70
-_LONGEST = 3.0  # times the bare loop; what is longer is cut and says so by its number
+# The longest bar, in times of the bare loop. Longer bars are cut, and have an arrow behind their number.
+_LONGEST = 3.0
 
-# Its own colours by the reader's theme; on a page without a theme the light ones.
+# The colours follow the reader's theme. Without a theme they are the light ones.
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #24292f }
   .title { font-weight: 600 }
@@ -41,7 +42,7 @@ _NAMES = {
 
 
 def draw(ratios: Mapping[str, float]) -> str:
-    """Return the picture of processor time per end ÷ that of the bare aiohttp loop, the least first."""
+    """Return a picture of the processor time per end ÷ that of the bare aiohttp loop, the smallest first."""
     rows = sorted(ratios.items(), key=lambda row: row[1])
     height = 64 + _ROW * len(rows)
     one = _LABELS + _BARS / _LONGEST

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _START_TIME = 5.0  # seconds for nginx to listen
 
-# Without a master there is one process to pin. It reads the body of a request, to throw it away.
+# Without a master process there is only one process to pin. It reads the body of a request and discards it.
 _CONFIG = """
 daemon off;
 master_process off;
@@ -45,14 +45,14 @@ http {{
 
 
 def why_not() -> str | None:
-    """Return why there can be no server on this machine; None when there can."""
+    """Return the reason why no server can run on this machine, or None."""
     if shutil.which("nginx") is None:
         return "nginx is not in the path; install it: apt-get install nginx-light, or brew install nginx"
     return None
 
 
 def cores() -> tuple[int | None, int | None]:
-    """Return a core for the server and one for the clients; None where processes cannot be pinned."""
+    """Return a core for the server and one for the clients, or None if processes cannot be pinned."""
     if not hasattr(os, "sched_setaffinity"):
         return None, None
     server, *others = sorted(os.sched_getaffinity(0))
@@ -67,7 +67,7 @@ def pin(process: int, core: int | None) -> None:
 
 @contextmanager
 def serving(core: int | None) -> Iterator[str]:
-    """Run an nginx on ``core`` and give its URL; it is gone afterwards, whatever happens."""
+    """Run an nginx on ``core`` and yield its URL. It is always stopped afterwards."""
     with tempfile.TemporaryDirectory(prefix="hot-path-") as folder:
         port = free_port()
         config = Path(folder, "nginx.conf")
@@ -84,7 +84,7 @@ def serving(core: int | None) -> Iterator[str]:
 
 
 def served(base: str) -> int:
-    """Return how many requests the server has had, this one included."""
+    """Return the number of requests that the server has received, including this one."""
     with urlopen(f"{base}/status") as answer:  # noqa: S310  # http to this machine
         text = answer.read().decode()
     numbers = re.search(r"^ \d+ \d+ (\d+) $", text, re.MULTILINE)
@@ -94,14 +94,14 @@ def served(base: str) -> int:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
+    """Return a free port of this machine."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def await_listener(port: int) -> None:
-    """Return once somebody listens on a port. Raises `OSError` when that takes too long."""
+    """Return once a server listens on a port. Raise `OSError` if that takes too long."""
     give_up = time.monotonic() + _START_TIME
     while True:
         try:

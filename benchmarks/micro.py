@@ -1,10 +1,10 @@
-"""Micro-benchmarks: what the parts of an end cost, each alone, in microseconds of processor time.
+"""Micro-benchmarks: the cost of each part of an end alone, in microseconds of processor time.
 
     python benchmarks/micro.py [--repeat 5] [--short] [--json FILE] [--check] [--profile]
 
-The least of the turns counts: what is above it is the machine's other work. The journal's line is rows a
-second by the clock, as it waits for the disk. ``--profile`` shows instead where the time of a whole end goes,
-with a stub in place of aiohttp.
+The minimum of the turns counts, because other work of the machine only adds time. The journal's line is in
+wall time, because it waits for the disk. ``--profile`` shows instead where the time of a whole end goes, with
+a stub in place of aiohttp.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ if TYPE_CHECKING:
     Part = Callable[[int], Awaitable[float]]
 
 _WAITING = 10_000
-_RATE = 20_000.0  # admissions a second: less than a processor can do, so the 10,000 do wait
+# Admissions a second. A processor can do more, so the 10,000 tasks have to wait.
+_RATE = 20_000.0
 _WORKERS = 200
 _ADMISSION_GOAL = 15.0  # µs
 
 
 @frozen(kw_only=True)
 class Line:
-    """A part, how often it is done in a turn, and the most it may cost."""
+    """A part of an end, its count in a turn, and its maximum cost."""
 
     name: str
     part: Part
@@ -55,14 +56,14 @@ class Line:
 
 
 async def _timed(count: int, work: Awaitable[Any]) -> float:
-    """Return the microseconds of processor time for each of ``count`` things that ``work`` does."""
+    """Return the microseconds of processor time for each of ``count`` repetitions in ``work``."""
     started = time.process_time()
     await work
     return (time.process_time() - started) / count * 1e6
 
 
 def admissions(limit: RateLimit) -> Part:
-    """Return what lets ``count`` requests through a limiter at which 10,000 wait all the time."""
+    """Return a part that sends ``count`` requests through a limiter while 10,000 tasks wait there."""
 
     async def part(count: int) -> float:
         limiter = Limiter(limit)
@@ -77,7 +78,8 @@ def admissions(limit: RateLimit) -> Part:
         async with asyncio.TaskGroup() as group:
             for _ in range(_WAITING):
                 group.create_task(pass_through())
-            await asyncio.sleep(0)  # now they wait, or have been through once
+            # After this turn all tasks wait, or have been admitted once.
+            await asyncio.sleep(0)
             started = time.process_time()
         return (time.process_time() - started) / count * 1e6
 
@@ -99,7 +101,7 @@ async def succeeding(count: int) -> float:
 
 
 async def outcomes(count: int) -> float:
-    """Make ``count`` outcomes and count them in a report."""
+    """Create ``count`` outcomes, and count them in a report."""
     report = Report()
 
     async def all_of_them() -> None:
@@ -110,7 +112,7 @@ async def outcomes(count: int) -> float:
 
 
 async def journaled(count: int) -> float:
-    """Claim and settle ``count`` ids from 200 workers; return the microseconds by the clock for each row."""
+    """Claim and settle ``count`` ids with 200 workers. Return the microseconds of wall time for each row."""
     outcome = Outcome("conf-1", OutcomeKind.ENDED, 1)
     with tempfile.TemporaryDirectory(prefix="micro-") as folder:
         async with Journal.create(Path(folder, "journal"), account_id="9900000", created=0.0) as journal:
@@ -130,7 +132,7 @@ async def journaled(count: int) -> float:
 
 
 class _Stub:
-    """As much of an `aiohttp.ClientSession` as an end asks for; answers 204 in the next turn of the loop."""
+    """The parts of an `aiohttp.ClientSession` that an end uses. It answers 204 in the loop's next turn."""
 
     closed = False
     auth = None
@@ -161,7 +163,7 @@ async def _end_all(count: int) -> None:
         account_id="9900000",
         credentials=BasicCredentials("user", "password"),
         voice_url="http://127.0.0.1",
-        rate_limit=RateLimit.adaptive(start=1e6),  # does not bind
+        rate_limit=RateLimit.adaptive(start=1e6),  # too high to slow the run
         session=cast("aiohttp.ClientSession", _Stub()),
     )
     async with client:
@@ -171,12 +173,12 @@ async def _end_all(count: int) -> None:
 
 
 async def ends(count: int) -> float:
-    """End ``count`` conferences in a run over a stub in place of aiohttp."""
+    """End ``count`` conferences in a run, with a stub in place of aiohttp."""
     return await _timed(count, _end_all(count))
 
 
 async def targets(count: int) -> float:
-    """Make ``count`` targets."""
+    """Create ``count`` targets."""
 
     async def all_of_them() -> None:
         for _ in range(count):
@@ -207,7 +209,7 @@ LINES = (
 
 
 def measure(line: Line, repeat: int, *, short: bool) -> float:
-    """Return the least of the turns."""
+    """Return the minimum of the turns."""
     count = line.count // 20 if short else line.count
 
     async def turn() -> float:

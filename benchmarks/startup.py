@@ -1,9 +1,9 @@
-"""Import and start: what the package adds to an interpreter, beside aiohttp and click.
+"""Import and start: the time that the package adds to an interpreter, compared with aiohttp and click.
 
     python benchmarks/startup.py [--repeat 15] [--json FILE] [--check]
 
-Fresh interpreters in turn, A B C A B C, from warm caches. Wall milliseconds; the columns after the first
-are differences and ratios formed within a turn.
+New interpreters start in turn, A B C A B C, with warm caches. The first column has milliseconds of wall time.
+The other columns are differences and ratios within a turn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ COMMANDS = {
     "bandwidth-async --version": [*_CLI, "--version"],
     "bandwidth-async --help": [*_CLI, "--help"],
 }
-_MOST = 3.0  # times a bare interpreter, plus click's own import, that --help may take
+# Without click's own import, --help may take this many times as long as a bare interpreter.
+_MOST = 3.0
 
 
 def run(name: str) -> float:
@@ -42,7 +43,7 @@ def run(name: str) -> float:
 
 
 def imports_aiohttp(name: str) -> bool:
-    """Say whether a start imports aiohttp."""
+    """Return True if a start imports aiohttp."""
     command = [sys.executable, "-X", "importtime", *COMMANDS[name]]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  # our own words
     return any(line.rpartition("|")[2].strip() == "aiohttp" for line in done.stderr.splitlines())
@@ -51,18 +52,18 @@ def imports_aiohttp(name: str) -> bool:
 def measure(repeat: int) -> dict[str, list[float]]:
     """Return the milliseconds of every start, by command and turn."""
     for name in COMMANDS:
-        run(name)  # compiles what is not compiled yet
+        run(name)  # compiles modules that are not compiled yet
     turns = [{name: run(name) for name in COMMANDS} for _ in range(repeat)]
     return {name: [turn[name] for turn in turns] for name in COMMANDS}
 
 
 def spread(values: Sequence[float], places: int = 0) -> str:
-    """Return the median, and the least and the most."""
+    """Return the median, the minimum and the maximum as text."""
     return f"{statistics.median(values):.{places}f} ({min(values):.{places}f}-{max(values):.{places}f})"
 
 
 def help_share(times: dict[str, list[float]]) -> list[float]:
-    """Return, for each turn, --help without click's own import ÷ a bare interpreter."""
+    """Return for each turn the time of --help, without click's own import, ÷ that of a bare interpreter."""
     turns = zip(times["bandwidth-async --help"], times[_CLICK], times[_BARE], strict=True)
     return [(help_ - (click - bare)) / bare for help_, click, bare in turns]
 

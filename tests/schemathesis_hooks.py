@@ -1,8 +1,8 @@
-"""What schemathesis is told when it tests the sandbox: real ids, real BXML, and what it has to allow.
+"""Hooks for schemathesis when it tests the sandbox: real ids, real BXML, and the failures that are allowed.
 
-schemathesis loads this in a process of its own. ``SANDBOX_PLACES`` is a file of ids that exist, taken in
-turn; an empty place leaves made-up ids as they are. Every allowance that is used is written to
-``SANDBOX_ALLOWED``, a line each.
+schemathesis loads this module in a process of its own. ``SANDBOX_PLACES`` is a file of ids that exist. The
+hooks use them in turn, and an empty place keeps the made-up ids. They write a line to ``SANDBOX_ALLOWED`` for
+every allowed failure.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ _REAL = {id_ for place in _PLACES for id_ in place.values()}
 _TURN = count()
 
 Fields = Mapping[str, object]
-_TOLD: set[str] = set()  # the page tokens that links had so far; changed in after_call()
+# The page tokens of all links so far. `after_call` adds to them.
+_TOLD: set[str] = set()
 _VERBS = {
     *("PlayAudio", "SpeakSentence", "StartRecording", "StopRecording", "PauseRecording", "ResumeRecording"),
 }
 
 
 def is_bxml_of_a_conference(body: object) -> bool:
-    """Judge "a valid BXML document", and which verbs it may have in a conference."""
+    """Return True for "a valid BXML document" with no verb that a conference does not allow."""
     try:
         root = ElementTree.fromstring(_encoded(body))  # noqa: S314  # made up by schemathesis
     except (ElementTree.ParseError, ValueError, LookupError):
@@ -44,13 +45,13 @@ def is_bxml_of_a_conference(body: object) -> bool:
 
 
 def has_another_scheme(fields: Fields, name: str) -> bool:
-    """Judge a URL that is neither http nor https."""
+    """Return True if the field is a URL that is neither http nor https."""
     url = fields.get(name)
     return isinstance(url, str) and re.match("https?:", url, re.IGNORECASE) is None
 
 
 def is_no_time(fields: Fields, name: str) -> bool:
-    """Judge a time that is not "in ISO8601 format"."""
+    """Return True if the field is a time that is not "in ISO8601 format"."""
     try:
         datetime.fromisoformat(str(fields.get(name)))
     except ValueError:
@@ -59,17 +60,17 @@ def is_no_time(fields: Fields, name: str) -> bool:
 
 
 def is_made_up(fields: Fields) -> bool:
-    """Judge a page token that no link ever had."""
+    """Return True if the page token comes from no link."""
     return "pageToken" in fields and fields["pageToken"] not in _TOLD
 
 
 def lacks_its_url(fields: Fields, state: str) -> bool:
-    """Judge an update that is active, as one without a state is, and does not say where to go."""
+    """Return True if an update to active has no redirect URL. An update without a state counts as active."""
     return fields.get(state, "active") == "active" and "redirectUrl" not in fields
 
 
 def has_with_completed(fields: Fields, state: str, name: str) -> bool:
-    """Judge an update that completes and has what is not allowed then."""
+    """Return True if an update to completed has a field that is not allowed then."""
     return fields.get(state) == "completed" and name in fields
 
 
@@ -91,8 +92,8 @@ def _of_an_update(state: str, not_with_completed: Iterable[str]) -> dict[str, Ca
     }
 
 
-# 400 for what the description says only in words, by the beginning of the error's own description. Each with
-# what has to be so in the request itself: the sandbox's word alone allows nothing.
+# Rules that the description states only in prose, by the beginning of the sandbox's error for a 400. Each has
+# a function that finds the mistake in the request itself. The error of the sandbox alone allows nothing.
 ONLY_IN_WORDS: dict[str, dict[str, Callable[[Fields], bool]]] = {
     "updateConference": _of_an_update("status", ("redirectUrl", "redirectFallbackUrl")),
     "updateCall": _of_an_update("state", ("redirectUrl", "tag")),
@@ -116,7 +117,7 @@ _BXML = (
 
 @schemathesis.serializer("application/xml")
 def as_it_is(_context: Any, value: object) -> bytes:
-    """Send the text: the description calls the body a string, which schemathesis would wrap in an element."""
+    """Send the text unchanged. schemathesis would wrap it in an element, because its schema is a string."""
     return _encoded(value)
 
 
@@ -126,7 +127,7 @@ def _encoded(value: object) -> bytes:
 
 @schemathesis.hook
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any], _kwargs: Any) -> None:
-    """Put real ids in the place of those that are made up, unless something wrong is the point."""
+    """Replace made-up ids and BXML with real ones, unless the request is meant to be invalid."""
     turn = next(_TURN)
     place = _PLACES[turn % len(_PLACES)]
     if place and _is_right(case, "path"):
@@ -139,7 +140,7 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any]
 
 @schemathesis.hook
 def after_call(_context: schemathesis.HookContext, _case: schemathesis.Case[Any], response: Any) -> None:
-    """Note the page token of a link."""
+    """Record the page token of a link."""
     for link in response.headers.get("link", ()):
         _TOLD.update(parse_qs(urlsplit(link[1 : link.index(">")]).query).get("pageToken", ()))
 
@@ -148,7 +149,7 @@ def after_call(_context: schemathesis.HookContext, _case: schemathesis.Case[Any]
 def filter_failure(
     _context: schemathesis.HookContext, failure: Any, case: schemathesis.Case[Any], response: Any
 ) -> bool:
-    """Drop a failure that is allowed, and note it."""
+    """Drop a failure that is allowed, and record it."""
     why = _allowed(type(failure).__name__, case, response)
     if why is None:
         return True
@@ -171,13 +172,13 @@ def _allowed(failure: str, case: schemathesis.Case[Any], response: Any) -> str |
 
 
 def allowance(operation: str, said: str, fields: Fields) -> str | None:
-    """Return why a request may be refused with these words, None when it may not."""
+    """Return the rule by which the sandbox may reject a request with this error, or None."""
     words = ONLY_IN_WORDS.get(operation, {}).items()
     return next((begin for begin, judge in words if said.startswith(begin) and judge(fields)), None)
 
 
 def _fields(case: schemathesis.Case[Any]) -> Fields:
-    """Return what a request says; null counts as absent."""
+    """Return the fields of a request. A null field counts as absent."""
     if _name(case) == "listConferences":
         return dict(case.query)
     fields = case.body if isinstance(case.body, dict) else {}

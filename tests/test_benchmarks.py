@@ -1,4 +1,4 @@
-"""The benchmarks of the hot path run, and judge by the rules that they print. No time is measured here."""
+"""The benchmarks run, and they apply the rules that they print. These tests measure no time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ needs_nginx = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
 def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a benchmark as its user does."""
+    """Run a benchmark as a user does."""
     return subprocess.run(
         [sys.executable, str(BENCHMARKS / script), *arguments],
         capture_output=True,
@@ -43,7 +43,7 @@ def figure(client: str, cpu: float, *, turn: int = 0, rate: float = 1000.0) -> F
 
 @needs_nginx
 def test_clients_end_everything(tmp_path: Path) -> None:
-    """Each client that needs no extra sends one request for each end, and its figures are saved."""
+    """Each client without extra packages ends all conferences, and its figures are saved."""
     clients = ["naive", "naive + tenacity", "raw protocol", "ours", "ours, journal"]
     saved = tmp_path / "figures.json"
     done = run("hot_path.py", "--short", "--repeat", "1", "--json", str(saved), "--only", *clients)
@@ -65,7 +65,7 @@ def test_server_counts_and_leaves_nothing() -> None:
 
 
 def test_without_nginx_a_sentence_says_how_to_get_it(tmp_path: Path) -> None:
-    """No traceback, and no run."""
+    """The benchmark does not run, and prints no traceback."""
     done = run("hot_path.py", "--short", PATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == (
@@ -74,7 +74,7 @@ def test_without_nginx_a_sentence_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_ratios_are_formed_within_a_turn() -> None:
-    """A machine that is twice as slow in the second turn changes no ratio."""
+    """Each ratio compares figures of one turn. A slower machine in the second turn changes no ratio."""
     figures = [
         figure("naive", 0.25),
         figure("ours", 0.125),
@@ -86,27 +86,27 @@ def test_ratios_are_formed_within_a_turn() -> None:
 
 
 def test_where_a_peer_did_not_run_nothing_is_compared_with_it() -> None:
-    """The slow ones do not run with 1,000 at once."""
+    """Slow clients do not run at a concurrency of 1,000, so there is no ratio to them."""
     figures = [figure("naive", 0.1), figure("ours", 0.1), evolve(figure("ours", 0.1), concurrency=1000)]
     assert list(ratios(figures, lambda one: one.cpu, "naive")) == [(100, "naive"), (100, "ours")]
 
 
 @pytest.mark.parametrize(("cpu", "rate", "met"), [(0.1, 850.0, [True, True]), (0.101, 849.0, [False, False])])
 def test_goals_are_judged_at_their_edge(cpu: float, rate: float, met: list[bool]) -> None:
-    """As much processor time as the bare loop is enough, and 0.85 of the rate with a journal."""
+    """The limits are the processor time of the bare loop, and 0.85 of the rate with a journal."""
     figures = [figure("naive", 0.1), figure("ours", cpu), figure("ours, journal", 0.2, rate=rate)]
     assert [fine for _, fine in goals(figures)] == met
 
 
 def test_picture_is_svg_with_every_client() -> None:
-    """A bar for each, the least first; one that is too long is cut and keeps its number."""
+    """Each client has a bar, the smallest first. A bar that is too long is cut but keeps its number."""
     picture = ET.fromstring(draw({"httpx": 71.2, "naive": 1.0, "ours": 0.9}))  # noqa: S314  # our own
     texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[-6:] == ["bandwidth_async", "0.90", "aiohttp, semaphore, gather", "1.00", "httpx", "71 →"]
 
 
 def test_growth_of_kept_outcomes_is_judged_by_the_million() -> None:
-    """300 bytes for each of a million outcomes are allowed, and 10 MB where none is kept."""
+    """300 bytes for each of a million outcomes are allowed, or 10 MB in total if no outcome is kept."""
     allowed = 300 * 1_000_000 / 1024**2
     row = Row(kind="kept", count=1_000_000, wall=1.0, cpu=1.0, grown=allowed)
     assert row.is_fine
@@ -116,7 +116,7 @@ def test_growth_of_kept_outcomes_is_judged_by_the_million() -> None:
 
 
 def test_growth_runs() -> None:
-    """The smallest rows, each in a process of its own."""
+    """The smallest rows run, each in a process of its own."""
     done = run("growth.py", "--most", "1000")
     assert done.returncode == 0, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()[1:3]] == [
@@ -134,20 +134,20 @@ def test_micro_runs(tmp_path: Path) -> None:
 
 
 def test_help_does_not_import_aiohttp() -> None:
-    """Half of the start would be aiohttp."""
+    """The import of aiohttp would take half of the start time."""
     assert not imports_aiohttp("bandwidth-async --help")
     assert not imports_aiohttp("bandwidth-async --version")
     assert imports_aiohttp("import aiohttp")
 
 
 def test_help_is_judged_without_clicks_own_import() -> None:
-    """What click adds to a bare interpreter is taken off first."""
+    """The time that click adds to a bare interpreter is subtracted first."""
     times = {"bandwidth-async --help": [70.0], "import click": [40.0], "python -c pass": [10.0]}
     assert help_share(times) == [4.0]
 
 
 def test_clients_of_the_extra_end_everything_too() -> None:
-    """The others need what `make bench` installs."""
+    """The other clients need the packages that `make bench` installs."""
     missing = [name for name in ("aiohttp_retry", "httpx", "bandwidth", "uvloop") if not _found(name)]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}; pip install -e '.[bench]'")

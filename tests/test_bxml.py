@@ -1,4 +1,4 @@
-"""The one parser of BXML: what a document contains, and what every user of it refuses."""
+"""The BXML parser: the content of a document, and the documents that all its users reject."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_document_is_its_root_and_its_verbs() -> None:
 
 
 def test_bytes_are_in_the_encoding_that_they_declare_and_text_is_text() -> None:
-    """In a text the declaration is only a word: whoever sends it has to check it."""
+    """A text ignores its declared encoding. The code that sends the text has to check it."""
     text = "<?xml version='1.0' encoding='iso-8859-1'?><Bxml><SpeakSentence>é</SpeakSentence></Bxml>"
     spoken = (Verb(name="SpeakSentence", attributes={}, text="é"),)
     expected = Document(root="Bxml", verbs=spoken, encoding="iso-8859-1")
@@ -80,14 +80,14 @@ def test_bytes_are_in_the_encoding_that_they_declare_and_text_is_text() -> None:
     ],
 )
 def test_what_cannot_be_read_is_one_error(body: bytes | str, sentence: str) -> None:
-    """Every error of the parser becomes this one."""
+    """Every error of the parser becomes a ValueError with one sentence."""
     with pytest.raises(ValueError, match=f"^{sentence}"):
         read(body)
 
 
 @pytest.mark.parametrize("text", DOCUMENTS)
 def test_what_is_sent_as_an_update_can_be_sent_as_an_answer_and_nothing_else(text: str) -> None:
-    """Both have the same check, and the sandbox takes the same, unless it declares an encoding."""
+    """Both have the same check. The sandbox rejects the same documents, except for declared encodings."""
     as_update, as_answer = verdict(outgoing, text), verdict(check_bxml, text)
     assert as_update == as_answer
     if as_update is not None and "declares" not in as_update:
@@ -95,7 +95,7 @@ def test_what_is_sent_as_an_update_can_be_sent_as_an_answer_and_nothing_else(tex
 
 
 def verdict(check: Callable[[Any], object], text: str | bytes) -> str | None:
-    """Return the message of the refusal, or None."""
+    """Return the message of the error, or None."""
     try:
         check(text)
     except (ConfigurationError, ValueError) as error:
@@ -105,7 +105,7 @@ def verdict(check: Callable[[Any], object], text: str | bytes) -> str | None:
 
 @given(st.text(alphabet="<>/!?&;BxmlPauseRecording \"'[]-\n\0é") | st.text())
 def test_text_is_read_as_another_reader_reads_it(text: str) -> None:
-    """ElementTree finds the same root and verbs in all that this parser accepts, but for prefixes."""
+    """ElementTree finds the same root and verbs in every text that this parser accepts, except prefixes."""
     with suppress(ValueError):
         document = read(text)
         root = ElementTree.fromstring(text.encode())  # noqa: S314  # it was found to have no document type

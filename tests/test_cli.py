@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def served(**settings: Any) -> Iterator[Sandbox]:
-    """Run a sandbox in a thread, as the commands start their own event loops."""
+    """Run a sandbox in a thread, because the commands start their own event loops."""
     ready, done = threading.Event(), threading.Event()
     stand_in = Sandbox(**settings)
 
@@ -95,7 +95,7 @@ def test_ends_the_ids_of_its_arguments(sandbox: Sandbox, capsys: pytest.CaptureF
 
 
 def test_a_table_has_a_header_and_cuts_nothing(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """Columns for people have whole ids and sentences."""
+    """The table shows whole ids and whole errors."""
     long = "conf-" + "x" * 80
     assert main(["end", long]) == 3
     header, row = capsys.readouterr().out.splitlines()
@@ -123,7 +123,7 @@ def test_what_list_prints_is_what_end_reads(
 def test_duplicates_are_dropped_and_told(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """An id given twice is sent once, and standard error has the number of dropped ids."""
+    """An id that occurs twice is sent once, and standard error has the number of dropped ids."""
     first = sandbox.conference_ids[0]
     (tmp_path / "ids.txt").write_text(f"{first}\n# again\n{first}\n")
     assert main(["end", first, "--from", str(tmp_path / "ids.txt")]) == 0
@@ -304,7 +304,7 @@ def test_a_dry_run_sends_no_end(sandbox: Sandbox, capsys: pytest.CaptureFixture[
 def test_a_dry_run_of_ids_needs_no_credentials(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has nothing to sign in for."""
+    """It sends no request."""
     monkeypatch.delenv("BW_ACCOUNT_ID", raising=False)
     assert main(["end", "conf-1", "--dry-run"]) == 0
     assert capsys.readouterr().out == "conference_id\nconf-1\n"
@@ -374,7 +374,7 @@ def test_a_full_disk_is_a_sentence(sandbox: Sandbox, arguments: list[str]) -> No
 def test_the_limit_that_was_found_is_told_and_can_be_begun_with(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The summary gives the option for the next run. A run that met no limit gives none."""
+    """The summary names the option for the next run, unless the run met no limit."""
     with served(conferences=90, quota="token-bucket:rate=100,burst=5") as stand_in:
         use(stand_in, monkeypatch)
         assert main(["end", *stand_in.conference_ids[:80], "--start-rate", "1000"]) == 0
@@ -405,7 +405,7 @@ def test_a_wrong_account_stops_the_run(
 
 
 def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    """This is what everybody types first."""
+    """New users type only the name of the program first."""
     assert main([]) == 6
     assert capsys.readouterr().err.startswith("Usage: bandwidth-async [OPTIONS] COMMAND")
 
@@ -453,7 +453,7 @@ def test_a_deadline_stops_the_run_with_a_row_for_each(
 def test_a_wait_beyond_the_allowed_stops_the_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It does not sleep for an hour: it exits 7, prints the time and sends few requests."""
+    """It does not wait so long. It exits 7, prints the time and sends few requests."""
     with served(conferences=200, quota="fixed-window:limit=5,window=1000d") as stand_in:
         use(stand_in, monkeypatch)
         feed(monkeypatch, "".join(f"{id_}\n" for id_ in stand_in.conference_ids))
@@ -468,7 +468,7 @@ def test_a_wait_beyond_the_allowed_stops_the_run(
 def test_get_shows_a_conference_with_its_members(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """JSON for programs, lines for people. A 404 exits 3."""
+    """It prints JSON for programs or lines for people. A 404 exits 3."""
     first = sandbox.conference_ids[0]
     assert main(["get", first, "--format", "json"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -510,7 +510,7 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_every_option_is_explained() -> None:
-    """No option without a help text."""
+    """Every option has a help text."""
     unexplained = [
         f"{name} {option.opts[0]}"
         for name, command in cli.commands.items()
@@ -523,7 +523,7 @@ def test_every_option_is_explained() -> None:
 def test_an_unforeseen_error_is_a_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The user sees no traceback of a bug of ours."""
+    """A bug in the program prints no traceback."""
 
     def broken(*_: object) -> None:
         raise RuntimeError("boom")
@@ -535,7 +535,7 @@ def test_an_unforeseen_error_is_a_sentence(
 
 
 def unmeasured() -> dict[str, str]:
-    """Return the environment without coverage, whose file a limit on file sizes would cut too."""
+    """Return the environment without coverage. A limit on file sizes would cut the file of coverage too."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
 
 
@@ -621,7 +621,7 @@ def test_the_sandbox_command_prints_what_to_export() -> None:
 
 
 def test_the_demo_agrees_with_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
-    """It prints what client and sandbox say, and that they agree."""
+    """It prints the counts of the client and of the sandbox, and that they agree."""
     assert main(["demo", "--conferences", "60"]) == 0
     out = capsys.readouterr().out
     assert "the client says:  60 of 60 ended" in out

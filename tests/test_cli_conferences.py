@@ -173,7 +173,7 @@ def test_members_are_set(
 
 
 def test_all_members_are_set(sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """--all changes those who are in the conference now."""
+    """--all changes the members that are in the conference now."""
     assert main(["hold", conference, "--all"]) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["call_id", "done", "error"]
@@ -184,7 +184,7 @@ def test_all_members_are_set(sandbox: Sandbox, conference: str, capsys: pytest.C
 def test_a_stranger_among_them_is_exit_3(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The other members are changed all the same, and one sentence counts the failures."""
+    """The other members are still changed, and one sentence counts the failures."""
     one = sandbox.call_ids(conference)[0]
     assert main(["mute", conference, "c-none", one, "--format", "jsonl"]) == 3
     out, err = capsys.readouterr()
@@ -209,7 +209,7 @@ def test_the_worst_decides_the_exit_code(
 def test_who_leaves_meanwhile_is_no_failure_of_all(
     sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With --all, a member who has left by then needs no change any more."""
+    """With --all, a member that has left meanwhile needs no change."""
     listed = cli_members._active_members
 
     async def then_one_leaves(*arguments: Any) -> Any:
@@ -432,7 +432,7 @@ def test_redirect_asks_for_the_password(
 
 
 def test_redirect_is_accepted(sandbox: Sandbox, conference: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The server accepts it, and its response says no more."""
+    """The output says that the server has accepted the redirect."""
     assert main(["redirect", conference, URL]) == 0
     assert capsys.readouterr() == (f"{conference}: redirect accepted\n", "")
     assert requests(sandbox)["redirect"] == {"204": 1}
@@ -477,7 +477,7 @@ def test_a_byte_order_mark_is_not_sent(
 def test_what_may_have_been_heard_is_not_repeated(
     sandbox: Sandbox, conference: str, folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    """After a lost response: one request, exit 1, and the sentence says that it may have arrived."""
+    """If the response is lost, one request is sent, and the error says that it may have arrived."""
     (folder / "bye.xml").write_text(PLAY)
     sandbox.plan("reset-after")
     assert main([word.format(id=conference) for word in arguments]) == 1
@@ -638,7 +638,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(
 def test_a_deadline_is_no_fault_of_the_disk(
     sandbox: Sandbox, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python counts a timeout among the file errors, but it exits 5 all the same."""
+    """Python counts a timeout as a file error, but the command exits 5 and not 1."""
 
     async def too_late(*_: object, **__: object) -> None:
         raise DeadlineExceededError("too late")
@@ -659,7 +659,7 @@ def test_download_to_standard_output(
 def test_audio_is_not_shown_on_a_terminal(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its bytes could be any command for the terminal."""
+    """The terminal could read the bytes as commands."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert main(["download", "conf-1", "r-1", "--output", "-"]) == 6
     assert "standard output is a terminal" in capsys.readouterr().err
@@ -701,7 +701,7 @@ def test_a_cut_on_standard_output_is_exit_1(
 def test_a_place_that_takes_no_file_is_a_sentence(
     conference: str, recording: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A folder that does not exist: exit 1, no traceback."""
+    """If the folder does not exist, the command exits 1 without a traceback."""
     assert main(["download", conference, recording, "--output", "nowhere/r.wav"]) == 1
     assert capsys.readouterr() == (
         "",
@@ -717,7 +717,7 @@ def test_without_a_terminal_there_are_plain_lines(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They show the bytes so far and in all, on standard error."""
+    """The lines on standard error show the bytes so far and the total."""
     monkeypatch.setattr(cli_recordings, "_LINE_EVERY", 0.0)
     assert main(["download", conference, recording, "--output", "r.wav"]) == 0
     out, err = capsys.readouterr()

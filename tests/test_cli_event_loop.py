@@ -32,13 +32,13 @@ def test_the_collector_is_given_back() -> None:
 
 
 def test_uvloop_is_used_where_it_is_installed() -> None:
-    """It is an extra, and installing it is enough."""
+    """uvloop is an optional package. The command uses it when it is installed."""
     pytest.importorskip("uvloop", reason="the extra 'fast' is not installed")
     assert event_loop.run(seen())[0].startswith("uvloop")
 
 
 def test_without_uvloop_it_is_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command works all the same."""
+    """The command works without uvloop too."""
     real = builtins.__import__
 
     def without(name: str, *arguments: Any) -> Any:

@@ -92,7 +92,7 @@ def test_a_complaint_never_carries_control_characters() -> None:
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_without_an_exception(data: bytes) -> None:
-    """Any file gives ids or faults."""
+    """Any file is read as ids or faults."""
     found = read(data)
     assert all(id_ and id_.isprintable() for id_ in found.unique)
 

@@ -56,17 +56,17 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def file_of(folder: Path, ids: Sequence[str]) -> str:
-    """Write the ids down and return the file's name."""
+    """Write the ids to a file and return its name."""
     (folder / "ids.txt").write_text("".join(f"{id_}\n" for id_ in ids))
     return str(folder / "ids.txt")
 
 
-def said(text: str) -> dict[str, str]:
+def printed_outcomes(text: str) -> dict[str, str]:
     """Return the outcome of each id, from JSON lines."""
     return {row["conference_id"]: row["outcome"] for row in rows(text)}
 
 
-def on_record(path: Path) -> dict[str, str]:
+def recorded_outcomes(path: Path) -> dict[str, str]:
     """Return the outcome of each id, from the journal."""
     return {outcome.conference_id: str(outcome.kind) for outcome in read_outcomes(path)}
 
@@ -86,7 +86,7 @@ def finished(path: Path, ids: Sequence[str]) -> Path:
     return path
 
 
-def cut_off(path: Path, ids: Sequence[str], *arguments: str) -> Path:
+def stopped_early(path: Path, ids: Sequence[str], *arguments: str) -> Path:
     """Start a run that ends only some of the ids, and return its journal."""
     given = ["--journal", str(path), "--yes", "--rate", "20", "--deadline", "300ms", *arguments]
     assert main(["end", *ids, *given]) == 5
@@ -104,13 +104,13 @@ def incomplete(path: Path) -> Path:
     return path
 
 
-# What is on record is true
+# The journal agrees with the server
 
 
 def test_what_a_silent_server_may_have_ended_is_never_said_to_be_active(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It ends each and answers none: no id is failed or not_attempted, and none is not_found later."""
+    """The server ends conferences without a response. Their ids are unknown, and already_ended later."""
     journal = tmp_path / "run.journal"
     given = VoiceClient.from_env
     monkeypatch.setattr(VoiceClient, "from_env", partial(given, timeouts=HURRY, retry=RetryPolicy()))
@@ -120,8 +120,8 @@ def test_what_a_silent_server_may_have_ended_is_never_said_to_be_active(
         arguments = ["--yes", "--journal", str(journal), "--rate", "60", "--format", "jsonl"]
         assert main(["end", "--from", file_of(tmp_path, ids), *arguments]) == 1
         out, err = capsys.readouterr()
-        told, over = said(out), ended(silent)
-    assert (told, "stopped early: Bandwidth never answered" in err) == (on_record(journal), True)
+        told, over = printed_outcomes(out), ended(silent)
+    assert (told, "stopped early: Bandwidth never answered" in err) == (recorded_outcomes(journal), True)
     assert told.keys() == set(ids)
     assert len(over) > 1
     assert {told[id_] for id_ in over} == {"unknown"}
@@ -130,7 +130,7 @@ def test_what_a_silent_server_may_have_ended_is_never_said_to_be_active(
         assert main(["end", *over, "--no-journal", "--yes", *FAST]) == 0
         assert main(["resume", str(journal), *FAST]) == 0
     expected = {id_: "already_ended" if id_ in over else "ended" for id_ in ids}
-    assert on_record(journal) == expected
+    assert recorded_outcomes(journal) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
@@ -161,11 +161,11 @@ def test_a_resume_verifies_as_its_run_did(
 ) -> None:
     """--verify is in the journal, so the resume reads back each conference that it ends."""
     ids = sandbox.conference_ids[:30]
-    journal = cut_off(tmp_path / "run.journal", ids, "--verify")
+    journal = stopped_early(tmp_path / "run.journal", ids, "--verify")
     before = requests(sandbox)["get"]["200"]
     capsys.readouterr()
     assert main(["resume", str(journal), "--format", "jsonl", *FAST]) == 0
-    told = Counter(said(capsys.readouterr().out).values())
+    told = Counter(printed_outcomes(capsys.readouterr().out).values())
     assert told["ended"] > 20
     assert requests(sandbox)["get"]["200"] - before == told["ended"]
 
@@ -175,12 +175,12 @@ def test_a_resume_may_be_told_to_do_more(
 ) -> None:
     """--hang-up of a resume counts for what it ends. The next resume hangs up the calls that are left."""
     ids = sandbox.conference_ids[:30]
-    journal = cut_off(tmp_path / "run.journal", ids)
+    journal = stopped_early(tmp_path / "run.journal", ids)
     settled = ended(sandbox)
     monkeypatch.setattr(VoiceClient, "from_env", partial(VoiceClient.from_env, retry=RetryPolicy(attempts=1)))
     sandbox.plan("503", kind="hang-up")
     assert main(["resume", str(journal), "--hang-up", *FAST]) == 1
-    assert Counter(on_record(journal).values()) == {"ended": 29, "failed": 1}
+    assert Counter(recorded_outcomes(journal).values()) == {"ended": 29, "failed": 1}
     assert main(["resume", str(journal), *FAST]) == 0
     alive = set(sandbox.active_calls())
     assert {id_ for id_ in ids if alive & set(sandbox.call_ids(id_))} == settled
@@ -192,9 +192,9 @@ def test_a_resume_may_be_told_to_do_more(
 def test_a_cell_that_is_no_list_of_calls_names_none(
     sandbox: Sandbox, cell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If somebody wrote into the journal, no call is hung up for that id, and nothing fails."""
+    """If the journal was edited by hand, no call is hung up for that id, and nothing fails."""
     ids = sandbox.conference_ids[:30]
-    journal = cut_off(tmp_path / "run.journal", ids)
+    journal = stopped_early(tmp_path / "run.journal", ids)
     execute(journal, "UPDATE conferences SET calls = ?, calls_ended = ?", cell, cell)
     capsys.readouterr()
     assert main(["resume", str(journal), *FAST]) == 0
@@ -226,7 +226,7 @@ def test_records_have_the_keys_that_the_readme_shows(
 def test_what_a_server_calls_a_call_reaches_no_terminal(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Call ids are the server's, so CSV escapes what a terminal would obey."""
+    """Call ids come from the server, so CSV on standard output replaces control characters."""
     journal = finished(tmp_path / "run.journal", sandbox.conference_ids[:1])
     execute(journal, "UPDATE conferences SET calls_ended = ?", json.dumps(["c-1\x1b[2J", "c-2\ud800"]))
     output = tmp_path / "all.csv"
@@ -252,13 +252,13 @@ def test_a_few_that_may_have_been_there_do_not_hide_a_wrong_account(
         use(stand_in, monkeypatch)
         stand_in.plan("500", kind="end")
         if gone_on_with:
-            cut_off(journal, ids)
+            stopped_early(journal, ids)
             assert "right account id" not in capsys.readouterr().err
             assert main(["resume", str(journal), *FAST]) == 3
         else:
             assert main(["end", *ids, "--journal", str(journal), *FAST]) == 3
     assert "is 9900000 the right account id (BW_ACCOUNT_ID)?" in capsys.readouterr().err
-    assert Counter(on_record(journal).values()) == {"not_found": 11, "already_ended": 1}
+    assert Counter(recorded_outcomes(journal).values()) == {"not_found": 11, "already_ended": 1}
 
 
 # Signals and streams
@@ -287,22 +287,26 @@ def test_two_signals_end_a_large_run_at_once(tmp_path: Path, *, recorded: bool) 
         while requests(stand_in).get("end", {}).get("hang-before", 0) < 20:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGTERM)  # no pause between: others wait to be let through
-        out, err = process.communicate(timeout=8)  # the first signal alone would wait for 10 s
+        # The second signal follows at once, while other requests wait in the limiter's queue.
+        process.send_signal(signal.SIGTERM)
+        # After the first signal alone, the command would wait for 10 s.
+        out, err = process.communicate(timeout=8)
         sent = sum(requests(stand_in)["end"].values())
-    told = Counter(said(output.read_text()).values())
+    told = Counter(printed_outcomes(output.read_text()).values())
     assert process.returncode in {130, 143}  # whichever was delivered first
     counts = summed_up(out)
     assert counts.pop("total") == sum(counts.values()) == 20_000
-    # A request that was written in the moment of the end may not have been read by the server.
+    # The server may not have read a request that was written at the moment of the end.
     attempted = 20_000 - counts["not_attempted"]
     assert sent <= attempted <= sent + 2
-    assert told.pop("not_attempted", 0) < 300  # those that were at the door when the first signal came
+    # These ids waited in the limiter's queue when the first signal came.
+    assert told.pop("not_attempted", 0) < 300
     assert told == {word: count for word, count in counts.items() if word != "not_attempted"}
-    assert 20 <= told["unknown"] <= 22  # one or two were on their way when the signal came
+    # One or two requests were being sent when the signal came.
+    assert 20 <= told["unknown"] <= 22
     if recorded:
         assert f"resume with: bandwidth-async resume {journal}\n" in out
-        assert Counter(on_record(journal).values()) == counts
+        assert Counter(recorded_outcomes(journal).values()) == counts
     assert "Traceback" not in err
 
 
@@ -324,7 +328,7 @@ def test_the_exit_code_outlives_who_listened(tmp_path: Path) -> None:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=30) == 130
-        assert len(said(output.read_text())) == 300
+        assert len(printed_outcomes(output.read_text())) == 300
 
 
 def test_a_line_that_nobody_reads_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,7 +376,7 @@ def test_an_interrupt_while_the_input_is_recorded_leaves_nothing_behind(
 
 
 def test_a_journal_that_cannot_take_the_input_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A full disk, here a limit on file sizes: one sentence says that nothing was ended."""
+    """If the disk is full, one sentence says that nothing was ended. A limit on file sizes simulates it."""
     folder = tmp_path / "journals"
     folder.mkdir()
 
@@ -394,7 +398,7 @@ def test_a_journal_that_cannot_take_the_input_leaves_nothing_behind(tmp_path: Pa
 def test_an_incomplete_journal_is_not_written_over(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The message says that nothing was sent and to remove it, or how to resume a complete one."""
+    """The error says to remove it, because nothing was sent. For a complete one it says how to resume."""
     begun = incomplete(tmp_path / "begun.journal")
     assert main(["end", "conf-1", "--journal", str(begun)]) == 6
     assert f"{begun} is the journal of a run that was stopped before it sent anything; remove it" in (
@@ -409,7 +413,7 @@ def test_an_incomplete_journal_is_not_written_over(
 
 @define
 class Clock:
-    """A clock that stands still unless it is moved."""
+    """A clock that moves only when a test moves it."""
 
     now: float = 1000.0
 
@@ -420,7 +424,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Give the commands that clock."""
+    """Replace the clock of the commands."""
     made = Clock()
     for module in (end, journals, options):
         fake = SimpleNamespace(monotonic=made.monotonic, time=time.time)
@@ -484,7 +488,7 @@ def test_the_time_of_the_check_counts(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """A journal of a million is checked for seconds before its resume sends anything."""
+    """The check of a journal counts for --deadline: with a million ids it takes seconds."""
     journal = tmp_path / "run.journal"
     assert main(["end", sandbox.conference_ids[0], "--journal", str(journal)]) == 0
     opening = Journal.open
@@ -502,7 +506,7 @@ def test_the_output_is_never_the_journal_or_the_input(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Not under another name of the same file, and not with --force: the file stays as it is."""
-    journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
+    journal = stopped_early(tmp_path / "run.journal", sandbox.conference_ids[:30])
     ids = Path(file_of(tmp_path, sandbox.conference_ids[:2]))
     kept = {path: path.read_bytes() for path in (journal, ids)}
     new, before = tmp_path / "new.journal", requests(sandbox)
@@ -552,7 +556,7 @@ def test_a_closed_standard_input_is_a_sentence(
 def test_without_a_home_directory_there_is_a_sentence(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """``runs`` says so, and ``end`` also says what to do instead."""
+    """``runs`` prints one sentence, and ``end`` also says what to do instead."""
 
     def nowhere() -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -615,18 +619,18 @@ def test_more_than_a_hundred_are_on_record(
     assert ([f"journal: {path}\n" in err for path in found], len(found)) == ([True] * kept, kept)
     for path in found:
         assert (state.stat().st_mode & 0o777, path.stat().st_mode & 0o777) == (0o700, 0o600)
-        assert list(on_record(path)) == ids
+        assert list(recorded_outcomes(path)) == ids
 
 
 def test_one_is_on_record_when_that_is_wished(sandbox: Sandbox, state: Path, tmp_path: Path) -> None:
     """--journal FILE works for any number of ids, and leaves the state directory alone."""
     (id_,) = sandbox.conference_ids[:1]
-    assert on_record(finished(tmp_path / "mine", [id_])) == {id_: "ended"}
+    assert recorded_outcomes(finished(tmp_path / "mine", [id_])) == {id_: "ended"}
     assert not state.exists()
     assert ((tmp_path / "mine").stat().st_mode & 0o777, files_in(tmp_path)) == (0o600, ["mine"])
 
 
-# Going on
+# Resuming
 
 
 def test_a_run_is_gone_on_with_by_its_name_or_its_file(
@@ -639,10 +643,10 @@ def test_a_run_is_gone_on_with_by_its_name_or_its_file(
     """``runs`` shows the name; an unknown name is one sentence."""
     state.mkdir(parents=True)
     ids = sandbox.conference_ids
-    journal = cut_off(state / "20261122T081500Z-3fa9c1.journal", ids[:30])
+    journal = stopped_early(state / "20261122T081500Z-3fa9c1.journal", ids[:30])
     capsys.readouterr()
     assert main(["outcomes", journal.stem]) == 0
-    assert list(said(capsys.readouterr().out)) == ids[:30]
+    assert list(printed_outcomes(capsys.readouterr().out)) == ids[:30]
     assert main(["resume", journal.stem, *FAST]) == 0
     assert "nothing to do" not in capsys.readouterr().err
     monkeypatch.chdir(state)
@@ -657,14 +661,14 @@ def test_a_run_is_gone_on_with_by_its_name_or_its_file(
 def test_a_resume_takes_the_options_of_a_run(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It writes the outcomes of its part, and sums up the whole run."""
+    """It writes the outcomes of its own part, and its summary covers the whole run."""
     ids, output = sandbox.conference_ids[:30], tmp_path / "rest.jsonl"
-    journal = cut_off(tmp_path / "run.journal", ids)
+    journal = stopped_early(tmp_path / "run.journal", ids)
     before = ended(sandbox)
     capsys.readouterr()
     how = ["--rate", "100", "--concurrency", "2", "--deadline", "30s", "--yes", "--format", "jsonl"]
     assert main(["resume", str(journal), *how, "--output", str(output)]) == 0
-    assert said(output.read_text()) == {id_: "ended" for id_ in ids if id_ not in before}
+    assert printed_outcomes(output.read_text()) == {id_: "ended" for id_ in ids if id_ not in before}
     assert "in the whole run: 30 ended of 30\n" in capsys.readouterr().out
     assert main(["resume", str(journal), "--deadline", "soon"]) == 6
 
@@ -673,11 +677,11 @@ def test_a_resume_can_be_cut_off_too(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Its --deadline leaves the rest for the next resume, and the summary has the command."""
-    journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
+    journal = stopped_early(tmp_path / "run.journal", sandbox.conference_ids[:30])
     capsys.readouterr()
     assert main(["resume", str(journal), "--rate", "20", "--deadline", "300ms"]) == 5
     assert f"are not settled; resume with: bandwidth-async resume {journal}\n" in capsys.readouterr().err
-    counts = Counter(on_record(journal).values())
+    counts = Counter(recorded_outcomes(journal).values())
     assert counts["ended"] == len(ended(sandbox)) < 30
     assert counts["ended"] + counts["not_attempted"] == 30
 
@@ -707,7 +711,7 @@ def test_a_resume_for_another_account_is_refused(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its conferences belong to another account, but anybody can print the outcomes."""
-    journal = cut_off(tmp_path / "run.journal", sandbox.conference_ids[:30])
+    journal = stopped_early(tmp_path / "run.journal", sandbox.conference_ids[:30])
     monkeypatch.setenv("BW_ACCOUNT_ID", "1")
     capsys.readouterr()
     assert main(["resume", str(journal)]) == 6
@@ -743,7 +747,7 @@ def test_what_is_no_whole_journal_is_refused(
     how: str,
     reason: str,
 ) -> None:
-    """One sentence gives the reason, it exits 6, and ``runs`` lists the others all the same."""
+    """One sentence has the reason, the command exits 6, and ``runs`` still lists the other journals."""
     state.mkdir(parents=True)
     path = spoilt(how, state / "b.journal", sandbox.conference_ids)
     finished(state / "a.journal", sandbox.conference_ids[:1])
@@ -774,7 +778,7 @@ def test_outcomes_come_in_the_order_of_the_input(
     journal = finished(tmp_path / "run.journal", ids)
     capsys.readouterr()
     assert main(["outcomes", str(journal)]) == 0
-    told = said(capsys.readouterr().out)
+    told = printed_outcomes(capsys.readouterr().out)
     assert list(told.items()) == [(id_, "ended") for id_ in ids[:-1]] + [("conf-none", "not_found")]
     words = ["outcomes", str(journal), "--format", "csv", "--output", str(output)]
     assert [main(words), main(words), main([*words, "--force"])] == [0, 6, 0]
@@ -790,8 +794,8 @@ def test_runs_shows_how_far_each_has_come(
     state.mkdir(parents=True)
     ids = sandbox.conference_ids
     done, begun = finished(state / "1.journal", [*ids[:2], "conf-x"]), incomplete(state / "3.journal")
-    half = cut_off(state / "2.journal", ids[2:32])
-    came = Counter(on_record(half).values())
+    half = stopped_early(state / "2.journal", ids[2:32])
+    came = Counter(recorded_outcomes(half).values())
     used = state / "4.journal"
     words = ["--journal", str(used), "--rate", "20", "--format", "jsonl"]
     process = start(sandbox, "end", *ids[60:100], *words)
@@ -801,8 +805,9 @@ def test_runs_shows_how_far_each_has_come(
         capsys.readouterr()
         assert main(["resume", str(used)]) == 6
         assert f"{used} is in use: another process is at work on it" in capsys.readouterr().err
-        assert main(["outcomes", str(used)]) == 0  # it may be looked at meanwhile
-        assert said(capsys.readouterr().out)[json.loads(first)["conference_id"]] == "ended"
+        # The journal can be read while it is in use.
+        assert main(["outcomes", str(used)]) == 0
+        assert printed_outcomes(capsys.readouterr().out)[json.loads(first)["conference_id"]] == "ended"
         assert main(["runs", "--format", "jsonl"]) == 0
         shown = rows(capsys.readouterr().out)
         assert main(["runs"]) == 0
@@ -832,7 +837,7 @@ def test_runs_shows_how_far_each_has_come(
 
 
 def test_no_runs_is_a_sentence(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same without a directory, and ``runs`` does not create one."""
+    """``runs`` prints it even without a directory, and does not create one."""
     assert main(["runs"]) == 0
     assert capsys.readouterr() == ("", f"there are no journals in {state}\n")
     assert not state.exists()

@@ -16,14 +16,14 @@ HALF = Report(counts=Counter({OutcomeKind.ENDED: 499, OutcomeKind.UNKNOWN: 1}))
 
 
 class Terminal(io.StringIO):
-    """A terminal of 100 columns that remembers what it was sent."""
+    """A terminal that keeps what is written to it."""
 
     def isatty(self) -> bool:
         return True
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It shows the count, the rate and the trouble; other lines appear above it."""
+    """The bar shows the counts and the number of unknown ids. Other lines appear above it."""
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "100")
@@ -43,7 +43,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pipe_gets_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One whole line at most every 5 s, with the rate since the last, and none without progress."""
+    """A line appears at most every 5 s, with the rate since the last line, and none without progress."""
     clock = iter([0.0, 4.9, 5.0, 9.9, 10.0, 20.0])
     reports = [Report(counts=Counter({OutcomeKind.ENDED: done, OutcomeKind.UNKNOWN: 1})) for done in (9, 499)]
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))

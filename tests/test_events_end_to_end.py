@@ -1,8 +1,8 @@
-"""Events end to end: a client ends conferences, the sandbox tells a webhook, and whoever waits has the proof.
+"""Events end to end: a client ends conferences, and events that the sandbox sends resolve the waiters.
 
-The sandbox sends as Bandwidth does: first without credentials, and with them to who challenges it. Here some
-events come twice and many out of order. Short here; ``pytest tests/test_events_end_to_end.py --full -s`` is
-long.
+The sandbox sends events as Bandwidth does: first without credentials, then with them if the webhook asks for
+them. Here some events are sent twice and many out of order.
+``pytest tests/test_events_end_to_end.py --full -s`` runs with 10,000 conferences.
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ HANDLERS = ("aiohttp", "asgi")
 
 @define
 class Webhook:
-    """An application with a hub behind a handler of this package; it notes what it is asked and answers."""
+    """An application with a hub behind a handler of this package. It records requests and events."""
 
     hub: EventHub = field(factory=EventHub)
     url: str = ""
     asked: list[tuple[str, bool, int]] = field(factory=list)
-    """Method, whether there were credentials, and the status of the answer."""
+    """For each request: the method, whether it had credentials, and the status of the response."""
     events: list[ConferenceEvent] = field(factory=list)
-    """What reached the receiver, in that order."""
+    """The events that reached the receiver, in order of arrival."""
 
     def receive(self, event: Event) -> None:
-        """Note an event and publish it."""
+        """Record an event and publish it."""
         assert isinstance(event, ConferenceEvent)
         self.events.append(event)
         self.hub.publish(event)
 
     def noting(self, handler: Handler) -> Handler:
-        """Return a handler whose answers are noted."""
+        """Return a handler that records its requests and responses."""
 
         async def handle(request: web.Request) -> web.Response:
             response = await handler(request)
@@ -121,8 +121,8 @@ async def listening(kind: str = "aiohttp") -> AsyncIterator[Webhook]:
 
 
 @asynccontextmanager
-async def telling(hook: Webhook, **settings: Any) -> AsyncIterator[Sandbox]:
-    """Serve a sandbox that tells a webhook, with its credentials unless told otherwise."""
+async def sandbox_sending_to(hook: Webhook, **settings: Any) -> AsyncIterator[Sandbox]:
+    """Serve a sandbox that sends events to a webhook, with the webhook's credentials by default."""
     defaults = {"event_url": hook.url, "event_username": USER, "event_password": PASSWORD}
     async with Sandbox(**{**defaults, **settings}) as sandbox:
         yield sandbox
@@ -140,27 +140,27 @@ def client_of(sandbox: Sandbox, **settings: Any) -> VoiceClient:
 
 
 def proof(sandbox: Sandbox, conference_id: str) -> Conference:
-    """Return what an event proves of a conference that was never seen: that it ended, and when."""
+    """Return the conference that its event proves: it has ended, and the time is known."""
     ended_at = sandbox.truth()["conferences"][conference_id]["ended_at"]
     assert ended_at is not None
     return Conference(id=conference_id, completed_time=datetime.fromisoformat(ended_at), active_members=())
 
 
-def exactly(events: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """Return the truth about events without the kinds of which there were none."""
+def nonzero(events: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """Return the counts of events, without the kinds that did not occur."""
     return {kind: counts for kind, counts in events.items() if counts}
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("kind", HANDLERS)
 async def test_an_event_is_the_proof(kind: str, method: str) -> None:
-    """No reading of the conference is ever answered here: who waits knows it by the event alone.
+    """The event alone resolves the waiter. The sandbox never answers a GET of the conference here.
 
-    The event is refused with a challenge first, and comes again with the credentials.
+    The webhook first rejects the event with a challenge. The sandbox then sends it with credentials.
     """
     async with (
         listening(kind) as hook,
-        telling(hook, conferences=1, members=0, event_method=method) as sandbox,
+        sandbox_sending_to(hook, conferences=1, members=0, event_method=method) as sandbox,
         client_of(sandbox) as client,
     ):
         (conference,) = sandbox.conference_ids
@@ -171,16 +171,16 @@ async def test_an_event_is_the_proof(kind: str, method: str) -> None:
         await sandbox.events_told()
         assert waiting.result() == proof(sandbox, conference)
         assert "200" not in sandbox.truth()["requests"]["get"]
-        assert exactly(sandbox.truth()["events"]) == {"conferenceCompleted": {"204": 1}}
+        assert nonzero(sandbox.truth()["events"]) == {"conferenceCompleted": {"204": 1}}
         assert hook.asked == [(method, False, 401), (method, True, 204)]
 
 
 @pytest.mark.parametrize("kind", HANDLERS)
 async def test_an_event_with_wrong_credentials_proves_nothing(kind: str) -> None:
-    """It is challenged twice, and who waits for it goes on waiting."""
+    """The webhook answers 401 twice, and the event resolves no waiter."""
     async with (
         listening(kind) as hook,
-        telling(hook, conferences=1, members=0, event_password="wrong") as sandbox,
+        sandbox_sending_to(hook, conferences=1, members=0, event_password="wrong") as sandbox,
         client_of(sandbox) as client,
     ):
         (conference,) = sandbox.conference_ids
@@ -188,16 +188,16 @@ async def test_an_event_with_wrong_credentials_proves_nothing(kind: str) -> None
         await sandbox.events_told()
         with pytest.raises(DeadlineExceededError):
             await hook.hub.completed(conference, deadline=0)
-        assert exactly(sandbox.truth()["events"]) == {"conferenceCompleted": {"401": 1}}
+        assert nonzero(sandbox.truth()["events"]) == {"conferenceCompleted": {"401": 1}}
         assert hook.asked == [("POST", False, 401), ("POST", True, 401)]
         assert hook.events == []
 
 
 async def test_without_its_event_a_conference_is_looked_at() -> None:
-    """Who waits with a hub is not left alone when the webhook hears of nothing."""
+    """If the webhook accepts no event, a waiter with a hub still polls the conference."""
     async with (
         listening() as hook,
-        telling(hook, conferences=1, members=0, event_password="wrong") as sandbox,
+        sandbox_sending_to(hook, conferences=1, members=0, event_password="wrong") as sandbox,
         client_of(sandbox) as client,
     ):
         (conference,) = sandbox.conference_ids
@@ -212,15 +212,18 @@ async def test_without_its_event_a_conference_is_looked_at() -> None:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("kind", HANDLERS)
 async def test_every_waiter_is_resolved_once(kind: str, full: bool, show: Callable[[str], None]) -> None:
-    """By the event of its own conference, with 5 % of the events told twice and 30 % held back.
+    """Each waiter is resolved by the event of its own conference.
 
-    Nobody could have read it: no reading is answered. The receiver sees each event once.
+    5 % of the events are sent twice, and 30 % are delayed. The sandbox answers no GET, so polling cannot
+    resolve a waiter. The receiver gets each event once.
     """
     count = 10_000 if full else 200
     async with AsyncExitStack() as stack:
         hook = await stack.enter_async_context(listening(kind))
         sandbox = await stack.enter_async_context(
-            telling(hook, conferences=count, members=1, event_duplicates=0.05, event_disorder=0.3, seed=5)
+            sandbox_sending_to(
+                hook, conferences=count, members=1, event_duplicates=0.05, event_disorder=0.3, seed=5
+            )
         )
         ids = sandbox.conference_ids
         sandbox.plan("hang", kind="get", times=2 * count)
@@ -237,7 +240,7 @@ async def test_every_waiter_is_resolved_once(kind: str, full: bool, show: Callab
                 tasks.create_task(watch(id_))
             report = await ender.end_conferences(ids)
         await sandbox.events_told()
-        told = exactly(sandbox.truth()["events"])
+        told = nonzero(sandbox.truth()["events"])
         sent = sum(counts["204"] for counts in told.values())
         late = overtaken(hook.events)
         show(
@@ -264,7 +267,7 @@ async def test_every_waiter_is_resolved_once(kind: str, full: bool, show: Callab
 
 
 def overtaken(events: list[ConferenceEvent]) -> int:
-    """Return how many conferences were said to have completed before their member was said to have left."""
+    """Return how many conferences had their completed event before the exit event of their member."""
     first: dict[str, type[ConferenceEvent]] = {}
     for event in events:
         first.setdefault(event.conference_id, type(event))

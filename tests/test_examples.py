@@ -1,4 +1,4 @@
-"""The examples run as they stand, against the sandbox."""
+"""The examples run unchanged against the sandbox."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 async def run(sandbox: Sandbox, name: str, *arguments: str) -> tuple[int | None, str]:
-    """Run an example beside the sandbox and return its exit code and output."""
+    """Run an example against the sandbox, and return its exit code and output."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(EXAMPLES / name),
@@ -35,7 +35,7 @@ async def run(sandbox: Sandbox, name: str, *arguments: str) -> tuple[int | None,
 
 
 async def test_end_one() -> None:
-    """One id in, one line out; a wrong one is a sentence."""
+    """The example prints one line for an id, and a clear error for a wrong id."""
     async with Sandbox(conferences=1) as sandbox:
         (only,) = sandbox.conference_ids
         assert await run(sandbox, "end_one.py", only) == (0, f"{only} ended\n")
@@ -45,7 +45,7 @@ async def test_end_one() -> None:
 
 
 async def test_end_many() -> None:
-    """All that are active, from the listing."""
+    """The example ends all active conferences."""
     async with Sandbox(conferences=30) as sandbox:
         code, out = await run(sandbox, "end_many.py")
     assert code == 0
@@ -53,7 +53,7 @@ async def test_end_many() -> None:
 
 
 async def test_web_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DELETE ends a conference; errors become the statuses a web client expects."""
+    """DELETE ends a conference. Errors become the statuses that a web client expects."""
     async with Sandbox(conferences=1) as sandbox:
         for name, value in sandbox.environ.items():
             monkeypatch.setenv(name, value)

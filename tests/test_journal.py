@@ -1,4 +1,4 @@
-"""The journal at work: what is told to be written is on disk, and nothing settled is ever lost or changed."""
+"""The journal in use: a change is on disk before it is reported. A settled row is never lost or changed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def create(path: Path) -> Journal:
 
 
 async def recorded(path: Path, count: int) -> Journal:
-    """Return an open journal of ids conf-1 and so on."""
+    """Return an open journal of the ids conf-1, conf-2 and so on."""
     journal = create(path)
     assert await journal.record(f"conf-{number}" for number in range(1, count + 1)) == Recorded(count, 0)
     return journal
@@ -59,7 +59,7 @@ def kinds(path: Path) -> list[OutcomeKind]:
 
 
 def copied(path: Path, to: Path) -> Path:
-    """Return a copy of what is on disk now: the file and its log."""
+    """Copy what is on disk now, the file and its log, and return the path of the copy."""
     shutil.copy(path, to)
     if os.path.exists(f"{path}-wal"):
         shutil.copy(f"{path}-wal", f"{to}-wal")
@@ -68,12 +68,12 @@ def copied(path: Path, to: Path) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give a path where nothing is yet."""
+    """Return a path where no file exists yet."""
     return tmp_path / "run.journal"
 
 
 async def test_the_way_of_a_run(path: Path) -> None:
-    """Recorded, claimed, settled, closed, and read again by every means."""
+    """A journal is recorded, claimed, settled and closed, and every way to read it returns the same."""
     async with create(path) as journal:
         assert await journal.record(["conf-1", Conference(id="conf-2"), "conf-3"]) == Recorded(3, 0)
         first, second, third = journal.unsettled()
@@ -111,7 +111,7 @@ async def test_the_way_of_a_run(path: Path) -> None:
 
 
 async def test_duplicates_are_kept_once_with_all_that_is_known(path: Path) -> None:
-    """In the place of the first; that it existed, or may have been ended, is not lost."""
+    """A duplicate adds to the row of the first: that the conference existed, or may have been ended."""
     items: list[str | Conference | Target] = [
         "conf-1",
         "conf-2",
@@ -134,7 +134,7 @@ async def test_duplicates_are_kept_once_with_all_that_is_known(path: Path) -> No
 @pytest.mark.parametrize("count", [0, 1, 2000, 4001])
 @pytest.mark.parametrize("awaited", [False, True])
 async def test_an_input_of_any_length(path: Path, count: int, *, awaited: bool) -> None:
-    """Either kind of source, in order, over several chunks and pages, and none at all."""
+    """A plain or an async source of any length is recorded in order, over several chunks and pages."""
     ids = [f"conf-{number}" for number in range(count)]
 
     async def source() -> AsyncIterator[str]:
@@ -150,7 +150,7 @@ async def test_an_input_of_any_length(path: Path, count: int, *, awaited: bool) 
 
 @pytest.mark.parametrize("bad", ["../x", "", "a b", "conf\n1"])
 async def test_what_cannot_be_an_id_leaves_the_input_incomplete(path: Path, bad: str) -> None:
-    """Nothing of such an input is ever ended."""
+    """No run can use an input with an invalid id."""
     async with create(path) as journal:
         with pytest.raises(ConfigurationError, match="is no conference id"):
             await journal.record(["conf-1", bad])
@@ -164,14 +164,14 @@ async def test_what_cannot_be_an_id_leaves_the_input_incomplete(path: Path, bad:
 
 @pytest.mark.parametrize("one", ["conf-1", b"conf-1", Conference(id="conf-1"), Target("conf-1")])
 async def test_one_id_is_no_list(path: Path, one: Any) -> None:
-    """A string would be recorded letter by letter."""
+    """One id is rejected, because a string would be recorded letter by letter."""
     async with create(path) as journal:
         with pytest.raises(ConfigurationError, match="records a list of ids"):
             await journal.record(one)
 
 
 async def test_an_input_is_recorded_once(path: Path) -> None:
-    """Neither after the first nor in a resumed journal."""
+    """A journal rejects a second input, also after it has been opened again."""
     async with await recorded(path, 1) as journal:
         with pytest.raises(JournalError, match="has been recorded: a journal has only one"):
             await journal.record(["conf-2"])
@@ -181,7 +181,7 @@ async def test_an_input_is_recorded_once(path: Path) -> None:
 
 
 async def test_a_claim_is_on_disk_before_it_returns(path: Path, tmp_path: Path) -> None:
-    """Whatever kills the run now: the row is unknown, and a resume knows that it may have been ended."""
+    """If the run is killed now, the row is unknown, and a resume knows that it may have been ended."""
     async with await recorded(path, 2) as journal:
         target = next(journal.unsettled())
         await journal.claim(target)
@@ -197,7 +197,7 @@ async def test_a_claim_is_on_disk_before_it_returns(path: Path, tmp_path: Path) 
 @pytest.mark.parametrize("kind", SETTLED)
 @pytest.mark.parametrize("later", list(OutcomeKind))
 async def test_a_settled_row_stays(path: Path, kind: OutcomeKind, later: OutcomeKind) -> None:
-    """Neither a claim nor any outcome changes it."""
+    """Neither a claim nor a later outcome changes a settled row."""
     async with await recorded(path, 1) as journal:
         target = next(journal.unsettled())
         await journal.settle(target, outcome(target, kind))
@@ -209,7 +209,7 @@ async def test_a_settled_row_stays(path: Path, kind: OutcomeKind, later: Outcome
 
 @pytest.mark.parametrize("before", [None, FAILED, UNKNOWN])
 async def test_a_claim_that_was_for_nothing_is_taken_back(path: Path, before: OutcomeKind | None) -> None:
-    """Not attempted after all: the row is what it was before, its error and attempts included."""
+    """If a claimed id was not attempted, its row is as it was before, with its error and attempts."""
     async with await recorded(path, 1) as journal:
         target = next(journal.unsettled())
         if before:
@@ -223,7 +223,7 @@ async def test_a_claim_that_was_for_nothing_is_taken_back(path: Path, before: Ou
 
 
 async def test_a_claim_that_was_left_behind_stays_unknown(path: Path) -> None:
-    """Claimed, never settled, and claimed again: taking the second claim back says nothing of the first."""
+    """A claim without an outcome makes a row unknown. Withdrawing a second claim does not change that."""
     async with await recorded(path, 1) as journal:
         await journal.claim(next(journal.unsettled()))
     async with Journal.open(path) as journal:
@@ -235,7 +235,7 @@ async def test_a_claim_that_was_left_behind_stays_unknown(path: Path) -> None:
 
 
 async def test_many_are_claimed_at_once_and_what_is_not_used_is_released(path: Path, tmp_path: Path) -> None:
-    """By one commit; released rows are what they were, an earlier part's doubt included."""
+    """One commit claims many rows. Released rows are as before, also those that were unknown."""
     async with await recorded(path, 4) as journal:
         targets = list(journal.unsettled())
         await journal.settle(targets[2], outcome(targets[2], UNKNOWN, 2, "cut"))
@@ -250,7 +250,7 @@ async def test_many_are_claimed_at_once_and_what_is_not_used_is_released(path: P
 
 
 async def test_releasing_never_raises(path: Path) -> None:
-    """Not for nothing, not in a journal that fails or is closed: that goes on with its doubt."""
+    """`release` accepts an empty list, a failed journal and a closed one. There the rows stay unknown."""
     journal = await recorded(path, 2)
     targets = list(journal.unsettled())
     await journal.claim(*targets)
@@ -266,7 +266,7 @@ async def test_releasing_never_raises(path: Path) -> None:
 
 
 async def test_what_may_have_ended_is_not_called_failed(path: Path) -> None:
-    """That a later try surely did not end it says nothing of the earlier one; attempts add up."""
+    """An earlier attempt may have ended it, even if a later one certainly did not. Attempts add up."""
     async with await recorded(path, 1) as journal:
         target = next(journal.unsettled())
         await journal.settle(target, outcome(target, UNKNOWN, 2, "cut"))
@@ -276,7 +276,7 @@ async def test_what_may_have_ended_is_not_called_failed(path: Path) -> None:
 
 
 async def test_not_attempted_costs_no_write(path: Path) -> None:
-    """A stopped run hands back all that is left."""
+    """A stopped run settles all remaining ids as not attempted. That writes nothing."""
     async with await recorded(path, 3) as journal:
         before = repr(journal)
         for target in journal.unsettled():
@@ -286,7 +286,7 @@ async def test_not_attempted_costs_no_write(path: Path) -> None:
 
 
 async def test_an_error_of_any_text_can_be_kept(path: Path) -> None:
-    """Half a character and a zero are replaced; SQLite could not give them back."""
+    """Lone surrogates and null characters are replaced, because SQLite could not return them."""
     async with await recorded(path, 1) as journal:
         target = next(journal.unsettled())
         await journal.settle(target, outcome(target, REFUSED, error="\ud800 ' \" \0 ü 🙂 \n"))
@@ -294,7 +294,7 @@ async def test_an_error_of_any_text_can_be_kept(path: Path) -> None:
 
 
 async def test_a_target_from_elsewhere_is_refused(path: Path) -> None:
-    """Without its row nothing would be written, silently."""
+    """A target without a row is rejected. Otherwise nothing would be written, without any error."""
     async with await recorded(path, 1) as journal:
         with pytest.raises(ConfigurationError, match="conf-1 has no row"):
             await journal.claim(Target("conf-1"))
@@ -303,7 +303,7 @@ async def test_a_target_from_elsewhere_is_refused(path: Path) -> None:
 
 
 async def test_many_settle_with_few_commits_and_each_is_on_disk(path: Path, tmp_path: Path) -> None:
-    """What gathers while one group is written goes into the next; who is told so finds it on disk."""
+    """Changes that arrive during a write share the next commit. Each is on disk when `settle` returns."""
     async with await recorded(path, 400) as journal:
         commits = int(repr(journal).split()[-2])
         targets = list(journal.unsettled())
@@ -324,7 +324,7 @@ async def test_many_settle_with_few_commits_and_each_is_on_disk(path: Path, tmp_
 
 
 async def test_a_group_of_more_rows_than_a_statement_takes(path: Path) -> None:
-    """By as few statements as there must be; no row is left out and none is written twice."""
+    """A large group needs three commits here, and no row is left out."""
     count = schema.MOST_ROWS * 2 + 5
     async with await recorded(path, count) as journal:
         commits = int(repr(journal).split()[-2])
@@ -334,7 +334,7 @@ async def test_a_group_of_more_rows_than_a_statement_takes(path: Path) -> None:
 
 
 def test_changes_of_a_row_keep_their_order() -> None:
-    """Rows of one statement go together, unless that would put two changes of a row into one."""
+    """Rows with the same statement are grouped, unless a group would then change one row twice."""
     a, b = schema.CHANGE, schema.NOTE_CALLS
     assert list(in_order([(a, [[1]]), (a, [[2], [3]]), (b, [[4]]), (a, [[5]])])) == [
         (a, [[1], [2], [3], [5]]),
@@ -349,7 +349,7 @@ def test_changes_of_a_row_keep_their_order() -> None:
 
 
 async def test_changes_of_a_row_in_one_group_are_made_in_order(path: Path) -> None:
-    """Nobody waited between them: the last word is the last word."""
+    """The last change of a row counts, even if nothing waited between the changes."""
     async with await recorded(path, 1) as journal:
         target = next(journal.unsettled())
         await asyncio.gather(
@@ -363,7 +363,7 @@ async def test_changes_of_a_row_in_one_group_are_made_in_order(path: Path) -> No
 
 
 async def test_what_is_settled_meanwhile_is_left_out(path: Path) -> None:
-    """The state that counts is that of the moment when the page is read."""
+    """Each page of `unsettled` shows the state at the moment when the page is read."""
     async with await recorded(path, 1200) as journal:
         targets = list(journal.unsettled())
         rest = journal.unsettled()
@@ -373,7 +373,7 @@ async def test_what_is_settled_meanwhile_is_left_out(path: Path) -> None:
 
 
 async def test_a_run_that_goes_on_can_be_read(path: Path) -> None:
-    """Readers see the last commit and stop nobody."""
+    """Readers see the last commit and do not block the run."""
     async with await recorded(path, 3) as journal:
         rows = read_outcomes(path)
         assert next(rows) == Outcome("conf-1", NOT_ATTEMPTED)
@@ -385,7 +385,7 @@ async def test_a_run_that_goes_on_can_be_read(path: Path) -> None:
 
 
 async def test_a_closed_journal_says_so(path: Path) -> None:
-    """Every method, and an iteration that goes on; closing again is nothing."""
+    """Every method raises an error, and so does a running iteration. Closing again does nothing."""
     journal = await recorded(path, 1)
     targets, (target,) = journal.unsettled(), journal.unsettled()
     assert repr(journal) == f"<Journal {path} open, 0 claimed, 2 commits>"
@@ -406,7 +406,7 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
 
 
 def test_another_event_loop_is_refused(path: Path) -> None:
-    """The futures of one loop mean nothing to another."""
+    """The futures of one event loop cannot be used in another."""
     journal = asyncio.run(recorded(path, 1))
     with pytest.raises(ClientStateError, match="in use by another event loop"):
         asyncio.run(claim(journal, next(journal.unsettled())))
@@ -414,7 +414,7 @@ def test_another_event_loop_is_refused(path: Path) -> None:
 
 
 async def test_closing_writes_what_waits(path: Path) -> None:
-    """Claims and outcomes under way are written and told; two may close at once."""
+    """`aclose` writes pending changes and completes their waiters. Two tasks may close at once."""
     journal = await recorded(path, 50)
     targets = list(journal.unsettled())
     waiting = [asyncio.ensure_future(journal.settle(one, outcome(one, ENDED))) for one in targets[:25]]
@@ -428,7 +428,7 @@ async def test_closing_writes_what_waits(path: Path) -> None:
 
 @pytest.mark.parametrize("act", ["record", "claim", "settle", "aclose"])
 async def test_a_cancelled_wait_leaves_the_journal_valid(path: Path, act: str) -> None:
-    """Cancelled at its await, the change is made or is not, and the journal goes on."""
+    """If a waiter is cancelled, the change is made or not made, and the journal can still be used."""
     journal = create(path) if act == "record" else await recorded(path, 2)
     targets = [] if act == "record" else list(journal.unsettled())
     doing: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
@@ -457,7 +457,7 @@ async def test_a_cancelled_wait_leaves_the_journal_valid(path: Path, act: str) -
 
 
 async def test_a_source_that_fails_is_told(path: Path) -> None:
-    """Its own error arrives, and the input is incomplete."""
+    """The error of the source is raised, and the input is incomplete."""
 
     def source() -> Iterator[str]:
         yield "conf-1"
@@ -470,7 +470,7 @@ async def test_a_source_that_fails_is_told(path: Path) -> None:
 
 
 async def test_a_write_that_fails_is_told_to_all_and_for_good(path: Path) -> None:
-    """A later success would hide the gap; what was written before can be resumed."""
+    """After a failed write all others fail, or the gap would be hidden. Earlier changes can be resumed."""
     journal = await recorded(path, 4)
     first, second, third, fourth = journal.unsettled()
     await journal.settle(first, outcome(first, ENDED))
@@ -493,7 +493,7 @@ async def test_a_write_that_fails_is_told_to_all_and_for_good(path: Path) -> Non
 
 
 async def test_nothing_is_written_after_a_failure(path: Path) -> None:
-    """Not what waited meanwhile either, though it could be now."""
+    """A later write fails too, even if the database would accept it."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     closed: list[str] = []
     insert = schema.Statement(("row",), "INSERT INTO rows SELECT * FROM new")
@@ -510,7 +510,7 @@ async def test_nothing_is_written_after_a_failure(path: Path) -> None:
 
 
 async def test_what_sqlite_cannot_keep_is_told_too(path: Path) -> None:
-    """A thread that ended would leave everybody waiting."""
+    """The error is raised to the caller. If the thread ended instead, all waiters would wait forever."""
     async with await recorded(path, 1) as journal:
         target = next(journal.unsettled())
         with pytest.raises(JournalError, match="cannot be written: Error binding parameter 5"):
@@ -518,7 +518,7 @@ async def test_what_sqlite_cannot_keep_is_told_too(path: Path) -> None:
     assert kinds(path) == [NOT_ATTEMPTED]
 
 
-# Settles conf-1, conf-2, … with eight workers, and prints the number of each when told that it is written.
+# Settles conf-1, conf-2, … with eight workers. Prints a line when a claim or an outcome has been written.
 _SETTLE_ALL = """
 import asyncio, resource, signal, sys
 from bandwidth_async.errors import JournalError
@@ -547,13 +547,13 @@ asyncio.run(main())
 """
 
 
-def heard(lines: list[str]) -> dict[int, str]:
-    """Return the last word that was said of each row."""
+def last_printed(lines: list[str]) -> dict[int, str]:
+    """Return the last change that was printed for each row."""
     return {int(number): word for word, _, number in (line.partition(" ") for line in lines)}
 
 
-def agree(path: Path, said: dict[int, str]) -> None:
-    """What was told to be written is there; what is there beyond that is at most one step ahead."""
+def check_journal(path: Path, said: dict[int, str]) -> None:
+    """Check that each printed change is in the journal, and that no row is more than one step ahead."""
     for number, kind in enumerate(kinds(path), 1):
         word = said.get(number, "nothing")
         allowed = {"ended": {ENDED}, "claimed": {UNKNOWN, ENDED}, "nothing": {NOT_ATTEMPTED, UNKNOWN}}
@@ -562,7 +562,7 @@ def agree(path: Path, said: dict[int, str]) -> None:
 
 @pytest.mark.parametrize("lines", [1, 50, 333])
 async def test_killed_in_the_middle_nothing_told_is_lost(path: Path, lines: int) -> None:
-    """SIGKILL while it settles: each row that was told is there, and the journal goes on to its end."""
+    """After SIGKILL each printed change is in the journal, and the run can be resumed to its end."""
     await (await recorded(path, 5000)).aclose()
     with subprocess.Popen(  # noqa: ASYNC220  # a test waits for nobody
         [sys.executable, "-c", _SETTLE_ALL, path, "0"], stdout=subprocess.PIPE, text=True
@@ -573,16 +573,19 @@ async def test_killed_in_the_middle_nothing_told_is_lost(path: Path, lines: int)
         rest = process.stdout.read()
         said += rest[: rest.rfind("\n") + 1].splitlines()
     assert len(said) < 10_000
-    agree(path, heard(said))
+    check_journal(path, last_printed(said))
     async with Journal.open(path) as journal:
         for target in journal.unsettled():
-            assert target.ambiguous or heard(said).get(target.number) is None
+            assert target.ambiguous or last_printed(said).get(target.number) is None
         await asyncio.gather(*(journal.settle(one, outcome(one, ENDED)) for one in journal.unsettled()))
     assert kinds(path) == [ENDED] * 5000
 
 
 async def test_a_full_disk_is_said_and_can_be_resumed(path: Path) -> None:
-    """No room for the log (a file-size limit stands for it): one sentence for all, and a valid journal."""
+    """If the log cannot grow, all waiters get one error. The journal stays valid.
+
+    A limit on file sizes simulates the full disk.
+    """
     await (await recorded(path, 2000)).aclose()
     limit = path.stat().st_size + 20_000  # noqa: ASYNC240  # a test waits for nobody
     done = subprocess.run(  # noqa: ASYNC221
@@ -592,7 +595,7 @@ async def test_a_full_disk_is_said_and_can_be_resumed(path: Path) -> None:
     assert error.startswith(f"JournalError: {path} cannot be written: ")
     assert error.endswith("; what it holds so far is safe")
     assert done.stderr == ""
-    agree(path, heard(said))
+    check_journal(path, last_printed(said))
     assert 0 < kinds(path).count(ENDED) < 2000
     async with Journal.open(path) as journal:
         await asyncio.gather(*(journal.settle(one, outcome(one, ENDED)) for one in journal.unsettled()))
@@ -600,7 +603,7 @@ async def test_a_full_disk_is_said_and_can_be_resumed(path: Path) -> None:
 
 
 async def test_a_full_database_says_that_the_disk_is_full(path: Path) -> None:
-    """SQLite's word for it, ours for the user."""
+    """SQLite reports a full database. The error says that the disk is full."""
     journal = create(path)
     journal._file.writer.execute("PRAGMA max_page_count = 8")
     with pytest.raises(JournalError, match=f"^{path} cannot be written: the disk is full; what it holds"):
@@ -610,7 +613,7 @@ async def test_a_full_database_says_that_the_disk_is_full(path: Path) -> None:
 
 
 async def test_a_kind_that_there_is_not_is_damage(path: Path) -> None:
-    """Where a run is only described, the file is not checked whole; a wrong word shows all the same."""
+    """`describe` does not check the whole file, but it reports an unknown kind as damage."""
     await (await recorded(path, 1)).aclose()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("PRAGMA ignore_check_constraints = ON")

@@ -1,4 +1,4 @@
-"""A run and its journal: claimed before it is sent, settled before it is told, whatever fails."""
+"""A run with a journal claims an id before its request, and settles it before it reports the outcome."""
 
 from __future__ import annotations
 
@@ -33,28 +33,29 @@ virtual_time = pytest.mark.looptime
 
 @define
 class Notes:
-    """A journal in memory that notes what it is asked, and fails from the given request on."""
+    """A journal in memory that logs its changes, and fails from a given change on."""
 
     log: list[str] = field(factory=list)
-    fails: dict[str, int] = field(factory=dict)  # which request of a kind fails first
+    # For each kind of change, the number of the first one that fails.
+    fails: dict[str, int] = field(factory=dict)
     asked: Counter[str] = field(factory=Counter)
 
     targets: list[Target] = field(factory=list)
 
     def unsettled(self) -> Iterator[Target]:
-        """Give all."""
+        """Return all targets."""
         return iter(self.targets)
 
     def claim(self, *targets: Target) -> asyncio.Future[None]:
-        """Note them."""
+        """Log a claim."""
         return asyncio.ensure_future(self._note("claim", " ".join(one.conference_id for one in targets)))
 
     async def release(self, targets: Iterable[Target]) -> None:
-        """Note them."""
+        """Log each released target."""
         self.log.extend(f"release {target.conference_id}" for target in targets)
 
     async def settle(self, target: Target, outcome: Outcome) -> None:
-        """Note it."""
+        """Log an outcome."""
         await self._note("settle", f"{target.conference_id} {outcome.kind}")
 
     async def _note(self, what: str, of: str) -> None:
@@ -67,7 +68,7 @@ class Notes:
 
 @define
 class World:
-    """What a run is made of, all its steps in one log."""
+    """The parts of a run, with all its steps in one log."""
 
     notes: Notes = field(factory=Notes)
     stop: Stop = field(factory=Stop)
@@ -75,7 +76,7 @@ class World:
     outcomes: list[Outcome] = field(factory=list)
 
     async def end(self, target: Target, stop: Stop) -> Outcome:
-        """End one, unless the run stops."""
+        """End a conference, unless the run stops."""
         if stop.requested:
             raise DeadlineExceededError("the run was stopped")
         self.notes.log.append(f"send {target.conference_id}")
@@ -84,21 +85,21 @@ class World:
             raise self.errors[target.conference_id].pop(0)
         return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
 
-    def hear(self, outcome: Outcome) -> None:
-        """Take an outcome."""
+    def keep(self, outcome: Outcome) -> None:
+        """Log and keep an outcome."""
         self.notes.log.append(f"tell {outcome.conference_id} {outcome.kind}")
         self.outcomes.append(outcome)
 
     async def run(self, count: int, concurrency: int = 1) -> Report:
-        """End so many."""
+        """End ``count`` conferences."""
         self.notes.targets = [Target(f"c{number}", number=number) for number in range(1, count + 1)]
         claims = Claims(self.notes)  # type: ignore[arg-type]  # a fake
-        return await run(claims, self.end, self.hear, concurrency=concurrency, stop=self.stop)
+        return await run(claims, self.end, self.keep, concurrency=concurrency, stop=self.stop)
 
 
 @virtual_time
 async def test_claimed_sent_settled_told() -> None:
-    """In this order, for each, before the next is taken."""
+    """Each id goes through these four steps in order, before the next id starts."""
     world = World()
     await world.run(2)
     steps = [[f"claim c{n}", f"send c{n}", f"settle c{n} ended", f"tell c{n} ended"] for n in (1, 2)]
@@ -108,7 +109,7 @@ async def test_claimed_sent_settled_told() -> None:
 @pytest.mark.parametrize("concurrency", [1, 3])
 @virtual_time
 async def test_a_claim_that_cannot_be_written(concurrency: int) -> None:
-    """Nothing is sent for it; what is in flight is answered, settled and told; the rest is not attempted."""
+    """No request is sent for it. Requests in flight are settled and reported. The rest is not attempted."""
     world = World(Notes(fails={"claim": 5}))
     report = await world.run(20, concurrency)
     claimed = [one for line in world.notes.log if line.startswith("claim") for one in line.split()[1:]]
@@ -128,7 +129,7 @@ async def test_a_claim_that_cannot_be_written(concurrency: int) -> None:
 @pytest.mark.parametrize("concurrency", [1, 3])
 @virtual_time
 async def test_an_outcome_that_cannot_be_written(concurrency: int) -> None:
-    """It is told as it is, no further one is sent, and the run says why it stopped."""
+    """The outcome is reported unchanged, no new request is sent, and the report says why the run stopped."""
     world = World(Notes(fails={"settle": 3}))
     report = await world.run(20, concurrency)
     sent = sum(line.startswith("send") for line in world.notes.log)
@@ -140,7 +141,7 @@ async def test_an_outcome_that_cannot_be_written(concurrency: int) -> None:
 
 @virtual_time
 async def test_many_are_claimed_by_one_write_when_they_are_begun_soon_after_each_other() -> None:
-    """Twice as many each time, in order, and each before it is sent; after a while one by one again."""
+    """One write claims twice as many ids each time, in order. Each claim comes before its request."""
     world = World()
     await world.run(11, concurrency=4)
     log = world.notes.log
@@ -156,7 +157,7 @@ async def test_many_are_claimed_by_one_write_when_they_are_begun_soon_after_each
 
 @virtual_time
 async def test_what_was_claimed_ahead_is_given_back_when_a_run_breaks_off() -> None:
-    """No request was out for it; what was in flight stays claimed."""
+    """Ids without a request are released. Ids with a request stay claimed."""
     world = World()
     task = asyncio.create_task(world.run(100, concurrency=4))
     await asyncio.sleep(0.45)
@@ -172,7 +173,7 @@ async def test_what_was_claimed_ahead_is_given_back_when_a_run_breaks_off() -> N
 
 @virtual_time
 async def test_a_worker_that_is_cancelled_takes_no_claim_of_others_with_it() -> None:
-    """The write belongs to all whose claims it holds."""
+    """The write goes on for the other workers that have a claim in it."""
     world = World()
     world.notes.targets = [Target(f"c{number}", number=number) for number in range(1, 4)]
     claims = Claims(world.notes)  # type: ignore[arg-type]  # a fake
@@ -191,7 +192,7 @@ async def test_a_worker_that_is_cancelled_takes_no_claim_of_others_with_it() -> 
 
 @virtual_time
 async def test_a_claim_that_fails_at_once_loses_no_id() -> None:
-    """As when another worker has met the failure before: each id has its outcome all the same."""
+    """A claim fails at once if another worker has met the failure before. Each id still has an outcome."""
 
     class Failing(Notes):
         def claim(self, *targets: Target) -> asyncio.Future[None]:
@@ -210,7 +211,7 @@ async def test_a_claim_that_fails_at_once_loses_no_id() -> None:
 
 @virtual_time
 async def test_a_first_id_that_is_tried_twice_is_claimed_once() -> None:
-    """A second claim would say that somebody else had left it behind."""
+    """A second claim would mean that an earlier run had left the id claimed."""
     world = World(errors={"c1": [ServerError("answered 503", status=503, attempts=5)] * 2})
     await world.run(2)
     assert [line for line in world.notes.log if "c1" in line] == [
@@ -224,14 +225,14 @@ async def test_a_first_id_that_is_tried_twice_is_claimed_once() -> None:
 
 @virtual_time
 async def test_a_client_that_is_closed_does_not_forget_what_may_have_been_ended() -> None:
-    """An id that an earlier run left open stays unknown when nothing can be sent for it."""
+    """An id that an earlier run left unknown stays unknown if no request can be sent for it."""
     world = World()
 
     async def end(_: Target, __: Stop) -> Outcome:
         raise ClientStateError("closed")
 
     report = await run(
-        [Target("c1", ambiguous=True, number=1)], end, world.hear, concurrency=1, stop=world.stop
+        [Target("c1", ambiguous=True, number=1)], end, world.keep, concurrency=1, stop=world.stop
     )
     assert report.counts == {OutcomeKind.UNKNOWN: 1}
 
@@ -241,7 +242,7 @@ async def test_a_client_that_is_closed_does_not_forget_what_may_have_been_ended(
 
 @define
 class Upstream:
-    """Answers 204, or what is scripted for an id; sees what the journal said when a request left."""
+    """Answers 204 or the script of an id, and records if the journal had the id as unknown at that time."""
 
     path: Path
     answers: dict[str, list[int]] = field(factory=dict)
@@ -267,14 +268,14 @@ class Upstream:
 
 @pytest.fixture
 def upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Upstream:
-    """Answer in place of aiohttp."""
+    """Replace aiohttp."""
     fake = Upstream(tmp_path / "run.journal")
     monkeypatch.setattr("bandwidth_async.operation.exchange", fake.exchange)
     return fake
 
 
 def client_of(account_id: str = "9900000") -> VoiceClient:
-    """Return a client that does not wait."""
+    """Return a client that never waits for its limiter."""
     return VoiceClient(
         account_id=account_id,
         credentials=BasicCredentials("user", "password"),
@@ -283,19 +284,19 @@ def client_of(account_id: str = "9900000") -> VoiceClient:
 
 
 async def journal_of(path: Path, count: int) -> Journal:
-    """Return a journal of so many ids."""
+    """Return a journal of ``count`` ids."""
     journal = Journal.create(path, account_id="9900000", created=CREATED)
     await journal.record(f"c{number}" for number in range(1, count + 1))
     return journal
 
 
 def kinds(path: Path) -> dict[str, str]:
-    """Return what the journal says of each."""
+    """Return the outcome of each id in the journal."""
     return {outcome.conference_id: str(outcome.kind) for outcome in read_outcomes(path)}
 
 
 async def test_a_durable_run(upstream: Upstream) -> None:
-    """Each is on record as unknown when it is sent, and as what it became when it is told."""
+    """In the journal an id is unknown when its request is sent, and has its outcome when that is reported."""
     told: list[bool] = []
 
     def on_outcome(outcome: Outcome) -> None:
@@ -312,7 +313,7 @@ async def test_a_durable_run(upstream: Upstream) -> None:
 
 
 async def test_a_resume_ends_only_what_is_unsettled(upstream: Upstream) -> None:
-    """What had failed is tried again, what is settled is left alone, and attempts add up."""
+    """Failed ids are tried again, settled ids are not, and attempts add up."""
     upstream.answers = {"c2": [503] * 5 + [204]}
     async with await journal_of(upstream.path, 3) as journal, client_of() as client:
         await client.end_conferences(journal, concurrency=1)
@@ -327,7 +328,7 @@ async def test_a_resume_ends_only_what_is_unsettled(upstream: Upstream) -> None:
 
 
 async def test_a_first_id_that_fails_twice_is_failed_in_the_journal_too(upstream: Upstream) -> None:
-    """Report and journal say the same of it."""
+    """The report and the journal have the same outcome."""
     upstream.answers = {"c1": [503]}
     async with await journal_of(upstream.path, 2) as journal, client_of() as client:
         report = await client.end_conferences(journal)
@@ -336,7 +337,7 @@ async def test_a_first_id_that_fails_twice_is_failed_in_the_journal_too(upstream
 
 
 async def test_a_404_after_an_interrupted_run(upstream: Upstream) -> None:
-    """It was claimed and never heard of: the earlier run ended it."""
+    """If the id was claimed but never settled, the earlier run has ended it."""
     async with await journal_of(upstream.path, 2) as journal:
         await journal.claim(next(journal.unsettled()))
     upstream.answers = {"c1": [404], "c2": [404]}
@@ -348,7 +349,7 @@ async def test_a_404_after_an_interrupted_run(upstream: Upstream) -> None:
 async def test_a_run_that_broke_off_goes_on_in_the_same_journal(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was claimed ahead was given back before the run raised, so a 404 means what it says."""
+    """Ids that were claimed ahead were released before the run raised. So a 404 means not found."""
     monkeypatch.setattr("bandwidth_async.journal.claims._AHEAD", 60.0)
     upstream.answers = {f"c{number}": [404] for number in range(1, 201)}
     left = 40
@@ -370,7 +371,7 @@ async def test_a_run_that_broke_off_goes_on_in_the_same_journal(
 
 
 async def test_as_a_stream(upstream: Upstream) -> None:
-    """An outcome that is given out is on record."""
+    """Each outcome is in the journal when the stream returns it."""
     async with (
         await journal_of(upstream.path, 5) as journal,
         client_of() as client,
@@ -382,7 +383,7 @@ async def test_as_a_stream(upstream: Upstream) -> None:
 
 
 async def test_a_journal_of_another_account(upstream: Upstream) -> None:
-    """Refused before anything is sent."""
+    """It is rejected before any request is sent."""
     async with await journal_of(upstream.path, 1) as journal, client_of("1") as client:
         with pytest.raises(ConfigurationError, match="of account 9900000, this client of 1"):
             await client.end_conferences(journal)
@@ -392,7 +393,7 @@ async def test_a_journal_of_another_account(upstream: Upstream) -> None:
 
 
 async def test_a_stopped_run_leaves_the_rest_as_it_was(upstream: Upstream) -> None:
-    """What was not attempted is so in the journal, and a resume takes it up."""
+    """Ids that were not attempted stay so in the journal, and a resume can end them."""
     stop = Stop()
 
     def on_outcome(_: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""Whatever happens to a journal's file and whatever is done with it: no success is ever invented."""
+"""Damaged files and random operations: a journal never reports a success that did not happen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = list(OutcomeKind)
 
 
 def ending(number: int) -> OutcomeKind:
-    """Return what becomes of a row in these tests: each kind in turn."""
+    """Return the outcome of a row in these tests: each kind in turn."""
     return KINDS[number % len(KINDS)]
 
 
@@ -44,7 +44,7 @@ def copy_of(path: Path, to: Path) -> None:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
-    """Give the files of a run in the midst, and every state it showed on the way there."""
+    """Return the files of a run in progress, and every state that it has shown so far."""
     folder = tmp_path_factory.mktemp("live")
     states: list[Any] = [[]]
 
@@ -66,7 +66,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a journal that was closed."""
+    """Return a closed journal."""
     path = tmp_path_factory.mktemp("whole") / "run"
 
     async def work() -> None:
@@ -85,7 +85,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_log_cut_at_any_byte_shows_an_earlier_state(
     live: tuple[Path, list[Any]], data: st.DataObject
 ) -> None:
-    """What is left of the log is a moment of the run, and it goes on from there, or was not begun."""
+    """A cut log shows an earlier state. The run can be resumed from there, or its input is incomplete."""
     source, states = live
     log = Path(f"{source}-wal").read_bytes()
     with tempfile.TemporaryDirectory() as folder:
@@ -96,11 +96,11 @@ def test_a_log_cut_at_any_byte_shows_an_earlier_state(
         assert found in states
         if describe(path).complete:
 
-            async def go_on() -> list[str]:
+            async def resume() -> list[str]:
                 async with Journal.open(path) as journal:
                     return [target.conference_id for target in journal.unsettled()]
 
-            assert asyncio.run(go_on()) == [id_ for id_, kind in found if not kind.settled]
+            assert asyncio.run(resume()) == [id_ for id_, kind in found if not kind.settled]
         else:
             with pytest.raises(JournalError, match="is incomplete"):
                 Journal.open(path)
@@ -109,7 +109,7 @@ def test_a_log_cut_at_any_byte_shows_an_earlier_state(
 @settings(max_examples=300)
 @given(place=st.integers(0, 2**16), used=st.booleans(), value=st.integers(0, 255))
 def test_a_byte_changed_anywhere_invents_nothing(whole: Path, place: int, used: bool, value: int) -> None:
-    """It is refused, or every id is there and each settled one is what it was."""
+    """The journal is rejected, or it has every id, and each settled id has its true outcome."""
     truth = [(id_, ending(number)) for number, id_ in enumerate(IDS, 1)]
     content = bytearray(whole.read_bytes())
     places = [at for at, byte in enumerate(content) if byte or not used]  # most of a small file is empty
@@ -129,7 +129,7 @@ def test_a_byte_changed_anywhere_invents_nothing(whole: Path, place: int, used: 
 
 @define
 class Row:
-    """What a row is meant to be."""
+    """The expected state of a row."""
 
     kind: OutcomeKind | None = None
     claimed: bool = False
@@ -166,13 +166,13 @@ class Row:
 
 
 class JournalMachine(RuleBasedStateMachine):
-    """A journal beside a dictionary: claimed, settled, closed, killed and opened in any order."""
+    """Compares a journal with a dictionary while it is claimed, settled, closed, killed and opened."""
 
     numbers = st.integers(1, 4)
 
     @initialize()
     def create(self) -> None:
-        """Begin with four ids."""
+        """Create a journal of four ids."""
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         self.lives = 0
@@ -186,7 +186,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule(number=numbers)
     def claim(self, number: int) -> None:
-        """Claim any row, again too."""
+        """Claim any row, also one that is claimed already."""
         target = Target(IDS[number - 1], number=number)
 
         async def claim() -> None:
@@ -199,7 +199,7 @@ class JournalMachine(RuleBasedStateMachine):
         number=numbers, kind=st.sampled_from(KINDS), attempts=st.integers(0, 9), error=st.none() | st.text()
     )
     def settle(self, number: int, kind: OutcomeKind, attempts: int, error: str | None) -> None:
-        """Settle a row that is claimed; one that nobody claimed is settled by its outcome alone."""
+        """Settle a row, claimed or not. A row is claimed first if it is settled as not attempted."""
         if kind is OutcomeKind.NOT_ATTEMPTED:
             self.claim(number)
             attempts = 0
@@ -209,13 +209,13 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def close_and_open(self) -> None:
-        """End well and go on."""
+        """Close the journal and open it again."""
         self.runner.run(self.journal.aclose())
         self.journal = Journal.open(self.path, account_id="1")
 
     @rule()
     def kill_and_open(self) -> None:
-        """Go on with what is on disk at this moment, as after a power cut."""
+        """Open a copy of what is on disk now, as after a power cut."""
         before = self.path
         self.lives += 1
         copy_of(before, self.path)
@@ -224,7 +224,7 @@ class JournalMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        """Outcomes, what is left to do and the sum are those of the dictionary."""
+        """Check that outcomes, unsettled targets and report agree with the dictionary."""
         wanted = [row.shown(IDS[number - 1]) for number, row in self.rows.items()]
         assert list(read_outcomes(self.path)) == wanted
         assert list(self.journal.unsettled()) == [
@@ -240,7 +240,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert (report.total, report.attempts) == (4, sum(row.attempts for row in self.rows.values()))
 
     def teardown(self) -> None:
-        """Leave nothing open."""
+        """Close everything."""
         self.runner.run(self.journal.aclose())
         self.runner.close()
         self.folder.cleanup()

@@ -1,4 +1,4 @@
-"""Making and opening a journal: each refusal is one sentence, and nobody else can read it."""
+"""Creating and opening a journal: each error is one sentence, and only the owner can read the file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def made(path: Path, ids: list[str] = IDS) -> Path:
 
 @pytest.fixture
 async def path(tmp_path: Path) -> Path:
-    """Give a closed journal of five ids."""
+    """Return a closed journal of five ids."""
     return await made(tmp_path / "run.journal")
 
 
@@ -45,69 +45,69 @@ def execute(path: Path, statement: str) -> None:
         connection.execute(statement)
 
 
-def refused(act: Callable[[], object], path: Path) -> str:
-    """Return why, without the path that each refusal names."""
+def error_text(act: Callable[[], object], path: Path) -> str:
+    """Check that the error names the path, and return its text with FILE instead of the path."""
     with pytest.raises(JournalError) as caught:
         act()
     assert str(path) in str(caught.value)
     return str(caught.value).replace(str(path), "FILE")
 
 
-def all_refuse(path: Path, sentence: str) -> None:
-    """Opening, describing and reading the outcomes refuse for the same reason and change nothing."""
+def check_error(path: Path, sentence: str) -> None:
+    """Check that open, describe and read_outcomes raise the same error and change nothing."""
     before = path.read_bytes() if path.is_file() else None
-    assert refused(lambda: Journal.open(path), path) == sentence
-    assert refused(lambda: describe(path), path) == sentence
-    assert refused(lambda: list(read_outcomes(path)), path) == sentence
+    assert error_text(lambda: Journal.open(path), path) == sentence
+    assert error_text(lambda: describe(path), path) == sentence
+    assert error_text(lambda: list(read_outcomes(path)), path) == sentence
     assert before == (path.read_bytes() if path.is_file() else None)
     assert [name for name in os.listdir(path.parent) if name.startswith(path.name + "-")] == []
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
-    """There is nothing to go on with, and nothing is made."""
-    all_refuse(tmp_path / "none", "there is no journal FILE")
+    """A missing file is an error, and no file is created."""
+    check_error(tmp_path / "none", "there is no journal FILE")
 
 
 def test_a_directory(tmp_path: Path) -> None:
     """A directory is not a journal."""
-    all_refuse(tmp_path, "FILE is a directory and cannot be a journal")
+    check_error(tmp_path, "FILE is a directory and cannot be a journal")
 
 
 def test_a_pipe(tmp_path: Path) -> None:
-    """A pipe is not waited for."""
+    """Opening a pipe does not wait for its writer."""
     os.mkfifo(tmp_path / "pipe")
-    all_refuse(tmp_path / "pipe", "FILE is not a regular file and cannot be a journal")
+    check_error(tmp_path / "pipe", "FILE is not a regular file and cannot be a journal")
 
 
 def test_a_path_through_a_file(path: Path) -> None:
-    """The system's own reason is told."""
+    """The error has the system's own reason."""
     deep = path / "deep"
-    assert refused(lambda: Journal.open(deep), deep) == "FILE cannot be read: Not a directory"
+    assert error_text(lambda: Journal.open(deep), deep) == "FILE cannot be read: Not a directory"
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
-    """A run that was killed while it made its journal leaves this."""
+    """A run that was killed while it created its journal leaves an empty file."""
     (tmp_path / "empty").touch()
-    all_refuse(tmp_path / "empty", "FILE is not a journal: it is empty")
+    check_error(tmp_path / "empty", "FILE is not a journal: it is empty")
 
 
 @pytest.mark.parametrize("text", ["conf-1\n", "conf-1\n" * 10_000])
 def test_a_text_file(tmp_path: Path, text: str) -> None:
-    """A list of ids given for a journal."""
+    """A list of ids is not a journal."""
     (tmp_path / "ids.txt").write_text(text)
-    all_refuse(tmp_path / "ids.txt", "FILE is not a journal")
+    check_error(tmp_path / "ids.txt", "FILE is not a journal")
 
 
 def test_another_database(tmp_path: Path) -> None:
-    """Somebody else's SQLite database is left as it is."""
+    """The SQLite database of another program is not changed."""
     execute(tmp_path / "other.db", "CREATE TABLE conferences (number)")
-    all_refuse(tmp_path / "other.db", "FILE is not a journal: it is another SQLite database")
+    check_error(tmp_path / "other.db", "FILE is not a journal: it is another SQLite database")
 
 
 def test_another_version(path: Path) -> None:
-    """A journal of a later program is left to it."""
+    """A journal of a later version is not changed."""
     execute(path, "PRAGMA user_version = 2")
-    all_refuse(path, "FILE is a journal of version 2, and this program knows version 1")
+    check_error(path, "FILE is a journal of version 2, and this program knows version 1")
 
 
 @pytest.mark.parametrize(
@@ -120,31 +120,31 @@ def test_another_version(path: Path) -> None:
     ],
 )
 def test_other_tables(path: Path, statement: str) -> None:
-    """Nothing but the tables as they were made is trusted."""
+    """Only tables exactly as they were created are trusted."""
     execute(path, statement)
-    all_refuse(path, "FILE is damaged: it does not have the tables of a journal")
+    check_error(path, "FILE is damaged: it does not have the tables of a journal")
 
 
 def test_another_account(path: Path) -> None:
-    """Both accounts are named; without one, or with the same, it opens."""
-    assert refused(lambda: Journal.open(path, account_id="9900001"), path) == (
+    """The error names both accounts."""
+    assert error_text(lambda: Journal.open(path, account_id="9900001"), path) == (
         "FILE is of account 9900000, not of 9900001"
     )
 
 
 @pytest.mark.parametrize("account_id", [None, "9900000"])
 async def test_the_same_account(path: Path, account_id: str | None) -> None:
-    """It can be gone on with."""
+    """With the same account, or without one, the journal opens."""
     async with Journal.open(path, account_id=account_id) as journal:
         assert (journal.account_id, journal.path) == ("9900000", path)
         assert [target.conference_id for target in journal.unsettled()] == IDS
 
 
 async def test_an_incomplete_input(tmp_path: Path) -> None:
-    """The run was cut off while its input was recorded."""
+    """The run was interrupted while its input was recorded."""
     path = tmp_path / "run.journal"
     await Journal.create(path, account_id="9900000", created=CREATED).aclose()
-    assert refused(lambda: Journal.open(path), path) == (
+    assert error_text(lambda: Journal.open(path), path) == (
         "FILE is incomplete: its run was cut off while the input was being recorded, before any end was sent"
         " (or this is a copy without its -wal file); remove it and start again with end"
     )
@@ -153,38 +153,40 @@ async def test_an_incomplete_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 100, 4096, 8192])
 async def test_a_file_that_is_cut(tmp_path: Path, size: int) -> None:
-    """A file without its end is never taken for a whole one."""
+    """A file without its end is never read as a whole journal."""
     path = await made(tmp_path / "run.journal", [f"conf-{number}" for number in range(2000)])
     os.truncate(path, size)
     for act in (lambda: Journal.open(path), lambda: list(read_outcomes(path))):
-        assert refused(act, path).startswith(("FILE is damaged: ", "FILE is not a journal"))
+        assert error_text(act, path).startswith(("FILE is damaged: ", "FILE is not a journal"))
 
 
 def test_an_id_that_is_not_the_one_of_the_index(path: Path) -> None:
-    """One flipped bit in an id, which leaves the file a valid database in form."""
+    """A flipped bit in an id is damage, even if the file is still a valid database."""
     content = path.read_bytes()
     assert content.count(b"conf-4") == 2
     path.write_bytes(content.replace(b"conf-4", b"conf-6", 1))
     for act in (lambda: Journal.open(path), lambda: list(read_outcomes(path))):
-        assert refused(act, path).startswith("FILE is damaged: ")
+        assert error_text(act, path).startswith("FILE is damaged: ")
 
 
 def test_rows_that_are_gone(path: Path) -> None:
-    """The number of ids is recorded with the input."""
+    """The journal knows how many ids it must have."""
     execute(path, "DELETE FROM conferences WHERE number = 5")
-    assert refused(lambda: Journal.open(path), path) == "FILE is damaged: it has 4 of its 5 ids"
+    assert error_text(lambda: Journal.open(path), path) == "FILE is damaged: it has 4 of its 5 ids"
 
 
 def test_a_time_that_is_none(path: Path) -> None:
     """A created time out of range is damage, not a traceback."""
     execute(path, "UPDATE run SET created = 1e300")
-    assert refused(lambda: describe(path), path) == "FILE is damaged: 1e+300 is not a time"
+    assert error_text(lambda: describe(path), path) == "FILE is damaged: 1e+300 is not a time"
 
 
 async def test_in_use(path: Path) -> None:
-    """One journal has one run at work on it, also within a process; others may read it meanwhile."""
+    """Only one run can use a journal at a time, also within a process. Others can read it meanwhile."""
     async with Journal.open(path):
-        assert refused(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+        assert (
+            error_text(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+        )
         assert describe(path).in_use
         assert len(list(read_outcomes(path))) == 5
     assert not describe(path).in_use
@@ -192,16 +194,18 @@ async def test_in_use(path: Path) -> None:
 
 
 async def test_in_use_under_another_name(path: Path) -> None:
-    """A symbolic link is the same journal."""
+    """A symbolic link leads to the same journal."""
     link = path.with_name("link")
     os.symlink(path, link)
     async with Journal.open(link) as journal:
         assert journal.path == path
-        assert refused(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+        assert (
+            error_text(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+        )
 
 
 def test_a_process_that_dies_lets_go(path: Path) -> None:
-    """In use as long as the other process lives, and no longer, though it could not clean up."""
+    """A journal is in use only while the other process lives, even if that process could not clean up."""
     code = (
         "import sys, asyncio; from bandwidth_async.journal import Journal\n"
         "async def main():\n"
@@ -213,7 +217,9 @@ def test_a_process_that_dies_lets_go(path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"open\n"
-        assert refused(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+        assert (
+            error_text(lambda: Journal.open(path), path) == "FILE is in use: another process is at work on it"
+        )
         assert describe(path).in_use
         process.kill()
         process.wait()
@@ -225,7 +231,7 @@ def test_a_process_that_dies_lets_go(path: Path) -> None:
 def test_the_lock_is_not_fooled_by_a_removed_file(
     path: Path, monkeypatch: pytest.MonkeyPatch, *, third: bool
 ) -> None:
-    """Whoever opened the lock file just before its holder removed it must not think to hold the lock."""
+    """If the holder removes the lock file just after another has opened it, the other has no lock."""
     real_open = os.open
     holder = Lock.take(path)
     assert holder is not None
@@ -249,7 +255,7 @@ def test_the_lock_is_not_fooled_by_a_removed_file(
 
 
 def test_a_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own reason is told, and no descriptor stays open."""
+    """The error has the system's own reason, and no descriptor stays open."""
 
     descriptors: list[int] = []
 
@@ -258,7 +264,7 @@ def test_a_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    assert refused(lambda: Journal.open(path), path) == (
+    assert error_text(lambda: Journal.open(path), path) == (
         "the lock file of FILE cannot be made: No locks available"
     )
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -266,43 +272,43 @@ def test_a_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_database_without_a_log(tmp_path: Path) -> None:
-    """Where SQLite cannot keep its log, commits would not be what they are promised to be."""
+    """Without its log, SQLite could not keep commits as safe as the journal promises."""
     with closing(sqlite3.connect(":memory:")) as connection:
         sentence = "FILE cannot be used as a journal: SQLite stays in memory mode instead of WAL"
-        assert refused(lambda: _prepare(connection, tmp_path), tmp_path) == sentence
+        assert error_text(lambda: _prepare(connection, tmp_path), tmp_path) == sentence
 
 
 def test_creating_over_a_file(path: Path) -> None:
-    """A journal is never overwritten, nor is anything else."""
+    """No journal and no other file is ever overwritten."""
     before = path.read_bytes()
-    assert refused(lambda: Journal.create(path, account_id="1", created=CREATED), path) == (
+    assert error_text(lambda: Journal.create(path, account_id="1", created=CREATED), path) == (
         "FILE exists: continue its run with resume, or choose another name for the new journal"
     )
     assert path.read_bytes() == before
 
 
 def test_creating_over_a_dangling_link(tmp_path: Path) -> None:
-    """A link is something that exists: what it points at is not made."""
+    """A link counts as an existing file. Its target is not created."""
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "target")
-    assert "FILE exists" in refused(lambda: Journal.create(link, account_id="1", created=CREATED), link)
+    assert "FILE exists" in error_text(lambda: Journal.create(link, account_id="1", created=CREATED), link)
     assert not (tmp_path / "target").exists()
 
 
 def test_creating_without_directory(tmp_path: Path) -> None:
-    """Directories are the caller's matter."""
+    """`create` does not create a directory."""
     with pytest.raises(JournalError, match=r"^there is no directory .*/none to put a journal in$"):
         Journal.create(tmp_path / "none" / "run.journal", account_id="1", created=CREATED)
 
 
 def test_creating_below_a_file(path: Path) -> None:
-    """The system's own reason is told."""
+    """The error has the system's own reason."""
     with pytest.raises(JournalError, match=r"cannot be written: Not a directory$"):
         Journal.create(path / "deep", account_id="1", created=CREATED)
 
 
 def test_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said at once, with both versions, and no file is left."""
+    """The error names both versions, and no file is left."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 26, 0))
     monkeypatch.setattr(sqlite3, "sqlite_version", "3.26.0")
     with pytest.raises(
@@ -314,7 +320,7 @@ def test_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_network_file_system(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused before anything is made or opened."""
+    """The journal is rejected before any file is created or opened."""
     listing = tmp_path / "mountinfo"
     listing.write_text("22 1 254:0 / / rw shared:1 - nfs4 server:/ rw\n")
     monkeypatch.setattr(place, "_MOUNTS", listing)
@@ -323,15 +329,15 @@ def test_a_network_file_system(path: Path, tmp_path: Path, monkeypatch: pytest.M
         " on a disk of this machine"
     )
     new = tmp_path / "new.journal"
-    assert refused(lambda: Journal.create(new, account_id="1", created=CREATED), new) == sentence
-    assert refused(lambda: Journal.open(path), path) == sentence
+    assert error_text(lambda: Journal.create(new, account_id="1", created=CREATED), new) == sentence
+    assert error_text(lambda: Journal.open(path), path) == sentence
     assert not new.exists()
 
 
 async def test_a_system_without_a_list_of_mounts(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A system that does not list its mounts is given the benefit of the doubt."""
+    """If the system does not list its mounts, the journal is accepted."""
     monkeypatch.setattr(place, "_MOUNTS", tmp_path / "none")
     await Journal.open(path).aclose()
     monkeypatch.setattr(place, "_MOUNTS", tmp_path)  # not to be read as text
@@ -340,7 +346,7 @@ async def test_a_system_without_a_list_of_mounts(
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
 async def test_only_the_owner_can_read_any_of_its_files(tmp_path: Path, umask: int) -> None:
-    """Mode 0600 for the file, SQLite's side files and the lock, whatever the umask; one file is left."""
+    """The journal, its side files and the lock have at most mode 0600, with any umask. One file is left."""
     path = tmp_path / "run.journal"
     before = os.umask(umask)
     try:
@@ -359,7 +365,7 @@ async def test_only_the_owner_can_read_any_of_its_files(tmp_path: Path, umask: i
     assert os.listdir(tmp_path) == ["run.journal"]
 
 
-# What a user may not read or write: as root everything may be, so this is asked as nobody.
+# The superuser may read and write everything, so this program runs as the user "nobody".
 _AS_NOBODY = """
 import os, sys
 from bandwidth_async.errors import JournalError
@@ -384,7 +390,7 @@ for name, act in acts.items():
 
 @pytest.fixture
 def open_directory() -> Iterator[str]:
-    """Give a directory that another user can reach; pytest's own is private."""
+    """Create a directory that another user can reach. The directories of pytest are private."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)  # noqa: S103  # for another user
         yield name
@@ -392,7 +398,7 @@ def open_directory() -> Iterator[str]:
 
 
 def as_nobody(path: str) -> dict[str, str]:
-    """Return what each way into a journal says to a user without rights."""
+    """Return the result or error of each function for a user without rights."""
     printed = subprocess.run(
         [sys.executable, "-c", _AS_NOBODY, path], capture_output=True, text=True, check=True, cwd=os.getcwd()
     ).stdout
@@ -400,7 +406,7 @@ def as_nobody(path: str) -> dict[str, str]:
 
 
 def test_a_copy_that_may_only_be_read(path: Path, open_directory: str) -> None:
-    """Its outcomes can be read; going on with it is refused, and so is a new one beside it."""
+    """Its outcomes can be read. It cannot be resumed, and no journal can be created beside it."""
     copy = f"{open_directory}/copy"
     shutil.copy(path, copy)
     os.chmod(copy, 0o444)
@@ -414,7 +420,7 @@ def test_a_copy_that_may_only_be_read(path: Path, open_directory: str) -> None:
 
 
 def test_a_file_that_may_not_be_read(path: Path, open_directory: str) -> None:
-    """Somebody else's journal."""
+    """The journal of another user cannot be read."""
     copy = f"{open_directory}/copy"
     shutil.copy(path, copy)
     os.chmod(copy, 0o000)
@@ -425,7 +431,7 @@ def test_a_file_that_may_not_be_read(path: Path, open_directory: str) -> None:
 
 
 def test_a_file_with_nothing_to_be_written_beside(path: Path, open_directory: str) -> None:
-    """The file itself may be written, but SQLite's log could not be."""
+    """The file is writable, but its directory is not, so no lock and no log can be created there."""
     copy = f"{open_directory}/copy"
     shutil.copy(path, copy)
     os.chmod(copy, 0o666)  # noqa: S103  # for another user
@@ -436,7 +442,7 @@ def test_a_file_with_nothing_to_be_written_beside(path: Path, open_directory: st
 
 
 async def test_a_copy_with_its_log_where_nothing_may_be_written(tmp_path: Path, open_directory: str) -> None:
-    """Without the log the file is not the whole journal, so what to do is said."""
+    """Without the log the journal is not whole, so the error says which files to copy."""
     path = tmp_path / "run.journal"
     copy = f"{open_directory}/copy"
     async with Journal.create(path, account_id="9900000", created=CREATED) as journal:

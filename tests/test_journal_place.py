@@ -1,4 +1,4 @@
-"""Where journals are kept and how they are called, and which places are on a network."""
+"""The directory and the names of journals, and the file systems that are on a network."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ a line that is cut
     ],
 )
 def test_a_path_belongs_to_the_nearest_mount(path: str, kind: str) -> None:
-    """The longest mount point above it; of two at one place the later; blanks are written in octal."""
+    """The longest mount point above it counts, and the later of two at one place. Blanks are octal."""
     assert file_system_of(Path(path), MOUNTS) == kind
 
 
 def test_without_mounts_nothing_is_known() -> None:
-    """No list, no answer."""
+    """Without a list of mounts the file system is unknown."""
     assert file_system_of(Path("/x"), "") is None
 
 
@@ -61,12 +61,12 @@ def test_without_mounts_nothing_is_known() -> None:
     ],
 )
 def test_the_state_directory(environ: dict[str, str], directory: str) -> None:
-    """XDG_STATE_HOME counts where it is absolute."""
+    """XDG_STATE_HOME is used if it is an absolute path."""
     assert state_directory(environ) == Path(directory)
 
 
 def test_a_new_journal_is_named_after_its_time_in_utc(tmp_path: Path) -> None:
-    """The name sorts by time, whatever zone the time was given in, and differs within a second."""
+    """Names sort by time, whatever zone the time has. Two names of the same second differ."""
     random = Random(7)
     first = new_journal_path(tmp_path, NOW, random)
     second = new_journal_path(tmp_path, NOW.astimezone(timezone(timedelta(hours=5))), random)
@@ -76,13 +76,13 @@ def test_a_new_journal_is_named_after_its_time_in_utc(tmp_path: Path) -> None:
 
 
 def test_a_time_without_zone_is_refused(tmp_path: Path) -> None:
-    """It would name another hour elsewhere."""
+    """A time without a zone means another hour on another machine."""
     with pytest.raises(ConfigurationError, match="has no time zone"):
         new_journal_path(tmp_path, NOW.replace(tzinfo=None), Random(7))
 
 
 def test_every_directory_that_is_made_is_private(tmp_path: Path) -> None:
-    """Mode 0700 for each of them, and one that is there is left alone."""
+    """Each new directory has mode 0700. An existing directory is not changed."""
     tmp_path.chmod(0o755)
     new_journal_path(tmp_path / "a" / "b" / "c", NOW, Random(7))
     made = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "c"]
@@ -90,7 +90,7 @@ def test_every_directory_that_is_made_is_private(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    """A file stands in the way."""
+    """The error says what is wrong if a file has the name of the directory."""
     (tmp_path / "file").touch()
     with pytest.raises(JournalError, match=r"the directory .*/file/deep cannot be made: File exists"):
         new_journal_path(tmp_path / "file" / "deep", NOW, Random(7))
@@ -99,7 +99,7 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
 
 def test_runs_are_found_by_name(tmp_path: Path) -> None:
-    """The name with or without its ending; side files are no runs; what is elsewhere is not found."""
+    """A run is found by its name, with or without the ending. Side files and other folders do not count."""
     for name in ("b.journal", "a.journal", "a.journal-wal", "a.journal-lock", "notes.txt"):
         (tmp_path / name).touch()
     assert journals(tmp_path) == [tmp_path / "a.journal", tmp_path / "b.journal"]
@@ -110,5 +110,5 @@ def test_runs_are_found_by_name(tmp_path: Path) -> None:
 
 
 def test_no_directory_holds_no_runs(tmp_path: Path) -> None:
-    """Before the first run there is none."""
+    """Before the first run there is no directory."""
     assert journals(tmp_path / "none") == []

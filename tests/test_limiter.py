@@ -1,4 +1,4 @@
-"""The limiter: order, exact times, and no admission lost to a cancellation."""
+"""The limiter: requests keep their order and exact times, and a cancellation loses no admission."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, R
 from bandwidth_async.limiter.limiter import Admission, Limiter
 from bandwidth_async.limiter.pace import RateLimit
 
-LATENESS = 0.004  # seconds that an even pacer may be early
-HINT_JITTER = 0.02  # seconds, at most, on top of a hint
+LATENESS = 0.004  # seconds that a request may be early without a burst
+HINT_JITTER = 0.02  # seconds at most, added to a hint
 TICK = 1e-5  # seconds within which two moments of virtual time are the same
 
 virtual_time = pytest.mark.looptime(noop_cycles=5)
@@ -36,18 +36,18 @@ def now() -> float:
 
 
 def about(moment: float) -> Any:
-    """Return what equals any number near ``moment``."""
+    """Return a value that equals any number near ``moment``."""
     return pytest.approx(moment, abs=TICK)
 
 
 def limiter_of(rate: float | None = None, burst: int = 1) -> Limiter:
-    """Return a limiter with a fixed random."""
+    """Return a limiter with a fixed random generator."""
     return Limiter(RateLimit(rate, burst) if rate else None, Random(7))
 
 
 @define
 class FakePace:
-    """A pace that does as it is told, and checks that the limiter keeps to the protocol."""
+    """A pace with set values, which checks that the limiter follows the protocol."""
 
     rate: float = 10.0
     quota: float | None = None
@@ -60,7 +60,7 @@ class FakePace:
     sent: int = 0
 
     def next_time(self, now: float, in_flight: int) -> float:
-        """Return what was set."""
+        """Return the time that was set."""
         self.asked += 1
         assert in_flight == len(self.out)
         return max(self.due, self.paused_until)
@@ -70,7 +70,7 @@ class FakePace:
         return -math.inf
 
     def on_send(self, now: float, in_flight: int) -> int:
-        """Give serials in order, and space the requests evenly."""
+        """Return the next serial, and space the requests evenly."""
         assert self.next_time(now, in_flight) <= now
         self.sent += 1
         self.out.add(self.sent)
@@ -78,12 +78,12 @@ class FakePace:
         return self.sent
 
     def on_unsent(self, serial: int) -> None:
-        """Make the next due sooner."""
+        """Make the next request due sooner."""
         self._settle("unsent", serial)
         self.due -= 1 / self.rate
 
     def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
-        """Remember it."""
+        """Record the result."""
         self._settle("accepted, others wait" if wanted else "accepted", serial)
 
     def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
@@ -93,16 +93,16 @@ class FakePace:
         self.pause_hinted = hint is not None
 
     def on_lost(self, serial: int, now: float) -> None:
-        """Remember it."""
+        """Record the result."""
         self._settle("lost", serial)
 
     def _settle(self, how: str, serial: int) -> None:
-        self.out.remove(serial)  # a KeyError if it was settled before
+        self.out.remove(serial)  # raises a KeyError if it was settled before
         self.settled.append((how, serial))
 
 
 def limiter_with(pace: FakePace, **settings: Any) -> Limiter:
-    """Return a limiter with ``pace`` in place of the one that a `RateLimit` asks for."""
+    """Return a limiter that uses ``pace`` instead of the pace of a `RateLimit`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bandwidth_async.limiter.limiter.pace_for", lambda _: pace)
         return Limiter(**settings)
@@ -120,7 +120,7 @@ class Queue:
         self.on_admission: Callable[[str], None] = lambda _: None
 
     async def join(self, *names: str, **how: Any) -> None:
-        """Have tasks of these names wait, and return when they do."""
+        """Start a task for each name, and return when all wait."""
         for name in names:
             self.tasks[name] = asyncio.create_task(self._wait(name, **how))
         await asyncio.sleep(0)
@@ -164,7 +164,7 @@ async def test_first_come_first_served() -> None:
 
 @virtual_time
 async def test_a_rate_is_held_exactly_over_a_thousand_grants() -> None:
-    """The n-th request leaves at n / rate, neither drifting late nor creeping early."""
+    """The n-th request is sent at n / rate, without a drift."""
     queue = Queue(limiter_of(50))
     await queue.join(*map(str, range(1000)))
     await queue.finish()
@@ -173,7 +173,7 @@ async def test_a_rate_is_held_exactly_over_a_thousand_grants() -> None:
 
 @virtual_time
 async def test_a_burst_leaves_at_once_and_then_the_rate_holds() -> None:
-    """After a rest ``burst`` requests leave at once, and no more."""
+    """After a pause ``burst`` requests are sent at once, and no more."""
     queue = Queue(limiter_of(10, burst=5))
     await queue.join(*map(str, range(12)))
     await queue.finish()
@@ -194,7 +194,7 @@ async def test_requests_slower_than_the_rate_do_not_wait() -> None:
 
 @virtual_time
 async def test_a_new_request_goes_behind_those_that_wait() -> None:
-    """A new request waits behind the others even when a request is due as it arrives."""
+    """A new request waits behind the others, even if a request is due when it arrives."""
     queue = Queue(limiter_of(10))
     await queue.join("first", "second", "third")
     await asyncio.sleep(0.2)
@@ -205,7 +205,7 @@ async def test_a_new_request_goes_behind_those_that_wait() -> None:
 
 @virtual_time
 async def test_a_refused_request_keeps_its_place() -> None:
-    """It goes before all that were never refused; of several, the one that arrived first is first."""
+    """It goes before all requests that were never refused. Refused ones keep their order of arrival."""
     limiter = limiter_of(10)
     first, second = await limiter.admit(), await limiter.admit(bulk=True)
     queue = Queue(limiter)
@@ -271,7 +271,7 @@ async def test_without_a_hint_the_pause_is_short() -> None:
 @pytest.mark.parametrize("queued", [False, True])
 @virtual_time
 async def test_a_request_that_cannot_wait_that_long_fails_at_once(queued: bool) -> None:
-    """A deadline or a patience shorter than the pause fails at once, in the queue too."""
+    """It fails at once if its deadline or patience is shorter than the pause, in the queue too."""
     limiter = limiter_of(10)
     admission = await limiter.admit()
     queue = Queue(limiter)
@@ -303,7 +303,7 @@ async def test_a_request_that_cannot_wait_that_long_fails_at_once(queued: bool) 
 
 @virtual_time
 async def test_the_error_of_the_impatient_is_one_of_429() -> None:
-    """It can be told apart and waited for like an answer of the server."""
+    """The caller can handle it like a 429 from the server."""
     limiter = limiter_of(10)
     (await limiter.admit()).refused(3600.0)
     with pytest.raises(RateLimitError, match="longer than the 900 s") as caught:
@@ -313,7 +313,7 @@ async def test_the_error_of_the_impatient_is_one_of_429() -> None:
 
 @virtual_time
 async def test_a_longer_pause_rejects_those_that_cannot_wait_for_it() -> None:
-    """A later and longer hint of the same burst counts too."""
+    """A later and longer hint of the same burst rejects them too."""
     limiter = limiter_of(100)
     first, second = await limiter.admit(), await limiter.admit()
     first.refused(1.0)
@@ -327,7 +327,7 @@ async def test_a_longer_pause_rejects_those_that_cannot_wait_for_it() -> None:
 
 @virtual_time
 async def test_a_request_rejected_and_cancelled_in_the_same_tick() -> None:
-    """The cancellation wins, and the error that nobody reads is not reported as forgotten."""
+    """The cancellation wins, and asyncio does not report the unread error."""
     limiter = limiter_of(10)
     admission = await limiter.admit()
     queue = Queue(limiter)
@@ -346,7 +346,7 @@ CANCEL_STEPS = [0.0, 0.01, 0.05, 0.096, 0.0961, 0.1, 0.15, 0.196, 0.2, 0.296, 0.
 @pytest.mark.parametrize("moment", CANCEL_STEPS)
 @virtual_time
 async def test_a_cancelled_waiter_leaves_no_gap(who: int, moment: float) -> None:
-    """Cancel waiter ``who`` at every step: the others are admitted at the times of a queue without it."""
+    """After a cancellation at any time, the others are admitted at the times of a queue without it."""
     queue = Queue(limiter_of(10))
     names = [str(number) for number in range(6)]
     await queue.join(*names)
@@ -365,7 +365,7 @@ async def test_a_cancelled_waiter_leaves_no_gap(who: int, moment: float) -> None
 async def test_the_admission_of_a_cancelled_waiter_goes_to_the_next(
     canceller: int, who: int, burst: int
 ) -> None:
-    """One that is admitted cancels another, also one admitted in the same tick. No admission is lost."""
+    """An admitted task cancels another, also one admitted in the same tick. No admission is lost."""
     queue = Queue(limiter_of(10, burst))
     names = [str(number) for number in range(9)]
 
@@ -384,7 +384,7 @@ async def test_the_admission_of_a_cancelled_waiter_goes_to_the_next(
 
 @virtual_time
 async def test_the_timer_outlives_the_waiter_it_was_set_for() -> None:
-    """When all who wait are cancelled, later requests are admitted all the same."""
+    """If all waiting requests are cancelled, later requests are still admitted."""
     queue = Queue(limiter_of(1))
     await queue.join("in", "x", "y")
     for name in "xy":
@@ -409,7 +409,7 @@ async def test_all_are_cancelled_at_once() -> None:
 
 @virtual_time
 async def test_ten_thousand_waiters() -> None:
-    """A long queue is served in order and on time; a pause rejects at once those that cannot wait."""
+    """A long queue is served in order and on time. A pause rejects at once those that cannot wait."""
     limiter = limiter_of(20_000, burst=2000)
     queue = Queue(limiter)
     names = [str(number) for number in range(10_000)]
@@ -427,7 +427,7 @@ async def test_ten_thousand_waiters() -> None:
 
 @virtual_time
 async def test_a_request_without_a_result_changes_nothing() -> None:
-    """It changes neither rate nor pause, but it was in flight while it lasted."""
+    """It changes neither rate nor pause, but it counts as in flight until it ends."""
     limiter = limiter_of()
     before = limiter.rate
     with await limiter.admit() as admission:
@@ -442,7 +442,7 @@ async def test_a_request_without_a_result_changes_nothing() -> None:
 
 @virtual_time
 async def test_an_error_inside_ends_the_flight() -> None:
-    """A connection comes free however its request ends: one is enough for three."""
+    """A connection is free again however its request ends. One connection is enough for three requests."""
     limiter = Limiter(RateLimit(10), Random(1), connections=1)
 
     async def fail() -> None:
@@ -466,7 +466,7 @@ async def test_an_error_inside_ends_the_flight() -> None:
 
 @virtual_time
 async def test_more_requests_than_connections_wait_at_the_limiter() -> None:
-    """Not in aiohttp's pool, where the time for an attempt would run already."""
+    """They do not wait in aiohttp's pool, where the timeout of the attempt would already run."""
     limiter, loop = Limiter(RateLimit(1000), Random(1), connections=2), asyncio.get_running_loop()
 
     async def request() -> float:
@@ -497,7 +497,7 @@ async def test_an_admission_that_is_not_used_goes_to_the_next() -> None:
 
 @virtual_time
 async def test_a_request_due_after_its_deadline_fails_at_once() -> None:
-    """With a given rate, the place in the queue says when a request is due."""
+    """With a fixed rate, the limiter knows from the place in the queue when a request is due."""
     limiter, loop = limiter_of(1), asyncio.get_running_loop()
     crowd = [asyncio.create_task(limiter.admit()) for _ in range(20)]
     await asyncio.sleep(0)
@@ -509,7 +509,7 @@ async def test_a_request_due_after_its_deadline_fails_at_once() -> None:
 
 @virtual_time
 async def test_the_longest_allowed_hint_is_obeyed() -> None:
-    """The jitter that is added does not turn what is allowed into too long."""
+    """The jitter does not make an allowed hint too long."""
     limiter = limiter_of(10)
     with await limiter.admit() as admission:
         admission.sending()
@@ -524,7 +524,7 @@ async def test_the_longest_allowed_hint_is_obeyed() -> None:
 
 @virtual_time
 async def test_single_calls_go_first_and_runs_have_their_share() -> None:
-    """While both wait, three interactive ones go before each bulk one; alone, each has all."""
+    """While both wait, three interactive requests go before each bulk one. Alone, each has the whole rate."""
     queue = Queue(limiter_of(10))
     await queue.join(*(f"b{number}" for number in range(5)), bulk=True)
     await queue.join(*(f"i{number}" for number in range(8)))
@@ -534,7 +534,7 @@ async def test_single_calls_go_first_and_runs_have_their_share() -> None:
 
 @virtual_time
 async def test_a_steady_stream_of_single_calls_does_not_starve_a_run() -> None:
-    """Twice as many interactive calls as the rate: of every four admissions, one is the run's."""
+    """If interactive requests come at twice the rate, the run still gets one of four admissions."""
     queue = Queue(limiter_of(10))
     await queue.join(*(f"b{number}" for number in range(100)), bulk=True)
     for number in range(200):
@@ -568,7 +568,7 @@ async def test_a_single_call_overtakes_ten_thousand() -> None:
 
 @virtual_time
 async def test_a_refused_request_stays_in_its_class() -> None:
-    """A refused request of a run is the first of the runs, not of all."""
+    """A refused request of a run is first among the runs, not among all."""
     limiter = limiter_of(10)
     refused = await limiter.admit(bulk=True)
     queue = Queue(limiter)
@@ -581,7 +581,7 @@ async def test_a_refused_request_stays_in_its_class() -> None:
 
 @virtual_time
 async def test_ten_thousand_waiters_cost_no_more_than_ten() -> None:
-    """The pace is asked a few times for each admission, however many wait and give up."""
+    """The pace is asked a few times for each admission, however many requests wait or are cancelled."""
     asked = []
     for size in (10, 10_000):
         fake = FakePace(rate=1000.0)
@@ -599,7 +599,7 @@ async def test_ten_thousand_waiters_cost_no_more_than_ten() -> None:
 
 
 async def one_request(limiter: Limiter, answer: str, latency: float) -> None:
-    """Send a request that is answered so."""
+    """Send a request with the result ``answer``."""
     with await limiter.admit() as admission:
         if answer == "unsent":
             return
@@ -614,7 +614,7 @@ async def one_request(limiter: Limiter, answer: str, latency: float) -> None:
 @pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
 @virtual_time
 async def test_every_request_is_settled_once(answer: str) -> None:
-    """Whatever its result, the pace hears it once, and it is in flight no more."""
+    """The pace gets each result once, and the request is no longer in flight."""
     fake = FakePace(rate=1000)
     limiter = limiter_with(fake)
     for serial in range(1, 4):
@@ -638,7 +638,7 @@ async def test_what_comes_after_the_answer_changes_nothing() -> None:
 @pytest.mark.parametrize("answer", ["accepted", "refused", "lost", "unsent"])
 @virtual_time
 async def test_a_pace_that_waits_for_an_answer_is_asked_when_it_comes(answer: str) -> None:
-    """Without a due time there is no timer: the answer wakes the queue."""
+    """Without a due time there is no timer, so the result of a request wakes the queue."""
 
     class OneAtATime(FakePace):
         def next_time(self, now: float, in_flight: int) -> float:
@@ -653,7 +653,7 @@ async def test_a_pace_that_waits_for_an_answer_is_asked_when_it_comes(answer: st
 
 @virtual_time
 async def test_a_moment_that_comes_nearer_is_kept() -> None:
-    """An answer that raises the rate wakes those who wait for a later timer."""
+    """A response that raises the rate wakes requests that wait for a later timer."""
     fake = FakePace(rate=0.01)
     queue = Queue(limiter_with(fake))
     await queue.join("a", "b")
@@ -667,7 +667,7 @@ async def test_a_moment_that_comes_nearer_is_kept() -> None:
 
 @virtual_time
 async def test_a_moment_that_goes_away_is_waited_for_in_one_sleep() -> None:
-    """A timer that fires too early is set anew once: nothing is admitted early and nothing spins."""
+    """A timer that fires too early is set again once. No request is admitted early, and nothing spins."""
     fake = FakePace(rate=1.0)
     queue = Queue(limiter_with(fake))
     await queue.join("a", "b")
@@ -684,7 +684,7 @@ async def test_a_moment_that_goes_away_is_waited_for_in_one_sleep() -> None:
 @pytest.mark.parametrize("step", range(14))
 @virtual_time
 async def test_a_cancellation_at_every_step(step: int, answer: str, bulk: bool) -> None:
-    """Of six requests one is cancelled after ``step`` turns of the loop: five arrive, all are settled."""
+    """If one of six is cancelled after ``step`` turns of the loop, five finish and all are settled."""
     fake = FakePace(rate=1e9)
     limiter = limiter_with(fake, connections=2)
     done = []
@@ -719,7 +719,7 @@ async def test_a_cancellation_at_every_step(step: int, answer: str, bulk: bool) 
 
 
 def test_another_event_loop() -> None:
-    """Its timer would never fire there, so it raises."""
+    """The limiter raises an error, because its timer would never fire in another event loop."""
     limiter = limiter_of(10)
 
     async def use() -> None:
@@ -808,7 +808,7 @@ async def test_single_calls_that_wait_fail_when_the_breaker_opens(pace: RateLimi
 @either_pace
 @virtual_time
 async def test_a_single_call_may_be_the_probe(pace: RateLimit) -> None:
-    """After the pause one is sent. Others fail and may retry in a second, until the probe succeeds."""
+    """After the pause one is sent as the probe. Until it succeeds, others fail and may retry in a second."""
     limiter = Limiter(pace, Random(7))
     await open_breaker(limiter)
     await asyncio.sleep(1.0)
@@ -852,7 +852,7 @@ async def test_single_calls_behind_the_probe_fail_when_it_is_sent() -> None:
 @either_pace
 @virtual_time
 async def test_a_run_probes_until_the_server_is_back(pace: RateLimit) -> None:
-    """One request at a time, after longer and longer pauses; then the others follow, slowly at first."""
+    """It sends one probe after each longer pause. After a good one the others follow, slowly at first."""
     limiter = Limiter(pace, Random(7))
     await open_breaker(limiter)
     queue = Queue(limiter)
@@ -862,7 +862,7 @@ async def test_a_run_probes_until_the_server_is_back(pace: RateLimit) -> None:
     for probes in range(1, 5):
         await admitted.acquire()
         before = now()
-        await asyncio.sleep(60.0)  # however long its answer takes
+        await asyncio.sleep(60.0)  # the time until the probe fails
         assert len(queue.admissions) == probes
         with queue.admissions[-1] as probe:
             probe.failed(answered=False)
@@ -881,7 +881,7 @@ async def test_a_run_probes_until_the_server_is_back(pace: RateLimit) -> None:
 
 @virtual_time
 async def test_a_probe_that_is_cancelled_is_replaced() -> None:
-    """Also when it was never sent."""
+    """The next request becomes the probe, also if the first probe was never sent."""
     limiter = limiter_of(100)
     await open_breaker(limiter)
     await asyncio.sleep(1.0)
@@ -897,7 +897,7 @@ async def test_a_probe_that_is_cancelled_is_replaced() -> None:
 
 @virtual_time
 async def test_what_is_known_of_the_server() -> None:
-    """Whether it ever responded or worked, whether it may be down, and for how long."""
+    """The breaker knows if the server ever responded or worked, if it may be down, and for how long."""
     limiter = limiter_of(100)
 
     def known() -> tuple[bool, bool, bool, bool]:
@@ -929,7 +929,7 @@ async def test_what_is_known_of_the_server() -> None:
 
 @virtual_time
 async def test_a_snapshot() -> None:
-    """The state at one moment."""
+    """A snapshot has the rate, the pause and the counts of one moment."""
     fake = FakePace(rate=2.0, quota=2.1)
     limiter = limiter_with(fake)
     unused = limiter.snapshot()
@@ -969,7 +969,7 @@ async def test_a_snapshot() -> None:
 
 @virtual_time
 async def test_events_come_when_something_changes() -> None:
-    """A rate that moves by 1 % is no event, nor is a pause that another refusal makes a bit longer."""
+    """There is no event if the rate changes by 1 %, or if another refusal makes a pause a bit longer."""
     fake, heard = FakePace(rate=1000.0), list[PaceEvent]()
     limiter = limiter_with(fake, on_pace=heard.append)
     admissions = [await limiter.admit() for _ in range(6)]
@@ -996,7 +996,7 @@ async def test_events_come_when_something_changes() -> None:
 
 @virtual_time
 async def test_a_pause_that_was_shortened_may_grow_again() -> None:
-    """The pause at present counts, not the longest one that was ever emitted."""
+    """A new pause is compared with the present one, not with the longest of all events."""
     fake, heard = FakePace(rate=1000.0), list[PaceEvent]()
     limiter = limiter_with(fake, on_pace=heard.append)
     admissions = [await limiter.admit() for _ in range(3)]
@@ -1020,7 +1020,7 @@ async def test_a_listener_gets_events_while_its_context_lasts() -> None:
 
 @virtual_time
 async def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The other listeners get the event, and requests are admitted all the same."""
+    """The other listeners still get the event, and requests are still admitted."""
     heard: list[PaceEvent] = []
 
     def fail(event: PaceEvent) -> None:

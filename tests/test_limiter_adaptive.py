@@ -1,4 +1,4 @@
-"""The pace that finds out the quota: what always holds, and how it does against simulated servers."""
+"""The pace that finds the quota: rules that always hold, and its speed against simulated servers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ RESTART = 0.98  # of the refused rate, at most
 
 # ------------------------------------------------------------------------------------------- a small world
 
-Admit = Callable[[float, int], float]  # moment, requests in service → seconds until there is room, 0 is now
+# Takes the time and the number of requests in service. Returns the seconds until one is admitted, 0 for now.
+Admit = Callable[[float, int], float]
 Hint = Callable[[float], float | None]
 
 
 def bucket(burst: float, *rates: tuple[float, float]) -> Admit:
-    """Return a token bucket; ``rates`` are pairs: from which second, and how many tokens a second."""
+    """Return a token bucket. ``rates`` are pairs of a start time and the tokens a second from then on."""
     tokens, filled = burst, 0.0
 
     def admit(now: float, _: int) -> float:
@@ -49,7 +50,7 @@ def bucket(burst: float, *rates: tuple[float, float]) -> Admit:
 
 
 def fixed_window(limit: int, seconds: float = 1.0, phase: float = 0.4) -> Admit:
-    """Return a server that counts from zero again every so many ``seconds``."""
+    """Return a server that admits ``limit`` in each window of ``seconds``."""
     window, used = -1, 0
 
     def admit(now: float, _: int) -> float:
@@ -76,7 +77,7 @@ def sliding_window(limit: int, seconds: float = 1.0) -> Admit:
 
 
 def slots(limit: int) -> Admit:
-    """Return a server that limits how many are in service."""
+    """Return a server that limits the number of requests in service."""
     return lambda _, busy: 0.05 if busy >= limit else 0.0
 
 
@@ -86,22 +87,22 @@ def unlimited(_: float, __: int) -> float:
 
 
 def no_hint(_: float) -> None:
-    """Answer 429 and nothing else."""
+    """Answer 429 without a hint."""
 
 
 def whole_seconds(wait: float) -> float:
-    """Answer with ``Retry-After`` as most servers do."""
+    """Answer with ``Retry-After`` in whole seconds, as most servers do."""
     return float(max(1, math.ceil(wait)))
 
 
 def exact(wait: float) -> float:
-    """Answer with milliseconds."""
+    """Answer with a hint in milliseconds."""
     return math.ceil(wait * 1000) / 1000
 
 
 @frozen
 class Run:
-    """What became of a simulated run."""
+    """The result of a simulated run."""
 
     seconds: float
     accepted: int
@@ -110,7 +111,7 @@ class Run:
 
     @property
     def share(self) -> float:
-        """How many refusals an accepted request cost."""
+        """The number of refusals for each accepted request."""
         return self.refused / max(self.accepted, 1)
 
 
@@ -126,9 +127,9 @@ def simulate(
     connections: float = math.inf,
     idle: tuple[float, float] = (math.inf, math.inf),
 ) -> Run:
-    """Send ``items`` through ``pace``: each arrives 4-20 ms after it left, and is answered after 20-200 ms.
+    """Send ``items`` with ``pace``. Each arrives after 4-20 ms, and is answered after 20-200 ms.
 
-    Of the accepted a share ``slow`` is answered after 3 s; nothing is wanted during ``idle``.
+    A share ``slow`` of the accepted ones is answered after 3 s. No request is sent during ``idle``.
     """
     random, order = Random(seed), count()
     pace = pace or AdaptivePace()
@@ -186,7 +187,7 @@ def simulate(
 
 @define
 class Out:
-    """A request that is out."""
+    """A request in flight."""
 
     serial: int
     at: float
@@ -194,12 +195,12 @@ class Out:
 
 
 def is_closed(pace: AdaptivePace) -> bool:
-    """Return whether a closure lasts, as a debugger shows it."""
+    """Return True if the pace is closed, by its repr."""
     return "closed" in repr(pace)
 
 
 class AdaptiveTraffic(RuleBasedStateMachine):
-    """Any traffic through a pace; only what it allows is sent. The steps are played again at the end."""
+    """Any traffic with a pace. Only allowed requests are sent. At the end the same steps are repeated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,13 +221,13 @@ class AdaptiveTraffic(RuleBasedStateMachine):
         ceiling=st.sampled_from([20.0, 300.0, math.inf]),
     )
     def begin(self, start: float | None, floor: float, ceiling: float) -> None:
-        """Begin with any bounds, also equal ones and a start outside of them."""
+        """Start with any bounds, also equal ones and a start rate outside of them."""
         self.floor, self.ceiling = floor, ceiling
         self.pace = AdaptivePace(start=start, floor=floor, ceiling=ceiling)
         self.settings = {"floor": floor, "ceiling": ceiling} | ({} if start is None else {"start": start})
 
     def call(self, name: str, *args: object, **kwargs: object) -> object:
-        """Report to the pace, and check that closures begin and end as they may."""
+        """Report to the pace, and check the rules for the beginning and the end of a closure."""
         was_closed, rate = is_closed(self.pace), self.pace.rate
         given: object = getattr(self.pace, name)(*args, **kwargs)
         self.calls.append((name, args, kwargs))
@@ -235,13 +236,13 @@ class AdaptiveTraffic(RuleBasedStateMachine):
             self.refused_rate = rate
         if was_closed and not is_closed(self.pace):
             self.opened_at, self.hinted_until = self.now, -math.inf
-            # The exception: when slots are what limits, the rate makes room for them.
+            # This rule does not apply if slots are the limit. Then the rate makes room for them.
             if self.pace._slots == math.inf:
                 assert self.pace.rate <= max(RESTART * self.refused_rate, self.floor)
         return given
 
     def take(self, which: int) -> Out:
-        """Take one out of those that are out."""
+        """Remove and return a request in flight."""
         return self.out.pop(which % len(self.out))
 
     @rule(seconds=st.floats(0, 0.05) | st.floats(0, 4) | st.sampled_from([0.0, 60.0, 3600.0]))
@@ -251,7 +252,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
 
     @rule(which=st.integers(1, 12))
     def send(self, which: int) -> None:
-        """Send some, each as soon as it may leave."""
+        """Send some requests, each as soon as the pace allows it."""
         for _ in range(which):
             due = self.pace.next_time(self.now, len(self.out))
             if due == math.inf:
@@ -272,7 +273,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20), wanted=st.booleans())
     def accept(self, which: int, wanted: bool) -> None:
-        """Let one in; a rate that is not wanted does not rise."""
+        """Accept a request. The rate does not rise if no other request waits."""
         was_open, rate = not is_closed(self.pace), self.pace.rate
         self.call("on_accepted", self.take(which).serial, self.now, wanted=wanted)
         if was_open and not wanted:
@@ -285,10 +286,11 @@ class AdaptiveTraffic(RuleBasedStateMachine):
         jitter=st.floats(0, 0.02),
     )
     def refuse(self, which: int, hint: float | None, jitter: float) -> None:
-        """Refuse one. If it was sent before the last closure ended, only a long hint begins another."""
+        """Refuse a request. If it was sent before the last closure ended, only a long hint begins another."""
         was_open, one = not is_closed(self.pace), self.take(which)
         self.call("on_refused", one.serial, self.now, hint, jitter)
-        late_word = hint is not None and hint >= 1.0  # the server's, and worth obeying
+        # A late hint is obeyed only if it is long enough.
+        late_word = hint is not None and hint >= 1.0
         assert is_closed(self.pace) == (not was_open or one.at >= self.opened_at or late_word)
         if is_closed(self.pace) and hint:
             self.hinted_until = max(self.hinted_until, self.now + hint)
@@ -296,18 +298,18 @@ class AdaptiveTraffic(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20))
     def lose(self, which: int) -> None:
-        """No answer will come."""
+        """A request gets no response."""
         self.call("on_lost", self.take(which).serial, self.now)
 
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 20))
     def unsend(self, which: int) -> None:
-        """It did not leave after all."""
+        """An admitted request is not sent."""
         self.call("on_unsent", self.take(which).serial)
 
     @rule(times=st.integers(5, 60), latency=st.floats(0, 0.3))
     def quiet(self, times: int, latency: float) -> None:
-        """Let a stretch of traffic pass without a refusal."""
+        """Send and accept some requests without a refusal."""
         for _ in range(times):
             self.send(1)
             self.now += latency / 10
@@ -316,26 +318,26 @@ class AdaptiveTraffic(RuleBasedStateMachine):
 
     @invariant()
     def the_rate_is_a_rate(self) -> None:
-        """It is a finite number within its bounds."""
+        """The rate is a finite number within its bounds."""
         assert min(self.floor, self.ceiling) <= self.pace.rate <= self.ceiling
         assert self.pace.rate < math.inf
 
     @invariant()
     def it_never_waits_for_nothing(self) -> None:
-        """An answer is waited for only when one is to come."""
+        """The pace waits for a response only if a request is in flight."""
         due = self.pace.next_time(self.now, len(self.out))
         assert not math.isnan(due)
         assert due < math.inf or self.out
 
     @invariant()
     def nothing_piles_up(self) -> None:
-        """What is remembered is what is out, and a bounded past."""
+        """The pace stores only requests in flight and a bounded past."""
         assert set(self.pace._unsettled) == {one.serial for one in self.out}
         assert len(self.pace._suspects) <= 3
         assert len(self.pace._admitted) <= (self.pace._admitted.maxlen or 0)
 
     def teardown(self) -> None:
-        """Quiet acceptance lets the next one leave soon; the same steps give the same trace."""
+        """If all are accepted, the next request may be sent soon. The same steps have the same result."""
         while self.out:
             self.accept(0, wanted=True)
         longest = max(LONGEST_PROBE_GAP, 1.5 / min(self.floor, self.ceiling))
@@ -385,7 +387,7 @@ def test_it_comes_near_the_quota(
     refused: float,
     seed: int,
 ) -> None:
-    """A run takes little longer than with a known quota, its discovery included, and is seldom refused."""
+    """A run takes little longer than with a known quota, and is seldom refused. This includes the search."""
     run = simulate(server(), hint, items=items, seed=seed)
     assert (run.seconds / ideal <= longest, run.share <= refused) == (True, True), run.seconds / ideal
 
@@ -393,14 +395,14 @@ def test_it_comes_near_the_quota(
 @pytest.mark.parametrize(("before", "after"), [(50, 500), (500, 50)])
 @pytest.mark.parametrize("hint", [no_hint, exact])
 def test_a_quota_that_changes_is_followed(before: int, after: int, hint: Hint) -> None:
-    """Within half a minute of a rise or a fall most of the new quota is used."""
+    """Within half a minute of a change, the rate is near the new quota."""
     pace = AdaptivePace()
     simulate(bucket(20, (0, before), (20, after)), hint, until=50, pace=pace)
     assert 0.7 * after <= pace.rate <= 1.4 * after
 
 
 def test_a_server_that_never_refuses_is_asked_ever_faster() -> None:
-    """The rate doubles as long as it is used."""
+    """The rate doubles again and again while it is used."""
     pace = AdaptivePace()
     run = simulate(unlimited, items=20_000, pace=pace)
     assert run.refused == 0
@@ -408,7 +410,7 @@ def test_a_server_that_never_refuses_is_asked_ever_faster() -> None:
 
 
 def test_a_ceiling_is_reached_and_kept() -> None:
-    """Without refusals the rate ends where the user wants it to."""
+    """Without refusals the rate rises to the ceiling and stays there."""
     pace = AdaptivePace(ceiling=100)
     run = simulate(unlimited, until=20, pace=pace)
     assert pace.rate == 100
@@ -420,7 +422,7 @@ def test_a_ceiling_is_reached_and_kept() -> None:
     [(400, 0.1, math.inf, 400), (400, 0.1, 50, 50), (1, 5, 50, 5), (None, 0.1, math.inf, 20), (7, 7, 7, 7)],
 )
 def test_a_warm_start_begins_there(start: float | None, floor: float, ceiling: float, rate: float) -> None:
-    """A rate learned before is where it begins, within the bounds."""
+    """The pace starts with the given rate, within the bounds."""
     assert AdaptivePace(start=start, floor=floor, ceiling=ceiling).rate == rate
 
 
@@ -429,7 +431,7 @@ def test_a_warm_start_begins_there(start: float | None, floor: float, ceiling: f
     [(no_hint, 1.0, 240, 270), (whole_seconds, 1.0, 3300, 3600), (whole_seconds, 30.0, 115, 125)],
 )
 def test_an_hour_of_refusals(hint: Hint, wait: float, fewest: int, most: int) -> None:
-    """A server that refuses everything is asked every 15 s, or as often as it says, and not more."""
+    """A server that refuses everything gets a probe every 15 s, or as often as its hints say, and no more."""
     run = simulate(lambda _, __: wait, hint, until=3600)
     assert fewest <= len(run.sent) <= most
     assert (
@@ -441,7 +443,7 @@ def test_an_hour_of_refusals(hint: Hint, wait: float, fewest: int, most: int) ->
 
 
 def closed_pace(hint: float | None = None, **bounds: float) -> tuple[AdaptivePace, int]:
-    """Return a pace that was refused at 0.1 s, and the serial of a request that is still out."""
+    """Return a pace that was refused at 0.1 s, and the serial of a request that is still in flight."""
     pace = AdaptivePace(**bounds)
     first, second = pace.on_send(0.0, 0), pace.on_send(0.05, 1)
     pace.on_refused(first, 0.1, hint)
@@ -457,14 +459,14 @@ def test_a_burst_of_refusals_is_one_event() -> None:
 
 
 def test_the_longest_hint_of_a_burst_wins() -> None:
-    """Also when a shorter one comes after it."""
+    """The longest hint counts, also if a shorter one comes after it."""
     pace, late = closed_pace(3.0)
     pace.on_refused(late, 0.2, 1.0)
     assert pace.next_time(0.2, 0) == 3.1
 
 
 def test_a_hint_that_comes_while_a_probe_is_out_is_obeyed() -> None:
-    """A server that names its moment in some answers only means it for all."""
+    """A server may send a hint only with some responses. It applies to all requests."""
     pace, late = closed_pace()
     probed_at = pace.next_time(0.1, 1)
     pace.on_send(probed_at, 1)
@@ -505,7 +507,7 @@ def test_there_is_no_pause_after_a_closure() -> None:
 
 
 def test_one_answer_after_an_hour_does_not_make_it_wait_for_hours() -> None:
-    """A laptop that slept saw one refusal take an hour; the probe after it is waited for 15 s at most."""
+    """If a laptop sleeps, a refusal may take an hour. The pace waits 15 s at most for the next probe."""
     pace = AdaptivePace()
     pace.on_refused(pace.on_send(0.0, 0), 3600.0, None)
     probed_at = pace.next_time(3600.0, 0)
@@ -514,7 +516,7 @@ def test_one_answer_after_an_hour_does_not_make_it_wait_for_hours() -> None:
 
 
 def test_a_rate_that_connections_do_not_use_does_not_rise() -> None:
-    """Where ten connections are what limits, the rate stays near what they carry, and a fall is followed."""
+    """If ten connections are the limit, the rate stays near what they can use. It follows a lower quota."""
     pace = AdaptivePace()
     run = simulate(bucket(50, (0, 1e6), (60, 50)), until=120, pace=pace, connections=10)
     assert run.refused <= 0.03 * run.accepted
@@ -525,7 +527,7 @@ def test_a_rate_that_connections_do_not_use_does_not_rise() -> None:
 
 @pytest.mark.parametrize("hint", [no_hint, whole_seconds, exact])
 def test_an_idle_hour_is_no_measure_of_the_quota(hint: Hint) -> None:
-    """When nothing was wanted for an hour and the quota is a fifth lower then, the rate is so too."""
+    """If the quota falls by a fifth in an idle hour, the rate is near the new quota afterwards."""
     busy, rest = simulate(bucket(50, (0, 50)), hint, until=60), 3660.0
     pace = AdaptivePace()
     run = simulate(bucket(50, (0, 50), (rest, 40)), hint, until=rest + 60, idle=(60, rest), pace=pace)
@@ -533,7 +535,7 @@ def test_an_idle_hour_is_no_measure_of_the_quota(hint: Hint) -> None:
 
 
 def test_an_idle_hour_in_a_closure_is_no_measure_of_the_quota() -> None:
-    """A closure of a second counts as a second, also when no request comes for an hour."""
+    """A closure of one second counts as one second, even if no request comes for an hour."""
     pace = AdaptivePace()
     now = simulate(bucket(50, (0, 50)), whole_seconds, items=3000, pace=pace).seconds
     rate = pace.rate
@@ -543,33 +545,34 @@ def test_an_idle_hour_in_a_closure_is_no_measure_of_the_quota() -> None:
 
 
 def test_slow_answers_do_not_hide_the_others() -> None:
-    """One of a hundred answers takes 3 s; the rate does not suffer from being counted behind it."""
+    """If one of a hundred responses takes 3 s, the measured rate hardly falls."""
     runs = [simulate(bucket(50, (0, 50)), items=3000, slow=0.01, seed=seed) for seed in SEEDS]
     assert sum(run.seconds for run in runs) / len(runs) <= 1.06 * 59
 
 
 def test_unanswered_requests_count_as_let_in() -> None:
-    """Where every answer takes 3 s, the quota is measured no lower than where they are quick."""
+    """If every response takes 3 s, the measured quota is as high as with fast responses."""
     for seed in SEEDS:
         assert simulate(bucket(50, (0, 50)), items=3000, slow=1.0, seed=seed).seconds <= 1.1 * 59
 
 
 def test_growth_that_finds_only_the_burst_returns_to_the_known_quota() -> None:
-    """Where each closure costs a second, a try to grow costs one or two of them, not a long way down."""
+    """If each closure costs a second, a try to grow costs one or two closures, and no low rate after it."""
     runs = [simulate(sliding_window(100), whole_seconds, items=6000, seed=seed) for seed in SEEDS]
     assert sum(run.seconds for run in runs) / len(runs) <= 1.22 * 59
 
 
 @pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 110, 114), (0.95, 115, 122)])
 def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, fastest: float) -> None:
-    """Refused at 125/s when the last second accepted 114: after a hint in whole seconds it stays below."""
+    """It is refused at 125/s, and 114 were accepted in the last second. A hint of 1 s keeps it below 114."""
     pace, now, highest = AdaptivePace(start=100), 0.0, 0.0
     refused: list[float] = []
     while len(refused) < 3 or now < refused[2] + 30:
         now = max(now, pace.next_time(now, 0))
         serial = pace.on_send(now, 0)
         later = bool(refused) and now >= refused[0] + 10
-        if (pace.rate >= 110, later, pace.rate >= 125, False)[len(refused)]:  # in growth, in quiet, in growth
+        # The first and the third refusal come while the rate grows. The second one comes later.
+        if (pace.rate >= 110, later, pace.rate >= 125, False)[len(refused)]:
             refused.append(now)
             pace.on_refused(serial, now + 0.001, hint)
             continue
@@ -580,7 +583,7 @@ def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, 
 
 
 def test_refusals_in_no_time_are_survived() -> None:
-    """A clock may stand still between sending and refusal, and a hint may be too small to move it."""
+    """The clock may stand still between a request and its refusal, and a hint may be too small to count."""
     pace = AdaptivePace()
     for _ in range(5):
         pace.on_refused(pace.on_send(0.0, 0), 0.0, 1e-20)
@@ -588,7 +591,7 @@ def test_refusals_in_no_time_are_survived() -> None:
 
 
 def test_slots_grow_without_an_end() -> None:
-    """A limit of slots that is gone is forgotten, not counted up to a number that is none."""
+    """A limit of slots that no longer applies is dropped. Otherwise its number would grow without end."""
     pace = AdaptivePace()
     pace._slots, pace._raise, now = 5, 1.0, 0.0
     for _ in range(1200):
@@ -609,14 +612,14 @@ def test_slots_that_are_too_few_grow_though_they_leave_the_rate_unused() -> None
 
 
 def test_two_refusals_at_unlike_counts_in_flight_are_no_limit_of_slots() -> None:
-    """In the climb from 40/s back to 200/s it was refused with 6 and with 34 in flight, and kept to 5."""
+    """When the quota rises from 40/s to 200/s, refusals with 6 and 34 in flight must not set 5 slots."""
     quota = bucket(20, (0, 200), (15, 40), (40, 200))
     assert simulate(quota, whole_seconds, items=8000, seed=18).seconds <= 1.5 * 60
 
 
 @pytest.mark.parametrize(("answer", "least"), [(0.001, 10_000), (0.1, 160)])
 def test_the_start_is_as_fast_as_answers_are(answer: float, least: int) -> None:
-    """After a second without a refusal; a raise is judged when a refusal would have been heard."""
+    """Fast responses let the rate grow faster. A new rate counts once a refusal would have arrived."""
     pace, now, out = AdaptivePace(), 0.0, deque[tuple[float, int]]()
     while now < 1.0:
         now = max(now, min(pace.next_time(now, len(out)), out[0][0] if out else math.inf))
@@ -629,7 +632,7 @@ def test_the_start_is_as_fast_as_answers_are(answer: float, least: int) -> None:
 
 
 def test_the_request_after_a_probe_keeps_the_pace() -> None:
-    """A bucket of depth 1 that accepted the probe would refuse a request sent at once."""
+    """A bucket with one token accepts the probe, and would refuse a request that is sent at once."""
     pace, _ = closed_pace(ceiling=1.0)
     probed_at = pace.next_time(0.1, 1)
     pace.on_send(probed_at, 1)
@@ -637,14 +640,14 @@ def test_the_request_after_a_probe_keeps_the_pace() -> None:
 
 
 def test_it_shows_its_state() -> None:
-    """What a debugger sees."""
+    """The repr shows the rate, the quota and whether the pace is closed."""
     assert repr(AdaptivePace()) == "<AdaptivePace 20/s, quota nan/s, open>"
     assert repr(closed_pace()[0]) == "<AdaptivePace 20/s, quota nan/s, closed>"
 
 
 @pytest.mark.parametrize("hint", [None, 1.0, 3.0, 60.0])
 def test_a_closure_at_the_start_is_no_measure(hint: float | None) -> None:
-    """A quota that somebody else had used up: once the server admits, the pace seeks as at any start."""
+    """Others may have used up the quota. Once the server accepts requests, the search starts as usual."""
     pace, now, opens = AdaptivePace(), 0.0, hint or 3.0
     admitted: list[float] = []
     while len(admitted) < 100 and now < 1000.0:
@@ -664,7 +667,7 @@ def test_a_closure_at_the_start_is_no_measure(hint: float | None) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_refused_probes_show_a_quota_too_low_to_be_measured(seed: int) -> None:
-    """One accepted and four probes refused in a second: the quota is near 1/s, not half the first rate."""
+    """If a second has one accepted and four refused probes, the quota is near 1/s, not half the start."""
     run = simulate(bucket(1, (0, 1)), items=60, seed=seed)
     assert (run.refused <= 10, run.seconds <= 1.25 * 59) == (True, True), run
 
@@ -672,7 +675,7 @@ def test_refused_probes_show_a_quota_too_low_to_be_measured(seed: int) -> None:
 @pytest.mark.parametrize(("left", "longest"), [(0, 1.12), (1, 1.25), (2, 1.75)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_quota_that_others_used_up_is_sought_as_at_the_start(left: int, longest: float, seed: int) -> None:
-    """What was left of a window is no measure, or not for long; nothing is no reason to be slow."""
+    """If others have used up most of a window, the few requests left do not keep the rate low for long."""
     window = fixed_window(100, phase=0.1)
     for _ in range(100 - left):
         window(0.0, 0)

@@ -21,22 +21,22 @@ from bandwidth_async.limiter.queue import BULK_EVERY
 
 TICK = 1e-4  # seconds within which two moments of virtual time are the same
 LONGEST_PAUSE = 15.0  # seconds without a hint
-LONGEST_HINT = 20.0  # seconds, that are given here
+LONGEST_HINT = 20.0  # seconds, in these tests
 
 
 class _Leap(selectors.SelectSelector):
-    """Never waits: what would have been waited for is added to the time."""
+    """Never waits, but adds the timeout to the virtual time."""
 
     now = 100.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Let the time pass at once."""
+        """Add the timeout to the time, and return at once."""
         self.now += max(timeout or 0.0, 1e-8)
         return super().select(0)
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """A loop whose time leaps to the next timer. It runs for one step of the machine at a time."""
+    """An event loop whose time jumps to the next timer. It runs for one step of the machine at a time."""
 
     def __init__(self) -> None:
         self._leap = _Leap()
@@ -65,13 +65,13 @@ class One:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits."""
+        """Return True if the request waits."""
         return self.admission is None and self.rejected is None and not self.cancelled
 
 
 @define
 class Books:
-    """Counts of what the limiter did."""
+    """Counts of admissions and results."""
 
     granted: int = 0
     sent: int = 0  # accepted, refused or lost
@@ -100,13 +100,13 @@ class Traffic(RuleBasedStateMachine):
         connections=st.sampled_from([math.inf, 1, 3]),
     )
     def begin(self, limit: RateLimit, connections: float) -> None:
-        """Begin with any pace, also where connections are what limits."""
+        """Start with any pace and any number of connections."""
         self.limiter = Limiter(limit, Random(1), connections=connections)
 
     # ------------------------------------------------------------------------------------------ the shell
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do some work in the loop, without letting time pass."""
+        """Run a coroutine in the event loop until it is done."""
         self.loop.run_until_complete(work)
 
     @property
@@ -139,7 +139,7 @@ class Traffic(RuleBasedStateMachine):
 
     @staticmethod
     def _rank(one: One) -> tuple[int, int]:
-        """Return its rank in its class: refused requests first, by place, then the others as they came."""
+        """Return the rank of a request in its class. Refused ones come first, by place, then the others."""
         return (1, one.number) if one.place is None else (0, one.place)
 
     async def _joined(self, one: One) -> None:
@@ -166,7 +166,7 @@ class Traffic(RuleBasedStateMachine):
         self.run(self._joined(one))
 
     def take(self, which: int) -> tuple[One, Admission]:
-        """Take one that is in flight."""
+        """Remove and return a request that is in flight."""
         one = self.out.pop(which % len(self.out))
         assert one.admission is not None
         return one, one.admission
@@ -201,7 +201,7 @@ class Traffic(RuleBasedStateMachine):
     @precondition(lambda self: any(one.waits for one in self.ones))
     @rule(which=st.integers(0, 50))
     def cancel(self, which: int) -> None:
-        """One that waits is cancelled."""
+        """A waiting request is cancelled."""
         waiting = [one for one in self.ones if one.waits]
         one = waiting[which % len(waiting)]
 
@@ -239,12 +239,12 @@ class Traffic(RuleBasedStateMachine):
     @precondition(lambda self: self.out)
     @rule(which=st.integers(0, 50), how=st.sampled_from(["accepted", "accepted", "lost", "unsent"]))
     def answer(self, which: int, how: str) -> None:
-        """One that was admitted gets its result."""
+        """An admitted request gets its result."""
         _, admission = self.take(which)
         self.books.returned += how == "unsent"
         self.books.sent += how != "unsent"
         self.run(self._answered(admission, how))
-        # The breaker is not the subject: a success in between keeps it closed.
+        # These tests are not about the breaker. A success in between keeps it closed.
         if how == "lost":
             self.limiter.breaker.on_success(10**9, self.now, self.limiter.rate)
 
@@ -255,7 +255,7 @@ class Traffic(RuleBasedStateMachine):
         again=st.booleans(),
     )
     def refuse(self, which: int, hint: float | None, again: bool) -> None:
-        """One is refused, and comes back to its place or not."""
+        """A request is refused. It returns to its place in the queue or does not."""
         one, admission = self.take(which)
         self.books.sent += 1
         self.books.refused += 1
@@ -311,7 +311,7 @@ class Traffic(RuleBasedStateMachine):
             assert self.limiter._timer.when() <= max(due, self.now) + TICK
 
     def teardown(self) -> None:
-        """Once all have their response, all are admitted within the pause, and nothing is left behind."""
+        """When all have their response, the rest is admitted within the longest pause. No timer is left."""
         try:
             self._finish()
         finally:

@@ -1,4 +1,4 @@
-"""Outages in virtual time, through the real client: nothing is lost, nothing is hammered, all is told."""
+"""Outages in virtual time, with the real client. Every id gets an outcome, and few requests are sent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ RATE = 200.0
 
 virtual_time = pytest.mark.looptime
 
-Fault = Callable[[str, float], int | Exception]  # of a conference and a moment
+# Takes a conference id and a time. Returns a status or an error.
+Fault = Callable[[str, float], int | Exception]
 
 
 def now() -> float:
@@ -48,12 +49,12 @@ def now() -> float:
 
 
 def refused() -> Exception:
-    """Return what aiohttp raises where nobody listens."""
+    """Return the error of aiohttp for a refused connection."""
     return aiohttp.ClientConnectorError(_key(), ConnectionRefusedError(111, "Connect call failed"))
 
 
 def certificate() -> Exception:
-    """Return what aiohttp raises for a certificate that has run out."""
+    """Return the error of aiohttp for an expired certificate."""
     return aiohttp.ClientConnectorCertificateError(_key(), Exception("certificate has expired"))
 
 
@@ -65,12 +66,13 @@ def _key() -> ConnectionKey:
 
 @define
 class Upstream:
-    """Answers 204 but where a fault says otherwise, and counts."""
+    """Answers 204 unless a fault says otherwise, and records the requests."""
 
     fault: Fault = lambda _, __: 204
     token_fault: Fault = lambda _, __: 200
     latency: float = LATENCY
-    sent: list[tuple[float, str, int]] = field(factory=list)  # when, for which, answered how; 0 is not at all
+    # The time, conference id and status of each request. Status 0 means that there was no response.
+    sent: list[tuple[float, str, int]] = field(factory=list)
     tokens: int = 0
     started: float = 0.0
 
@@ -104,17 +106,17 @@ class Upstream:
         )
 
     def good(self, after: float = 0.0) -> list[float]:
-        """Return when the requests that were answered well left, from ``after`` on."""
+        """Return the times of the requests with status 204, from ``after`` on."""
         return sorted(at for at, _, status in self.sent if status == 204 and at >= after)
 
     def within(self, start: float, seconds: float) -> int:
-        """Return how many left in that time."""
+        """Return how many requests were sent in that time."""
         return sum(start <= at < start + seconds for at, _, _ in self.sent)
 
 
 @pytest.fixture
 def upstream(monkeypatch: pytest.MonkeyPatch) -> Upstream:
-    """Answer in place of aiohttp: a hundred thousand requests in virtual time have to be quick."""
+    """Replace aiohttp, so that 100,000 requests in virtual time are fast."""
     fake = Upstream()
     monkeypatch.setattr("bandwidth_async.operation.exchange", fake.exchange)
     return fake
@@ -122,7 +124,7 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Upstream:
 
 @asynccontextmanager
 async def client_of(upstream: Upstream, **settings: Any) -> AsyncIterator[VoiceClient]:
-    """Open a client with a fixed random, and see that it leaves no task."""
+    """Open a client with a fixed random generator, and check that it leaves no task."""
     before = asyncio.all_tasks()
     defaults: dict[str, Any] = {
         "account_id": "9900000",
@@ -137,13 +139,13 @@ async def client_of(upstream: Upstream, **settings: Any) -> AsyncIterator[VoiceC
 
 
 def ids(count: int) -> list[str]:
-    """Return so many."""
+    """Return ``count`` conference ids."""
     return [f"conf-{number}" for number in range(count)]
 
 
 @define
 class Ran:
-    """A run and what was heard of it."""
+    """A finished run, with its outcomes and its events."""
 
     report: Report
     outcomes: list[Outcome]
@@ -151,12 +153,12 @@ class Ran:
 
     @property
     def kinds(self) -> dict[str, int]:
-        """How many became what."""
+        """Return the number of ids for each kind of outcome."""
         return {str(kind): count for kind, count in self.report.counts.items()}
 
 
 async def end_all(upstream: Upstream, count: int, *, concurrency: int = 100, **settings: Any) -> Ran:
-    """End so many; each gets exactly one outcome, whatever happens."""
+    """End ``count`` conferences, and check that each gets exactly one outcome."""
     outcomes: list[Outcome] = []
     events: list[PaceEvent] = []
     async with client_of(upstream, on_pace=events.append, **settings) as client:
@@ -167,7 +169,7 @@ async def end_all(upstream: Upstream, count: int, *, concurrency: int = 100, **s
 
 
 def between(start: float, end: float, failure: Callable[[], int | Exception]) -> Fault:
-    """Fail from ``start`` until before ``end``."""
+    """Return a fault that lasts from ``start`` until before ``end``."""
     return lambda _, at: failure() if start <= at < end else 204
 
 
@@ -188,7 +190,7 @@ PACES = {
 async def test_thirty_seconds_of_outage(
     upstream: Upstream, outage: str, pace: str, show: Callable[[str], None]
 ) -> None:
-    """Every id is ended, few are sent twice, and who gets up is not run over."""
+    """Every id is ended, few requests are repeated, and the run goes on within 5 s of the outage's end."""
     start, failure = OUTAGES[outage]
     count = 2000
     upstream.fault = between(start, start + 30.0, failure)
@@ -210,7 +212,7 @@ async def test_thirty_seconds_of_outage(
 
 @virtual_time
 async def test_getting_up_in_steps(upstream: Upstream) -> None:
-    """After the good probe less than half the rate in the first second, then twice that, then all."""
+    """After a good probe the rate rises in steps: at most half in the first second, then more, then all."""
     upstream.fault = between(5.0, 35.0, lambda: 503)
     await end_all(upstream, 4000)
     probe = upstream.good(after=35.0)[0]
@@ -225,7 +227,7 @@ async def test_getting_up_in_steps(upstream: Upstream) -> None:
 async def test_a_fast_run_loses_nothing_in_the_first_half_second(
     upstream: Upstream, failure: Callable[[], int | Exception]
 ) -> None:
-    """Five attempts are spent quickly then, but twenty failures in a row are nobody's own."""
+    """An id could use up its 5 attempts in that time. But 20 failures in a row do not count against ids."""
     upstream.latency = 0.001
     upstream.fault = between(1.0, 4.0, failure)
     ran = await end_all(upstream, 6000, rate_limit=RateLimit.fixed(5000.0))
@@ -234,7 +236,7 @@ async def test_a_fast_run_loses_nothing_in_the_first_half_second(
 
 @virtual_time
 async def test_nobody_is_there(upstream: Upstream, show: Callable[[str], None]) -> None:
-    """Refused from the first: no outage but a wrong address, told after a handful of attempts."""
+    """Connections refused from the start mean a wrong address, not an outage. The run stops soon."""
     upstream.fault = lambda _, __: refused()
     ran = await end_all(upstream, 2000)
     show(f"{len(upstream.sent)} attempts, {ran.report.elapsed:.1f} s")
@@ -246,7 +248,7 @@ async def test_nobody_is_there(upstream: Upstream, show: Callable[[str], None]) 
 
 @virtual_time
 async def test_a_host_that_swallows_everything(upstream: Upstream, show: Callable[[str], None]) -> None:
-    """No connection within 3 s, when all have been sent already: that is not waited for either."""
+    """If no connection succeeds within 3 s, the run stops too. By then it has sent many requests."""
     upstream.latency = 3.0
     upstream.fault = lambda _, __: aiohttp.ConnectionTimeoutError()
     ran = await end_all(upstream, 2000)
@@ -259,7 +261,7 @@ async def test_a_host_that_swallows_everything(upstream: Upstream, show: Callabl
 
 @virtual_time
 async def test_no_token_endpoint(upstream: Upstream) -> None:
-    """Nobody there from the first: the run stops, and no id is held to have failed."""
+    """If the token endpoint refuses connections from the start, the run stops, and no id counts as failed."""
     upstream.token_fault = lambda _, __: refused()
     ran = await end_all(upstream, 2000, credentials=ClientCredentials("me", "secret"))
     assert ran.kinds == {"not_attempted": 2000}
@@ -269,7 +271,7 @@ async def test_no_token_endpoint(upstream: Upstream) -> None:
 
 @virtual_time
 async def test_a_token_endpoint_with_an_outage(upstream: Upstream) -> None:
-    """It is waited for like the API."""
+    """A run waits for the token endpoint as it waits for the API."""
     upstream.token_fault = lambda _, at: 503 if at < 30.0 else 200
     ran = await end_all(upstream, 200, credentials=ClientCredentials("me", "secret"))
     assert ran.kinds == {"ended": 200}
@@ -285,7 +287,7 @@ async def test_a_token_endpoint_with_an_outage(upstream: Upstream) -> None:
 async def test_an_outage_without_end(
     upstream: Upstream, well_for: float, outage: float, longest: float, show: Callable[[str], None]
 ) -> None:
-    """A run gives up after its patience, a minute at most when the server never was well; nothing is lost."""
+    """A run stops after ``RetryPolicy.outage`` seconds: after 60 at most if the server never worked."""
     upstream.fault = between(well_for, 1e9, lambda: 503)
     ran = await end_all(upstream, 2000, retry=RetryPolicy(outage=outage))
     show(f"{len(upstream.sent)} attempts, {ran.kinds}, {ran.report.elapsed:.0f} s")
@@ -299,7 +301,7 @@ async def test_an_outage_without_end(
 
 @virtual_time
 async def test_a_certificate_error_stops_the_run_at_once(upstream: Upstream) -> None:
-    """Waiting does not mend it: one attempt."""
+    """Waiting does not help, so the run makes one attempt."""
     upstream.fault = lambda _, __: certificate()
     ran = await end_all(upstream, 2000)
     assert len(upstream.sent) == 1
@@ -314,7 +316,7 @@ async def test_a_certificate_error_stops_the_run_at_once(upstream: Upstream) -> 
 async def test_one_poisoned_id(
     upstream: Upstream, concurrency: int, status: int, kind: str, poisoned: str
 ) -> None:
-    """It has its five attempts, ten when it is the first, and the others do not notice."""
+    """An id that always fails gets 5 attempts, or 10 if it is the first. Other ids are not affected."""
     upstream.fault = lambda conference_id, _: status if conference_id == poisoned else 204
     ran = await end_all(upstream, 100, concurrency=concurrency)
     assert ran.kinds == {"ended": 99, kind: 1}
@@ -326,7 +328,7 @@ async def test_one_poisoned_id(
 
 @virtual_time
 async def test_an_id_that_always_answers_408_after_an_outage(upstream: Upstream) -> None:
-    """What was excused in the outage is not excused for ever."""
+    """Failures in an outage do not count against an id. After the outage they count again."""
 
     def fault(conference_id: str, at: float) -> int:
         if 5.0 <= at < 10.0:
@@ -341,7 +343,7 @@ async def test_an_id_that_always_answers_408_after_an_outage(upstream: Upstream)
 
 @virtual_time
 async def test_a_run_after_an_outage_long_ago_has_its_own_patience(upstream: Upstream) -> None:
-    """That nobody asked for an hour does not mean that the server failed for an hour."""
+    """An hour without requests does not count as an hour of failures."""
     upstream.fault = lambda _, at: 503 if 5.0 < at < 3620.0 else 204
     async with client_of(upstream) as client:
         first = await client.end_conferences(ids(2000), retry=RetryPolicy(outage=20.0))
@@ -356,7 +358,7 @@ async def test_a_run_after_an_outage_long_ago_has_its_own_patience(upstream: Ups
 
 @virtual_time
 async def test_half_of_all_requests_fail(upstream: Upstream, show: Callable[[str], None]) -> None:
-    """No breaker opens, everything is ended, and retries are no more than first tries."""
+    """The breaker stays closed, every id is ended, and there are no more retries than first attempts."""
     random = Random(4)
     upstream.fault = lambda _, __: 503 if random.random() < 0.5 else 204
     ran = await end_all(upstream, 600, retry=RetryPolicy(attempts=30))
@@ -369,6 +371,6 @@ async def test_half_of_all_requests_fail(upstream: Upstream, show: Callable[[str
         tries = sum(start <= at < start + 10 for at in firsts.values())
         worst = max(worst, upstream.within(start, 10.0) - tries - tries)
     show(f"{len(upstream.sent)} attempts in {ran.report.elapsed:.0f} s; retries above as many: {worst:.0f}")
-    # one moment of withdrawing and another of sending: a few workers may be between the two
+    # A retry is taken from the budget before it is sent. A few workers may be between the two.
     assert worst <= 50 + 100
     assert not [event for event in ran.events if isinstance(event, Unavailable)]

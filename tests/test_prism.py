@@ -1,12 +1,12 @@
-"""The client before a server that nobody here wrote: Stoplight's Prism, which serves Bandwidth's description.
+"""The client against a server of another project: Stoplight's Prism, which serves Bandwidth's description.
 
-Prism holds each request against the description, and answers with its examples, with values made up after
-its schemas, or with any of the errors it lists. It ignores the path of a description's server, so ``/api/v2``
-is moved from there into the paths; nothing else is changed. Prism knows no token endpoint: requests show
-Basic credentials, or a token that the sandbox gave.
+Prism checks each request against the description. It answers with examples of the description, with values
+generated from its schemas, or with any of the errors that it lists. Prism ignores the path of a description's
+server, so the tests move ``/api/v2`` from there into the paths. They change nothing else. Prism has no token
+endpoint: requests carry Basic credentials, or a token from the sandbox.
 
-It is looked for in the folder that ``BANDWIDTH_PRISM`` names, in ``.prism`` beside the tests, and on the
-path. ``--full`` asks for more made-up answers.
+The tests look for Prism in the folder that ``BANDWIDTH_PRISM`` names, in ``.prism`` beside ``tests``, and on
+the path. With ``--full`` they request more generated responses.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ THE_END = "/the-end"
 
 @frozen(kw_only=True)
 class Place:
-    """Ids that belong together, and a folder to save to."""
+    """Ids of one conference, call and recording, and a folder for files."""
 
     conference: str
     call: str
@@ -79,7 +79,7 @@ Operation = Callable[[VoiceClient, Place], Awaitable[object]]
 
 
 async def listed(client: VoiceClient, _: Place) -> list[Conference]:
-    """List with every filter there is."""
+    """List conferences with every filter."""
     since, until = datetime(2022, 6, 1, tzinfo=UTC), datetime(2100, 1, 1, 12, 30, tzinfo=UTC)
     pages = client.list_conferences(
         name="a & b/ü", min_created_time=since, max_created_time=until, page_size=1000
@@ -88,7 +88,7 @@ async def listed(client: VoiceClient, _: Place) -> list[Conference]:
 
 
 async def redirected(client: VoiceClient, place: Place) -> None:
-    """Update a conference with every field there is."""
+    """Update a conference with every field."""
     update = UpdateConference(
         status="active",
         redirect_url=URL,
@@ -104,13 +104,13 @@ async def redirected(client: VoiceClient, place: Place) -> None:
 
 
 async def member_updated(client: VoiceClient, place: Place) -> None:
-    """Update a member with every field there is."""
+    """Update a member with every field."""
     update = UpdateConferenceMember(mute=True, hold=False, call_ids_to_coach=("c-2",))
     await client.update_conference_member(place.conference, place.call, update)
 
 
 async def downloaded(client: VoiceClient, place: Place) -> list[bytes]:
-    """Download to a file, and as chunks."""
+    """Download a recording to a file, and in chunks."""
     ids, file = (place.conference, place.recording), place.folder / "recording"
     await client.download_conference_recording(*ids, to=file, overwrite=True)
     async with client.download_conference_recording(*ids) as media:
@@ -119,7 +119,7 @@ async def downloaded(client: VoiceClient, place: Place) -> list[bytes]:
 
 
 async def call_redirected(client: VoiceClient, place: Place) -> None:
-    """Update a call with every field there is."""
+    """Update a call with every field."""
     update = UpdateCall(
         state="active",
         redirect_url=URL,
@@ -135,7 +135,7 @@ async def call_redirected(client: VoiceClient, place: Place) -> None:
     await client.update_call(place.call, update)
 
 
-# For each operation of the description the method of the client that calls it.
+# For each operation of the description, the method of the client that uses it.
 CALLS: dict[str, Operation] = {
     "listConferences": listed,
     "getConference": lambda client, place: client.get_conference(place.conference),
@@ -154,7 +154,7 @@ CALLS: dict[str, Operation] = {
 
 
 async def run_ended(client: VoiceClient, place: Place) -> list[str]:
-    """End a run of conferences in both forms."""
+    """End conferences with both methods for a run."""
     report = await client.end_conferences([place.conference, "conf-2"])
     async with client.ending_conferences(["conf-3"]) as outcomes:
         streamed = [outcome.kind.value async for outcome in outcomes]
@@ -162,11 +162,11 @@ async def run_ended(client: VoiceClient, place: Place) -> list[str]:
 
 
 async def outcome_of(client: VoiceClient, place: Place) -> str:
-    """End a conference with everything that goes with it."""
+    """End a conference, hang up its calls and verify the end."""
     return (await client.end_conference(place.conference, verify=True, hang_up=True)).kind.value
 
 
-# What the client makes of several operations.
+# Methods that use several operations, and updates that end something.
 COMPOSED: dict[str, Operation] = {
     "end_conference": outcome_of,
     "end_conferences": run_ended,
@@ -176,13 +176,14 @@ COMPOSED: dict[str, Operation] = {
         place.conference, UpdateConference(status="completed")
     ),
 }
-# The requests that each of them sends, and which of those are read into a value.
+# The number of requests that all of these send, by operation.
 REQUESTS = Counter(dict.fromkeys(CALLS, 1))
 REQUESTS.update({"downloadConferenceRecording": 1})
 REQUESTS.update({"getConference": 2, "updateConference": 1, "updateCall": 1})  # end_conference
 REQUESTS.update({"updateConference": 3})  # end_conferences and ending_conferences
 REQUESTS.update({"getConference": 1, "updateCall": 1, "updateConference": 1})  # the other three
 
+# The type that the client makes of each response body.
 READ: dict[str, type] = {
     "listConferences": Conference,
     "getConference": Conference,
@@ -207,7 +208,7 @@ ERRORS: dict[int, type[APIError]] = {
 
 
 def find_prism() -> str | None:
-    """Return where Prism is, None when it is not installed."""
+    """Return the path of Prism, or None if it is not installed."""
     folders = (
         os.environ.get("BANDWIDTH_PRISM"),
         str(ROOT / ".prism" / "node_modules" / ".bin"),
@@ -226,7 +227,7 @@ needs_prism = pytest.mark.skipif(_needed() is not None, reason=_needed() or "")
 
 
 class Prism:
-    """A running Prism: its address, and what it says of the requests."""
+    """A running Prism: its address, and what it logs about the requests."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -235,8 +236,8 @@ class Prism:
         self.objections: list[str] = []
         self._over = asyncio.Event()
 
-    def hear(self, line: str) -> None:
-        """Take a line of its log, up to the request that marks its end."""
+    def read_log_line(self, line: str) -> None:
+        """Read a line of its log. A request for ``THE_END`` marks the end."""
         if self._over.is_set() or f" get {THE_END} " in line:
             self._over.set()
             return
@@ -246,13 +247,13 @@ class Prism:
         if "Violation:" in line or "Request terminated with error" in line:
             self.objections.append(line)
 
-    async def heard_to_the_end(self) -> None:
-        """Wait for all it has to say: it answers first and writes its log later."""
+    async def wait_for_log(self) -> None:
+        """Wait until the whole log has been read. Prism answers first and writes its log later."""
         async with aiohttp.ClientSession(self.url) as session, session.get(THE_END):
             await self._over.wait()
 
     def client(self, credentials: Credentials | None = None, **settings: Any) -> VoiceClient:
-        """Return a client of it."""
+        """Return a client that sends its requests to this Prism."""
         there = {"account_id": ACCOUNT, "voice_url": self.url, "api_url": self.url}
         return VoiceClient(
             credentials=credentials or BasicCredentials("name", "secret"), **{**there, **settings}
@@ -260,7 +261,7 @@ class Prism:
 
 
 def with_base_path(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the description with the path of its server in its paths, as Prism looks at nothing else."""
+    """Move the server's path into the paths of the description, because Prism ignores it elsewhere."""
     (server,) = document["servers"]
     assert server["url"].endswith(f".com{BASE}")
     return {**document, "paths": {BASE + path: methods for path, methods in document["paths"].items()}}
@@ -268,7 +269,7 @@ def with_base_path(document: dict[str, Any]) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(folder: Path, *options: str) -> AsyncIterator[Prism]:
-    """Run Prism on a free port of this machine; at the end all that it said has been heard."""
+    """Run Prism on a free local port. At the end its whole log has been read."""
     served = folder / "description.json"
     served.write_text(json.dumps(with_base_path(yaml.safe_load(description.find().read_text()))))
     process = await asyncio.create_subprocess_exec(
@@ -287,10 +288,10 @@ async def serving(folder: Path, *options: str) -> AsyncIterator[Prism]:
             assert line, "".join(said)
             url = re.search(r"listening on (http://127\.0\.0\.1:\d+)", line)
         prism = Prism(url[1])
-        listening = asyncio.ensure_future(_listen(process.stdout, prism))
+        listening = asyncio.ensure_future(_read_log(process.stdout, prism))
         try:
             yield prism
-            await prism.heard_to_the_end()
+            await prism.wait_for_log()
         finally:
             process.terminate()
             await listening
@@ -300,19 +301,19 @@ async def serving(folder: Path, *options: str) -> AsyncIterator[Prism]:
         await process.wait()
 
 
-async def _listen(said: asyncio.StreamReader, prism: Prism) -> None:
+async def _read_log(said: asyncio.StreamReader, prism: Prism) -> None:
     async for line in said:
-        prism.hear(line.decode().strip())
+        prism.read_log_line(line.decode().strip())
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Return ids that need escaping in a path, as no server here minds what they are."""
+    """Return ids that need escaping in a path. Prism accepts any id."""
     return Place(conference="conf-1+2", call="c-ü", recording="r-1~", folder=tmp_path)
 
 
 def as_sent(value: object) -> object:
-    """Return a parsed value as JSON has it, without what is None."""
+    """Return a parsed value in its JSON form, without fields that are None."""
     if isinstance(value, list | tuple):
         return [as_sent(item) for item in value]
     if isinstance(value, datetime):
@@ -327,9 +328,9 @@ def as_sent(value: object) -> object:
 
 
 def example_of(name: str) -> Any:
-    """Return what Prism makes of a schema: its example, ``string`` for a text without one.
+    """Return the answer of Prism for a schema: its example, or ``string`` for a text without one.
 
-    Of listed values it takes the default or the first, whatever the example is.
+    For an enum, Prism uses the default or the first value, whatever the example is.
     """
     schemas = yaml.safe_load(description.find().read_text())["components"]["schemas"]
 
@@ -354,7 +355,7 @@ def example_of(name: str) -> Any:
 async def test_every_request_is_accepted_and_every_example_is_read(
     place: Place, show: Callable[[str], None]
 ) -> None:
-    """Whole: each value has all that the description's example of it has, and nothing else."""
+    """Prism accepts every request. Each parsed value has exactly the fields of the description's example."""
     read = {}
     async with serving(place.folder) as prism, prism.client() as client:
         for name, call in CALLS.items():
@@ -391,7 +392,7 @@ async def test_every_request_is_accepted_and_every_example_is_read(
 async def test_whatever_the_schemas_allow_is_read(
     place: Place, full: bool, show: Callable[[str], None]
 ) -> None:
-    """Values made up after the schemas, null where they may be, are read into the types of the client."""
+    """Values generated from the schemas, with null where allowed, are parsed into the client's types."""
     times = 200 if full else 5
     read: Counter[str] = Counter()
     async with serving(place.folder, "--dynamic") as prism, prism.client() as client:
@@ -410,7 +411,7 @@ async def test_whatever_the_schemas_allow_is_read(
 
 @needs_prism
 async def test_every_error_is_raised_as_what_it_is(place: Place, show: Callable[[str], None]) -> None:
-    """Each status that the description lists for an operation, with type and words of its example."""
+    """Each error status of each operation raises its own error, with the texts of the example."""
     document = yaml.safe_load(description.find().read_text())
     listed_for = {
         operation["operationId"]: [int(status) for status in operation["responses"] if status >= "400"]
@@ -434,7 +435,7 @@ async def test_every_error_is_raised_as_what_it_is(place: Place, show: Callable[
 
 
 async def error_of(prism: Prism, call: Operation, place: Place, status: int) -> APIError:
-    """Have Prism answer with a status, and return what the client makes of it at the first time."""
+    """Make Prism answer with a status, and return the client's error after one attempt."""
     once = RetryPolicy(attempts=1, refusals=1)
     async with (
         aiohttp.ClientSession(headers={"Prefer": f"code={status}"}) as session,
@@ -447,7 +448,7 @@ async def error_of(prism: Prism, call: Operation, place: Place, status: int) -> 
 
 @needs_prism
 async def test_a_token_opens_the_door_as_well(place: Place) -> None:
-    """Prism takes the description's other way in: a token, which the sandbox gives."""
+    """Prism also accepts a token from the sandbox, because the description allows both credentials."""
     async with serving(place.folder) as prism, Sandbox() as sandbox:
         credentials = ClientCredentials(sandbox.client_id, sandbox.client_secret)
         async with prism.client(credentials, api_url=sandbox.url) as client:
@@ -457,7 +458,7 @@ async def test_a_token_opens_the_door_as_well(place: Place) -> None:
 
 @needs_prism
 async def test_prism_refuses_what_is_not_described(place: Place) -> None:
-    """A witness that says yes to everything would be none."""
+    """Prism rejects invalid requests. If it accepted everything, the other tests would prove nothing."""
     basic = {"Authorization": aiohttp.encode_basic_auth("name", "secret")}
     async with serving(place.folder) as prism, aiohttp.ClientSession(prism.url) as session:
         statuses = []
@@ -476,7 +477,7 @@ async def test_prism_refuses_what_is_not_described(place: Place) -> None:
 
 
 def test_prism_is_looked_for_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the folder of the variable, ahead of the path; nowhere else is one found."""
+    """The folder in ``BANDWIDTH_PRISM`` comes before the path. Without either, Prism is not found."""
     named, on_path = tmp_path / "named", tmp_path / "on-path"
     for folder in (named, on_path):
         folder.mkdir()

@@ -1,7 +1,7 @@
-"""Recordings on their way: memory that does not grow with them, and no short file when the way is cut.
+"""Downloads of recordings: memory does not grow with their size, and a cut connection leaves no short file.
 
-Short here; ``pytest tests/test_proof_downloads.py --full -s`` fetches 200 MB. The sandbox serves from this
-process, what is measured runs in a fresh one.
+``pytest tests/test_proof_downloads.py --full -s`` fetches 200 MB. The sandbox runs in this process. The
+client that is measured runs in a new process.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.timeout(600)
 MIB = 1024 * 1024
 TENTHS = [f"0.{tenth}" for tenth in range(1, 10)]
 
-# Fetches a recording in one of three ways, and tells the bytes and the growth of the peak while it did. In
-# memory is how it must not be: that growth shows that the measure sees it. The peak before is taken once
-# everything is loaded and a first request, no download, is answered.
+# Fetches a recording in one of three ways, and prints its size, its digest and the growth of peak memory. The
+# way "memory" keeps all chunks, so its growth shows that the measurement works. The first peak is read after
+# all imports and after one request that is not a download.
 FETCH = """
 import asyncio, hashlib, json, resource, sys
 from bandwidth_async import VoiceClient
@@ -63,7 +63,7 @@ async def fetch(way, conference, recording, path):
 
 asyncio.run(fetch(*sys.argv[1:]))
 """
-# A process inherits the peak of the one that starts it, which here is large: so a small one is in between.
+# A process inherits the peak of its parent, which is large here. So a small process starts the measured one.
 BETWEEN = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', *sys.argv[1:]]))"
 
 
@@ -85,12 +85,12 @@ def digest_of(blocks: Iterable[bytes]) -> str:
 
 
 def files(folder: Path) -> dict[str, int]:
-    """Return what there is in a folder, with the number of bytes."""
+    """Return the name and size of each file in a folder."""
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
 async def cut_short(client: VoiceClient, conference: str, recording: str) -> tuple[int, TransportError]:
-    """Receive chunks up to an error, and return how many bytes came before it."""
+    """Receive chunks until an error. Return the number of bytes received, and the error."""
     received = 0
     try:
         async with client.download_conference_recording(conference, recording) as media:
@@ -102,7 +102,7 @@ async def cut_short(client: VoiceClient, conference: str, recording: str) -> tup
 
 
 async def fetched(sandbox: Sandbox, way: str, folder: Path) -> dict[str, Any]:
-    """Fetch the recording of a sandbox in a fresh process, and return what that tells."""
+    """Fetch the recording of a sandbox in a new process, and return the figures that it prints."""
     (conference,) = sandbox.conference_ids
     (recording,) = sandbox.recording_ids(conference)
     process = await asyncio.create_subprocess_exec(
@@ -121,7 +121,7 @@ async def fetched(sandbox: Sandbox, way: str, folder: Path) -> dict[str, Any]:
 async def test_memory_does_not_grow_with_a_recording(
     way: str, full: bool, tmp_path: Path, show: Callable[[str], None]
 ) -> None:
-    """Neither to a file nor as chunks; where the chunks are kept, the same measure shows all of them."""
+    """A download to a file or in chunks needs less than 16 MiB. If chunks are kept, the growth shows them."""
     size = 200_000_000 if full else 60_000_000
     async with Sandbox(conferences=1, recordings=1, recording_size=size) as sandbox:
         loop = asyncio.get_running_loop()
@@ -146,7 +146,7 @@ async def test_memory_does_not_grow_with_a_recording(
 async def test_a_cut_anywhere_is_an_error_and_leaves_no_file(
     share: str, full: bool, tmp_path: Path, show: Callable[[str], None]
 ) -> None:
-    """To a file, where both attempts are cut, and as chunks, which end with an error instead of too soon."""
+    """A download to a file fails after two attempts. A download in chunks raises an error at the cut."""
     size = 200_000_000 if full else 5_000_000
     async with (
         Sandbox(conferences=1, recordings=1, recording_size=size) as sandbox,
@@ -164,7 +164,8 @@ async def test_a_cut_anywhere_is_an_error_and_leaves_no_file(
         sandbox.plan(f"cut@{share}")
         received, error = await cut_short(client, conference, recording)
         assert f"cut after {received} of {size} bytes" in str(error)
-        assert 0 <= int(size * float(share)) - received < MIB  # what aiohttp held is lost with the connection
+        # Bytes that aiohttp has buffered are lost with the connection.
+        assert 0 <= int(size * float(share)) - received < MIB
         assert files(tmp_path) == {}
 
         assert await client.download_conference_recording(conference, recording, to=file) == file

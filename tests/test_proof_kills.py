@@ -1,6 +1,6 @@
-"""Runs that are cut off at random moments and gone on with: short here, whole with ``make proofs``.
+"""Runs that are interrupted at random moments and then resumed. ``make proofs`` runs these tests in full.
 
-The command line runs as its users run it, a process of its own; the sandbox's truth is the judge.
+The command line runs in a process of its own. The tests compare its outcomes with the sandbox's records.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CUT_OFF = ("ended", "already_ended", "not_found", "refused", "failed", "unknown"
 
 
 @frozen(kw_only=True)
-class Teardown:
+class CommandLineRun:
     """One run on the command line, against one sandbox."""
 
     sandbox: Sandbox
@@ -42,11 +42,11 @@ class Teardown:
 
     @property
     def journal(self) -> Path:
-        """Where its journal is."""
+        """Return the path of the journal."""
         return self.folder / "run.journal"
 
     async def start(self, *arguments: str, most_bytes: int | None = None) -> asyncio.subprocess.Process:
-        """Start a command in a process of its own, which may write files of ``most_bytes`` at most."""
+        """Start a command in a process of its own. It can write files of ``most_bytes`` at most."""
 
         def limit() -> None:
             if most_bytes is not None:
@@ -64,18 +64,18 @@ class Teardown:
         )
 
     async def begin(self, most_bytes: int | None = None) -> asyncio.subprocess.Process:
-        """Start the run: all conferences of the sandbox."""
+        """Start a run that ends all conferences of the sandbox."""
         ids = self.folder / "ids.txt"
         ids.write_text("\n".join(self.sandbox.conference_ids))
         given = ("end", "--from", str(ids), "--yes", "--journal", str(self.journal), "--format", "jsonl")
         return await self.start(*given, *["--hang-up"] * self.hang_up, most_bytes=most_bytes)
 
-    async def go_on(self) -> asyncio.subprocess.Process:
-        """Resume it; whether it hangs up, the journal knows."""
+    async def resume(self) -> asyncio.subprocess.Process:
+        """Resume the run. The journal stores whether the run hangs up calls."""
         return await self.start("resume", str(self.journal), "--format", "jsonl")
 
-    async def on_record(self) -> dict[str, str]:
-        """Return what the journal says of each id."""
+    async def outcomes(self) -> dict[str, str]:
+        """Return the outcome of each id in the journal."""
         process = await self.start("outcomes", str(self.journal))
         out, err = await process.communicate()
         assert process.returncode == 0, err
@@ -85,18 +85,18 @@ class Teardown:
         return said
 
     def ended(self) -> dict[str, bool]:
-        """Return which conferences have ended, as the sandbox knows."""
+        """Return for each conference whether it has ended, by the sandbox's records."""
         facts = self.sandbox.truth()["conferences"]
         return {id_: known["ended_at"] is not None for id_, known in facts.items()}
 
     def sent_twice(self) -> int:
-        """Return how many conferences were ended by more than one request that arrived."""
+        """Return how many conferences got more than one request to end them."""
         facts = self.sandbox.truth()["conferences"]
         return sum(known["end_requests"] > 1 for known in facts.values())
 
 
-async def cut_off(process: asyncio.subprocess.Process, after: float, how: signal.Signals) -> int:
-    """Send a signal after some seconds, unless it is over by then; return the exit code."""
+async def interrupt(process: asyncio.subprocess.Process, after: float, how: signal.Signals) -> int:
+    """Send a signal after some seconds, unless the process has ended before. Return the exit code."""
     with suppress(TimeoutError):
         async with asyncio.timeout(after):
             await process.communicate()
@@ -107,39 +107,39 @@ async def cut_off(process: asyncio.subprocess.Process, after: float, how: signal
     return process.returncode
 
 
-def compare(said: dict[str, str], teardown: Teardown) -> None:
-    """See that nothing is called ended that is not, and that every id is there."""
-    ended = teardown.ended()
+def compare(said: dict[str, str], run: CommandLineRun) -> None:
+    """Check that every id has an outcome, and that no outcome contradicts the sandbox."""
+    ended = run.ended()
     assert said.keys() == ended.keys()
     assert set(said.values()) <= set(CUT_OFF)
     wrong = [id_ for id_, kind in said.items() if kind in {"ended", "already_ended"} and not ended[id_]]
     assert not wrong, f"{len(wrong)} are called ended, and the sandbox knows better"
-    # With --hang-up, failed may mean that calls go on after the end.
-    surely_not = {"not_attempted"} if teardown.hang_up else {"not_attempted", "failed"}
+    # With --hang-up, "failed" may mean that the conference has ended but some calls go on.
+    surely_not = {"not_attempted"} if run.hang_up else {"not_attempted", "failed"}
     hidden = [id_ for id_, kind in said.items() if kind in surely_not and ended[id_]]
     assert not hidden, f"{len(hidden)} have ended, and are said surely not to have"
 
 
-async def settle(teardown: Teardown) -> None:
-    """Resume until the run is whole, and see that the sandbox agrees, id by id."""
-    process = await teardown.go_on()
+async def settle(run: CommandLineRun) -> None:
+    """Resume the run, and check that it completes and that the sandbox confirms each id."""
+    process = await run.resume()
     _, err = await process.communicate()
     assert process.returncode == 0, err
-    said = await teardown.on_record()
-    compare(said, teardown)
+    said = await run.outcomes()
+    compare(said, run)
     assert set(said.values()) <= SETTLED
-    assert all(teardown.ended().values())
-    if teardown.hang_up:
-        assert teardown.sandbox.active_calls() == []
+    assert all(run.ended().values())
+    if run.hang_up:
+        assert run.sandbox.active_calls() == []
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
 async def test_a_run_cut_off_at_any_moment_can_be_gone_on_with(
     how: signal.Signals, tmp_path: Path, full: bool, show: Callable[[str], None]
 ) -> None:
-    """However often and whenever: one outcome an id, none that the sandbox does not confirm.
+    """After any interruptions, each id has one outcome, and the sandbox confirms it.
 
-    Every other run hangs up, and leaves no call alive.
+    Every other run hangs up calls, and leaves no call active.
     """
     runs, cuts, count = (25, 4, 2000) if full else (2, 1, 150)
     random = Random(22)
@@ -154,38 +154,39 @@ async def test_a_run_cut_off_at_any_moment_can_be_gone_on_with(
             quota="token-bucket:rate=600,burst=50",
             seed=number,
         ) as sandbox:
-            teardown = Teardown(sandbox=sandbox, folder=folder, hang_up=number % 2 == 1)
-            process = await teardown.begin()
+            run = CommandLineRun(sandbox=sandbox, folder=folder, hang_up=number % 2 == 1)
+            process = await run.begin()
             for _ in range(cuts):
-                code = await cut_off(process, random.uniform(0.5, 3.0), how)
-                if not teardown.journal.exists():  # cut off before it had begun
-                    assert not any(teardown.ended().values())
-                    process = await teardown.begin()
+                code = await interrupt(process, random.uniform(0.5, 3.0), how)
+                # The run was interrupted before it wrote its journal.
+                if not run.journal.exists():
+                    assert not any(run.ended().values())
+                    process = await run.begin()
                     continue
                 kinds[f"exit {code}"] += 1
-                if await input_is_incomplete(teardown):
-                    assert not any(teardown.ended().values())
-                    teardown.journal.unlink()
-                    process = await teardown.begin()
+                if await input_is_incomplete(run):
+                    assert not any(run.ended().values())
+                    run.journal.unlink()
+                    process = await run.begin()
                     continue
-                compare(await teardown.on_record(), teardown)
-                process = await teardown.go_on()
+                compare(await run.outcomes(), run)
+                process = await run.resume()
             await process.communicate()
-            await settle(teardown)
-            twice += teardown.sent_twice()
+            await settle(run)
+            twice += run.sent_twice()
             sent += count
     show(f"{runs * cuts} times {how.name}, {count} ids each: {dict(kinds)}, {twice} of {sent} sent twice")
 
 
-async def input_is_incomplete(teardown: Teardown) -> bool:
-    """Say whether a resume refuses the journal for that."""
-    process = await teardown.start("outcomes", str(teardown.journal))
+async def input_is_incomplete(run: CommandLineRun) -> bool:
+    """Return True if the command line rejects the journal, as it does when the input is incomplete."""
+    process = await run.start("outcomes", str(run.journal))
     _, err = await process.communicate()
     return b"not recorded to its end" in err or process.returncode != 0
 
 
 async def test_a_full_disk_loses_nothing(tmp_path: Path, full: bool, show: Callable[[str], None]) -> None:
-    """A journal that cannot grow stops the run with a sentence; with room again the run goes on."""
+    """If the journal cannot grow, the run stops with a clear error. With more space you can resume it."""
     count = 2000 if full else 300
     random = Random(7)
     seen = Counter[str]()
@@ -193,19 +194,19 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path, full: bool, show: Calla
         folder = tmp_path / str(number)
         folder.mkdir()
         async with Sandbox(conferences=count, faults=FAULTS, latency="5-40ms", seed=number) as sandbox:
-            teardown = Teardown(sandbox=sandbox, folder=folder)
-            process = await teardown.begin(most_bytes=count * random.randint(300, 2000))
+            run = CommandLineRun(sandbox=sandbox, folder=folder)
+            process = await run.begin(most_bytes=count * random.randint(300, 2000))
             _, err = await process.communicate()
             assert b"Traceback" not in err
-            if await input_is_incomplete(teardown):
+            if await input_is_incomplete(run):
                 seen["while the input was recorded"] += 1
-                assert not any(teardown.ended().values())
+                assert not any(run.ended().values())
                 continue
             seen[f"exit {process.returncode}"] += 1
             if process.returncode:
                 assert process.returncode == 1
                 assert b"cannot be written" in err
                 assert b"resume" in err
-            compare(await teardown.on_record(), teardown)
-            await settle(teardown)
+            compare(await run.outcomes(), run)
+            await settle(run)
     show(f"{dict(seen)}")

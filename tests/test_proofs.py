@@ -1,6 +1,6 @@
-"""The promises as a whole, on real sockets against the sandbox: short here, whole with ``make proofs``.
+"""The promises of the client, tested on real sockets against the sandbox. ``make proofs`` runs them in full.
 
-The sandbox's truth is the judge: what the client says is compared with it id by id.
+The tests compare the client's outcomes with the sandbox's records, id by id.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FAULTS = "503=5%,reset=2%,hang=0.1%"
-QUICK = Timeouts(attempt=1.0)  # a hang costs a second here; whole proofs use the default of 15
+# A request that hangs costs one second here. Full proofs use the default of 15 seconds.
+QUICK = Timeouts(attempt=1.0)
 
 
 def client_of(sandbox: Sandbox, **settings: Any) -> VoiceClient:
@@ -50,7 +51,7 @@ def requests(sandbox: Sandbox) -> dict[str, dict[str, int]]:
 
 
 async def test_every_outcome_of_a_faulty_run_is_the_truth(full: bool, show: Callable[[str], None]) -> None:
-    """Under faults and a quota each conference is ended, and the client is right about each."""
+    """Despite faults and a quota, each conference is ended, and the client reports each one correctly."""
     count, quota = (10_000, 500) if full else (400, 500)
     async with Sandbox(
         conferences=count,
@@ -71,7 +72,7 @@ async def test_every_outcome_of_a_faulty_run_is_the_truth(full: bool, show: Call
 
 
 async def test_300_tasks_each_get_their_own_right_answer(show: Callable[[str], None]) -> None:
-    """One client, one call a task, faults: nobody gets the answer of another."""
+    """With one client, one operation per task and faults, no task gets the answer of another."""
     async with Sandbox(conferences=200, faults="503=10%,reset=5%", seed=3) as sandbox:
         real, made_up = sandbox.conference_ids, [f"conf-none-{number}" for number in range(100)]
 
@@ -87,13 +88,13 @@ async def test_300_tasks_each_get_their_own_right_answer(show: Callable[[str], N
             said = dict(await asyncio.gather(*(end(client, id_) for id_ in [*real, *made_up])))
         show(f"{Counter(said.values())}; {requests(sandbox)}")
         assert {said[id_] for id_ in real} <= {"ended", "already_ended"}
-        # A reset may have come before a 404: what did not exist then counts as ended, which it is.
+        # After a reset, a 404 counts as already ended: the reset request may have ended the conference.
         assert {said[id_] for id_ in made_up} <= {"not_found", "already_ended"}
         assert facts(sandbox) == dict.fromkeys(real, True)
 
 
 async def test_a_wrong_account_id_stops_the_run_after_a_few(sandbox_of_five: Sandbox) -> None:
-    """403 for each of the first says that it is 403 for all; the conferences stay."""
+    """If each of the first ids gets a 403, the run stops. No conference is ended."""
     async with VoiceClient(
         account_id="1",
         credentials=ClientCredentials(sandbox_of_five.client_id, sandbox_of_five.client_secret),
@@ -108,7 +109,7 @@ async def test_a_wrong_account_id_stops_the_run_after_a_few(sandbox_of_five: San
 
 
 async def test_a_wrong_client_id_costs_one_request(sandbox_of_five: Sandbox) -> None:
-    """However many wait for the token, and nothing else is sent."""
+    """One token request is sent, however many operations wait for the token. No other request is sent."""
     async with VoiceClient(
         account_id=sandbox_of_five.account_id,
         credentials=ClientCredentials("nobody", "wrong"),
@@ -124,7 +125,7 @@ async def test_a_wrong_client_id_costs_one_request(sandbox_of_five: Sandbox) -> 
 
 
 async def test_tokens_that_expire_mid_run_are_renewed_unseen(full: bool, show: Callable[[str], None]) -> None:
-    """A token that lives a second, and one that is revoked: no outcome shows it."""
+    """Tokens that expire after a second, or are revoked, do not change any outcome."""
     async with Sandbox(
         conferences=2000 if full else 300,
         latency="1-20ms",
@@ -147,7 +148,7 @@ async def test_tokens_that_expire_mid_run_are_renewed_unseen(full: bool, show: C
 
 
 async def test_401_on_everything_stops_the_run_after_one_fresh_token(sandbox_of_five: Sandbox) -> None:
-    """Good token, no entry: one refresh, then the run ends and says why."""
+    """If a new token gets a 401 too, the run stops with an AuthenticationError."""
     sandbox_of_five.refuse_all()
     async with client_of(sandbox_of_five) as client:
         report = await client.end_conferences(f"conf-{number}" for number in range(1000))

@@ -1,4 +1,4 @@
-"""The pytest plugin as its users run it: in its own pytest, with every warning an error."""
+"""The pytest plugin, run as users run it: in a pytest of its own, with every warning as an error."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_pytest_finds_it_by_itself() -> None:
 
 
 def test_the_example_runs_without_other_plugins(run: Run) -> None:
-    """The example has planned faults, settings by marker and a program beside it, and runs unchanged."""
+    """The example has planned faults, settings by marker and a separate program. It runs unchanged."""
     run((ROOT / "examples" / "test_with_sandbox.py").read_text()).assert_outcomes(passed=3)
 
 
 def test_under_pytest_asyncio(run: Run) -> None:
-    """The client uses the test's event loop, the sandbox its own."""
+    """The client uses the test's event loop. The sandbox uses its own."""
     scope = "asyncio_default_fixture_loop_scope"
     result = run(ASYNC_TEST.format(marker="asyncio"), "pytest_asyncio.plugin", **{scope: "function"})
     result.assert_outcomes(passed=1)
@@ -130,7 +130,7 @@ def test_the_nearest_marker_counts(run: Run) -> None:
 
 
 def test_a_wrong_setting_is_a_sentence(run: Run) -> None:
-    """The test does not run. There is no traceback of ours, and no thread is left."""
+    """The test does not run, the plugin prints no traceback, and no thread is left."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         sentences = {
@@ -158,7 +158,7 @@ def test_a_wrong_setting_is_a_sentence(run: Run) -> None:
 
 
 def test_a_setting_without_a_name_is_a_sentence(run: Run) -> None:
-    """Its meaning would not be clear."""
+    """The meaning of such a setting would not be clear."""
     result = run("""
         import pytest
 
@@ -236,7 +236,7 @@ def test_what_is_wrong_there_is_raised_here() -> None:
 
 
 def test_its_insides_are_out_of_reach() -> None:
-    """Private parts belong to the other thread. You cannot read them, nor set anything."""
+    """Private attributes belong to the other thread. You cannot read them, and you cannot set any."""
     with serving() as bandwidth:
         with pytest.raises(
             AttributeError, match="_simulation of a sandbox in another thread is out of reach"
@@ -306,7 +306,7 @@ def test_its_thread_ends_with_it() -> None:
 
 
 def test_a_client_takes_its_own_settings() -> None:
-    """They override those of the fixture, so that a test can set wrong ones."""
+    """Its settings override those of the fixture, so that a test can use wrong ones."""
     with serving() as bandwidth:
         assert bandwidth.client().account_id == bandwidth.environ["BW_ACCOUNT_ID"]
         assert bandwidth.client(account_id="1").account_id == "1"

@@ -1,7 +1,7 @@
-"""The sandbox before a witness that nobody here wrote: schemathesis with Bandwidth's published description.
+"""The sandbox against a test tool of another project: schemathesis, with Bandwidth's published description.
 
-All its checks and phases, with ids that are made up and with real ones. What it has to allow is written down
-in `schemathesis_hooks`. Short here; ``pytest tests/test_schemathesis.py --full -s`` is long: five seeds, with
+All its checks and phases run, with made-up ids and with real ones. `schemathesis_hooks` lists the failures
+that are allowed. ``pytest tests/test_schemathesis.py --full -s`` takes long: it uses five seeds, each with
 made-up ids alone and with real ids alone.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-# The checks of schemathesis 4: fewer would be a weaker witness than this test claims.
+# The checks of schemathesis 4. With fewer checks the test would prove less than it claims.
 CHECKS = {
     *("not_a_server_error", "status_code_conformance", "content_type_conformance"),
     *("response_headers_conformance", "response_schema_conformance", "negative_data_rejection"),
@@ -39,7 +39,8 @@ CHECKS = {
     *("allow_header_conformance", "use_after_free", "ensure_resource_availability", "ignored_auth"),
     "object_level_authorization",
 }
-# Kinds of requests in the sandbox's truth, one for each operation, and two for what an update can be.
+# The kinds of requests in the sandbox's records: one for each operation. An update of a conference or a call
+# has two, because it can also end the conference or hang up the call.
 OPERATIONS = {
     *("list", "get", "end", "redirect", "bxml", "get-member", "update-member", "list-recordings"),
     *("get-recording", "download", "get-call", "hang-up", "redirect-call"),
@@ -49,7 +50,7 @@ ACCEPTED = {"200", "204"}
 
 @frozen(kw_only=True)
 class Verdict:
-    """What schemathesis said."""
+    """The result of a schemathesis run."""
 
     report: dict[str, Any]
     checks: Counter[str]
@@ -67,7 +68,7 @@ pytestmark = pytest.mark.skipif(_needed() is not None, reason=_needed() or "")
 
 
 def places(sandbox: Sandbox) -> list[dict[str, str]]:
-    """Return one set of ids that belong together for each conference."""
+    """For each conference, return the ids that belong to it."""
     return [
         {
             "accountId": sandbox.account_id,
@@ -82,7 +83,7 @@ def places(sandbox: Sandbox) -> list[dict[str, str]]:
 
 
 def interleaved(sandbox: Sandbox) -> list[dict[str, str]]:
-    """Return real places with one in three left to made-up ids."""
+    """Return real ids, with an empty place after every two. An empty place keeps the made-up ids."""
     return [*itertools.chain.from_iterable((place, place, {}) for place in places(sandbox))]
 
 
@@ -94,7 +95,7 @@ PLACES: dict[str, Callable[[Sandbox], list[dict[str, str]]]] = {
 
 
 async def judge(sandbox: Sandbox, folder: Path, ids: list[dict[str, str]], *options: str) -> Verdict:
-    """Let schemathesis loose on a sandbox."""
+    """Run schemathesis against a sandbox."""
     (folder / "places.json").write_text(json.dumps(ids))
     (folder / "allowed").touch()
     authorization = aiohttp.encode_basic_auth(sandbox.username, sandbox.password)
@@ -130,16 +131,17 @@ async def judge(sandbox: Sandbox, folder: Path, ids: list[dict[str, str]], *opti
 
 
 def checks_run(events: Path) -> Iterator[str]:
-    """Yield the name of every check that was run on an answer."""
+    """Yield the name of every check that ran on a response."""
     for line in events.read_text().splitlines():
         recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
         for checks in recorder.get("checks", {}).values():
             yield from (check["name"] for check in checks)
 
 
-@pytest.mark.timeout(3600)  # the long form; the short one has a limit of its own below
+# This limit is for the long form. The short form has its own limit in the test.
+@pytest.mark.timeout(3600)
 async def test_schemathesis_finds_nothing(full: bool, show: Callable[[str], None], tmp_path: Path) -> None:
-    """No check fails, none is left out, and with real ids every operation is accepted at least once."""
+    """No check fails, no check is left out, and with real ids every operation succeeds at least once."""
     for seed, ids in itertools.product(range(1, 6), ("made-up", "real")) if full else [(1, "mixed")]:
         folder = tmp_path / f"{seed}-{ids}"
         folder.mkdir()
@@ -164,7 +166,7 @@ async def test_schemathesis_finds_nothing(full: bool, show: Callable[[str], None
 
 @pytest.fixture
 def hooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the hooks as schemathesis has them, without a sandbox."""
+    """Return the hooks module that schemathesis uses, without a sandbox."""
     (tmp_path / "places.json").write_text("[{}]")
     monkeypatch.setenv("SANDBOX_PLACES", str(tmp_path / "places.json"))
     return importlib.import_module("tests.schemathesis_hooks")
@@ -228,7 +230,7 @@ def test_the_word_of_the_sandbox_alone_allows_nothing(
     right: list[dict[str, object]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What it refuses in these words has to be wrong in that way by another judgement."""
+    """A 400 is allowed only if the hooks find the same mistake in the request."""
     monkeypatch.setattr(hooks, "_TOLD", {"told"})
     assert [hooks.allowance(operation, said, it) is None for it in wrong] == [False] * len(wrong)
     assert [hooks.allowance(operation, said, it) for it in right] == [None] * len(right)

@@ -1,4 +1,4 @@
-"""No secret in anything that is written: the whole command line at debug level, and a search of it all."""
+"""The command line writes no secret. The tests run it at debug level and search all that it writes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FAULTS = "503=10%,reset=10%,500=3%,garbage=3%"
 
 @pytest.fixture
 def tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect the access tokens that the sandbox gives out."""
+    """Collect the access tokens that the sandbox issues."""
     given: list[str] = []
     issue = Authentication._issue
 
@@ -43,7 +43,7 @@ def tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Serve conferences badly, to a client whose secrets are easy to find."""
+    """Serve conferences with faults, to a client with secrets that are easy to find."""
     with served(
         conferences=30,
         members="1-2",
@@ -62,7 +62,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 
 
 def commands(stand_in: Sandbox, folder: Path) -> Iterator[tuple[str, ...]]:
-    """Return a command of each kind, those that go wrong included."""
+    """Yield a command of each kind, including commands that fail."""
     ids, rest = stand_in.conference_ids[:3], stand_in.conference_ids[3:]
     (folder / "ids.txt").write_text("\n".join(rest))
     (folder / "announce.xml").write_text("<Bxml><SpeakSentence>bye</SpeakSentence></Bxml>")
@@ -88,7 +88,7 @@ def everything_in(folder: Path) -> bytes:
 
 
 def run_all(stand_in: Sandbox, folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
-    """Run each command with every logger at debug level, and return all that was written anywhere."""
+    """Run each command with ``-v``, and return its output and the content of all files."""
     written = ""
     for command in commands(stand_in, folder):
         main(["-v", *command])
@@ -100,7 +100,7 @@ def run_all(stand_in: Sandbox, folder: Path, capfd: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def records(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
-    """Have every record of every logger formatted, with its arguments and tracebacks."""
+    """Capture all loggers at debug level, with the arguments and tracebacks of each record."""
     with ExitStack() as levels:
         for name in (None, "asyncio", "aiohttp", "aiohttp.client", "bandwidth_async"):
             levels.enter_context(caplog.at_level(logging.DEBUG, logger=name))
@@ -117,7 +117,7 @@ def test_no_secret_is_written_anywhere(
     records: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Not in output, logs, journals or files: neither the secret, nor a token, nor the header of either."""
+    """Output, logs, journals and files contain no secret, no token and no header made from them."""
     if legacy:
         monkeypatch.delenv("BW_CLIENT_ID")
         monkeypatch.delenv("BW_CLIENT_SECRET")
@@ -143,7 +143,7 @@ def test_a_secret_that_the_server_quotes_is_not_written(
     capfd: pytest.CaptureFixture[str],
     records: pytest.LogCaptureFixture,
 ) -> None:
-    """Errors of Bandwidth or a proxy may quote the request's header: rows, journal and log have stars."""
+    """Errors of Bandwidth or a proxy may quote the request's header. All output has stars in its place."""
 
     def quoting(_: URL, *, headers: Any, **__: Any) -> CallbackResult:
         sent = headers["Authorization"].partition(" ")[2]

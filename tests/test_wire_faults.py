@@ -1,15 +1,15 @@
 """Faults on the wire: each has one certain outcome, no connection is reused in a bad state, nothing leaks.
 
-A `VoiceClient` over real sockets against `tests.wire_server`. Rows of the list of faults that are not about
-the wire are tested where their rule lives:
+The tests run a `VoiceClient` over real sockets against `tests.wire_server`. Other files test the faults that
+are not about the wire:
 
 =================================================  =======================================================
-forms of ``Retry-After``, ``X-RateLimit-Reset``    tests/test_hints.py, all of it
-an hour asked for                                  test_client: a_door_that_is_shut_for_an_hour_stops_…
+forms of ``Retry-After``, ``X-RateLimit-Reset``    tests/test_retry_after.py, all of it
+a hint of one hour                                 test_client: a_door_that_is_shut_for_an_hour_stops_…
 429 among many in flight, out of order, lost probe test_limiter_adaptive: a_burst_of_refusals_is_one_event,
                                                    a_late_answer_s_hint_is_obeyed, a_lost_probe_is_…
 429 for ever                                       test_retry: fifty_refusals_are_enough
-401 in the middle                                  test_channel: a_revoked_token_is_replaced_once_for_all,
+401 in the middle                                  test_operation: a_revoked_token_is_replaced_once_for_all,
                                                    a_401_with_a_fresh_token_stands
 403 for one, for all                               test_run: 403_for_…
 404 and 409 in each order                          test_client: a_404_…, a_409_…
@@ -101,7 +101,7 @@ def client_of(server: WireServer, **settings: Any) -> VoiceClient:
 
 @asynccontextmanager
 async def world(*scripts: Script, **settings: Any) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
-    """Yield a server and a client of it; check that no permit, connection or task is left."""
+    """Yield a server and a client for it. Check that no request, connection or task is left."""
     before = asyncio.all_tasks()
     server_settings = {name: settings.pop(name) for name in ("greeting", "otherwise") if name in settings}
     async with wire_server(*scripts, **server_settings) as server:
@@ -123,7 +123,7 @@ def connections(server: WireServer) -> list[int]:
 
 
 async def ended(client: VoiceClient, conference_id: str = "conf-1", **settings: Any) -> tuple[str, int]:
-    """End a conference; return the kind of its outcome and the number of attempts."""
+    """End a conference, and return the kind of its outcome and the number of attempts."""
     outcome = await client.end_conference(conference_id, **settings)
     return str(outcome.kind), outcome.attempts
 
@@ -230,7 +230,7 @@ async def test_nobody_listens_yet() -> None:
 
 @virtual_time
 async def test_nobody_listens() -> None:
-    """All attempts are used; nothing was sent, so the error is not ambiguous."""
+    """All attempts are used. Nothing was sent, so the error is not ambiguous."""
     async with wire_server() as server:
         pass
     async with client_of(server) as client:
@@ -254,7 +254,7 @@ async def test_a_slow_trickle_ends_with_the_attempt() -> None:
 
 @virtual_time
 async def test_the_deadline_ends_a_trickle_too() -> None:
-    """The deadline is earlier than the attempt's timeout; the request was sent, so the error is ambiguous."""
+    """The deadline comes before the attempt's timeout. The request was sent, so the error is ambiguous."""
     async with world((Trickle(NO_CONTENT),)) as (server, client):
         with pytest.raises(DeadlineExceededError) as caught:
             await client.end_conference("conf-1", deadline=2.0)
@@ -268,7 +268,7 @@ async def test_the_deadline_ends_a_trickle_too() -> None:
 
 @virtual_time
 async def test_a_kept_connection_that_was_closed_meanwhile() -> None:
-    """The client does not use it, and no operation notices."""
+    """The client does not use it, and no operation fails."""
     async with world((NO_CONTENT, CLOSE)) as (server, client):
         assert await ended(client) == ("ended", 1)
         assert await server.kept() == set()
@@ -279,7 +279,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile() -> None:
 @pytest.mark.parametrize("fault", [CLOSE, RESET])
 @virtual_time
 async def test_a_kept_connection_that_is_closed_as_it_is_used(fault: Any) -> None:
-    """The request is repeated once, at once; this does not count as an attempt of the policy."""
+    """The request is repeated once, at once. This does not count as an attempt of the policy."""
     impatient = RetryPolicy(attempts=1, backoff_base=100.0)
     async with world((NO_CONTENT,), (fault,), (NO_CONTENT,), retry=impatient) as (server, client):
         assert await ended(client, "conf-1") == ("ended", 1)
@@ -290,7 +290,7 @@ async def test_a_kept_connection_that_is_closed_as_it_is_used(fault: Any) -> Non
 
 @virtual_time
 async def test_every_hundredth_answer_closes() -> None:
-    """Three hundred operations, ten at a time: no error, no retry."""
+    """Three hundred operations, ten at a time, need no retry and raise no error."""
     last = answered("200 OK", b"", "Connection: close")
     scripts = [(last, CLOSE) if n % 100 == 0 else (NO_CONTENT,) for n in range(1, 301)]
     async with world(*scripts) as (server, client):
@@ -301,7 +301,7 @@ async def test_every_hundredth_answer_closes() -> None:
         assert server.connections == 10 + 2
 
 
-# More than an answer
+# More bytes than a response
 
 SURPLUS = answered("200 OK")
 EXTRA: dict[str, bytes] = {
@@ -332,7 +332,7 @@ BODIES: dict[str, bytes] = {
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 @virtual_time
 async def test_a_success_with_more_behind_it(head: bytes, extra: bytes) -> None:
-    """In one piece or in two: the conference has ended, and the connection is not used again."""
+    """In one piece or in two, the conference has ended, and the connection is not used again."""
     cuts = range(len(head) - 6, len(head))
     for script in [(head + extra,), *((head[:cut], Wait(0.1), head[cut:] + extra) for cut in cuts)]:
         async with world(script, (NOT_FOUND,)) as (server, client):
@@ -347,7 +347,7 @@ async def test_a_success_with_more_behind_it(head: bytes, extra: bytes) -> None:
 @pytest.mark.parametrize("whole", BODIES.values(), ids=BODIES)
 @virtual_time
 async def test_a_success_with_a_body_and_more_behind_it(whole: bytes, extra: str) -> None:
-    """The same; the possible beginning of a response is dropped before the next request."""
+    """The connection is not used again, unless the extra bytes may begin a response. Those are dropped."""
     begun = extra in {"an empty line", "half a line"}
     async with world((whole + EXTRA[extra],), (NOT_FOUND,)) as (server, client):
         assert await ended(client) == ("ended", 1)
@@ -359,7 +359,7 @@ async def test_a_success_with_a_body_and_more_behind_it(whole: bytes, extra: str
 @pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
 @virtual_time
 async def test_what_comes_on_an_idle_connection_is_nobody_s_answer(extra: bytes) -> None:
-    """A second response to one request would be taken for the response about the next conference."""
+    """The client closes the connection. Else the second response could be mistaken for the next one."""
     async with world((NO_CONTENT, Wait(1.0), extra), (NOT_FOUND,)) as (server, client):
         assert await ended(client) == ("ended", 1)
         await asyncio.sleep(2.0)
@@ -372,7 +372,7 @@ async def test_what_comes_on_an_idle_connection_is_nobody_s_answer(extra: bytes)
 @pytest.mark.parametrize("extra", EXTRA.values(), ids=EXTRA)
 @virtual_time
 async def test_what_lies_unread_on_an_idle_connection_is_nobody_s_answer(extra: bytes) -> None:
-    """The client finds it before it writes the request, and uses another connection; nothing is ambiguous."""
+    """The client finds it before it writes the request, and uses another connection. Nothing is ambiguous."""
     async with world((NO_CONTENT,), (NOT_FOUND,)) as (server, client):
         assert await ended(client) == ("ended", 1)
         server.say(1, extra)
@@ -396,7 +396,7 @@ async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
 async def test_an_answer_before_the_request(sender: str) -> None:
     """It is not a response, and nothing is sent after it.
 
-    The session cannot tell it from an early response on a new connection; what follows closes the connection.
+    A session takes it for an early response on a new connection. The next response closes the connection.
     """
     async with world((NOT_FOUND,), greeting=(NO_CONTENT,)) as (server, client):
         if sender == "directly":
@@ -414,7 +414,7 @@ async def test_an_answer_before_the_request(sender: str) -> None:
 
 @virtual_time
 async def test_a_read_with_more_behind_it() -> None:
-    """The body has the announced length."""
+    """The body has the announced length, and the connection is not used again."""
     async with world((CONFERENCE + b"extra",), (CONFERENCE + SURPLUS,)) as (server, client):
         for _ in range(3):
             server.scripts.append((CONFERENCE,))
@@ -451,7 +451,7 @@ async def test_a_read_with_more_behind_it() -> None:
 )
 @virtual_time
 async def test_any_success_is_one(script: Script, kept: bool) -> None:
-    """The status is enough, and nothing waits for the body; a connection in doubt is not used again."""
+    """The status is enough, and nothing waits for the body. A doubtful connection is not used again."""
     async with world(script) as (server, client):
         assert await ended(client) == ("ended", 1)
         assert now() < 0.2
@@ -465,7 +465,7 @@ async def test_any_success_is_one(script: Script, kept: bool) -> None:
 @pytest.mark.parametrize("headers", [(), ("Upgrade: websocket", "Connection: upgrade")])
 @virtual_time
 async def test_101_is_an_error(headers: tuple[str, ...]) -> None:
-    """The client did not ask for another protocol; the connection cannot be used again."""
+    """The client did not request another protocol. The connection cannot be used again."""
     async with world((answered("101 Switching Protocols", b"\x81\x05hello", *headers),)) as (server, client):
         with pytest.raises(APIError) as caught:
             await client.end_conference("conf-1")
@@ -506,7 +506,7 @@ async def test_a_token_s_redirect_is_not_followed_either() -> None:
 
 @virtual_time
 async def test_no_link_in_an_answer_is_followed_elsewhere() -> None:
-    """Neither the next page of a listing nor a member's URL."""
+    """The client follows neither the next page of a listing nor a member's URL to another host."""
     async with wire_server() as other:
         page = answered("200 OK", b'[{"id": "conf-1"}]', f'Link: <{other.url}/next>; rel="next"')
         member = f'{{"callId": "c-1", "memberUrl": "{other.url}/m", "conferenceId": "conf-1"}}'
@@ -571,7 +571,7 @@ async def test_no_text_of_a_server_reaches_a_terminal_as_it_is(body: bytes, leng
 @pytest.mark.parametrize("rest", [(b"cut", CLOSE), (b"cut", RESET), (b"zz\r\n",), (HANG,)], ids=str)
 @virtual_time
 async def test_an_error_s_text_is_optional(status: int, rest: Script) -> None:
-    """The status is enough; the connection is closed."""
+    """The status is enough. The connection is closed."""
     length = b"Transfer-Encoding: chunked" if rest == (b"zz\r\n",) else b"Content-Length: 1000"
     script = (START + b"%d Oops\r\n%s\r\n\r\n" % (status, length), *rest)
     async with world(script, retry=RetryPolicy(attempts=1)) as (server, client):
@@ -585,7 +585,7 @@ async def test_an_error_s_text_is_optional(status: int, rest: Script) -> None:
 
 @virtual_time
 async def test_a_server_that_fails_for_a_while() -> None:
-    """500 is ambiguous, 503 is not: only after a 500 does a 404 mean that the conference has ended."""
+    """A 500 is ambiguous, a 503 is not. After a 500 a 404 means already ended, after a 503 it does not."""
     async with world((answered("500 Oops"),), (NOT_FOUND,), (answered("503 Busy"),), (NOT_FOUND,)) as (
         _,
         client,
@@ -598,7 +598,7 @@ async def test_a_server_that_fails_for_a_while() -> None:
 
 @virtual_time
 async def test_a_server_that_fails_for_ever() -> None:
-    """Five attempts over one connection, and the error is ambiguous."""
+    """Five attempts use one connection, and the error is ambiguous."""
     async with world(otherwise=(answered("502 Bad Gateway", b"<html>"),)) as (server, client):
         with pytest.raises(ServerError) as caught:
             await client.end_conference("conf-1")
@@ -612,7 +612,7 @@ async def test_a_server_that_fails_for_ever() -> None:
 @no_answer
 @virtual_time
 async def test_a_read_without_an_answer_is_never_ambiguous(fault: Script) -> None:
-    """It is repeated like a change; aiohttp itself repeats nothing."""
+    """It is repeated like a change. aiohttp itself repeats nothing."""
     async with world(fault, (CONFERENCE,), otherwise=fault) as (_, client):
         assert (await client.get_conference("conf-1")).id == "conf-1"
         with pytest.raises(TransportError) as caught:
@@ -625,7 +625,7 @@ async def test_a_read_without_an_answer_is_never_ambiguous(fault: Script) -> Non
 
 @frozen
 class Resolver(AbstractResolver):
-    """Resolves one host; an empty list means that there is no such host."""
+    """Resolves one host. Without addresses, the host does not exist."""
 
     addresses: tuple[str, ...] = ()
     hangs: bool = False
@@ -644,7 +644,7 @@ class Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Has nothing to close."""
+        """Do nothing, because nothing is open."""
 
 
 @asynccontextmanager
@@ -661,7 +661,7 @@ async def named(resolver: Resolver) -> AsyncIterator[tuple[WireServer, VoiceClie
 @pytest.mark.parametrize("hangs", [False, True])
 @virtual_time
 async def test_a_host_that_no_name_server_knows(hangs: bool) -> None:
-    """It is retried; a silent name server looks like a silent server."""
+    """The client retries. A silent name server looks like a silent server."""
     async with named(Resolver(hangs=hangs)) as (server, client):
         with pytest.raises(TransportError) as caught:
             await client.end_conference("conf-1")
@@ -706,9 +706,9 @@ CALLS: dict[str, tuple[Callable[[VoiceClient], Awaitable[object]], tuple[Script,
 async def test_a_cancellation_at_every_step(
     call: Callable[[VoiceClient], Awaitable[object]], scripts: tuple[Script, ...]
 ) -> None:
-    """Cancelled after each turn of the event loop: nothing is left over, and the client still works.
+    """After a cancellation at any turn of the event loop, nothing is left and the client still works.
 
-    None of these calls waits for time to pass, which stands still while the loop is turned.
+    Virtual time stands still during these turns, and none of the operations waits for time to pass.
     """
     step = 0
     while not await _cancelled_after(step, call, scripts):
@@ -719,7 +719,7 @@ async def test_a_cancellation_at_every_step(
 async def _cancelled_after(
     step: int, call: Callable[[VoiceClient], Awaitable[object]], scripts: tuple[Script, ...]
 ) -> bool:
-    """Cancel an operation after ``step`` turns; return True if it had finished before."""
+    """Cancel an operation after ``step`` turns. Return True if it had finished before."""
     async with wire_server(otherwise=(TOKEN_ANSWER,)) as tokens:
         credentials = ClientCredentials("me", SECRET)
         async with world(*scripts, credentials=credentials, api_url=tokens.url) as (server, client):
@@ -769,15 +769,14 @@ EVERYTHING: list[Script] = [
 async def test_no_fault_makes_a_secret_seen(
     credentials: Credentials, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not in a record of any logger, not in an error or its causes, not in a repr."""
+    """No log record, no error with its causes and no repr contains a secret."""
     caplog.set_level(logging.DEBUG)
     told: list[str] = []
     sent = b""
     async with wire_server(otherwise=(TOKEN_ANSWER,)) as tokens:
         for number, fault in enumerate(EVERYTHING):
-            asyncio.get_running_loop().set_debug(
-                number < 8
-            )  # asyncio has records of its own then; it is slow
+            # In debug mode asyncio writes log records of its own. This is slow.
+            asyncio.get_running_loop().set_debug(number < 8)
             settings = {"credentials": credentials, "api_url": tokens.url}
             async with world(otherwise=fault, **settings) as (server, client):
                 for call in (client.end_conference, client.get_conference):

@@ -40,7 +40,7 @@ virtual_time = pytest.mark.looptime
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Make a certificate authority that only these tests trust."""
+    """Create a certificate authority that only these tests trust."""
     return trustme.CA()
 
 
@@ -67,7 +67,7 @@ def client_of(server: WireServer, **settings: Any) -> VoiceClient:
 
 @asynccontextmanager
 async def trusting(authority: trustme.CA, server: WireServer) -> AsyncIterator[VoiceClient]:
-    """Yield a client with connections of its own that also trusts the authority of these tests."""
+    """Yield a client that trusts the authority of these tests, with connections of its own."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,7 +78,7 @@ async def trusting(authority: trustme.CA, server: WireServer) -> AsyncIterator[V
 
 
 async def refusal(client: VoiceClient) -> TransportError:
-    """Return the error of an end; check that it is not ambiguous."""
+    """End a conference, return the error, and check that it is not ambiguous."""
     with pytest.raises(TransportError) as caught:
         await client.end_conference("conf-1")
     assert client.limiter.snapshot().in_flight == 0
@@ -89,7 +89,7 @@ async def refusal(client: VoiceClient) -> TransportError:
 
 @virtual_time
 async def test_a_certificate_that_holds(authority: trustme.CA) -> None:
-    """Requests go over TLS, and over one connection."""
+    """All requests use one TLS connection."""
     async with wire_server(tls=presenting(authority)) as server, trusting(authority, server) as client:
         for n in range(3):
             assert (await client.end_conference(f"conf-{n}")).attempts == 1
@@ -109,7 +109,7 @@ async def test_a_certificate_that_holds(authority: trustme.CA) -> None:
 async def test_a_certificate_that_does_not_hold(
     authority: trustme.CA, host: str, times: dict[str, datetime], words: str
 ) -> None:
-    """The client sends nothing and does not retry: waiting does not make a certificate valid."""
+    """The client sends nothing and does not retry, because waiting does not make a certificate valid."""
     async with (
         wire_server(tls=presenting(authority, host, **times)) as server,
         trusting(authority, server) as client,
@@ -155,7 +155,7 @@ async def test_a_run_over_a_certificate_that_does_not_hold(authority: trustme.CA
 )
 @virtual_time
 async def test_a_handshake_that_fails_otherwise(greeting: Script) -> None:
-    """It may be temporary, so it is retried; nothing was sent, so nothing is ambiguous."""
+    """It may be temporary, so the client retries. Nothing was sent, so the error is not ambiguous."""
     async with wire_server(greeting=greeting) as server:
         async with client_of(server) as client:
             error = await refusal(client)
@@ -167,7 +167,7 @@ async def test_a_handshake_that_fails_otherwise(greeting: Script) -> None:
 
 @virtual_time
 async def test_a_server_that_speaks_an_old_version_only(authority: trustme.CA) -> None:
-    """The two have no version in common: no connection, a retry, nothing sent."""
+    """Client and server have no version in common. The client retries and sends nothing."""
     context = presenting(authority)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     old = ssl.create_default_context()
@@ -186,7 +186,7 @@ async def test_a_server_that_speaks_an_old_version_only(authority: trustme.CA) -
 @pytest.mark.parametrize("fault", [RESET, CLOSE])
 @virtual_time
 async def test_cut_after_the_request(authority: trustme.CA, fault: Any) -> None:
-    """As without TLS: the request may have arrived, and it is repeated."""
+    """The request may have arrived, so it is repeated, as without TLS."""
     async with (
         wire_server((fault,), (answered("404 Not Found"),), tls=presenting(authority)) as server,
         trusting(authority, server) as client,
@@ -213,7 +213,7 @@ async def test_more_than_an_answer(authority: trustme.CA) -> None:
 
 @virtual_time
 async def test_answers_in_many_records(authority: trustme.CA) -> None:
-    """Headers and body arrive together in separate TLS records: each response gets its own body."""
+    """Even if headers and body arrive in separate TLS records, each response gets its own body."""
     async with wire_server(tls=presenting(authority)) as server, trusting(authority, server) as client:
         for name in ("conf-1", "conf-22", "conf-333"):
             whole = answered("200 OK", f'{{"id": "{name}"}}'.encode())
@@ -224,7 +224,7 @@ async def test_answers_in_many_records(authority: trustme.CA) -> None:
 
 @virtual_time
 async def test_a_recording_over_tls_is_whole(authority: trustme.CA) -> None:
-    """Many TLS records, and the connection is closed directly after the last one."""
+    """It needs many TLS records, and the server closes the connection directly after the last one."""
     sound = bytes(range(256)) * 4096
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(sound)}\r\n\r\n".encode()
     async with (

@@ -1,7 +1,7 @@
 """A server that sends exactly the bytes that a script contains, and records what arrives.
 
-It plays the next script, a sequence of steps, for each request; without any left, it sends `NO_CONTENT`. It
-is meant to do what no real server would, so it knows nothing of HTTP but where a request ends.
+It plays the next script, a sequence of steps, for each request. If no script is left, it sends `NO_CONTENT`.
+It should do things that no real server does. So it knows nothing about HTTP except where a request ends.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     import ssl
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
-_ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends a reset
-_ROUNDS = 50  # of the loop, in which both ends of a connection on this machine learn of its end
+# SO_LINGER with zero seconds. Closing the socket then sends a reset.
+_ABORT = struct.pack("ii", 1, 0)
+# After so many turns of the event loop, both ends of a local connection have noticed its end.
+_ROUNDS = 50
 
 
 class Step(Enum):
@@ -44,7 +46,7 @@ class Wait:
 
 @frozen
 class Trickle:
-    """Send the text byte by byte, each after so many seconds."""
+    """Send the text byte by byte, with ``every`` seconds before each byte."""
 
     text: bytes
     every: float = 1.0
@@ -96,13 +98,13 @@ class WireServer:
                 script = self.scripts.pop(0) if self.scripts else self.otherwise
                 await self._play(script, reader, writer)
         except (ConnectionError, EOFError):
-            pass  # the client went away, or the script says that the server does
+            pass  # The client or the script has closed the connection.
         finally:
             del self._open[number], self._writers[number]
             writer.close()
 
     def say(self, connection: int, unasked: bytes) -> None:
-        """Send something at once, before the client's event loop has its next turn."""
+        """Send bytes that no request asked for, before the client's event loop has its next turn."""
         self._writers[connection].write(unasked)
 
     @staticmethod
@@ -130,7 +132,7 @@ class WireServer:
                     raise EOFError
 
     async def kept(self) -> set[int]:
-        """Return the connections that neither side has closed; waits until a close has arrived here."""
+        """Return the connections that neither side has closed. Wait until each close has arrived here."""
         for _ in range(_ROUNDS):
             await asyncio.sleep(0)
         return {
