@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from typing import Any
 
 import click
 
-from bandwidth_async.cli import exit_codes
+from bandwidth_async.cli import exit_codes, signals
 from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.credentials import ClientCredentials
@@ -103,15 +102,13 @@ def sandbox(**settings: Any) -> int:
 
 async def _serve(stand_in: Sandbox) -> None:
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
     async with stand_in:
-        print(f"# sandbox with {len(stand_in.conference_ids):,} active conferences at {stand_in.url}")
-        for name, value in stand_in.environ.items():
-            print(f"export {name}={value}")
-        sys.stdout.flush()
-        await stopped.wait()
+        with signals.handled(lambda _: stopped.set()):
+            print(f"# sandbox with {len(stand_in.conference_ids):,} active conferences at {stand_in.url}")
+            for name, value in stand_in.environ.items():
+                print(f"export {name}={value}")
+            sys.stdout.flush()
+            await stopped.wait()
 
 
 @click.command(epilog=exit_codes.HELP)
