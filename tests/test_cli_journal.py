@@ -26,7 +26,7 @@ import pytest
 from attrs import define
 
 from bandwidth_async import Journal, RetryPolicy, Timeouts, VoiceClient
-from bandwidth_async.cli import end, journals, main, options
+from bandwidth_async.cli import end, journals, main, options, terminal
 from bandwidth_async.cli.progress import display
 from bandwidth_async.journal import read_outcomes
 from bandwidth_async.sandbox import Sandbox

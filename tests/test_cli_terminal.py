@@ -107,7 +107,7 @@ async def test_no_foreign_journal_moves_the_terminal(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     state = tmp_path / "bandwidth-async"
     state.mkdir()
-    await _one_refused(state / f"{EVIL}.journal", ["a"], account=f"9{EVIL}")
+    await _one_refused(state / f"{EVIL}.journal", ["a"], account=f"9{EVIL[:-1]}")
     (state / f"empty{EVIL}.journal").touch()
     await _in_a_thread(["runs"], ["resume", str(state / f"{EVIL}.journal")])
     out, err = capsys.readouterr()
@@ -143,7 +143,7 @@ def test_the_command_that_resumes_can_be_pasted(name: str) -> None:
     command = resume_command(Path(name))
     assert command.isprintable()
     script = f'set -- {command}; printf %s "$3"'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
+    done = subprocess.run(["/bin/bash", "-c", script], capture_output=True, check=True)
     assert done.stdout == os.fsencode(name)
 
 
@@ -258,9 +258,7 @@ async def test_no_cell_is_run_by_a_spreadsheet(tmp_path: Path, capsys: pytest.Ca
     assert [json.loads(line)["conference_id"] for line in out[8:]] == FORMULAS
 
 
-@given(
-    st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp", "Cf", "Cn", "Co"]), min_size=1)
-)
+@given(st.text(st.characters().filter(lambda c: c.isprintable() and c != " "), min_size=1))
 def test_a_cell_can_be_read_back(text: str) -> None:
     """Whatever prints comes back as it was, and the cell itself never begins like a formula."""
     line = formats.Csv(["key"]).row({"key": text})
@@ -328,7 +326,7 @@ with formats.open_output(path, force=False) as stream:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("redirected", [False, True])
 def test_a_signal_costs_no_row(tmp_path: Path, number: signal.Signals, redirected: bool) -> None:
-    """What was written is in the file, whether the command or the shell opened it; the signal does its work."""
+    """What was written is in the file, whoever opened it, and the signal does its work."""
     output = tmp_path / "rows"
     named = [] if redirected else [str(output)]
     with (
@@ -350,7 +348,7 @@ def test_a_signal_costs_no_row(tmp_path: Path, number: signal.Signals, redirecte
 
 def _run(sandbox: Sandbox, script: str, *words: str) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, **sandbox.environ, "PYTHON": sys.executable}
-    command = ["bash", "-c", f'"$PYTHON" -m bandwidth_async {script}', "-", *words]
+    command = ["/bin/bash", "-c", f'"$PYTHON" -m bandwidth_async {script}', "-", *words]
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=60)
 
 
