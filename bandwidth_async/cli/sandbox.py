@@ -17,7 +17,12 @@ from bandwidth_async.sandbox import Sandbox, Truth
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Serve on this address.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Serve on this address. On one that other machines reach, events are sent to --event-url only.",
+)
 @click.option("--port", default="4010", show_default=True, help="Serve on this port; 0 picks a free one.")
 @click.option(
     "--conferences", default="100", show_default=True, help="Start with this many active conferences."
@@ -105,10 +110,17 @@ async def _serve(stand_in: Sandbox) -> None:
     async with stand_in:
         with signals.handled(lambda _: stopped.set()):
             print(f"# sandbox with {len(stand_in.conference_ids):,} active conferences at {stand_in.url}")
+            if stand_in.exposed:
+                print(_warning(stand_in))
             for name, value in stand_in.environ.items():
                 print(f"export {name}={value}")
             sys.stdout.flush()
             await stopped.wait()
+
+
+def _warning(stand_in: Sandbox) -> str:
+    where = "to any URL that they name" if stand_in.events_anywhere else "to --event-url only"
+    return f"# warning: others may reach {stand_in.host}, and the credentials are public; events go {where}"
 
 
 @click.command(epilog=exit_codes.HELP)
