@@ -443,7 +443,7 @@ async def test_other_requests_are_handled_while_the_truth_is_sent(name: str) -> 
     ],
 )
 async def test_a_web_page_reaches_a_loopback_sandbox_by_its_own_names_only(host: str, status: int) -> None:
-    """A page can lead a name of its own to this machine, but not change the headers. No other client minds."""
+    """A page can lead a name of its own to this machine, but not change the headers."""
     async with calling(conferences=1) as caller:
         page = {"Host": host, "Origin": f"http://{host}"}
         reply = await caller.ask("GET", "/_sandbox/truth", headers=page)

@@ -106,7 +106,7 @@ class Server:
 def _is_rebound(raw: web.BaseRequest) -> bool:
     """Return whether a web page sent the request through a name of its own that leads here (DNS rebinding).
 
-    Browsers send ``Origin`` with everything that could change something. Other clients send none, and may come
+    Browsers send ``Origin`` with all that could change something. Other clients send none, and may come
     through a proxy or tunnel with a name of theirs.
     """
     try:
