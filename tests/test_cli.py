@@ -620,6 +620,22 @@ def test_the_sandbox_command_prints_what_to_export() -> None:
     ]
 
 
+def test_the_sandbox_command_warns_of_an_address_that_others_reach() -> None:
+    """A line says so, and where events go; it is a comment to a shell."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "bandwidth_async", "sandbox", "--port", "0", "--host", "0.0.0.0"],  # noqa: S104
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip() for _ in range(7)]
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=10) == 0
+    assert lines[1].startswith("# warning: others may reach 0.0.0.0, ")
+    assert "--event-url only" in lines[1]
+    assert lines[6].startswith("export BW_API_URL=")
+
+
 def test_the_demo_agrees_with_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
     """It prints the counts of the client and of the sandbox, and that they agree."""
     assert main(["demo", "--conferences", "60"]) == 0

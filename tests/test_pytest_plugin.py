@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import threading
 import tomllib
 from pathlib import Path
@@ -99,6 +101,21 @@ def test_pytest_without_the_fixture_does_not_pay_for_it(run: Run) -> None:
             assert not {"aiohttp", "bandwidth_async.client", "bandwidth_async.sandbox"} & set(sys.modules)
     """)
     result.assert_outcomes(passed=1)
+
+
+def test_every_start_of_pytest_gets_two_modules() -> None:
+    """Loading the plugin brings itself and the package's name, and no library of its own or of Python."""
+    script = f"""if True:
+        import sys, pytest
+        before = set(sys.modules)
+        import {PLUGIN} as plugin
+        print(*sorted(set(sys.modules) - before))
+        assert not hasattr(plugin, "pytest_plugins")
+        assert not set(sys.modules) & {{"{PLUGIN}.served"}}
+        assert plugin.BandwidthSandbox.__name__ == "BandwidthSandbox"
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["bandwidth_async", "bandwidth_async._version", PLUGIN]
 
 
 def test_the_nearest_marker_counts(run: Run) -> None:

@@ -338,6 +338,21 @@ async def test_events_do_not_leave_this_machine() -> None:
         assert Sandbox(event_url=here).event_url == here
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - what this is about
+async def test_who_reaches_the_sandbox_does_not_reach_this_machine(host: str) -> None:
+    """Where others reach the sandbox, only the webhook of the setting gets events."""
+    async with webhook() as own, webhook() as other:
+        async with calling(conferences=1, members=0, host=host, event_url=own.url) as caller:
+            (conference,) = caller.sandbox.conference_ids
+            redirect = {"status": "active", "redirectUrl": other.url, "redirectFallbackUrl": other.url}
+            assert (await caller.ask("POST", f"{LIST}/{conference}", json=redirect)).status == 204
+            assert (await caller.ask("POST", f"{LIST}/{conference}", json=END)).status == 204
+            await caller.sandbox.events_told()
+        assert other.requests == []
+        assert own.kinds() == ["conferenceCompleted"]
+        assert caller.sandbox.truth()["events"]["conferenceRedirect"] == {"withheld": 1}
+
+
 async def test_duplicates_and_disorder() -> None:
     """With both at 100 % each event comes twice and none is lost, but not in order."""
     async with (

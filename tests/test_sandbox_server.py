@@ -427,6 +427,38 @@ async def test_other_requests_are_handled_while_the_truth_is_sent(name: str) -> 
         assert (reply.json, reply.headers["Content-Type"]) == (expected, "application/json")
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:1", 200),
+        ("localhost", 200),
+        ("voice.localhost:80", 200),
+        ("[::1]:4010", 200),
+        ("127.9.9.9", 200),
+        ("rebound.example", 421),
+        ("localhost.example:4010", 421),
+        ("127.0.0.1.example", 421),
+        ("[::1", 421),
+        ("", 421),
+    ],
+)
+async def test_a_web_page_reaches_a_loopback_sandbox_by_its_own_names_only(host: str, status: int) -> None:
+    """A page can lead a name of its own to this machine, but not change the headers."""
+    async with calling(conferences=1) as caller:
+        page = {"Host": host, "Origin": f"http://{host}"}
+        reply = await caller.ask("GET", "/_sandbox/truth", headers=page)
+        assert reply.status == status
+        assert (await caller.ask("GET", "/_sandbox/truth", headers={"Host": host})).status == 200
+        assert caller.sandbox.truth()["requests"] == COUNTED
+
+
+async def test_an_exposed_sandbox_has_any_name() -> None:
+    """Whoever serves it to other machines gives it one."""
+    async with calling(conferences=1, host="0.0.0.0") as caller:  # noqa: S104 - what this is about
+        reply = await caller.ask("GET", "/_sandbox/truth", headers={"Host": "a.example", "Origin": "null"})
+        assert reply.status == 200
+
+
 async def test_the_truth_is_read_only() -> None:
     """The truth has one method, and requests for it are not counted."""
     async with calling() as caller:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from bandwidth_async.webhooks import BasicAuth, ConferenceCompleted, Event, EventHub, parse_event
+from bandwidth_async.webhooks import BasicAuth, ConferenceCompleted, Event, EventHub, parse_event, reception
 from bandwidth_async.webhooks.aiohttp_handler import aiohttp_handler
 
 AUTH = BasicAuth("bandwidth", "s3cret")
@@ -117,6 +119,78 @@ async def test_the_limit_holds_for_what_a_body_unpacks_to() -> None:
         async with session.post(bandwidth.url, data=endless()) as response:
             assert response.status == 413
     assert asked < 1000
+
+
+async def _answered(port: int, request: bytes, *more: bytes) -> bytes:
+    """Send a request and more of it, and return everything until the server closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answered = bytearray()
+    try:
+        async with asyncio.timeout(5):
+            writer.write(request)
+            for part in more:
+                await writer.drain()
+                writer.write(part)
+            while part := await reader.read(65_536):
+                answered += part
+    # The reset of a connection whose rest was not read.
+    except ConnectionResetError:
+        pass
+    finally:
+        writer.close()
+    return bytes(answered)
+
+
+HEAD = b"POST /webhooks HTTP/1.1\r\nHost: x\r\n"
+HALF = b"Content-Length: 100000\r\n"
+
+
+async def test_of_two_credentials_none_counts() -> None:
+    """Whichever of them is right, and whatever their order; as in the ASGI application."""
+    received: list[Event] = []
+    right = aiohttp.encode_basic_auth("bandwidth", "s3cret")
+    async with receiving(received.append) as bandwidth, aiohttp.ClientSession() as session:
+        for pair in ([right, "Basic eDp5"], ["Basic eDp5", right], [right, right]):
+            headers = [("Authorization", value) for value in pair]
+            async with session.post(bandwidth.url, json=BODY, headers=headers) as response:
+                assert response.status == 401
+    assert received == []
+
+
+@pytest.mark.parametrize(
+    ("head", "settings", "status"),
+    [
+        (HEAD + HALF, {}, b"401"),
+        (HEAD.replace(b"POST", b"PUT") + HALF, {}, b"405"),
+        (HEAD + HALF, {"auth": None, "body_limit": 10}, b"413"),
+    ],
+)
+async def test_what_is_not_read_is_not_waited_for(head: bytes, settings: Any, status: bytes) -> None:
+    """The connection is closed with the response, although the body goes on."""
+    async with receiving(lambda _: None, **settings) as bandwidth:
+        answered = await _answered(URL(bandwidth.url).port or 0, head + b"\r\n" + b"x" * 1000)
+    assert answered.startswith(b"HTTP/1.1 " + status)
+    assert b"\r\nConnection: close\r\n" in answered
+
+
+async def test_a_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets 408, and the connection is closed."""
+    monkeypatch.setattr(reception, "_BANDWIDTH_TIMEOUT", 0.05)
+    async with receiving(lambda _: None, auth=None) as bandwidth:
+        answered = await _answered(URL(bandwidth.url).port or 0, HEAD + HALF + b"\r\n{", b" ")
+    assert answered.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_nobody_without_credentials_has_a_bomb_unpacked() -> None:
+    """Of a body that unpacks to 300 MB, not more is taken than one look at the socket."""
+    bomb = zlib.compress(bytes(300_000_000))
+    head = HEAD + b"Content-Encoding: deflate\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    async with receiving(lambda _: None) as bandwidth:
+        began = time.process_time()
+        answered = await _answered(URL(bandwidth.url).port or 0, head + bomb)
+        cost = time.process_time() - began
+    assert answered.startswith(b"HTTP/1.1 401 ")
+    assert cost < 0.3
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,10 @@ def part(content: bytes, *, more: bool = False) -> dict[str, Any]:
 def answer(status: int, *headers: tuple[bytes, bytes], body: bytes = b"") -> list[dict[str, Any]]:
     """Return the messages that the application should send."""
     length = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
+    # The rest of a request that was not read to its end is not waited for.
+    close = [(b"connection", b"close")] if status in {401, 405, 408, 413} else []
     return [
-        {"type": "http.response.start", "status": status, "headers": [*headers, *length]},
+        {"type": "http.response.start", "status": status, "headers": [*headers, *length, *close]},
         {"type": "http.response.body", "body": body},
     ]
 
@@ -128,6 +130,41 @@ async def test_refusals_have_their_status() -> None:
     server = Server()
     assert (await server.post(part(b"{}")))[0]["status"] == 400
     assert await server.post(method="PUT") == answer(405, (b"allow", b"GET, POST"))
+
+
+async def test_of_two_credentials_none_counts() -> None:
+    """Whichever of them is right, and whatever their order."""
+    server = Server(auth=BasicAuth("bandwidth", "s3cret"))
+    right, wrong = (b"authorization", BASIC), (b"Authorization", b"Basic eDp5")
+    for headers in ([right, wrong], [wrong, right], [right, right]):
+        assert (await server.post(part(CONTENT), headers=headers))[0]["status"] == 401
+    assert server.received == []
+
+
+async def test_a_connection_of_http_2_is_not_closed() -> None:
+    """HTTP/2 has no header for it."""
+    sent = await Server().post(method="PUT", http_version="2")
+    assert sent[0]["headers"] == [(b"allow", b"GET, POST"), (b"content-length", b"0")]
+
+
+@pytest.mark.looptime
+async def test_a_body_that_never_ends_is_given_up() -> None:
+    """Bandwidth waits 15 seconds, so a body that takes longer is not of Bandwidth."""
+    clock = asyncio.get_running_loop().time
+    began, sent = clock(), []
+
+    async def receive() -> Any:
+        await asyncio.sleep(1)
+        return part(b" ", more=True)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "query_string": b"", "headers": []}
+    await Server().app(scope, receive, send)
+    plain = (b"content-type", b"text/plain; charset=utf-8")
+    assert sent == answer(408, plain, body=b"the request was not complete after 15 s")
+    assert clock() - began == 15
 
 
 async def test_a_sender_that_leaves_gets_no_answer(caplog: pytest.LogCaptureFixture) -> None:

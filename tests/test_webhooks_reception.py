@@ -146,6 +146,28 @@ async def test_what_is_too_long_is_refused() -> None:
     assert await sender.get(body(tag="")) == complaint(414, f"more than {len(query)} bytes")
 
 
+@pytest.mark.looptime
+async def test_a_body_that_does_not_come_is_given_up() -> None:
+    """After 15 seconds, as Bandwidth does; what the reading itself raises is raised."""
+    sender = Sender()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def never(_: int) -> bytes:
+        await asyncio.sleep(3600)
+        return b""
+
+    async def fails(_: int) -> bytes:
+        raise TimeoutError
+
+    late = complaint(408, "the request was not complete after 15 s")
+    assert await sender.post(read=never) == late
+    assert (loop.time() - began, late.closes) == (15, True)
+    with pytest.raises(TimeoutError):
+        await sender.post(read=fails)
+    assert sender.received == []
+
+
 async def test_what_is_not_an_event_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     """The sender and our log get a sentence."""
     sender = Sender()

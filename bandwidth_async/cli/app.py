@@ -12,12 +12,12 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from bandwidth_async._version import __version__
-from bandwidth_async.cli import exit_codes
+from bandwidth_async.cli import exit_codes, terminal
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
@@ -77,10 +77,15 @@ def cli(verbose: bool) -> None:
     any other host, such as the sandbox.
     """
     if verbose:
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(name)s: %(message)s"
-        )
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_Shown("%(asctime)s %(name)s: %(message)s"))
+        logging.basicConfig(handlers=[handler], level=logging.WARNING)
         logging.getLogger("bandwidth_async").setLevel(logging.DEBUG)
+
+
+class _Shown(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal.shown(super().format(record))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -93,19 +98,33 @@ def main(arguments: Sequence[str]) -> int:
             # An id with characters that the stream cannot encode must not stop the command.
             stream.reconfigure(errors="backslashreplace")
     try:
-        return cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
-    except BrokenPipeError:
-        from bandwidth_async.cli import formats  # noqa: PLC0415 - see this module's docstring
+        return _run(arguments)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _finish(stream)
 
-        formats.abandon(sys.stdout)
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        code = cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:
         return exit_codes.Exit.GENERAL
     except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
+        terminal.say(error.format_message())
         return exit_codes.Exit.USAGE
     except (Exception, KeyboardInterrupt) as error:
         sentence, code = _explain(error)
-        print(f"bandwidth-async: {sentence}", file=sys.stderr)
-        return code
+        terminal.complain(sentence)
+    return code
+
+
+def _finish(stream: IO[str]) -> None:
+    """Flush a stream that can be written. Python would make an exit code of its own of one that cannot."""
+    try:
+        stream.flush()
+    except OSError:
+        terminal.abandon(stream)
 
 
 def _explain(error: BaseException) -> tuple[str, int]:

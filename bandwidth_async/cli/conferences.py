@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bandwidth_async.cli import event_loop, exit_codes, formats
+from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import duration, selection, table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 @table_or_jsonl
 def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
     """List conferences, oldest first."""
-    event_loop.run(_list(active, limit, form, chosen))
+    with formats.open_output(None, force=False) as stream:
+        writer = formats.Writer(stream, form, formats.CONFERENCES, in_bulk=True)
+        event_loop.run(_list(active, limit, writer, chosen))
     return exit_codes.Exit.OK
 
 
-async def _list(active: bool, limit: int | None, form: str, chosen: dict[str, Any]) -> None:
-    writer = formats.Writer(sys.stdout, form, formats.CONFERENCES)
+async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen: dict[str, Any]) -> None:
     count = 0
     async with VoiceClient.from_env() as client:
         async for conference in client.list_conferences(
@@ -155,11 +156,12 @@ def _password(username: str | None, variable: str | None, option: str) -> str | 
         if not password:
             raise click.UsageError(f"the variable that {option} names is not set")
         return password
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise click.UsageError(
             f"there is no terminal to ask for the password: name its variable with {option}"
         )
-    answer: str = click.prompt(f"Password of {username}", hide_input=True, err=True)
+    whose = f"Password of {terminal.one_line(username)}"
+    answer: str = click.prompt(whose, hide_input=True, err=True)
     return answer
 
 
@@ -186,6 +188,8 @@ def announce(conference_id: str, bxml: str) -> int:
 
 
 def _read(source: str) -> str:
+    if source == "-" and sys.stdin is None:
+        raise click.UsageError("cannot read BXML from standard input: it is closed")
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
         return data.decode("utf-8-sig")

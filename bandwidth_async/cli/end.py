@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, journals
+from bandwidth_async.cli import event_loop, exit_codes, formats, journals, terminal
 from bandwidth_async.cli.ids import Ids
 from bandwidth_async.cli.options import RunOptions, run_options, selection
 from bandwidth_async.cli.run import Run, carry_out
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError, DeadlineExceededError
 from bandwidth_async.models import Conference
-from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
     from bandwidth_async.limiter import RateLimit
@@ -115,7 +114,7 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         return _print_ids(items, how, files)
     client = VoiceClient.from_env(rate_limit=limit)
     if not items:
-        print("there are no conferences to end", file=sys.stderr)
+        terminal.say("there are no conferences to end")
         return exit_codes.Exit.OK
     if not yes and (all_active or len(items) > ASK_ABOVE):
         _ask(items, from_terminal="-" not in sources and sys.stdin is not None and sys.stdin.isatty())
@@ -135,7 +134,7 @@ async def _end_on_record(
     began = time.monotonic()
     async with journals.recorded(path, client.account_id, items, how) as journal:
         with formats.open_output(how.output, force=how.force, keep=[*files, path]) as stream:
-            print(f"journal: {printable(str(path))}", file=sys.stderr)
+            terminal.say(f"journal: {path}")
             run = Run(source=journal, total=len(items), how=how.after(began), stream=stream)
             return await carry_out(client, run)
 
@@ -162,7 +161,7 @@ def _given(ids: tuple[str, ...], sources: tuple[str, ...]) -> list[str | Confere
     if complaint:
         raise click.UsageError(complaint)
     if found.duplicates:
-        print(f"{found.duplicates:,} duplicate ids dropped", file=sys.stderr)
+        terminal.say(f"{found.duplicates:,} duplicate ids dropped")
     return list(found.unique)
 
 
@@ -188,10 +187,10 @@ async def _listed_as_active(
 
 def _print_ids(items: list[str | Conference], how: RunOptions, files: list[Path]) -> int:
     with formats.open_output(how.output, force=how.force, keep=files) as stream:
-        writer = formats.Writer(stream, how.form, formats.Columns({"conference_id": 0}))
+        writer = formats.Writer(stream, how.form, formats.Columns({"conference_id": 0}), in_bulk=True)
         for item in items:
             writer.write({"conference_id": item.id if isinstance(item, Conference) else item})
-    print(f"dry run: {_count(items)} would be ended; none was", file=sys.stderr)
+    terminal.say(f"dry run: {_count(items)} would be ended; none was")
     return exit_codes.Exit.OK
 
 

@@ -39,7 +39,7 @@ class Exit(IntEnum):
 
 HELP = """
 Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict, 5 deadline, 6 usage,
-7 rate limit (the server asked for a longer wait than allowed), 130 and 143 stopped by a signal.
+7 rate limit (the server asked for a longer wait than allowed), 129, 130 and 143 stopped by a signal.
 """
 
 _BY_ERROR: tuple[tuple[type[BandwidthError], Exit], ...] = (
@@ -61,7 +61,7 @@ def exit_for_error(error: BandwidthError) -> Exit:
 
 
 def exit_for_run(report: Report, *, strict: bool, stopped_by: Signals | None) -> int:
-    """Return the exit code of a run: the first that applies of 2, 130/143, 5, 7, 1, 3, 0."""
+    """Return the exit code of a run: the first that applies of 2, 129/130/143, 5, 7, 1, 3, 0."""
     from bandwidth_async.outcome import OutcomeKind  # noqa: PLC0415 - it imports asyncio, --help needs none
 
     if isinstance(report.stopped, AuthenticationError | PermissionDeniedError):

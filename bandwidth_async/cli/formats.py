@@ -6,22 +6,33 @@ import csv
 import io
 import json
 import os
+import re
+import stat
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import click
 from attrs import asdict, frozen
 
+from bandwidth_async.cli import signals, terminal
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from bandwidth_async.models import Conference, ConferenceMember, ConferenceRecording
     from bandwidth_async.outcome import Outcome
+
+
+# What spreadsheets take for the beginning of a formula, in full width too; and the same behind apostrophes,
+# so that one apostrophe more can always be told from the text's own.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# Seconds for which rows into a file may wait for each other.
+_FLUSH_EVERY = 1.0
 
 
 class Format(Protocol):
@@ -46,7 +57,11 @@ class JsonLines:
 
 
 class Csv:
-    """Comma-separated values under a header (RFC 4180, with plain line ends)."""
+    """Comma-separated values under a header (RFC 4180, with plain line ends).
+
+    A spreadsheet runs a cell that begins like a formula, whoever wrote it: a text that does has an apostrophe
+    in front. `plain_cell` takes it away.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._keys = keys
@@ -68,7 +83,15 @@ class Csv:
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         value = " ".join(value)
-    return printable(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def plain_cell(text: str) -> str:
+    """Return the text that `Csv` wrote as this cell."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text[1:]) else text
 
 
 @frozen
@@ -84,7 +107,7 @@ class Columns:
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record."""
         values = (record[key] for key in self.widths)
-        return self._line(["-" if value is None else printable(str(value)) for value in values])
+        return self._line(["-" if value is None else terminal.one_line(str(value)) for value in values])
 
     def _line(self, cells: Any) -> str:
         pairs = zip(cells, self.widths.values(), strict=True)
@@ -150,10 +173,16 @@ def iso(moment: datetime | None) -> str | None:
 
 
 class Writer:
-    """Writes records to a stream: as JSON lines if --format is ``jsonl``, otherwise in ``other``."""
+    """Writes records to a stream: as JSON lines if --format is ``jsonl``, otherwise in ``other``.
 
-    def __init__(self, stream: IO[str], form: str, other: Format) -> None:
+    Each row is flushed. Rows ``in_bulk`` are flushed together once a second where the stream is a file: to
+    flush each costs more than to make it. The stream is then one of `open_output`, which flushes the last.
+    """
+
+    def __init__(self, stream: IO[str], form: str, other: Format, *, in_bulk: bool = False) -> None:
         self._stream = stream
+        self._every = _FLUSH_EVERY if in_bulk and _is_file(stream) else 0.0
+        self._flushed_at = time.monotonic()
         self._format: Format = JsonLines() if form == "jsonl" else other
         self._begun = False
 
@@ -171,22 +200,35 @@ class Writer:
                 yield header
         yield self._format.row(record)
 
-    def write(self, record: Mapping[str, Any], *, at_once: bool = True) -> None:
-        """Write one record, and flush it ``at_once``. Raises `OSError` when the stream cannot be written."""
-        self._stream.write("".join(f"{line}\n" for line in self.lines(record)))
-        if at_once:
-            self._stream.flush()
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record. Raises `OSError` when the stream cannot be written."""
+        self.write_lines(self.lines(record))
+
+    def write_lines(self, lines: Iterable[str], *, at_once: bool = True) -> None:
+        """Write lines, and flush them ``at_once``. Raises `OSError` when the stream cannot be written."""
+        self._stream.write("".join(f"{line}\n" for line in lines))
+        if at_once and (not self._every or time.monotonic() - self._flushed_at >= self._every):
+            self.flush()
+
+    def flush(self) -> None:
+        """Flush what was written. Raises `OSError` when the stream cannot be written."""
+        self._stream.flush()
+        self._flushed_at = time.monotonic()
 
     def abandon(self) -> None:
-        """Give up on the stream: see `abandon`."""
-        abandon(self._stream)
+        """Give up on the stream: see `terminal.abandon`."""
+        terminal.abandon(self._stream)
 
 
 @contextmanager
 def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) -> Iterator[IO[str]]:
-    """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``."""
+    """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``.
+
+    Whatever ends the command, kill -9 and a power cut excepted, the rows that were written are in the file.
+    """
     if path is None or str(path) == "-":
-        yield sys.stdout
+        with signals.before_ending(sys.stdout.flush):
+            yield sys.stdout
         return
     if any(_is_same(path, kept) for kept in keep):
         raise click.UsageError(f"{path} is the input or the journal; choose another --output")
@@ -196,7 +238,7 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
         raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it") from None
     except OSError as error:
         raise click.UsageError(f"cannot write to {path}: {error.strerror}") from error
-    with stream:
+    with stream, signals.before_ending(stream.flush):
         yield stream
 
 
@@ -205,9 +247,8 @@ def _is_same(path: Path, kept: Path) -> bool:
     return path.exists() and kept.exists() and path.samefile(kept)
 
 
-def abandon(stream: IO[str]) -> None:
-    """Send the rest of a stream nowhere.
-
-    Closing it would otherwise flush its buffer into a pipe without a reader or onto a full disk, and fail.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def _is_file(stream: IO[str]) -> bool:
+    """Return whether nobody waits for a row of the stream: it is a file, not a terminal, pipe or device."""
+    with suppress(OSError, ValueError):
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bandwidth_async.cli import event_loop, exit_codes, formats
+from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import RunOptions, run_options, table_or_jsonl
 from bandwidth_async.cli.run import Run, carry_out, resume_command
 from bandwidth_async.client import VoiceClient
@@ -70,7 +70,7 @@ async def _resume(client: VoiceClient, path: Path, how: RunOptions) -> int:
     async with journal:
         whole = journal.report()
         if not whole.unsettled:
-            print(f"nothing to do: all {whole.total:,} conferences are settled", file=sys.stderr)
+            terminal.say(f"nothing to do: all {whole.total:,} conferences are settled")
             return exit_codes.exit_for_run(whole, strict=how.strict, stopped_by=None)
         with formats.open_output(how.output, force=how.force, keep=[path]) as stream:
             run = Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
@@ -88,9 +88,9 @@ def runs(form: str) -> int:
         try:
             writer.write(_run_record(describe(path)))
         except JournalError as error:
-            print(f"bandwidth-async: {error}", file=sys.stderr)
+            terminal.complain(str(error))
     if not paths:
-        print(f"there are no journals in {directory}", file=sys.stderr)
+        terminal.say(f"there are no journals in {directory}")
     return exit_codes.Exit.OK
 
 
@@ -102,7 +102,8 @@ def runs(form: str) -> int:
     type=click.Choice(["jsonl", "csv"]),
     default="jsonl",
     show_default=True,
-    help="Print JSON lines, or comma-separated values with a header.",
+    help="Print JSON lines, or comma-separated values with a header. In CSV a text that a spreadsheet would "
+    "run, such as =1+1, has an apostrophe in front.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")
@@ -118,11 +119,11 @@ def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
     except JournalError as error:
         raise click.UsageError(error.message) from error
     with formats.open_output(output, force=force, keep=[path]) as stream:
-        writer = formats.Writer(stream, form, formats.Csv(formats.OUTCOME_KEYS))
+        writer = formats.Writer(stream, form, formats.Csv(formats.OUTCOME_KEYS), in_bulk=True)
         for outcome in rows:
             writer.write(formats.outcome_record(outcome))
     if not info.complete:
-        print("the input of this run was not recorded to its end; nothing was sent", file=sys.stderr)
+        terminal.say("the input of this run was not recorded to its end; nothing was sent")
     return exit_codes.Exit.OK
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from attrs import frozen
 
-from bandwidth_async.cli import event_loop, exit_codes, formats
+from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import table_or_jsonl
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import (
@@ -49,7 +49,7 @@ def members(conference_id: str, call_ids: tuple[str, ...], form: str) -> int:
     """List the active members of a conference, or those named by their call ids."""
     found = event_loop.run(_members(conference_id, call_ids))
     if not found:
-        print("there are no active members", file=sys.stderr)
+        terminal.say("there are no active members")
     writer = formats.Writer(sys.stdout, form, formats.MEMBERS)
     for member in found:
         writer.write(formats.member_record(member) if form == "jsonl" else formats.member_row(member))
@@ -147,11 +147,11 @@ async def _set(conference_id: str, call_ids: list[str], change: _Change, writer:
             batch = call_ids[start : start + _AT_ONCE]
             failures += await _set_batch(client, conference_id, batch, change, writer)
     if not call_ids:
-        print("there are no active members", file=sys.stderr)
+        terminal.say("there are no active members")
     if not failures:
         return exit_codes.Exit.OK
     were = f"{len(failures)} of {len(call_ids)} members were not {change.done}"
-    print(f"bandwidth-async: {were}", file=sys.stderr)
+    terminal.complain(were)
     return min(map(exit_codes.exit_for_error, failures), key=_WORST_FIRST.index)
 
 

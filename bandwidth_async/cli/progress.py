@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +18,10 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment, Segments
 from rich.text import Text
 
+from bandwidth_async.cli import terminal
 from bandwidth_async.limiter import Paused, RateChanged, Unavailable
 from bandwidth_async.outcome import OutcomeKind
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from bandwidth_async.limiter import PaceEvent
     from bandwidth_async.outcome import Report
 
+# The width of a terminal that says it has none.
+_COLUMNS = 80
 # Seconds between two lines.
 _LINE_EVERY = 5.0
 # Pauses of fewer seconds are not shown: the limiter finds out the rate by them.
@@ -40,8 +43,8 @@ _TROUBLES = tuple(kind for kind in OutcomeKind if kind.trouble)
 class Display(Protocol):
     """Shows the progress of a run. If it ``redraws``, other lines must go through `print_line`."""
 
-    redraws: bool
-
+    @property
+    def redraws(self) -> bool: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -52,8 +55,43 @@ class Display(Protocol):
     def on_event(self, event: PaceEvent) -> None:
         """Show what the limiter reports: the server's limit and pauses."""
 
-    def print_line(self, line: str) -> None:
-        """Print a line without disturbing the display."""
+    def print_line(self, line: str) -> bool:
+        """Print a line as it is, without disturbing the display. Return whether somebody could see it."""
+
+
+class _Screen:
+    """The stream of a display. When its terminal goes away, what is written is lost and ``gone`` is True."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.gone = False
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write if that is possible."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self.gone = True
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush if that is possible."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self.gone = True
+
+
+def console() -> Console:
+    """Return a console on standard error that changes no text and never fails, whatever the terminal."""
+    made = Console(file=cast("IO[str]", _Screen(sys.stderr)), emoji=False, markup=False, highlight=False)
+    # In no columns at all, rich shows nothing.
+    if made.width < 1:
+        made.width = _COLUMNS
+    return made
 
 
 class _LimiterState:
@@ -97,10 +135,9 @@ class _Speed(ProgressColumn):
 class Bar:
     """A bar on the terminal of standard error."""
 
-    redraws = True
-
     def __init__(self, total: int) -> None:
         self._limiter = _LimiterState()
+        self._console = console()
         self._progress = Progress(
             TextColumn("ending"),
             BarColumn(),
@@ -110,9 +147,14 @@ class Bar:
             TimeRemainingColumn(compact=True),
             _Live(self._limiter),
             TextColumn("{task.fields[trouble]}"),
-            console=Console(stderr=True),
+            console=self._console,
         )
         self._task = self._progress.add_task("", total=total, trouble="")
+
+    @property
+    def redraws(self) -> bool:
+        """Whether there is still a bar to be redrawn."""
+        return not cast("_Screen", self._console.file).gone
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -129,9 +171,10 @@ class Bar:
         """Show the event at the next redraw."""
         self._limiter.on_event(event)
 
-    def print_line(self, line: str) -> None:
+    def print_line(self, line: str) -> bool:
         """Print above the bar."""
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(Segments([Segment(line), Segment.line()]), soft_wrap=True)
+        return self.redraws
 
 
 class Lines:
@@ -184,10 +227,9 @@ class Lines:
             self._outage_printed_at = now
         return due
 
-    def print_line(self, line: str) -> None:
-        """Print a line. Do nothing when standard error is closed."""
-        with suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+    def print_line(self, line: str) -> bool:
+        """Print a line. If standard error is closed, it is lost."""
+        return terminal.say(line)
 
 
 def display(total: int) -> Display:

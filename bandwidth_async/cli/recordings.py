@@ -9,10 +9,9 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -22,13 +21,14 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bandwidth_async.cli import event_loop, exit_codes, formats
+from bandwidth_async.cli import event_loop, exit_codes, formats, signals, terminal
 from bandwidth_async.cli.options import table_or_jsonl
+from bandwidth_async.cli.progress import console
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from bandwidth_async.models import ConferenceRecording
 
@@ -47,7 +47,7 @@ def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str) ->
     """List the recordings of a conference, or those named by their ids."""
     found = event_loop.run(_recordings(conference_id, recording_ids))
     if not found:
-        print("there are no recordings", file=sys.stderr)
+        terminal.say("there are no recordings")
     writer = formats.Writer(sys.stdout, form, formats.RECORDINGS)
     for recording in found:
         writer.write(formats.recording_record(recording))
@@ -82,20 +82,36 @@ def download(conference_id: str, recording_id: str, output: str | None, force: b
     if output == "-":
         if force:
             raise click.UsageError("--force goes with a file")
+        # Python has no stream of one that was closed at its start; `main` then writes nowhere.
+        if sys.__stdout__ is None:
+            raise click.UsageError("standard output is closed: name a file with --output")
         if sys.stdout.isatty():
             raise click.UsageError("standard output is a terminal: name a file with --output")
+    received: list[signal.Signals] = []
     try:
-        event_loop.run(_download(conference_id, recording_id, output, force))
+        event_loop.run(_stoppable(_download(conference_id, recording_id, output, force), received))
     except asyncio.CancelledError:
-        print("bandwidth-async: interrupted", file=sys.stderr)
-        return 128 + signal.SIGTERM
+        terminal.complain("interrupted")
+        return 128 + received[0]
     return exit_codes.Exit.OK
 
 
-async def _download(conference_id: str, recording_id: str, output: str | None, force: bool) -> None:
-    # Without a handler SIGTERM would end Python at once and leave the partial file. Ctrl-C cancels already.
+async def _stoppable(download: Coroutine[Any, Any, None], received: list[signal.Signals]) -> None:
+    """Cancel the download on a signal that would otherwise end Python at once, and leave the partial file.
+
+    Ctrl-C cancels it already.
+    """
     task = cast("asyncio.Task[None]", asyncio.current_task())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        task.cancel()
+
+    with signals.handled(on_signal, interrupt=False):
+        await download
+
+
+async def _download(conference_id: str, recording_id: str, output: str | None, force: bool) -> None:
     async with VoiceClient.from_env() as client:
         if output == "-":
             await _stream(client, conference_id, recording_id)
@@ -104,7 +120,7 @@ async def _download(conference_id: str, recording_id: str, output: str | None, f
             known = await client.get_conference_recording(conference_id, recording_id)
             output = _file_name(recording_id, known.file_format)
         await _save(client, conference_id, recording_id, output, force)
-    print(output)
+    print(terminal.one_line(output))
 
 
 async def _stream(client: VoiceClient, conference_id: str, recording_id: str) -> None:
@@ -116,7 +132,7 @@ async def _stream(client: VoiceClient, conference_id: str, recording_id: str) ->
 
 async def _save(client: VoiceClient, conference_id: str, recording_id: str, path: str, force: bool) -> None:
     _check_free(path, force)
-    name = Path(path).name
+    name = terminal.one_line(Path(path).name)
     try:
         with _bar(name) if sys.stderr.isatty() else _lines(name) as show:
             await client.download_conference_recording(
@@ -148,7 +164,7 @@ def _bar(name: str) -> Iterator[Show]:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
+        console=console(),
     )
     task = bar.add_task(name, total=None)
     with bar:
@@ -166,6 +182,6 @@ def _lines(name: str) -> Iterator[Show]:
         if now - printed_at >= _LINE_EVERY:
             printed_at = now
             share = f" of {whole:,} ({received / whole:.0%})" if whole else ""
-            print(f"{name}: {received:,}{share} bytes", file=sys.stderr, flush=True)
+            terminal.say(f"{name}: {received:,}{share} bytes")
 
     yield show

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import shlex
-import signal
 import sys
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.cli import exit_codes, formats
+from bandwidth_async.cli import exit_codes, formats, signals, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.errors import (
@@ -24,11 +23,11 @@ from bandwidth_async.errors import (
 from bandwidth_async.journal import Journal
 from bandwidth_async.outcome import OutcomeKind
 from bandwidth_async.run import GRACE, Stop
-from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from signal import Signals
 
     from bandwidth_async.cli.options import RunOptions
     from bandwidth_async.cli.progress import Display
@@ -61,6 +60,7 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
     ):
         writer = _OutcomeWriter(run, shown, stop)
         report = await _end_all(client, run, stop, writer, received)
+        writer.finish()
     whole = report
     if isinstance(run.source, Journal):
         # A journal that failed during the run cannot report. Then this part has to stand for the whole.
@@ -73,7 +73,7 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
 
 
 async def _end_all(
-    client: VoiceClient, run: Run, stop: Stop, writer: _OutcomeWriter, received: list[signal.Signals]
+    client: VoiceClient, run: Run, stop: Stop, writer: _OutcomeWriter, received: list[Signals]
 ) -> Report:
     """Run, and write each outcome. After a second signal, write only those of ids that were sent."""
     left_out = 0
@@ -113,7 +113,8 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
         lines += _journal_lines(whole, report, run.source.path)
     # If nobody reads the stream any more, the exit code still tells the result.
     with suppress(OSError):
-        print("\n".join(lines), file=sys.stderr if run.stream is sys.stdout else sys.stdout, flush=True)
+        text = terminal.shown("\n".join(lines))
+        print(text, file=sys.stderr if run.stream is sys.stdout else sys.stdout, flush=True)
 
 
 class _OutcomeWriter:
@@ -121,7 +122,7 @@ class _OutcomeWriter:
 
     def __init__(self, run: Run, shown: Display, stop: Stop) -> None:
         self.fault: str | None = None
-        self._writer = formats.Writer(run.stream, run.how.form, formats.OUTCOMES)
+        self._writer = formats.Writer(run.stream, run.how.form, formats.OUTCOMES, in_bulk=True)
         self._shown = shown
         self._stop = stop
         few = run.how.form == "jsonl" or run.total <= EVERY_ROW_UP_TO
@@ -135,13 +136,21 @@ class _OutcomeWriter:
         worth_a_look = outcome.kind.trouble or outcome.kind is OutcomeKind.NOT_FOUND
         if self.fault or not (worth_a_look or self._every):
             return
-        record = formats.outcome_record(outcome)
+        lines = list(self._writer.lines(formats.outcome_record(outcome)))
+        if self._writer.on_terminal and self._shown.redraws and all(map(self._shown.print_line, lines)):
+            return
+        with self._noting_faults():
+            self._writer.write_lines(lines, at_once=outcome.kind is not OutcomeKind.NOT_ATTEMPTED)
+
+    def finish(self) -> None:
+        """Write what still waits for other rows."""
+        with self._noting_faults():
+            self._writer.flush()
+
+    @contextmanager
+    def _noting_faults(self) -> Iterator[None]:
         try:
-            if self._writer.on_terminal and self._shown.redraws:
-                for line in self._writer.lines(record):
-                    self._shown.print_line(line)
-            else:
-                self._writer.write(record, at_once=outcome.kind is not OutcomeKind.NOT_ATTEMPTED)
+            yield
         except OSError as error:
             self.fault = error.strerror or str(error)
             self._writer.abandon()
@@ -149,12 +158,14 @@ class _OutcomeWriter:
 
 
 @contextmanager
-def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[signal.Signals]]:
-    """Stop the run at the first SIGINT or SIGTERM, and at once at the second. Yields the received ones."""
-    received: list[signal.Signals] = []
-    loop = asyncio.get_running_loop()
+def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[Signals]]:
+    """Stop the run at the first signal, and at once at the second. Yields the received ones."""
+    received: list[Signals] = []
 
-    def on_signal(number: signal.Signals) -> None:
+    def on_signal(number: Signals) -> None:
+        # A terminal that is closed sends it twice, from the kernel and from the shell. Nobody repeats it.
+        if received and number == signals.HANG_UP:
+            return
         received.append(number)
         stop.request(
             DeadlineExceededError(f"stopped by {number.name}"), grace=GRACE if len(received) == 1 else 0.0
@@ -164,14 +175,8 @@ def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[signal.Sig
                 f"{number.name}: waiting up to {GRACE:g} s for requests in flight; repeat it to stop at once"
             )
 
-    handled = (signal.SIGINT, signal.SIGTERM)
-    for number in handled:
-        loop.add_signal_handler(number, on_signal, number)
-    try:
+    with signals.handled(on_signal):
         yield received
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
 
 
 def _summary(report: Report, whole: Report, account_id: str, quota: float | None) -> list[str]:
@@ -200,8 +205,18 @@ def _journal_lines(whole: Report, report: Report, path: Path) -> list[str]:
 
 
 def resume_command(path: Path) -> str:
-    """Return the command that resumes a journal's run, quoted for a shell."""
-    return f"bandwidth-async resume {shlex.quote(printable(str(path)))}"
+    """Return the command that resumes a journal's run, quoted for a shell, to be pasted as it is."""
+    name = str(path)
+    if name.isprintable():
+        return f"bandwidth-async resume {shlex.quote(name)}"
+    return f"bandwidth-async resume {_quoted_bytes(name)}"
+
+
+def _quoted_bytes(name: str) -> str:
+    """Return a name in the quotes in which shells read escapes: $'…' (POSIX.1-2024, 2.2.4)."""
+    plain = "".join(map(chr, range(0x20, 0x7F))).translate({ord("\\"): None, ord("'"): None})
+    escaped = (chr(byte) if chr(byte) in plain else f"\\{byte:03o}" for byte in os.fsencode(name))
+    return f"$'{''.join(escaped)}'"
 
 
 def _plural(count: int, noun: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from typing import Any
 
 import click
 
-from bandwidth_async.cli import exit_codes
+from bandwidth_async.cli import exit_codes, signals
 from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.credentials import ClientCredentials
@@ -18,7 +17,12 @@ from bandwidth_async.sandbox import Sandbox, Truth
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Serve on this address.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Serve on this address. On one that other machines reach, events are sent to --event-url only.",
+)
 @click.option("--port", default="4010", show_default=True, help="Serve on this port; 0 picks a free one.")
 @click.option(
     "--conferences", default="100", show_default=True, help="Start with this many active conferences."
@@ -103,15 +107,20 @@ def sandbox(**settings: Any) -> int:
 
 async def _serve(stand_in: Sandbox) -> None:
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
     async with stand_in:
-        print(f"# sandbox with {len(stand_in.conference_ids):,} active conferences at {stand_in.url}")
-        for name, value in stand_in.environ.items():
-            print(f"export {name}={value}")
-        sys.stdout.flush()
-        await stopped.wait()
+        with signals.handled(lambda _: stopped.set()):
+            print(f"# sandbox with {len(stand_in.conference_ids):,} active conferences at {stand_in.url}")
+            if stand_in.exposed:
+                print(_warning(stand_in))
+            for name, value in stand_in.environ.items():
+                print(f"export {name}={value}")
+            sys.stdout.flush()
+            await stopped.wait()
+
+
+def _warning(stand_in: Sandbox) -> str:
+    where = "to any URL that they name" if stand_in.events_anywhere else "to --event-url only"
+    return f"# warning: others may reach {stand_in.host}, and the credentials are public; events go {where}"
 
 
 @click.command(epilog=exit_codes.HELP)

@@ -94,8 +94,12 @@ def _has_valid_port(url: SplitResult) -> bool:
 
 def is_on_this_machine(url: str) -> bool:
     """Return whether the host of a URL is a loopback address."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, by name or address, is this machine's loopback."""
+    if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -15,7 +15,7 @@ from bandwidth_async.sandbox.authentication import Authentication, Credentials
 from bandwidth_async.sandbox.calls import CallStore
 from bandwidth_async.sandbox.conferences import Conference, ConferenceStore
 from bandwidth_async.sandbox.endpoints import Endpoints
-from bandwidth_async.sandbox.events import Event, Webhook, is_on_this_machine
+from bandwidth_async.sandbox.events import Event, Webhook, is_loopback, is_on_this_machine
 from bandwidth_async.sandbox.faults import FaultMix, FaultSelector, mix_from
 from bandwidth_async.sandbox.generated import SeededGenerator
 from bandwidth_async.sandbox.quota import Hint, Quota, hint_from, quota_from
@@ -80,7 +80,9 @@ class Sandbox:
     ``events_anywhere``
         True allows webhooks on other machines, also those of redirects and BXML.
     ``host``, ``port``
-        Where to serve. Port 0 takes any free one, and the sandbox keeps it if you start it again.
+        Where to serve. On an address that other machines reach, events go to ``event_url`` only, unless
+        ``events_anywhere`` is set. On a loopback address, no web page of another host is served. Port 0 takes
+        any free one, and the sandbox keeps it if you start it again.
     """
 
     conferences: int = field(default=0, converter=number_from)
@@ -131,10 +133,18 @@ class Sandbox:
         return EventSender(
             duplicates=self.event_duplicates,
             disorder=self.event_disorder,
-            anywhere=self.events_anywhere,
+            allowed=self._may_send_to,
             random=Random(f"{self.seed}/events"),
             play=self._play,
         )
+
+    def _may_send_to(self, url: str) -> bool:
+        """Return whether an event may be sent to a URL.
+
+        Whoever reaches a sandbox names URLs to it, and its credentials are public. So from an address that
+        others reach it asks no service of this machine for them.
+        """
+        return self.events_anywhere or (url == self.event_url if self.exposed else is_on_this_machine(url))
 
     def _play(self, event: Event, body: bytes) -> None:
         """Execute the BXML that a webhook responded with, unless the conference has ended meanwhile."""
@@ -205,7 +215,8 @@ class Sandbox:
 
     @_server.default
     def _new_server(self) -> Server:
-        return Server(service=self._service, latency=self.latency, random=Random(f"{self.seed}/latency"))
+        random = Random(f"{self.seed}/latency")
+        return Server(service=self._service, latency=self.latency, random=random, exposed=self.exposed)
 
     async def start(self) -> None:
         """Serve, until `stop`."""
@@ -232,6 +243,11 @@ class Sandbox:
         host = _REACHED_AT.get(self.host, self.host)
         host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}"
+
+    @property
+    def exposed(self) -> bool:
+        """Whether the address is not a loopback address, so that other machines may reach it."""
+        return not is_loopback(self.host)
 
     @property
     def environ(self) -> dict[str, str]:

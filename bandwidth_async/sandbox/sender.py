@@ -3,7 +3,7 @@
 The events of one conference are sent one after the other, unless they are delayed on purpose. The truth
 counts one outcome for every event: the last status, or
 
-- ``withheld``: the webhook is not on this machine
+- ``withheld``: no event may be sent to the webhook, as it is not on this machine, or others reach the sandbox
 - ``connection-error``, after a second attempt; ``timeout``; or ``failed`` (not a URL that can be asked, not
   HTTP, or a body of more than 1 MiB)
 - ``invalid-bxml``: 2xx, but the body is not BXML for a conference
@@ -20,7 +20,7 @@ from random import Random
 
 import aiohttp
 
-from bandwidth_async.sandbox.events import KINDS, KINDS_ANSWERED_WITH_BXML, Event, Webhook, is_on_this_machine
+from bandwidth_async.sandbox.events import KINDS, KINDS_ANSWERED_WITH_BXML, Event, Webhook
 
 # Bandwidth documents 15 seconds for each attempt, and a second attempt after a connection error.
 _TIMEOUT = 15.0
@@ -35,8 +35,8 @@ class EventSender:
     """Sends events to their webhooks.
 
     ``duplicates`` and ``disorder`` are the shares of events that are sent twice, and that are delayed so that
-    others overtake them. ``anywhere`` allows webhooks on other machines. ``play`` executes the BXML that a
-    webhook responded with, and raises `ValueError` if it is invalid.
+    others overtake them. ``allowed`` says whether an event may be sent to a URL. ``play`` executes the BXML
+    that a webhook responded with, and raises `ValueError` if it is invalid.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class EventSender:
         *,
         duplicates: float,
         disorder: float,
-        anywhere: bool,
+        allowed: Callable[[str], bool],
         random: Random,
         play: Callable[[Event, bytes], None],
     ) -> None:
         self._duplicates = duplicates
         self._disorder = disorder
-        self._anywhere = anywhere
+        self._allowed = allowed
         self._random = random
         self._play = play
         # Both changed in send() and _settle(). Nothing is pending at start().
@@ -148,7 +148,7 @@ class EventSender:
         return outcome
 
     async def _deliver_to(self, session: aiohttp.ClientSession, event: Event, webhook: Webhook) -> str:
-        if not (self._anywhere or is_on_this_machine(webhook.url)):
+        if not self._allowed(webhook.url):
             return "withheld"
         outcome = ""
         for _ in range(_ATTEMPTS):

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.sandbox.events import is_on_this_machine
 from bandwidth_async.sandbox.faults import Delivery, SendMode
 from bandwidth_async.sandbox.messages import Moment, Request, Response
 from bandwidth_async.sandbox.routes import Api
@@ -33,9 +34,16 @@ _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 class Server:
-    """Serves one service. ``latency`` is (shortest, longest) in seconds, random for each request."""
+    """Serves one service.
 
-    def __init__(self, *, service: Service, latency: tuple[float, float], random: Random) -> None:
+    ``latency`` is (shortest, longest) in seconds, random for each request. If it is not ``exposed``, a
+    web page's request to a host that is not this machine gets 421 and does not count.
+    """
+
+    def __init__(
+        self, *, service: Service, latency: tuple[float, float], random: Random, exposed: bool
+    ) -> None:
+        self._exposed = exposed
         self._service = service
         self._latency = latency
         self._random = random
@@ -70,6 +78,8 @@ class Server:
         task = cast("asyncio.Task[object]", asyncio.current_task())
         self._handlers.add(task)
         try:
+            if not self._exposed and _is_rebound(raw):
+                return web.Response(status=421, text="this sandbox is at a loopback address only")
             return await self._serve(raw)
         finally:
             self._handlers.discard(task)
@@ -91,6 +101,18 @@ class Server:
         except asyncio.CancelledError:
             self._service.abandon(exchange)
             raise
+
+
+def _is_rebound(raw: web.BaseRequest) -> bool:
+    """Return whether a web page sent the request through a name of its own that leads here (DNS rebinding).
+
+    Browsers send ``Origin`` with all that could change something. Other clients send none, and may come
+    through a proxy or tunnel with a name of theirs.
+    """
+    try:
+        return "Origin" in raw.headers and not is_on_this_machine(f"http://{raw.headers.get('Host', '')}/")
+    except ValueError:
+        return True
 
 
 def _moment() -> Moment:

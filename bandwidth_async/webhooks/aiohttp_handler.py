@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from bandwidth_async.webhooks.events import BODY_LIMIT
-from bandwidth_async.webhooks.reception import Reception
+from bandwidth_async.webhooks.reception import Reception, the_only
 
 if TYPE_CHECKING:
     from bandwidth_async.webhooks.hub import Memory
     from bandwidth_async.webhooks.reception import BasicAuth, Receiver
+
+# Seconds that a sender has to read a response that came before the end of its request.
+_TO_BE_READ = 0.5
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -35,13 +39,35 @@ def aiohttp_handler(
     async def handle(request: web.Request) -> web.Response:
         reply = await reception.answer(
             method=request.method,
-            authorization=request.headers.get("Authorization"),
+            authorization=the_only(request.headers.getall("Authorization", [])),
             query=request.rel_url.raw_query_string,
             read=partial(_read, request),
         )
-        return web.Response(status=reply.status, headers=reply.headers, body=reply.body or None)
+        response = web.Response(status=reply.status, headers=reply.headers, body=reply.body or None)
+        if reply.closes:
+            await _send_and_close(request, response)
+        return response
 
     return handle
+
+
+async def _send_and_close(request: web.Request, response: web.Response) -> None:
+    """Send a response and close the connection.
+
+    aiohttp would go on to receive and unpack, for ten seconds, what nobody reads.
+    """
+    unread = not request.content.is_eof()
+    # None if the sender has left.
+    transport = request.transport
+    if unread and transport is not None and transport.is_reading():
+        transport.pause_reading()
+    response.force_close()
+    await response.prepare(request)
+    await response.write_eof()
+    if unread:
+        # The kernel throws a response away that was not read when it closes a connection with unread data.
+        await asyncio.sleep(_TO_BE_READ)
+    request.protocol.force_close()
 
 
 async def _read(request: web.Request, limit: int) -> bytes:

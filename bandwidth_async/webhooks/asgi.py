@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.webhooks.events import BODY_LIMIT
-from bandwidth_async.webhooks.reception import Reception
+from bandwidth_async.webhooks.reception import Reception, the_only
 
 if TYPE_CHECKING:
     from bandwidth_async.webhooks.hub import Memory
@@ -56,15 +56,16 @@ def asgi_app(
 
 
 async def _serve(reception: Reception, scope: Message, receive: Receive, send: Send) -> None:
-    headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
     try:
         reply = await reception.answer(
             method=scope["method"],
-            authorization=headers.get(b"authorization"),
+            authorization=the_only([value.decode("latin-1") for value in given]),
             query=scope.get("query_string", b"").decode("latin-1"),
             read=partial(_read, receive),
         )
-        await _send(reply, send)
+        # HTTP/2 has no such header: one connection has many requests, and the server looks after it.
+        await _send(reply, send, close=reply.closes and scope.get("http_version", "1.1") in {"1.0", "1.1"})
     except _DisconnectedError:
         _log.warning("a webhook request was cut off before its end")
     # Servers raise OSError when the client has disconnected.
@@ -84,10 +85,12 @@ async def _read(receive: Receive, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _send(reply: Reply, send: Send) -> None:
+async def _send(reply: Reply, send: Send, *, close: bool) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
     if reply.status != 204:
         headers.append((b"content-length", str(len(reply.body)).encode()))
+    if close:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 

@@ -24,7 +24,7 @@ from bandwidth_async.webhooks.events import BODY_LIMIT, Event, UnknownEvent, par
 from bandwidth_async.webhooks.hub import Memory, Recent
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from attrs import Attribute
 
@@ -34,6 +34,8 @@ Read = Callable[[int], Awaitable[bytes]]
 # Bandwidth waits this many seconds for a response.
 _BANDWIDTH_TIMEOUT = 15.0
 _METHODS = ("GET", "POST")
+# The responses to requests that were not read to their end.
+_UNREAD = frozenset({401, 405, 408, 413, 414})
 
 _log = logging.getLogger("bandwidth_async.webhooks")
 
@@ -122,6 +124,11 @@ class Reply:
     headers: dict[str, str] = field(factory=dict)
     body: bytes = b""
 
+    @property
+    def closes(self) -> bool:
+        """Whether the connection is closed after it, as the request was not read to its end."""
+        return self.status in _UNREAD
+
 
 _NO_CONTENT = Reply(status=204)
 _FAILED = Reply(status=500)
@@ -165,16 +172,26 @@ class Reception:
     async def answer(self, *, method: str, authorization: str | None, query: str, read: Read) -> Reply:
         """Return the response to one request.
 
-        ``query`` is the query of its URL, without the question mark. ``read(limit)`` returns its body, or the
-        beginning of one that is longer than ``limit`` bytes. Whatever ``read`` raises is raised here. A
-        request without the right credentials is not read.
+        ``authorization`` is the value of its header of that name, None if it has none or several. ``query``
+        is the query of its URL, without the question mark. ``read(limit)`` returns its body, or the beginning
+        of one that is longer than ``limit`` bytes. Whatever ``read`` raises is raised here. A request without
+        the right credentials is not read, and one that takes longer than Bandwidth waits is given up.
         """
         if method not in _METHODS:
             return Reply(status=405, headers={"Allow": ", ".join(_METHODS)})
         challenge = self._auth.check(authorization) if self._auth else None
         if challenge:
             return Reply(status=challenge.status, headers=challenge.headers)
-        came = query.encode(errors="replace") if method == "GET" else await read(self._limit)
+        try:
+            async with asyncio.timeout(_BANDWIDTH_TIMEOUT) as patience:
+                came = query.encode(errors="replace") if method == "GET" else await read(self._limit)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            return _refusal(408, f"the request was not complete after {_BANDWIDTH_TIMEOUT:g} s")
+        return await self._answer_to(method, query, came)
+
+    async def _answer_to(self, method: str, query: str, came: bytes) -> Reply:
         if len(came) > self._limit:
             return _refusal(414 if method == "GET" else 413, f"more than {self._limit} bytes")
         try:
@@ -213,6 +230,11 @@ class Reception:
         if took > _BANDWIDTH_TIMEOUT:
             _log.warning("the answer to %s took %.1f s, too long for Bandwidth", event.event_type, took)
         return _reply(event, returned)
+
+
+def the_only(values: Sequence[str]) -> str | None:
+    """Return the value of a header, None without one. Of several none is to be preferred."""
+    return values[0] if len(values) == 1 else None
 
 
 def _reply(event: Event, returned: object) -> Reply:

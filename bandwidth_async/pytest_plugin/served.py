@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture ``bandwidth_sandbox``, a running sandbox with clients for it.
+"""A running sandbox for tests, with clients for it.
 
 The sandbox serves from a thread with its own event loop. So it answers while a test blocks, and you can use
 it in synchronous tests, in asynchronous tests of any plugin, and from programs that a test starts. What you
@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import pytest
 from attrs import fields, frozen
 
 from bandwidth_async.errors import ClientStateError, ConfigurationError
 
-# pytest loads this module at every start, so everything that needs aiohttp is imported when it is used.
+# What needs aiohttp is imported when it is used.
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterator
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from bandwidth_async.sandbox import Sandbox
 
 T = TypeVar("T")
-
-_MARKER = "bandwidth_sandbox"
 
 
 @frozen(kw_only=True)
@@ -66,17 +63,7 @@ class BandwidthSandbox:
 
 @contextmanager
 def serving(**settings: Any) -> Iterator[BandwidthSandbox]:
-    """Serve a `Sandbox` with these settings inside a ``with``. Use it for fixtures of another scope.
-
-    ::
-
-        @pytest.fixture(scope="session")
-        def bandwidth():
-            with serving(conferences=100) as bandwidth:
-                yield bandwidth
-
-    Raises `ConfigurationError` for settings that cannot work.
-    """
+    """Serve a `Sandbox` with these settings inside a ``with``: see the package's `serving`."""
     from bandwidth_async.sandbox import Sandbox  # noqa: PLC0415 - see the imports
 
     known = [str(setting.alias) for setting in fields(Sandbox) if setting.init]
@@ -88,37 +75,6 @@ def serving(**settings: Any) -> Iterator[BandwidthSandbox]:
         yield BandwidthSandbox(sandbox=cast("Sandbox", served))
     finally:
         served._end()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
-    config.addinivalue_line(
-        "markers",
-        f"{_MARKER}(**settings): set up the sandbox of the fixture {_MARKER} for this test, "
-        'for example with conferences=5, faults="503=10%".',
-    )
-
-
-@pytest.fixture
-def bandwidth_sandbox(request: pytest.FixtureRequest) -> Iterator[BandwidthSandbox]:
-    """A running stand-in for Bandwidth's Voice API: .sandbox, .client() and .environ. See its marker."""
-    settings = _settings(request.node)
-    with ExitStack() as stack:
-        try:
-            served = stack.enter_context(serving(**settings))
-        except (ConfigurationError, TypeError, ValueError) as error:
-            raise pytest.fail.Exception(f"@pytest.mark.{_MARKER}: {error}", pytrace=False) from None
-        yield served
-
-
-def _settings(test: pytest.Item) -> dict[str, Any]:
-    """Return the settings of the markers of the test, its class and its module. The nearest one counts."""
-    settings: dict[str, Any] = {}
-    for marker in test.iter_markers(_MARKER):
-        if marker.args:
-            pytest.fail(f"@pytest.mark.{_MARKER} takes settings by name: conferences=5", pytrace=False)
-        settings = {**marker.kwargs, **settings}
-    return settings
 
 
 class _Served:

@@ -1,0 +1,41 @@
+"""What the command line tells its user, with nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO
+
+
+def shown(text: str) -> str:
+    """Return ``text`` with every character escaped that does not print. Its lines stay lines."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with every character escaped that does not print, line breaks too."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(sentence: str) -> bool:
+    """Print a sentence on standard error. Return False if nobody can read it any more."""
+    try:
+        print(shown(sentence), file=sys.stderr, flush=True)
+    except OSError:
+        return False
+    return True
+
+
+def complain(sentence: str) -> None:
+    """Say what went wrong, under the program's name."""
+    say(f"bandwidth-async: {sentence}")
+
+
+def abandon(stream: IO[str]) -> None:
+    """Send the rest of a stream nowhere.
+
+    Closing it would otherwise flush its buffer into a pipe without a reader or onto a full disk, and fail.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
