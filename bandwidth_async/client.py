@@ -249,8 +249,8 @@ class VoiceClient:
 
         No conference makes this raise; see `Report`. What every id would meet (refused credentials, a server
         that stays down, a full disk under the journal) ends the run, with the error as ``report.stopped``.
-        Whatever ``conferences`` or ``on_outcome`` raise is raised here, `asyncio.CancelledError` included. Raises
-        `ClientStateError` if another run is going on over the same journal.
+        Whatever ``conferences`` or ``on_outcome`` raise is raised here, `asyncio.CancelledError` included.
+        Raises `ClientStateError` if another run is going on over the same journal.
         """
         source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
         return await run(

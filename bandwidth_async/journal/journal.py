@@ -71,6 +71,8 @@ class Journal:
         self._file = opened
         self._recorded = recorded
         self._recording = False
+        # Whether a run has the journal. Only the ledger of a run changes it.
+        self.lent = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Future[None] | None = None
         # The rows that we have claimed and not settled.
