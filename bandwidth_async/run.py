@@ -368,10 +368,7 @@ class _Input:
 
     async def aclose(self) -> None:
         """Close the source if it is a generator. Raises what its own cleaning up raises."""
-        if isinstance(self._async_source, AsyncGenerator):
-            await self._async_source.aclose()
-        elif isinstance(self._rest, Generator):
-            self._rest.close()
+        await close_generator(self._async_source or self._rest)
 
     def _next_plain(self) -> Item:
         try:
@@ -662,6 +659,14 @@ def _target_of(item: Item) -> tuple[Target, Outcome | None]:
         return Target.of(item), None
     except ConfigurationError as error:
         return Target(str(item)), Outcome(str(item), OutcomeKind.REFUSED, error=str(error))
+
+
+async def close_generator(items: Iterator[Item] | AsyncIterator[Item]) -> None:
+    """Close what iterates over a source, if it is a generator. Raises what its own cleaning up raises."""
+    if isinstance(items, AsyncGenerator):
+        await items.aclose()
+    elif isinstance(items, Generator):
+        items.close()
 
 
 def _has_length(source: Source) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -452,3 +452,29 @@ async def test_a_journal_is_given_back_by_a_run_that(upstream: Upstream, how: st
         await client.end_conferences(journal)
         assert journal.report().total == 20
         assert not journal.report().unsettled
+
+
+@pytest.mark.parametrize("item", ["a/b", None])
+@pytest.mark.parametrize("plain", [False, True])
+async def test_an_input_that_cannot_be_recorded_is_closed(tmp_path: Path, item: Any, *, plain: bool) -> None:
+    """A generator that was begun is closed before the error is raised."""
+    closed = []
+
+    def given() -> Iterator[Any]:
+        try:
+            yield from ["a", item, "b"]
+        finally:
+            closed.append("plain")
+
+    async def awaited() -> AsyncIterator[Any]:
+        try:
+            for one in ["a", item, "b"]:
+                yield one
+        finally:
+            closed.append("async")
+
+    source = given() if plain else awaited()
+    async with Journal.create(tmp_path / "run.journal", account_id="9900000") as journal:
+        with pytest.raises(ConfigurationError):
+            await journal.record(source)
+        assert closed == ["plain" if plain else "async"]
