@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import signal
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import click
@@ -184,25 +186,53 @@ class Writer:
 
 @contextmanager
 def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) -> Iterator[IO[str]]:
-    """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``."""
+    """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``.
+
+    A new file that nothing was written to is removed if the command fails.
+    """
     if path is None or str(path) == "-":
         yield sys.stdout
         return
     if any(_is_same(path, kept) for kept in keep):
         raise click.UsageError(f"{path} is the input or the journal; choose another --output")
+    is_new = not path.exists()
     try:
-        stream = path.open("w" if force else "x", encoding="utf-8")
+        with _interruptible():
+            stream = path.open("w" if force else "x", encoding="utf-8")
     except FileExistsError:
         raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it") from None
     except OSError as error:
         raise click.UsageError(f"cannot write to {path}: {error.strerror}") from error
-    with stream:
-        yield stream
+    try:
+        with stream:
+            yield stream
+    except BaseException:
+        with suppress(OSError):
+            if is_new and not path.stat().st_size:
+                path.unlink()
+        raise
 
 
 def _is_same(path: Path, kept: Path) -> bool:
-    """Return whether both paths are one file, also through symbolic or hard links."""
-    return path.exists() and kept.exists() and path.samefile(kept)
+    """Return whether both paths are one file, also through symbolic or hard links, or would be one."""
+    if path.exists() and kept.exists():
+        return path.samefile(kept)
+    return path.resolve() == kept.resolve()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let the first Ctrl-C interrupt what blocks. In an event loop it would only cancel a task."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    # A job in the background ignores Ctrl-C, which belongs to another one.
+    if not is_ours or not callable(signal.getsignal(signal.SIGINT)):
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def abandon(stream: IO[str]) -> None:
