@@ -25,13 +25,13 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
     Generator,
     Iterable,
     Iterator,
     Sized,
 )
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 from operator import length_hint
 from typing import NoReturn, Protocol, runtime_checkable
 
@@ -235,7 +235,9 @@ async def iterate(
     try:
         async with asyncio.TaskGroup() as group:
             outcomes = Outcomes(one_run.report, queue)
-            task = group.create_task(_complete_into(outcomes, one_run.complete(concurrency, deadline)))
+            task = group.create_task(
+                _complete_into(outcomes, partial(one_run.complete, concurrency, deadline))
+            )
             try:
                 yield outcomes
             finally:
@@ -247,15 +249,18 @@ async def iterate(
         raise errors.exceptions[0] from None
 
 
-async def _complete_into(outcomes: Outcomes, completing: Coroutine[None, None, Report]) -> None:
+async def _complete_into(outcomes: Outcomes, complete: Callable[[], Awaitable[Report]]) -> None:
     """Do the run of these outcomes, and put its error or None behind them."""
     last: BaseException | None = None
     try:
-        await completing
+        await complete()
     except (Exception, asyncio.CancelledError, GeneratorExit) as error:
         if outcomes.closed:
             raise
         last = error
+    if isinstance(last, StopAsyncIteration):
+        # Raised as it is, it would end the iteration in silence.
+        last = RuntimeError("the run raised StopAsyncIteration")
     await outcomes.end(last)
 
 
@@ -418,14 +423,17 @@ class _Firsts:
         # The ids in flight. A worker that has to wait for one puts an event here.
         self._in_flight: dict[str, asyncio.Event | None] = {}
 
-    async def kind_of(self, conference_id: str) -> OutcomeKind | None:
-        """Return what became of an id, once that is known.
+    def has_in_flight(self, conference_id: str) -> bool:
+        """Return whether the outcome of an id is still to come."""
+        return conference_id in self._in_flight
 
-        For an id that did not come before, return None: it is in flight from now on.
-        """
-        while conference_id in self._in_flight:
-            free = self._in_flight[conference_id] = self._in_flight[conference_id] or asyncio.Event()
-            await free.wait()
+    async def wait_for(self, conference_id: str) -> None:
+        """Wait until the outcome of an id in flight is there."""
+        free = self._in_flight[conference_id] = self._in_flight[conference_id] or asyncio.Event()
+        await free.wait()
+
+    def kind_of(self, conference_id: str) -> OutcomeKind | None:
+        """Return what became of an id, or None if it is the first: then it is in flight from now on."""
         kind = self._new.get(conference_id) or self._old.get(conference_id)
         if kind is None:
             self._in_flight[conference_id] = None
@@ -567,7 +575,9 @@ class _Run:
         if outcome is not None:
             await self._settle(target, outcome)
             return
-        kind = await self._firsts.kind_of(target.conference_id)
+        while self._firsts.has_in_flight(target.conference_id):
+            await self._firsts.wait_for(target.conference_id)
+        kind = self._firsts.kind_of(target.conference_id)
         if kind is not None:
             error = None if kind in {OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED} else _DUPLICATE
             await self._settle(target, Outcome(target.conference_id, kind, error=error))

@@ -480,15 +480,13 @@ async def test_how_far_apart_duplicates_are_known(known: bool, distance: int) ->
 def test_a_generator_is_remembered_in_part() -> None:
     """At most twice the last ids that are kept for certain."""
 
-    async def feed() -> int:
-        firsts = _Firsts(100)
-        for number in range(1_000):
-            assert await firsts.kind_of(str(number)) is None
-            firsts.add(Outcome(str(number), OutcomeKind.ENDED))
-            assert await firsts.kind_of(str(max(number - 99, 0))) is OutcomeKind.ENDED
-        return sum([bool(await firsts.kind_of(str(number))) for number in range(1_000)])
-
-    assert 100 <= asyncio.run(feed()) <= 200
+    firsts = _Firsts(100)
+    for number in range(1_000):
+        assert firsts.kind_of(str(number)) is None
+        firsts.add(Outcome(str(number), OutcomeKind.ENDED))
+        assert firsts.kind_of(str(max(number - 99, 0))) is OutcomeKind.ENDED
+    known = [number for number in range(1_000) if firsts.kind_of(str(number))]
+    assert 100 <= len(known) <= 200
 
 
 @virtual_time
@@ -1463,3 +1461,35 @@ async def test_the_last_outcome_that_cannot_be_settled() -> None:
     report = await run(book, book.end, book.hear, concurrency=1, stop=Stop())
     assert (report.stopped, report.ok) == (full, False)
     assert report.counts == {OutcomeKind.ENDED: 2}
+
+
+@virtual_time
+async def test_a_stream_that_is_left_at_once() -> None:
+    """Nothing is sent, and no warning speaks of a coroutine that was never awaited."""
+    ender = Ender()
+    async with iterate(list("ab"), ender, concurrency=3, stop=Stop()) as outcomes:
+        pass
+    assert (ender.sent, [outcome async for outcome in outcomes]) == ([], [])
+
+
+@virtual_time
+async def test_an_end_of_iteration_that_comes_from_inside_a_stream() -> None:
+    """It is an error there, not the end of the outcomes."""
+
+    async def end(_: Target, __: Stop) -> Outcome:
+        raise StopAsyncIteration
+
+    async with iterate(list("ab"), end, concurrency=1, stop=Stop()) as outcomes:
+        with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+            await anext(outcomes)
+
+
+@virtual_time
+async def test_a_ledger_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it holds is settled after a stop, although its targets have no length."""
+    monkeypatch.setattr("bandwidth_async.run._MOST_UNSENT", 5)
+    stop = Stop()
+    stop.request()
+    book = Book([str(number) for number in range(300)])
+    report = await run(book, book.end, book.hear, concurrency=1, stop=stop)
+    assert (report.counts, report.complete) == ({OutcomeKind.NOT_ATTEMPTED: 300}, True)
