@@ -228,20 +228,29 @@ class VoiceClient:
 
         ``conferences``
             Any iterable or async iterable of ids or `Conference` objects. It is read as the run goes on, so
-            memory does not grow with its length. Give a `Journal` to make the run durable: the run ends what
-            the journal holds unsettled, and each outcome is on disk before its worker takes the next id.
+            memory does not grow with its length. A generator is closed at the end of the run, however the
+            run ends. Give a `Journal` to make the run durable: the run ends what the journal holds unsettled,
+            and each outcome is on disk before its worker takes the next id.
+
+            An id that comes again has the outcome of its first, and nothing is sent for it. To know it
+            again, the run keeps some 50 bytes for each id of a list. Of a source without a length, such as a
+            generator, it knows the last 10,000 ids again, so that memory stays flat: an id that comes again
+            behind more than those is sent again.
         ``on_outcome``
             Is called with each outcome before its worker takes the next id. It may be async.
         ``deadline``, ``stop``
             End the run early, after seconds or on request. Requests in flight may finish, and the ids that
-            remain become ``not_attempted``.
+            remain in a list or a journal become ``not_attempted``. A generator may be endless, so only the
+            next 10,000 ids of it do, or as many as it yields within a second, and none of an async source:
+            the rest has no outcome, and ``report.ok`` is False.
         ``verify``, ``hang_up``
             As in `end_conference`. A conference whose calls could not all be hung up is ``failed``, so that a
             resume tries again, or ``refused`` where the server would only repeat its refusal.
 
         No conference makes this raise; see `Report`. What every id would meet (refused credentials, a server
         that stays down, a full disk under the journal) ends the run, with the error as ``report.stopped``.
-        Whatever ``conferences`` or ``on_outcome`` raise is raised here.
+        Whatever ``conferences`` or ``on_outcome`` raise is raised here, `asyncio.CancelledError` included.
+        Raises `ClientStateError` if another run is going on over the same journal.
         """
         source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
         return await run(
@@ -269,7 +278,7 @@ class VoiceClient:
                     ...
 
         If you leave the context, also by ``break`` or an error, the run ends at once and leaves no task
-        behind.
+        behind. Several tasks may iterate over the outcomes: each outcome goes to one of them.
         """
         source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
         return iterate(source, end, concurrency=concurrency, stop=stop or Stop(), deadline=deadline)

@@ -102,15 +102,17 @@ class Report:
 
     ``counts`` maps each outcome kind to a number, 0 for a kind that did not occur. The key is a kind or its
     text: ``counts[OutcomeKind.ENDED]`` or ``counts["ended"]``.
-    ``stopped`` is the reason when the run ended before its input did: an `AuthenticationError`, a
-    `RateLimitError` whose wait is longer than allowed, an `UnavailableError` or another `TransportError`
-    of a server that cannot be used, a `JournalError`, or a `DeadlineExceededError`.
+    ``stopped`` is the reason when the run ended before its input did, or could not record an outcome: an
+    `AuthenticationError`, a `RateLimitError` whose wait is longer than allowed, an `UnavailableError` or
+    another `TransportError` of a server that cannot be used, a `JournalError`, or a `DeadlineExceededError`.
+    ``complete`` says that the run has seen the end of its input, and each id of it has its outcome.
     """
 
     counts: Counter[str] = field(factory=Counter)
     attempts: int = 0
     elapsed: float = 0.0
     stopped: BandwidthError | None = None
+    complete: bool = True
 
     @property
     def total(self) -> int:
@@ -119,9 +121,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no conference of the input is still active, as far as the server says."""
+        """Whether no conference of the input is still active, as far as the server says.
+
+        False while the run goes on, and for a run that did not see the end of its input.
+        """
         fine = sum(count for kind, count in self.counts.items() if OutcomeKind(kind).fine)
-        return self.stopped is None and self.total == fine
+        return self.complete and self.stopped is None and self.total == fine
 
     @property
     def unsettled(self) -> int:

@@ -1,11 +1,13 @@
 """The run: workers end the conferences of one source, and each id gets exactly one outcome.
 
 What always holds
-    Memory grows with the number of workers, not with the number of ids. An id is never in flight twice at
-    the same time. A worker takes its next id only after the outcome of the last one is on record and the
-    caller has been told of it. The outcomes add up to the ids: after a stop, the ids that a plain iterable
-    still holds become ``not_attempted``. An async source is not asked for more after a stop, because
-    asking it may cost work.
+    Memory grows with the number of workers, not with the number of ids (but see `_Firsts`). An id that comes
+    again has the outcome of its first, and nothing is sent for it. A worker takes its next id only after
+    the outcome of the last one is on record and the caller has been told of it. The outcomes add up to the
+    ids: after a stop, the ids that a list still holds become ``not_attempted``. A generator may be endless,
+    so it is asked for a bounded number more, and an async source for none, because asking it may cost work.
+    A generator that was begun is closed, however the run ends. A report is ``ok`` only if the run has seen
+    the end of its source.
 
 The first id is sent ahead of the others, for at most one second. Wrong credentials or a dead host then cost
 one request, instead of one for each worker. If the first id fails while it is alone, the run tries it once
@@ -16,9 +18,22 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Protocol, runtime_checkable
+import math
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sized,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
+from operator import length_hint
+from typing import NoReturn, Protocol, runtime_checkable
 
 from attrs import define, evolve
 
@@ -40,6 +55,17 @@ _FIRST_ALONE = 1.0
 
 # The run stops when this many ids were answered 403 and no id was answered anything else.
 _MOST_DENIED = 3
+
+# After a stop, a plain source that may be endless is asked for this many ids more, and for so many seconds:
+# enough for a generator over some pages of a database.
+_MOST_UNSENT = 10_000
+_UNSENT_SECONDS = 1.0
+
+# Of a source that may be endless, the run knows at least this many of the last ids again: some 3 MB.
+_REMEMBERED = 10_000
+
+# The error of an id that came before with an outcome that has an error.
+_DUPLICATE = "this id came before in the run: see its first outcome"
 
 # After this many outcomes the run lets the other tasks of the event loop run. Without that, a run whose
 # ids are all answered at once would never yield.
@@ -143,12 +169,14 @@ End = Callable[[Target, Stop], Awaitable[Outcome]]
 OnOutcome = Callable[[Outcome], Awaitable[None] | None]
 
 # The outcomes of a run, and behind the last one the error of the run or None.
-_Queue = asyncio.Queue[Outcome | Exception | None]
+_Queue = asyncio.Queue[Outcome | BaseException | None]
 
 
 @runtime_checkable
 class Ledger(Protocol):
     """Where a run takes its targets from, and where it records what becomes of them.
+
+    Its targets come to an end, and each id is among them once.
 
     A ledger that raises a `BandwidthError` (a `JournalError`, for example) stops the run. Anything else that
     it raises is raised by the run.
@@ -186,8 +214,8 @@ async def run(
     """End every conference of ``source`` and return the report.
 
     ``on_outcome`` is called with each outcome. ``deadline`` (seconds) stops the run, as ``stop`` does. What
-    ``source`` or ``on_outcome`` raise ends the run and is raised here. No task is left behind, neither then
-    nor after a cancellation.
+    ``source`` or ``on_outcome`` raise ends the run and is raised here, `asyncio.CancelledError` included. No
+    task is left behind, neither then nor after a cancellation, and no open generator.
     """
     return await _Run(source, end, on_outcome, stop).complete(concurrency, deadline)
 
@@ -206,8 +234,10 @@ async def iterate(
     one_run = _Run(source, end, queue.put, stop)
     try:
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(_complete_into(queue, one_run, concurrency, deadline))
             outcomes = Outcomes(one_run.report, queue)
+            task = group.create_task(
+                _complete_into(outcomes, partial(one_run.complete, concurrency, deadline))
+            )
             try:
                 yield outcomes
             finally:
@@ -219,23 +249,32 @@ async def iterate(
         raise errors.exceptions[0] from None
 
 
-async def _complete_into(queue: _Queue, one_run: _Run, concurrency: int, deadline: float | None) -> None:
-    """Do a run whose outcomes go into a queue, and put its error or None behind them."""
-    last: Exception | None = None
+async def _complete_into(outcomes: Outcomes, complete: Callable[[], Awaitable[Report]]) -> None:
+    """Do the run of these outcomes, and put its error or None behind them."""
+    last: BaseException | None = None
     try:
-        await one_run.complete(concurrency, deadline)
-    except Exception as error:
+        await complete()
+    except (Exception, asyncio.CancelledError, GeneratorExit) as error:
+        if outcomes.closed:
+            raise
         last = error
-    await queue.put(last)
+    if isinstance(last, StopAsyncIteration):
+        # Raised as it is, it would end the iteration in silence.
+        last = RuntimeError("the run raised StopAsyncIteration")
+    await outcomes.end(last)
 
 
 class Outcomes:
-    """The outcomes of a run as they arrive. Iterate over it once. ``report`` is their sum so far."""
+    """The outcomes of a run as they arrive. ``report`` is their sum so far.
+
+    Several tasks may iterate over them: each outcome goes to one of them, an error of the run to one, and
+    the iteration of all of them ends.
+    """
 
     def __init__(self, report: Report, queue: _Queue) -> None:
         self.report = report
+        self.closed = False
         self._queue = queue
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Outcomes {dict(self.report.counts)}>"
@@ -244,17 +283,26 @@ class Outcomes:
         return self
 
     async def __anext__(self) -> Outcome:
-        if self._closed:
+        if self.closed:
             raise StopAsyncIteration
         outcome = await self._queue.get()
-        if isinstance(outcome, Outcome):
+        if isinstance(outcome, Outcome) and not self.closed:
             return outcome
-        self._closed = True
-        raise outcome or StopAsyncIteration
+        self.close()
+        if isinstance(outcome, BaseException):
+            raise outcome
+        raise StopAsyncIteration
+
+    async def end(self, error: BaseException | None) -> None:
+        """End the iteration behind the outcomes that were told, with this error if there is one."""
+        await self._queue.put(error)
 
     def close(self) -> None:
-        """End the iteration."""
-        self._closed = True
+        """End the iteration, also for the tasks that wait for the next outcome."""
+        self.closed = True
+        # Each task that wakes up wakes the next one here. In a full queue, who waits is being woken already.
+        if not self._queue.full():
+            self._queue.put_nowait(None)
 
 
 class _Unrecorded:
@@ -277,14 +325,16 @@ class _Unrecorded:
 
 
 class _Input:
-    """Iterates over a plain or an async source, until its end or until the stop."""
+    """Iterates over a plain or an async source, until its end or until the stop.
 
-    def __init__(self, source: Source, stop: Stop) -> None:
+    ``is_finite`` says that a source ends although it has no length.
+    """
+
+    def __init__(self, source: Source, stop: Stop, *, is_finite: bool) -> None:
         self._stop = stop
-        # What a plain source still holds.
-        self.rest: Iterator[Item] = iter(())
-        # Whether an async source was left before its end.
-        self.left_early = False
+        # Whether the source has come to its end.
+        self.exhausted = False
+        self._rest: Iterator[Item] = iter(())
         self._async_source: AsyncIterator[Item] | None = None
         if isinstance(source, str | bytes | Conference):
             raise ConfigurationError(
@@ -293,7 +343,8 @@ class _Input:
         if isinstance(source, AsyncIterable):
             self._async_source = aiter(source)
         else:
-            self.rest = iter(source)
+            self._rest = iter(source)
+        self.is_finite = is_finite or _has_length(source)
         # Python forbids two concurrent anext() of one async generator.
         self._turn = asyncio.Lock()
 
@@ -304,46 +355,119 @@ class _Input:
         if self._async_source is not None:
             async with self._turn:
                 return await self._next_of(self._async_source)
-        if not self._stop.requested:
-            for item in self.rest:
+        if not self._stop.requested and not self.exhausted:
+            return self._next_plain()
+        raise StopAsyncIteration
+
+    def unsent(self) -> Iterator[Item]:
+        """Yield what a plain source still holds after a stop, or a part of it if it may be endless."""
+        if self._async_source is not None or self.exhausted:
+            return
+        now = asyncio.get_running_loop().time
+        until = now() + _UNSENT_SECONDS
+        for count, item in enumerate(self._rest, 1):
+            yield item
+            if not self.is_finite and (count >= _MOST_UNSENT or now() > until):
+                return
+        self.exhausted = True
+
+    async def aclose(self) -> None:
+        """Close the source if it is a generator. Raises what its own cleaning up raises."""
+        await close_generator(self._async_source or self._rest)
+
+    def _next_plain(self) -> Item:
+        try:
+            for item in self._rest:
                 return item
+        except StopAsyncIteration as error:
+            # It would be taken for the end of the source.
+            raise RuntimeError("the source raised StopAsyncIteration") from error
+        self.exhausted = True
         raise StopAsyncIteration
 
     async def _next_of(self, source: AsyncIterator[Item]) -> Item:
         """Return the next item of an async source. A stop interrupts a source that keeps us waiting."""
+        if self._stop.requested or self.exhausted:
+            raise StopAsyncIteration
         limit = asyncio.timeout(None)
 
         def interrupt(_: float) -> None:
             if not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
 
-        if self._stop.requested:
-            self.left_early = True
-            raise StopAsyncIteration
         try:
             async with limit:
                 with self._stop.listening(interrupt):
                     return await anext(source)
         except TimeoutError:
             if limit.expired():
-                self.left_early = True
                 raise StopAsyncIteration from None
             raise
+        except StopAsyncIteration:
+            self.exhausted = True
+            raise
+
+
+class _Firsts:
+    """What became of the ids of a run, so that an id that comes again has the outcome of its first.
+
+    It remembers the ids of a source that has a length: some 50 bytes each, beside what the caller keeps of
+    them. Of a source that may be endless it remembers the last ``most`` at least, and at most twice as many.
+    The unique index of a journal makes sure of the rest.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        self._new: dict[str, OutcomeKind] = {}
+        self._old: dict[str, OutcomeKind] = {}
+        # The ids in flight. A worker that has to wait for one puts an event here.
+        self._in_flight: dict[str, asyncio.Event | None] = {}
+
+    def has_in_flight(self, conference_id: str) -> bool:
+        """Return whether the outcome of an id is still to come."""
+        return conference_id in self._in_flight
+
+    async def wait_for(self, conference_id: str) -> None:
+        """Wait until the outcome of an id in flight is there."""
+        free = self._in_flight[conference_id] = self._in_flight[conference_id] or asyncio.Event()
+        await free.wait()
+
+    def kind_of(self, conference_id: str) -> OutcomeKind | None:
+        """Return what became of an id, or None if it is the first: then it is in flight from now on."""
+        kind = self._new.get(conference_id) or self._old.get(conference_id)
+        if kind is None:
+            self._in_flight[conference_id] = None
+        return kind
+
+    def add(self, outcome: Outcome) -> None:
+        """Remember the outcome of an id that was in flight."""
+        if len(self._new) >= self._most:
+            self._old, self._new = self._new, {}
+        self._new[outcome.conference_id] = outcome.kind
+        waited_for = self._in_flight.pop(outcome.conference_id)
+        if waited_for is not None:
+            waited_for.set()
 
 
 class _Run:
     """What the workers of a run share. Only the workers change it, all on one event loop."""
 
     def __init__(self, source: Source | Ledger, end: End, on_outcome: OnOutcome | None, stop: Stop) -> None:
-        self.report = Report()
+        self.report = Report(complete=False)
+        self._is_finite = isinstance(source, Ledger)
         self._ledger = source if isinstance(source, Ledger) else _Unrecorded(source)
         self._end = end
         self._on_outcome = on_outcome
         self._stop = stop
-        # The ids in flight. A worker that has to wait for one puts an event here.
-        self._in_flight: dict[str, asyncio.Event | None] = {}
-        # Set when the first id has its outcome, or is no longer alone.
-        self._first_done = asyncio.Event()
+        self._firsts = _Firsts(_REMEMBERED)
+        self._workers: set[asyncio.Task[None]] = set()
+        # Set when the worker that was made last has an id or has found none. For the first worker: when its
+        # id has its outcome, or is no longer alone.
+        self._room = asyncio.Event()
+        self._first_done = False
+        # What ended a worker: an error of the source, of the caller, or of ours.
+        self._error: BaseException | None = None
+        self._unrecorded = False
         self._denied = 0
         self._settled = 0
         self._loop = asyncio.get_running_loop()
@@ -358,7 +482,10 @@ class _Run:
         late = DeadlineExceededError("the run's deadline came")
         timer = self._loop.call_later(deadline, self._stop.request, late) if deadline is not None else None
         try:
-            await self._end_all(_Input(self._ledger.targets(), self._stop), concurrency)
+            async with aclosing(_Input(self._ledger.targets(), self._stop, is_finite=self._is_finite)) as ids:
+                if ids.is_finite and not self._is_finite:
+                    self._firsts = _Firsts(math.inf)
+                await self._end_all(ids, concurrency)
         finally:
             self.report.elapsed = self._loop.time() - started
             if timer is not None:
@@ -367,41 +494,102 @@ class _Run:
         return self.report
 
     async def _end_all(self, ids: _Input, concurrency: int) -> None:
-        """Start the workers, and wait until all ids have their outcome."""
+        """Let the workers end all ids, and settle what a stop has left of them."""
         try:
-            async with asyncio.TaskGroup() as workers:
-                workers.create_task(self._work(ids))
-                with suppress(TimeoutError):
-                    # Not asyncio.wait_for, which may lose a cancellation here.
-                    async with asyncio.timeout(_FIRST_ALONE):
-                        await self._first_done.wait()
-                # From now on no id is alone, so none is tried a second time.
-                self._first_done.set()
-                for _ in range(concurrency - 1):
-                    workers.create_task(self._work(ids))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            async with asyncio.TaskGroup() as group:
+                await self._start(group, ids, concurrency)
+        except asyncio.CancelledError:
+            # The run is being cancelled, which the workers have heard as `CancelledError`.
+            if isinstance(self._error, asyncio.CancelledError):
+                self._error = None
+            if self._error is None:
+                raise
+        if self._error is not None:
+            self._raise_error(self._error)
         if self._stop.requested:
-            for item in ids.rest:
-                await self._settle_unsent(item)
-            if ids.left_early or self.report.unsettled:
+            for item in ids.unsent():
+                await self._take(item, self._outcome_of_unsent)
+            if not ids.exhausted or self.report.unsettled or self._unrecorded:
                 self.report.stopped = self._stop.reason
+        self.report.complete = ids.exhausted
+
+    async def _start(self, group: asyncio.TaskGroup, ids: _Input, concurrency: int) -> None:
+        """Make the workers, each when the last one that was made has an id."""
+        alone = self._loop.call_later(_FIRST_ALONE, self._no_longer_alone)
+        try:
+            while len(self._workers) < concurrency and self._error is None:
+                self._room.clear()
+                worker = group.create_task(self._work(ids))
+                self._workers.add(worker)
+                await self._room.wait()
+                if ids.exhausted or self._stop.requested:
+                    return
+        finally:
+            alone.cancel()
+
+    def _no_longer_alone(self) -> None:
+        """Let the other workers start. From now on no id is alone, so none is tried a second time."""
+        self._first_done = True
+        self._room.set()
 
     async def _work(self, ids: _Input) -> None:
         """Be one worker: end ids one after the other."""
         try:
             async for item in ids:
-                target, outcome = _target_of(item)
-                await self._settle(target, outcome or await self._outcome_of(target))
-                self._first_done.set()
+                if self._first_done:
+                    self._room.set()
+                await self._take(item, self._outcome_of)
+                if not self._first_done:
+                    self._no_longer_alone()
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self._fail(error)
         finally:
-            self._first_done.set()
+            self._no_longer_alone()
 
-    async def _settle_unsent(self, item: Item) -> None:
-        """Settle an id that a stop kept from being sent."""
-        target, _ = _target_of(item)
+    def _fail(self, error: BaseException) -> None:
+        """End the other workers because of the error of one, which `_end_all` raises.
+
+        A task group would do that too, but it takes a worker that raises `CancelledError` for one that was
+        cancelled on purpose, and before Python 3.13 it leaves a cancellation of the caller's task behind.
+        """
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if self._error is None or (isinstance(self._error, asyncio.CancelledError) and not cancelled):
+            self._error = error
+        for worker in self._workers:
+            if not worker.cancelling():
+                worker.cancel()
+
+    def _raise_error(self, error: BaseException) -> NoReturn:
+        # No cycle through the frames of the traceback may keep what the source holds open.
+        self._error = None
+        try:
+            raise error
+        finally:
+            del error
+
+    async def _take(self, item: Item, outcome_of: Callable[[Target], Awaitable[Outcome]]) -> None:
+        """Settle one item of the source: as its first was settled, if its id has come before."""
+        target, outcome = _target_of(item)
+        if outcome is not None:
+            await self._settle(target, outcome)
+            return
+        while self._firsts.has_in_flight(target.conference_id):
+            await self._firsts.wait_for(target.conference_id)
+        kind = self._firsts.kind_of(target.conference_id)
+        if kind is not None:
+            error = None if kind in {OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED} else _DUPLICATE
+            await self._settle(target, Outcome(target.conference_id, kind, error=error))
+            return
+        outcome = await outcome_of(target)
+        await self._settle(target, outcome)
+        self._firsts.add(outcome)
+
+    async def _outcome_of_unsent(self, target: Target) -> Outcome:
+        """Return the outcome of an id that a stop kept from being sent."""
         kind = OutcomeKind.UNKNOWN if target.ambiguous else OutcomeKind.NOT_ATTEMPTED
-        await self._settle(target, Outcome(target.conference_id, kind, error=self._stop.why))
+        return Outcome(target.conference_id, kind, error=self._stop.why)
 
     async def _settle(self, target: Target, outcome: Outcome) -> None:
         """Count an outcome, record it, then tell it."""
@@ -409,6 +597,7 @@ class _Run:
         try:
             await self._ledger.settle(target, outcome)
         except BandwidthError as error:
+            self._unrecorded = True
             self._stop.request(error)
         if self._on_outcome is not None:
             told = self._on_outcome(outcome)
@@ -446,36 +635,24 @@ class _Run:
     async def _end_or_retry_first(self, target: Target) -> Outcome:
         """End one conference. If the first of the run fails while it is alone, try it once more."""
         try:
-            return await self._end_when_free(target)
+            return await self._end(target, self._stop)
         except BandwidthError as error:
             gave_up = kind_of(error) in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}
-            alone = not self._first_done.is_set()
+            alone = not self._first_done
             if not (alone and gave_up) or self._stop.requested or isinstance(error, HangUpError):
                 raise
             first = error
-        self._first_done.set()
+        self._no_longer_alone()
         try:
-            second = await self._end_when_free(evolve(target, ambiguous=target.ambiguous or first.ambiguous))
+            second = await self._end(
+                evolve(target, ambiguous=target.ambiguous or first.ambiguous), self._stop
+            )
         except BandwidthError as error:
             if not error.attempts:
                 raise first from None
             error.attempts += first.attempts
             raise
         return evolve(second, attempts=first.attempts + second.attempts)
-
-    async def _end_when_free(self, target: Target) -> Outcome:
-        """End one conference, once no other worker has the same id in flight."""
-        conference_id = target.conference_id
-        while conference_id in self._in_flight:
-            free = self._in_flight[conference_id] = self._in_flight[conference_id] or asyncio.Event()
-            await free.wait()
-        self._in_flight[conference_id] = None
-        try:
-            return await self._end(target, self._stop)
-        finally:
-            waited_for = self._in_flight.pop(conference_id)
-            if waited_for is not None:
-                waited_for.set()
 
     def _stop_if_all_are_denied(self, error: BandwidthError) -> None:
         """Stop when every id so far was denied: then the account is not ours, and all ids would be."""
@@ -492,3 +669,16 @@ def _target_of(item: Item) -> tuple[Target, Outcome | None]:
         return Target.of(item), None
     except ConfigurationError as error:
         return Target(str(item)), Outcome(str(item), OutcomeKind.REFUSED, error=str(error))
+
+
+async def close_generator(items: Iterator[Item] | AsyncIterator[Item]) -> None:
+    """Close what iterates over a source, if it is a generator. Raises what its own cleaning up raises."""
+    if isinstance(items, AsyncGenerator):
+        await items.aclose()
+    elif isinstance(items, Generator):
+        items.close()
+
+
+def _has_length(source: Source) -> bool:
+    """Return whether a plain source is known to end: a list does, a generator may not."""
+    return isinstance(source, Sized) or length_hint(source, -1) >= 0

@@ -19,7 +19,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import pytest
@@ -28,12 +28,15 @@ from attrs import define
 from bandwidth_async import Journal, RetryPolicy, Timeouts, VoiceClient
 from bandwidth_async.cli import end, journals, main, options, terminal
 from bandwidth_async.cli.progress import display
+from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import read_outcomes
 from bandwidth_async.sandbox import Sandbox
 from tests.test_cli import ended, feed, requests, rows, served, start, use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from bandwidth_async.models import Conference
 
 KEYS = ["conference_id", "outcome", "attempts", "error", "elapsed", "calls_ended"]
 FAST = ("--rate", "5000")
@@ -856,3 +859,87 @@ def test_an_incomplete_input_is_told(
         capsys.readouterr().err
     )
     assert requests(sandbox) == {}
+
+
+@pytest.mark.parametrize("how", [["--no-journal"], ["--journal", "{journal}"], ["--dry-run"]])
+def test_a_conference_on_two_pages_counts_once(
+    sandbox: Sandbox,
+    tmp_path: Path,
+    how: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A listing drifts while its pages are read: one row, one request and one place in the totals."""
+    listed = VoiceClient.list_conferences
+
+    async def drifting(client: VoiceClient, **chosen: Any) -> AsyncIterator[Conference]:
+        found = [conference async for conference in listed(client, **chosen)]
+        for conference in [*found[:20], *found[10:]]:
+            yield conference
+
+    monkeypatch.setattr(VoiceClient, "list_conferences", drifting)
+    count = len(sandbox.conference_ids)
+    words = [word.format(journal=tmp_path / "run.journal") for word in how]
+    assert main(["end", "--all-active", "--yes", "--format", "jsonl", *words]) == 0
+    told = capsys.readouterr()
+    assert len(rows(told.out)) == len({row["conference_id"] for row in rows(told.out)}) == count
+    assert f"{count} conferences" in told.err
+    assert "already_ended" not in told.out
+    assert "not_attempted" not in told.err
+
+
+opened = Path.open
+
+
+def pressing_ctrl_c(path: Path, *how: Any, **more: Any) -> Any:
+    """Open a file. A pipe that nobody reads waits, until somebody presses Ctrl-C."""
+    if path.name != "pipe":
+        return opened(path, *how, **more)
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError(f"the first Ctrl-C did not interrupt the opening of {path}")
+
+
+@pytest.mark.parametrize("command", ["end", "end few", "resume"])
+def test_the_first_ctrl_c_ends_the_wait_for_a_reader_of_the_output(
+    sandbox: Sandbox,
+    state: Path,
+    tmp_path: Path,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``--output`` is a pipe without a reader: nothing is sent, and no journal is left behind."""
+    journal, ids = tmp_path / "run.journal", sandbox.conference_ids
+    if command == "resume":
+        asyncio.run(record(journal, sandbox.account_id, ids))
+    words = {
+        "end": ["end", *ids, "--yes"],
+        "end few": ["end", ids[0]],
+        "resume": ["resume", str(journal)],
+    }[command]
+    monkeypatch.setattr(Path, "open", pressing_ctrl_c)
+    before = signal.getsignal(signal.SIGINT)
+    assert main([*words, "--output", str(tmp_path / "pipe"), "--force"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not list(tmp_path.rglob("*.journal*")) or command == "resume"
+    assert not state.exists() or not list(state.iterdir())
+    assert not ended(sandbox)
+
+
+async def record(path: Path, account_id: str, ids: list[str]) -> None:
+    async with Journal.create(path, account_id=account_id) as journal:
+        await journal.record(ids)
+
+
+def test_an_output_without_a_journal_leaves_nothing_behind(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output is made before the journal. If the journal cannot be made, the empty file goes."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise JournalError("no space left")
+
+    monkeypatch.setattr(Journal, "create", fail)
+    output = tmp_path / "out.jsonl"
+    words = ["end", sandbox.conference_ids[0], "--journal", str(tmp_path / "run.journal")]
+    assert main([*words, "--output", str(output)]) == 6
+    assert not output.exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Notes:
     asked: Counter[str] = field(factory=Counter)
 
     targets: list[Target] = field(factory=list)
+    lent: bool = False
 
     def unsettled(self) -> Iterator[Target]:
         """Return all targets."""
@@ -403,3 +404,78 @@ async def test_a_stopped_run_leaves_the_rest_as_it_was(upstream: Upstream) -> No
         report = await client.end_conferences(journal, concurrency=1, stop=stop, on_outcome=on_outcome)
     assert report.counts == {OutcomeKind.ENDED: 1, OutcomeKind.NOT_ATTEMPTED: 4}
     assert Counter(kinds(upstream.path).values()) == {"ended": 1, "not_attempted": 4}
+
+
+@pytest.mark.parametrize("as_stream", [False, True])
+async def test_two_runs_over_one_journal_at_once(upstream: Upstream, *, as_stream: bool) -> None:
+    """The second is refused and changes nothing; when the first is over, the journal takes another."""
+
+    async def second(client: VoiceClient, journal: Journal) -> None:
+        if not as_stream:
+            await client.end_conferences(journal)
+        else:
+            async with client.ending_conferences(journal) as outcomes:
+                assert [outcome async for outcome in outcomes] == []
+
+    async def on_outcome(_: Outcome) -> None:
+        with pytest.raises(ClientStateError, match=r"another run over .* is going on"):
+            await second(client, journal)
+
+    async with await journal_of(upstream.path, 20) as journal, client_of() as client:
+        first = await client.end_conferences(journal, on_outcome=on_outcome, concurrency=3)
+        assert (first.counts, journal.report().counts) == ({OutcomeKind.ENDED: 20},) * 2
+        assert len(upstream.sent) == 20
+        assert (await client.end_conferences(journal)).total == 0
+
+
+@pytest.mark.parametrize("how", ["raises", "is cancelled", "is left", "is never entered"])
+async def test_a_journal_is_given_back_by_a_run_that(upstream: Upstream, how: str) -> None:
+    """However it ends, another run over the same journal may follow."""
+
+    def fail(_: Outcome) -> None:
+        raise LookupError
+
+    async with await journal_of(upstream.path, 20) as journal, client_of() as client:
+        if how == "raises":
+            with pytest.raises(LookupError):
+                await client.end_conferences(journal, on_outcome=fail)
+        elif how == "is cancelled":
+            task = asyncio.create_task(client.end_conferences(journal))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        elif how == "is left":
+            async with client.ending_conferences(journal, concurrency=1) as outcomes:
+                await anext(outcomes)
+        else:
+            client.ending_conferences(journal)
+        await client.end_conferences(journal)
+        assert journal.report().total == 20
+        assert not journal.report().unsettled
+
+
+@pytest.mark.parametrize("item", ["a/b", None])
+@pytest.mark.parametrize("plain", [False, True])
+async def test_an_input_that_cannot_be_recorded_is_closed(tmp_path: Path, item: Any, *, plain: bool) -> None:
+    """A generator that was begun is closed before the error is raised."""
+    closed = []
+
+    def given() -> Iterator[Any]:
+        try:
+            yield from ["a", item, "b"]
+        finally:
+            closed.append("plain")
+
+    async def awaited() -> AsyncIterator[Any]:
+        try:
+            for one in ["a", item, "b"]:
+                yield one
+        finally:
+            closed.append("async")
+
+    source = given() if plain else awaited()
+    async with Journal.create(tmp_path / "run.journal", account_id="9900000") as journal:
+        with pytest.raises(ConfigurationError):
+            await journal.record(source)
+        assert closed == ["plain" if plain else "async"]

@@ -27,7 +27,7 @@ from bandwidth_async.errors import (
 )
 from bandwidth_async.models import Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report
-from bandwidth_async.run import Ledger, Source, Stop, Target, iterate, run
+from bandwidth_async.run import Ledger, Source, Stop, Target, _Firsts, iterate, run
 
 TICK = 1e-5
 FIRST_ALONE = 1.0
@@ -190,14 +190,24 @@ async def test_every_id_gets_exactly_one_outcome(
         real = "ended" if error is None else "not_found" if isinstance(error, NotFoundError) else "failed"
         assert outcome.kind in {real, "not_attempted"}
     attempted = [o.conference_id for o in heard.outcomes if o.kind != "not_attempted"]
-    assert_attempts(attempted, ender)
+    assert_attempts(list(dict.fromkeys(attempted)), ender)
     counts: Counter[str] = Counter(outcome.kind for outcome in heard.outcomes)
     elapsed = now() - started
     attempts = sum(outcome.attempts for outcome in heard.outcomes)
     assert report.stopped in {None, stop.reason}
     if report.unsettled and stop.requested:
         assert report.stopped is stop.reason
-    assert report == Report(counts=counts, attempts=attempts, elapsed=elapsed, stopped=report.stopped)
+    assert report == Report(
+        counts=counts,
+        attempts=attempts,
+        elapsed=elapsed,
+        stopped=report.stopped,
+        complete=report.complete,
+    )
+    # A report is about the whole input, or says that it is not.
+    assert report.complete or (gap is not None and report.stopped is stop.reason)
+    kinds = {outcome.conference_id: outcome.kind for outcome in heard.outcomes}
+    assert all(outcome.kind is kinds[outcome.conference_id] for outcome in heard.outcomes)
     if not stop.requested:
         assert len(attempted) == len(items)
 
@@ -404,9 +414,79 @@ async def test_an_id_is_never_in_flight_twice() -> None:
     """A duplicate waits for the same id in flight, and each has an outcome. Other ids do not wait."""
     ender = Ender({"x": Behaviour(5.0)})
     heard = Heard()
-    await carry_out(["pilot", "x", "x", "x", "y"], ender, heard, concurrency=5)
+    report = await carry_out(["pilot", "x", "x", "x", "y"], ender, heard, concurrency=5)
     assert heard.kinds == [("pilot", "ended"), ("y", "ended"), *[("x", "ended")] * 3]
-    assert heard.moments[-1] == about(15.1)
+    assert heard.moments[-1] == about(5.1)
+    assert (sorted(ender.ids), report.attempts) == (["pilot", "x", "y"], 3)
+
+
+ERRORS = {
+    "not_found": NotFoundError("404", status=404, attempts=1),
+    "failed": ServerError("500", status=500, attempts=5),
+    "unknown": ServerError("500", status=500, attempts=5, ambiguous=True),
+    "refused": APIError("400", status=400, attempts=1),
+}
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+@pytest.mark.parametrize("kind", [*ERRORS, "ended"])
+@pytest.mark.parametrize("source", [list, iter, lambda ids: slowly(ids, 0)])
+@virtual_time
+async def test_a_duplicate_has_the_outcome_of_its_first(
+    source: Callable[[list[str]], Source], kind: str, concurrency: int
+) -> None:
+    """Whatever that is, from any source, while the first is in flight and long after: one request for it."""
+    ender, heard = Ender({"x": Behaviour(0.1, ERRORS.get(kind))}), Heard()
+    ids = ["pilot", "x", "x", *map(str, range(50)), "x"]
+    report = await carry_out(source(ids), ender, heard, concurrency=concurrency)
+    told = [outcome for outcome in heard.outcomes if outcome.conference_id == "x"]
+    assert [outcome.kind for outcome in told] == [kind] * 3
+    assert [bool(outcome.attempts) for outcome in told] == [True, False, False]
+    assert [outcome.error is None for outcome in told] == [kind == "ended"] * 3
+    assert ender.ids.count("x") == 1
+    assert report.total == len(ids)
+
+
+@virtual_time
+async def test_duplicates_in_the_rest_of_a_stopped_run() -> None:
+    """An id that was ended before the stop is not told as not attempted behind it."""
+    heard, stop = Heard(), Stop()
+    asyncio.get_running_loop().call_later(0.15, stop.request)
+    report = await carry_out(["a", "b", "a", "c", "c", "b"], Ender(), heard, concurrency=1, stop=stop)
+    assert heard.kinds[2:] == [
+        ("a", "ended"),
+        ("c", "not_attempted"),
+        ("c", "not_attempted"),
+        ("b", "ended"),
+    ]
+    assert report.stopped is stop.reason
+
+
+@pytest.mark.parametrize(("known", "distance"), [(True, 25_000), (False, 9_999)])
+async def test_how_far_apart_duplicates_are_known(known: bool, distance: int) -> None:
+    """In a list at any distance, in a generator within 10,000 ids; and memory does not grow with those."""
+
+    async def at_once(target: Target, _: Stop) -> Outcome:
+        sent[target.conference_id] += 1
+        return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
+
+    sent, heard = Counter[str](), Heard()
+    ids = ["x", *map(str, range(distance)), "x"]
+    await run(ids if known else (one for one in ids), at_once, heard, concurrency=2, stop=Stop())
+    assert sent["x"] == 1
+    assert heard.kinds[-1] == ("x", "ended")
+
+
+def test_a_generator_is_remembered_in_part() -> None:
+    """At most twice the last ids that are kept for certain."""
+
+    firsts = _Firsts(100)
+    for number in range(1_000):
+        assert firsts.kind_of(str(number)) is None
+        firsts.add(Outcome(str(number), OutcomeKind.ENDED))
+        assert firsts.kind_of(str(max(number - 99, 0))) is OutcomeKind.ENDED
+    known = [number for number in range(1_000) if firsts.kind_of(str(number))]
+    assert 100 <= len(known) <= 200
 
 
 @virtual_time
@@ -414,7 +494,7 @@ async def test_a_conference_object_and_its_id_are_the_same() -> None:
     """An id and a Conference object with that id are duplicates."""
     ender = Ender(usual=Behaviour(1.0))
     await carry_out(["p", "x", Conference(id="x"), "x"], ender, Heard(), concurrency=5)
-    assert [round(moment, 3) for moment, _ in ender.sent] == [0.0, 1.0, 2.0, 3.0]
+    assert [round(moment, 3) for moment, _ in ender.sent] == [0.0, 1.0]
 
 
 # Stops
@@ -1010,3 +1090,406 @@ async def test_what_hears_outcomes_may_be_async() -> None:
     numbers: Any = lambda outcome: len(outcome.conference_id)  # noqa: E731  # a callback may be a lambda
     await run(list("ab"), Ender(), numbers, concurrency=1, stop=Stop())
     assert heard == ["a", "b"]
+
+
+# Sources and callbacks that end a run, or that would go on for ever
+
+
+def dead() -> asyncio.Future[None]:
+    """Return what somebody else has cancelled."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.cancel()
+    return future
+
+
+class Counting:
+    """A source class, plain and async, that raises after some ids."""
+
+    def __init__(self, error: BaseException, after: int = 3) -> None:
+        self.given, self._after, self._error = 0, after, error
+
+    def __iter__(self) -> Counting:
+        """Be a plain iterator."""
+        return self
+
+    def __next__(self) -> str:
+        """Give the next id."""
+        self.given += 1
+        if self.given > self._after:
+            raise self._error
+        return str(self.given)
+
+
+class AsyncCounting:
+    """The same as an async source."""
+
+    def __init__(self, error: BaseException, after: int = 3) -> None:
+        self._plain = Counting(error, after)
+
+    def __aiter__(self) -> AsyncCounting:
+        """Be an async iterator."""
+        return self
+
+    async def __anext__(self) -> str:
+        """Give the next id."""
+        await asyncio.sleep(0)
+        return next(self._plain)
+
+
+async def collect(source: Source, stop: Stop | None = None) -> Report:
+    """Iterate over a run as a stream, to its end."""
+    return (await stream(source, Ender(), stop=stop))[1]
+
+
+async def plainly(source: Source, stop: Stop | None = None) -> Report:
+    """Do a run that nobody listens to."""
+    return await carry_out(source, Ender(), Heard(), stop=stop)
+
+
+@pytest.mark.parametrize("doing", [plainly, collect])
+@pytest.mark.parametrize("source", [Counting, AsyncCounting])
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError("mine"), GeneratorExit("mine"), TimeoutError("mine"), ValueError("mine")]
+)
+@virtual_time
+async def test_whatever_a_source_raises_is_raised(
+    doing: Callable[[Source], Any], source: type[Counting], error: BaseException
+) -> None:
+    """`CancelledError` too: a producer that is shut down is not the end of the ids."""
+    with pytest.raises(type(error), match="mine"):
+        await doing(source(error))
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("doing", [plainly, collect])
+@virtual_time
+async def test_a_plain_source_that_raises_what_ends_an_async_one(doing: Callable[[Source], Any]) -> None:
+    """StopAsyncIteration of a plain iterator is an error, as it is in a generator."""
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+        await doing(Counting(StopAsyncIteration("mine")))
+
+
+@pytest.mark.parametrize("doing", [plainly, collect])
+@virtual_time
+async def test_a_producer_that_was_cancelled_is_not_the_end_of_the_ids(
+    doing: Callable[[Source], Any],
+) -> None:
+    """A generator that awaits it raises, and the run says so; nobody reports ok with ids missing."""
+
+    async def source() -> AsyncIterator[str]:
+        for number in range(20):
+            yield str(number)
+        await dead()
+        yield "20"
+
+    with pytest.raises(asyncio.CancelledError):
+        await doing(source())
+
+
+@pytest.mark.parametrize("at", [1, 3, 20])
+@pytest.mark.parametrize("stopped", [False, True])
+@virtual_time
+async def test_a_callback_that_awaits_what_was_cancelled(at: int, *, stopped: bool) -> None:
+    """Its `CancelledError` ends the run at once and is raised, also while the rest is told after a stop."""
+    heard, ender, stop = list[Outcome](), Ender(), Stop()
+
+    async def hear(outcome: Outcome) -> None:
+        heard.append(outcome)
+        if len(heard) == at:
+            await dead()
+
+    if stopped:
+        stop.request()
+    with pytest.raises(asyncio.CancelledError):
+        await run([str(number) for number in range(100)], ender, hear, concurrency=5, stop=stop)
+    assert at <= len(heard) < at + 5
+
+
+@virtual_time
+async def test_a_callback_that_cancels_its_own_task() -> None:
+    """The worker it was called by is not the run, and does not go in silence."""
+
+    def hear(_: Outcome) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await run([str(number) for number in range(50)], Ender(), hear, concurrency=4, stop=Stop())
+
+
+@virtual_time
+async def test_an_end_that_is_cancelled_from_inside() -> None:
+    """A trace hook or a resolver that awaits what was cancelled is no silent end either."""
+
+    async def end(target: Target, _: Stop) -> Outcome:
+        if target.conference_id == "7":
+            await dead()
+        return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
+
+    with pytest.raises(asyncio.CancelledError):
+        await run([str(number) for number in range(50)], end, concurrency=4, stop=Stop())
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+@virtual_time
+async def test_a_raised_error_leaves_no_cancellation_behind(concurrency: int) -> None:
+    """The caller's task counts no request to cancel it, so its next timeout works."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    async def hear(outcome: Outcome) -> None:
+        if outcome.conference_id == "5":
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await run([str(number) for number in range(50)], Ender(), hear, concurrency=concurrency, stop=Stop())
+    assert task.cancelling() == 0
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await asyncio.sleep(2)
+
+
+@virtual_time
+async def test_an_async_source_is_not_asked_behind_its_end() -> None:
+    """A queue with a mark at its end would wait for ever the second time."""
+
+    class Marked:
+        def __init__(self) -> None:
+            self.items: list[str | None] = ["a", "b", None]
+
+        def __aiter__(self) -> Marked:
+            return self
+
+        async def __anext__(self) -> str:
+            if not self.items:
+                await asyncio.sleep(math.inf)
+            item = self.items.pop(0)
+            if item is None:
+                raise StopAsyncIteration
+            return item
+
+    async with asyncio.timeout(10):
+        report = await carry_out(Marked(), Ender(), Heard(), concurrency=5)
+    assert (report.total, report.ok) == (2, True)
+
+
+# The ways in which a run over an endless source comes to an end
+ENDS = ["stop", "deadline", "error", "cancellation", "break", "body"]
+
+
+async def end_by(how: str, source: Source) -> Report | None:
+    """Do a run over an endless source that ends in this way."""
+    stop, ender = Stop(), Ender()
+    if how == "stop":
+        asyncio.get_running_loop().call_later(1.05, stop.request)
+        return await carry_out(source, ender, Heard(), stop=stop)
+    if how == "deadline":
+        return await carry_out(source, ender, Heard(), deadline=1.05)
+    if how == "break":
+        return (await stream(source, ender, until=lambda outcome: outcome.conference_id == "3"))[1]
+    if how == "body":
+
+        def fail(_: Outcome) -> bool:
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            await stream(source, ender, until=fail)
+        return None
+    if how == "error":
+        with pytest.raises(ServerError):
+            await run(source, ender, _raise, concurrency=3, stop=stop)
+        return None
+    task = asyncio.create_task(run(source, ender, concurrency=3, stop=stop))
+    await asyncio.sleep(1.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return None
+
+
+def _raise(_: Outcome) -> None:
+    raise ServerError("mine", status=500)
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize("kind", ["plain", "async", "async and slow", "iterable", "async iterable"])
+@virtual_time
+async def test_an_endless_source_ends_with_its_run(how: str, kind: str) -> None:
+    """It is not drained for ever, its generator is closed, and the report is not about the whole of it."""
+    closed, given = [], itertools.count()
+
+    def plain(_: object = None) -> Iterator[str]:
+        try:
+            for number in given:
+                yield str(number)
+        finally:
+            closed.append(kind)
+
+    async def awaited(_: object = None) -> AsyncIterator[str]:
+        try:
+            for number in given:
+                await asyncio.sleep(0.3 if kind == "async and slow" else 0)
+                yield str(number)
+        finally:
+            await asyncio.sleep(0.01)
+            closed.append(kind)
+
+    method: Any = plain if kind == "iterable" else awaited
+    name = "__iter__" if kind == "iterable" else "__aiter__"
+    source = type("Some", (), {name: method})() if "iterable" in kind else None
+    source = source or (plain() if kind == "plain" else awaited())
+    report = await end_by(how, source)
+    assert closed == [kind]
+    assert next(given) < 10_100
+    if report is not None:
+        assert (report.ok, report.complete) == (False, False)
+        assert how == "break" or report.stopped
+
+
+@virtual_time
+async def test_an_iterator_without_a_length_is_not_drained_for_ever() -> None:
+    """It need not be a generator, and it may be slow where each id costs time."""
+    numbers, heard, stop = itertools.count(), Heard(), Stop()
+    stop.request()
+
+    async def slow(outcome: Outcome) -> None:
+        await heard(outcome)
+        await asyncio.sleep(0.25)
+
+    report = await run(map(str, numbers), Ender(), slow, concurrency=3, stop=stop)
+    assert (report.total, report.complete, report.stopped) == (5, False, stop.reason)
+    report = await run([str(number) for number in range(20)], Ender(), slow, concurrency=3, stop=stop)
+    assert (report.total, report.complete, report.stopped) == (20, True, stop.reason)
+
+
+@virtual_time
+async def test_a_source_that_fails_to_clean_up_says_so() -> None:
+    """What its closing raises is raised."""
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            for number in itertools.count():
+                yield str(number)
+        finally:
+            raise LookupError("the connection was gone")
+
+    with pytest.raises(LookupError, match="was gone"):
+        await carry_out(source(), Ender(), Heard(), deadline=1.05)
+
+
+@pytest.mark.parametrize("how", ["run", "stream"])
+@virtual_time
+async def test_a_report_is_ok_only_at_the_end(how: str) -> None:
+    """While the run goes on nobody knows."""
+    seen = []
+    if how == "stream":
+        async with iterate(list("abc"), Ender(), concurrency=1, stop=Stop()) as outcomes:
+            seen = [outcomes.report.ok async for _ in outcomes]
+        assert outcomes.report.ok
+    else:
+        assert (await plainly(list("abc"))).ok
+    assert not any(seen)
+
+
+@virtual_time
+async def test_several_tasks_share_a_stream() -> None:
+    """Each outcome goes to one of them, and all of them end; an error of the source reaches one."""
+
+    def source(*, fails: bool) -> Iterator[str]:
+        yield from map(str, range(50))
+        if fails:
+            raise LookupError
+
+    for fails in (False, True):
+        got: list[Outcome] = []
+        async with iterate(source(fails=fails), Ender(), concurrency=5, stop=Stop()) as outcomes:
+
+            async def consume(outcomes: Any = outcomes, got: list[Outcome] = got) -> None:
+                got.extend([outcome async for outcome in outcomes])
+
+            tasks = [asyncio.create_task(consume()) for _ in range(4)]
+            done, waiting = await asyncio.wait(tasks, timeout=100)
+        assert not waiting
+        errors = [task.exception() for task in done if task.exception()]
+        assert [type(error) for error in errors] == [LookupError] * fails
+        if not fails:
+            assert len({outcome.conference_id for outcome in got}) == 50
+
+
+@pytest.mark.parametrize("consumers", [1, 3])
+@pytest.mark.parametrize("latency", [0.1, 5.0])
+@virtual_time
+async def test_leaving_a_stream_ends_the_tasks_that_wait_for_it(consumers: int, latency: float) -> None:
+    """They iterate over nothing more, whether outcomes were there or not."""
+
+    async def consume(outcomes: AsyncIterator[Outcome]) -> None:
+        async for _ in outcomes:
+            await asyncio.sleep(0.07)
+
+    ender = Ender(usual=Behaviour(latency))
+    async with iterate(map(str, itertools.count()), ender, concurrency=2, stop=Stop()) as outcomes:
+        tasks = [asyncio.create_task(consume(outcomes)) for _ in range(consumers)]
+        await asyncio.sleep(2.0)
+    _, waiting = await asyncio.wait(tasks, timeout=100)
+    assert not waiting
+
+
+@virtual_time
+async def test_a_worker_is_made_when_there_is_an_id_for_it() -> None:
+    """Two ids need three workers at most, of a million that are allowed."""
+    most, before = 0, len(asyncio.all_tasks())
+
+    async def end(target: Target, _: Stop) -> Outcome:
+        nonlocal most
+        await asyncio.sleep(3.0)
+        most = max(most, len(asyncio.all_tasks()) - before)
+        return Outcome(target.conference_id, OutcomeKind.ENDED, 1)
+
+    report = await run(["a", "b"], end, concurrency=1_000_000, stop=Stop())
+    assert (report.total, report.elapsed) == (2, about(4.0))
+    assert most <= 3
+
+
+@virtual_time
+async def test_the_last_outcome_that_cannot_be_settled() -> None:
+    """The ledger says unknown of it, so the report is not ok although nothing was left to be stopped."""
+    full = JournalError("full")
+    book = Book(list("ab"), {"settle b ended": full})
+    report = await run(book, book.end, book.hear, concurrency=1, stop=Stop())
+    assert (report.stopped, report.ok) == (full, False)
+    assert report.counts == {OutcomeKind.ENDED: 2}
+
+
+@virtual_time
+async def test_a_stream_that_is_left_at_once() -> None:
+    """Nothing is sent, and no warning speaks of a coroutine that was never awaited."""
+    ender = Ender()
+    async with iterate(list("ab"), ender, concurrency=3, stop=Stop()) as outcomes:
+        pass
+    assert (ender.sent, [outcome async for outcome in outcomes]) == ([], [])
+
+
+@virtual_time
+async def test_an_end_of_iteration_that_comes_from_inside_a_stream() -> None:
+    """It is an error there, not the end of the outcomes."""
+
+    async def end(_: Target, __: Stop) -> Outcome:
+        raise StopAsyncIteration
+
+    async with iterate(list("ab"), end, concurrency=1, stop=Stop()) as outcomes:
+        with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+            await anext(outcomes)
+
+
+@virtual_time
+async def test_a_ledger_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that it holds is settled after a stop, although its targets have no length."""
+    monkeypatch.setattr("bandwidth_async.run._MOST_UNSENT", 5)
+    stop = Stop()
+    stop.request()
+    book = Book([str(number) for number in range(300)])
+    report = await run(book, book.end, book.hear, concurrency=1, stop=stop)
+    assert (report.counts, report.complete) == ({OutcomeKind.NOT_ATTEMPTED: 300}, True)

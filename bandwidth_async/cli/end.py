@@ -132,10 +132,11 @@ async def _end_on_record(
     client: VoiceClient, items: list[str | Conference], how: RunOptions, files: list[Path], path: Path
 ) -> int:
     began = time.monotonic()
-    async with journals.recorded(path, client.account_id, items, how) as journal:
-        with formats.open_output(how.output, force=how.force, keep=[*files, path]) as stream:
+    # The output comes first: opening a pipe waits for its reader, and until then nothing is left behind.
+    with formats.open_output(how.output, force=how.force, keep=[*files, path]) as stream:
+        async with journals.recorded(path, client.account_id, items, how) as (journal, kept):
             terminal.say(f"journal: {path}")
-            run = Run(source=journal, total=len(items), how=how.after(began), stream=stream)
+            run = Run(source=journal, total=kept, how=how.after(began), stream=stream)
             return await carry_out(client, run)
 
 
@@ -168,6 +169,7 @@ def _given(ids: tuple[str, ...], sources: tuple[str, ...]) -> list[str | Confere
 async def _listed_as_active(
     chosen: dict[str, Any], limit: RateLimit, deadline: float | None
 ) -> list[str | Conference]:
+    """Return the active conferences, each once: one that moves to the next page is listed on both."""
     try:
         async with (
             asyncio.timeout(deadline),
@@ -178,7 +180,8 @@ async def _listed_as_active(
                 min_created_time=chosen["created_after"],
                 max_created_time=chosen["created_before"],
             )
-            return [conference async for conference in listing if conference.active]
+            active = {conference.id: conference async for conference in listing if conference.active}
+            return list(active.values())
     except BandwidthError:
         raise
     except TimeoutError:

@@ -7,8 +7,10 @@ import io
 import json
 import os
 import re
+import signal
 import stat
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -225,6 +227,7 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
     """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``.
 
     Whatever ends the command, kill -9 and a power cut excepted, the rows that were written are in the file.
+    A new file that nothing was written to is removed if the command fails.
     """
     if path is None or str(path) == "-":
         with signals.before_ending(sys.stdout.flush):
@@ -232,19 +235,44 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
         return
     if any(_is_same(path, kept) for kept in keep):
         raise click.UsageError(f"{path} is the input or the journal; choose another --output")
+    is_new = not path.exists()
     try:
-        stream = path.open("w" if force else "x", encoding="utf-8")
+        with _interruptible():
+            stream = path.open("w" if force else "x", encoding="utf-8")
     except FileExistsError:
         raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it") from None
     except OSError as error:
         raise click.UsageError(f"cannot write to {path}: {error.strerror}") from error
-    with stream, signals.before_ending(stream.flush):
-        yield stream
+    try:
+        with stream, signals.before_ending(stream.flush):
+            yield stream
+    except BaseException:
+        with suppress(OSError):
+            if is_new and not path.stat().st_size:
+                path.unlink()
+        raise
 
 
 def _is_same(path: Path, kept: Path) -> bool:
-    """Return whether both paths are one file, also through symbolic or hard links."""
-    return path.exists() and kept.exists() and path.samefile(kept)
+    """Return whether both paths are one file, also through symbolic or hard links, or would be one."""
+    if path.exists() and kept.exists():
+        return path.samefile(kept)
+    return path.resolve() == kept.resolve()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let the first Ctrl-C interrupt what blocks. In an event loop it would only cancel a task."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    # A job in the background ignores Ctrl-C, which belongs to another one.
+    if not is_ours or not callable(signal.getsignal(signal.SIGINT)):
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _is_file(stream: IO[str]) -> bool:

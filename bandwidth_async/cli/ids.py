@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from io import TextIOWrapper
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import define, field
 
+from bandwidth_async.cli.formats import plain_cell
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.wire import path_segment, printable
 
@@ -20,6 +23,8 @@ _LISTED = 100
 _OTHER_HEADERS = frozenset({"id", "conferenceid", "conference"})
 # A plain line with one of these characters comes from another format.
 _STRUCTURE = frozenset(',;"[]{}<>')
+# The mark at the begin of UTF-16 and UTF-32 text, in both byte orders, as surrogates.
+_UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
 
 
 @define
@@ -44,13 +49,13 @@ class Ids:
     def read(self, stream: BinaryIO, name: str) -> None:
         """Add the ids of a file. Its first line decides which of the three formats it has."""
         lines = self._text(stream, name)
-        first = next(((number, line) for number, line in lines if line and not line.startswith("#")), None)
+        first = next(((number, line) for number, line in lines if not _says_nothing(line)), None)
         if first is None:
             return
-        rest = _chain(first, lines)
-        if first[1].startswith("{"):
+        rest = chain([first], lines)
+        if first[1].lstrip().startswith("{"):
             self._read_json(rest, name)
-        elif _is_header(first[1]):
+        elif any(map(_is_column, _cells(first[1]))):
             self._read_csv(rest, name)
         else:
             self._read_plain(rest, name)
@@ -66,75 +71,138 @@ class Ids:
         return "\n".join([*lines, f"{count} of the input cannot be used; nothing was sent"])
 
     def _text(self, stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
-        for number, raw in enumerate(stream, 1):
-            if number == 1 and raw[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-                self.faults.append(f"{name}: UTF-16 text; save it as UTF-8")
-                return
-            try:
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError:
-                self.faults.append(f"{name}:{number}: not UTF-8 text")
+        """Yield each line with its number and its end. A byte that is not UTF-8 becomes a surrogate."""
+        text = TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
+        try:
+            for number, line in enumerate(text, 1):
+                if number == 1 and line.lstrip("\0").startswith(_UTF_16):
+                    self.faults.append(f"{name}: UTF-16 text; save it as UTF-8")
+                    return
+                yield number, line
+        finally:
+            # The stream is the caller's to close.
+            text.detach()
 
     def _read_plain(self, lines: Iterable[tuple[int, str]], name: str) -> None:
         first = True
-        for number, line in lines:
-            if not line or line.startswith("#"):
+        for number, raw in lines:
+            line = raw.strip()
+            if _says_nothing(line):
                 continue
             place = f"{name}:{number}"
             if first and line.lower() in _OTHER_HEADERS:
                 self.faults.append(f"{place}: {line!r} looks like a header; the column's name is {COLUMN}")
-            elif _STRUCTURE.isdisjoint(line):
-                self.add(place, line)
-            else:
-                self.faults.append(
-                    f"{place}: {printable(line)[:60]!r} is neither one id, nor JSON lines, "
-                    f"nor CSV with a {COLUMN} column in its first line"
-                )
+            elif self._is_text(place, line):
+                if _STRUCTURE.isdisjoint(line):
+                    self.add(place, line)
+                else:
+                    self.faults.append(
+                        f"{place}: {printable(line)[:60]!r} is neither one id, nor JSON lines, "
+                        f"nor CSV with a {COLUMN} column in its first line"
+                    )
             first = False
 
     def _read_json(self, lines: Iterable[tuple[int, str]], name: str) -> None:
         for number, line in lines:
-            if not line or line.startswith("#"):
+            place = f"{name}:{number}"
+            if _says_nothing(line) or not self._is_text(place, line):
                 continue
             try:
-                record = json.loads(line)
+                record = json.loads(line, object_pairs_hook=_object)
+            except _TwiceError:
+                self.faults.append(f"{place}: the key {COLUMN!r} is there twice")
             except (ValueError, RecursionError):
-                self.faults.append(f"{name}:{number}: not a JSON object on one line")
-                continue
-            if isinstance(record, dict) and COLUMN in record:
-                self.add(f"{name}:{number}", record[COLUMN])
+                self.faults.append(f"{place}: not a JSON object on one line")
             else:
-                self.faults.append(f"{name}:{number}: a JSON object needs the key {COLUMN!r}")
+                if isinstance(record, dict) and COLUMN in record:
+                    self.add(place, record[COLUMN])
+                else:
+                    self.faults.append(f"{place}: a JSON object needs the key {COLUMN!r}")
 
-    def _read_csv(self, lines: Iterable[tuple[int, str]], name: str) -> None:
-        numbers: list[int] = []
+    def _read_csv(self, lines: Iterator[tuple[int, str]], name: str) -> None:
+        rows = self._rows(lines, name)
+        place, header = next(rows, ("", []))
+        columns = [number for number, cell in enumerate(header) if _is_column(cell)]
+        if len(columns) != 1:
+            if header:
+                count = f"{len(columns)} times" if columns else "inside a quote that is opened before"
+                self.faults.append(f"{place}: the column {COLUMN} is there {count}")
+            return
+        for place, row in rows:
+            if any(cell.strip() for cell in row[len(header) :]):
+                self.faults.append(
+                    f"{place}: {len(row)} cells under {len(header)} column names; "
+                    "a cell with a comma in it needs quotes"
+                )
+            elif self._is_text(place, "".join(row)):
+                self.add(place, plain_cell(row[columns[0]].strip()) if len(row) > columns[0] else "")
 
-        def counted() -> Iterator[str]:
+    def _rows(self, lines: Iterator[tuple[int, str]], name: str) -> Iterator[tuple[str, list[str]]]:
+        """Yield each row with its place. A quoted cell may go over several lines, with any text in them."""
+        began = 0
+
+        def row_lines() -> Iterator[str]:
+            nonlocal began
             for number, line in lines:
-                if line and not line.startswith("#"):
-                    numbers.append(number)
-                    yield line
+                if began or not _says_nothing(line):
+                    began = began or number
+                    # Blanks behind a closing quote are no text.
+                    yield f"{line.rstrip()}\n"
 
-        try:
-            rows = csv.DictReader(counted(), skipinitialspace=True)
-            column = next(field for field in rows.fieldnames or () if _is_column(field))
-            for row in rows:
-                self.add(f"{name}:{numbers[-1]}", (row[column] or "").strip())
-        except csv.Error as error:
-            self.faults.append(f"{name}:{numbers[-1]}: not CSV ({error}); the lines after it were not read")
+        # After an error the reader goes on with a new row.
+        reader = csv.reader(row_lines(), skipinitialspace=True, strict=True)
+        while True:
+            began = 0
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                what = "a quote is opened and never closed" if _is_open(error) else f"not CSV: {error}"
+                self.faults.append(f"{name}:{began}: {what}")
+            else:
+                yield f"{name}:{began}", row
 
-
-def _is_header(line: str) -> bool:
-    try:
-        return any(map(_is_column, next(csv.reader([line], skipinitialspace=True))))
-    except csv.Error:
+    def _is_text(self, place: str, line: str) -> bool:
+        """Return whether the line can be read, or note that it cannot."""
+        if "\0" in line:
+            self.faults.append(f"{place}: NUL characters, as in UTF-16 text; save it as UTF-8")
+        else:
+            try:
+                line.encode()
+            except UnicodeEncodeError:
+                self.faults.append(f"{place}: not UTF-8 text")
+            else:
+                return True
         return False
+
+
+class _TwiceError(ValueError):
+    """An object has the key of the id twice."""
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if sum(key == COLUMN for key, _ in pairs) > 1:
+        raise _TwiceError
+    return dict(pairs)
+
+
+def _says_nothing(line: str) -> bool:
+    """Return whether a line is blank or a comment."""
+    line = line.lstrip()
+    return not line or line.startswith("#")
+
+
+def _is_open(error: csv.Error) -> bool:
+    return str(error) == "unexpected end of data"
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line.strip()], skipinitialspace=True), [])
+    except csv.Error:
+        return []
 
 
 def _is_column(field: str) -> bool:
     return field.strip().lower() == COLUMN
-
-
-def _chain(first: tuple[int, str], rest: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    yield first
-    yield from rest

@@ -153,8 +153,11 @@ def _why_taken(given: Path) -> str:
 @asynccontextmanager
 async def recorded(
     path: Path, account_id: str, items: Sequence[str | Conference], how: RunOptions
-) -> AsyncIterator[Journal]:
-    """Yield a new journal that holds the input. Remove it if nothing is sent after all."""
+) -> AsyncIterator[tuple[Journal, int]]:
+    """Yield a new journal that holds the input, and how many ids it kept.
+
+    Remove it if nothing is sent after all.
+    """
     try:
         journal = Journal.create(
             path, account_id=account_id, created=time.time(), verify=how.verify, hang_up=how.hang_up
@@ -164,9 +167,9 @@ async def recorded(
     begun = False
     try:
         async with journal:
-            await journal.record(items)
+            recorded = await journal.record(items)
             begun = True
-            yield journal
+            yield journal, recorded.kept
     except BaseException as error:
         if not begun or isinstance(error, click.UsageError):
             path.unlink()  # noqa: ASYNC240 - one small file, and nothing else is under way

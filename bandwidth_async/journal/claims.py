@@ -14,6 +14,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from bandwidth_async.errors import ClientStateError
 from bandwidth_async.run import Ledger
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Claims(Ledger):
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._unsettled = journal.unsettled()
+        # Whether this run has the journal.
+        self._borrowed = False
         # The next targets, which the next write of claims includes.
         self._ahead: deque[Target] = deque()
         # The write of each claim, by row. A row that is claimed twice would become unknown.
@@ -49,7 +52,16 @@ class Claims(Ledger):
         self._claimed_at = -math.inf
 
     def targets(self) -> Iterator[Target]:
-        """Yield what the journal holds unsettled, in order."""
+        """Return what the journal holds unsettled, in order.
+
+        Raises `ClientStateError` while another run has the journal: each would end the other's ids.
+        """
+        if self._journal.lent:
+            raise ClientStateError(f"another run over {self._journal.path} is going on: wait for its end")
+        self._journal.lent = self._borrowed = True
+        return self._targets()
+
+    def _targets(self) -> Iterator[Target]:
         while True:
             if not self._ahead:
                 self._ahead.extend(islice(self._unsettled, self._size))
@@ -69,9 +81,14 @@ class Claims(Ledger):
         await self._journal.settle(target, outcome)
 
     async def close(self) -> None:
-        """Release the claims of targets that were not begun."""
-        await self._journal.release(target for target in self._ahead if target.number in self._claims)
-        self._ahead.clear()
+        """Release the claims of targets that were not begun, and give the journal back."""
+        if not self._borrowed:
+            return
+        try:
+            await self._journal.release(target for target in self._ahead if target.number in self._claims)
+        finally:
+            self._ahead.clear()
+            self._journal.lent = self._borrowed = False
 
     def _claim(self, target: Target) -> asyncio.Future[None]:
         """Claim a target, together with the next ones, which begin soon."""

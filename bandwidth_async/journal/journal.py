@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from itertools import islice
@@ -27,7 +27,7 @@ from bandwidth_async.journal.schema import Row
 from bandwidth_async.journal.writer import Writer
 from bandwidth_async.models import Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report
-from bandwidth_async.run import Item, Source, Target
+from bandwidth_async.run import Item, Source, Target, close_generator
 from bandwidth_async.wire import path_segment
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ class Journal:
         self._file = opened
         self._recorded = recorded
         self._recording = False
+        # Whether a run has the journal. Only the ledger of a run changes it.
+        self.lent = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Future[None] | None = None
         # The rows that we have claimed and not settled.
@@ -261,22 +263,29 @@ class Journal:
 
 
 async def _chunks(items: Source) -> AsyncGenerator[list[Row], None]:
-    """Check each id of the input, and yield their rows in lists."""
+    """Check each id of the input, and yield their rows in lists. Close the input if it is a generator."""
     if isinstance(items, str | bytes | Conference | Target):
         raise ConfigurationError("a journal records a list of ids, or any other iterable of ids")
-    if isinstance(items, AsyncIterable):
-        rows: list[Row] = []
-        async for item in items:
-            rows.append(_row_of(item))
-            if len(rows) == _CHUNK:
-                yield rows
-                rows = []
-        if rows:
+    rest = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+    try:
+        while rows := await _next_rows(rest):
             yield rows
-        return
-    rest = iter(items)
-    while rows := [_row_of(item) for item in islice(rest, _CHUNK)]:
-        yield rows
+            # Some sources must not be asked again behind their end.
+            if len(rows) < _CHUNK:
+                return
+    finally:
+        await close_generator(rest)
+
+
+async def _next_rows(rest: Iterator[Item] | AsyncIterator[Item]) -> list[Row]:
+    if isinstance(rest, Iterator):
+        return [_row_of(item) for item in islice(rest, _CHUNK)]
+    rows: list[Row] = []
+    async for item in rest:
+        rows.append(_row_of(item))
+        if len(rows) == _CHUNK:
+            break
+    return rows
 
 
 def _row_of(item: Item) -> Row:
