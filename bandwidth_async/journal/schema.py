@@ -32,6 +32,10 @@ APPLICATION_ID = 0x42574A31
 
 VERSION = 1
 
+# Added to the version in the header of a journal that is open for a run. A program that does not know this
+# takes it for another version, and leaves the journal alone.
+OPEN = 0x100
+
 # The outcome kinds that a journal of this version can hold. These are words and not `OutcomeKind`'s members
 # on purpose: they are part of the tables' text, which is compared when a journal is opened. With a member
 # more in the enum, every journal on disk would be refused as damaged. To add a kind, raise `VERSION`:
