@@ -87,7 +87,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_log_cut_at_any_byte_shows_an_earlier_state(
     live: tuple[Path, list[Any]], data: st.DataObject
 ) -> None:
-    """What is left of the log is a moment of the run, and it goes on from there. Without any it is refused."""
+    """What is left of the log is a moment of the run, which goes on from there. Without any it is refused."""
     source, states = live
     log = Path(f"{source}-wal").read_bytes()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,8 @@
 """The file of a journal: made, locked, opened for a run or for a look, checked, and removed.
 
 A journal and SQLite's log of it (``….journal-wal``) are two files while a run is at work, and the newest
-outcomes are in the log. So the journal itself says that it is open (`schema.OPEN`), from before the first
-claim until its run is closed. An open journal without its log was parted from it, and nobody reads it.
-
-What always holds
-    The log is carried over into the journal, and then removed, only when the journal says that it is closed.
-    A look never does it to a journal that was left open: its connection may only read.
+outcomes are in the log. So before its first change a run has the journal itself say so (`schema.APART`), and
+takes it back when it is closed. A journal that says so without its log was parted from it, and is refused.
 
 Each refusal is one sentence that names the file.
 """
@@ -49,8 +45,8 @@ _BUSY_TIME = 10.0
 # KiB. With it a million random ids are recorded in half the time that SQLite's own 2 MiB take.
 _WRITER_CACHE = 64 * 1024
 
-# Pages of 4 KiB that SQLite's log holds before SQLite copies it into the file.
-_LOG_PAGES = 10_000
+# Bytes that SQLite's log holds before it is copied into the file.
+_LOG_BYTES = 40_000_000
 
 # The bytes of a log that holds one page: two headers and the page. https://sqlite.org/fileformat2.html
 _SMALLEST_LOG = 32 + 24 + 4096
@@ -89,16 +85,32 @@ class OpenFile:
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     lock: Lock
+    # The log, which there is from the first change on, and the bytes from which on it is carried over.
     log: Identity | None = None
+    most: int = 0
 
-    def mark_open(self) -> None:
-        """Have the file itself say that it is open, and not only its log. Raises `sqlite3.Error`."""
-        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.OPEN}")
+    def carry_over(self) -> None:
+        """Copy the log into the journal, and have the journal say that the log has more.
+
+        The log is never cut, so whatever ends this process leaves a journal and its log. Raises
+        `sqlite3.Error`.
+        """
+        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.APART}")
+        if self.log is not None:
+            # In the midst of a run nobody waits for who reads.
+            self.writer.execute("PRAGMA busy_timeout = 0")
         (busy, _, _) = self.writer.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
-        if busy:
-            # Somebody reads for longer than we wait. So each commit of this run tries again.
-            self.writer.execute("PRAGMA wal_autocheckpoint = 1")
-        self.log = identity(_beside(self.path, _LOG))
+        self.writer.execute(f"PRAGMA busy_timeout = {_BUSY_TIME * 1000:.0f}")
+        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.OPEN}")
+        status = _beside(self.path, _LOG).stat()
+        self.log = self.log or (status.st_dev, status.st_ino)
+        self.most = status.st_size + (_LOG_BYTES if not busy else _LOG_BYTES // 40)
+
+    def after_commit(self) -> None:
+        """Check the place, and keep the log short. Raises `JournalError`, `sqlite3.Error` or `OSError`."""
+        self.check_place()
+        if not self.writer.in_transaction and _beside(self.path, _LOG).stat().st_size > self.most:
+            self.carry_over()
 
     def check_place(self) -> None:
         """Raise `JournalError` if the journal or its log is not where it was opened.
@@ -233,7 +245,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     # macOS only: without it a commit may still be in the disk's own cache.
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    # `OpenFile.carry_over` does it.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    # A log that was carried over becomes short with the next commit.
+    connection.execute("PRAGMA journal_size_limit = 0")
 
 
 def _shut(writer: sqlite3.Connection, path: Path) -> None:
@@ -243,13 +258,13 @@ def _shut(writer: sqlite3.Connection, path: Path) -> None:
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
             (version,) = writer.execute("PRAGMA user_version").fetchone()
-            if version & schema.OPEN:
+            if version != schema.VERSION:
                 writer.execute(f"PRAGMA user_version = {schema.VERSION}")
                 # SQLite does this at the end too, but not if the file was moved or somebody else reads it.
                 writer.execute("PRAGMA busy_timeout = 0")
                 writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error:
-            # The journal still says that it is open. With another connection open, SQLite keeps the log.
+            # The journal still says that its log has more. While another connection is open, SQLite keeps it.
             with suppress(sqlite3.Error):
                 reader = guard.enter_context(closing(connect(path, "mode=ro")))
                 reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -296,7 +311,6 @@ def _give_name(draft: Path, path: Path) -> None:
         _put_aside(path)
         try:
             os.link(draft, path)
-            draft.unlink()
         except FileExistsError:
             raise
         except OSError:
@@ -362,8 +376,8 @@ def look(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]:
             opened = stack.enter_context(opened_for_a_look(path))
         except OSError as error:
             raise refusal(f"{path} cannot be read: {error.strerror}") from error
-        # A run that begins or ends meanwhile changes the two one after the other. So it is asked twice.
-        if all(not _has_log(path) and version_in_header(opened) & schema.OPEN for _ in range(3)):
+        # A run that begins or ends meanwhile changes the two one after the other. So it is asked again.
+        if all(not _has_log(path) and version_in_header(opened) & schema.APART for _ in range(3)):
             raise _parted(path, in_use=not locked and is_in_use(path))
         with translated(path):
             connection = _connected(path, stack)
@@ -431,7 +445,7 @@ def _tidy(path: Path, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         connection.close()
-        closed = application == schema.APPLICATION_ID and not version & schema.OPEN
+        closed = application == schema.APPLICATION_ID and version == schema.VERSION
         if _beside(path, _LOG).exists() and _is_ours(path) and (closed or not _has_log(path)):
             with closing(connect(path)) as last:
                 last.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -440,7 +454,10 @@ def _tidy(path: Path, connection: sqlite3.Connection) -> None:
 def _is_ours(path: Path) -> bool:
     if sys.platform == "win32":
         return True
-    return os.geteuid() in {0, path.stat().st_uid} and os.access(path, os.W_OK)
+    try:
+        return os.geteuid() in {0, path.stat().st_uid} and os.access(path, os.W_OK)
+    except OSError:  # it was removed
+        return False
 
 
 def _has_log(path: Path) -> bool:
@@ -488,10 +505,9 @@ def read_run(connection: sqlite3.Connection, path: Path) -> RunRow:
         if application != schema.APPLICATION_ID:
             raise refusal(f"{path} is not a journal: it is another SQLite database")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version & ~schema.OPEN != schema.VERSION:
+        if version & ~(schema.OPEN | schema.APART) != schema.VERSION:
             raise refusal(
-                f"{path} is a journal of version {version & ~schema.OPEN}, and this program knows version"
-                f" {schema.VERSION}"
+                f"{path} is a journal of version {version}, and this program knows version {schema.VERSION}"
             )
         found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
         rows = connection.execute(schema.READ_RUN).fetchall()

@@ -77,7 +77,7 @@ class Journal:
         # The rows that we have claimed and not settled.
         self._claimed: set[int] = set()
         explain = partial(write_error, opened.path)
-        self._writer = Writer(opened.writer, explain, opened.shut, opened.check_place, opened.mark_open)
+        self._writer = Writer(opened.writer, explain, opened.shut, opened.carry_over, opened.after_commit)
 
     @classmethod
     def create(

@@ -41,8 +41,8 @@ class _Change:
 class Writer:
     """The thread and its queue. ``failure`` is why nothing can be written any more, or None.
 
-    ``shut`` closes the connection. ``mark_open`` is called before the first change. ``check_place`` raises
-    `JournalError` if a commit went to a file that is not in its place any more.
+    ``shut`` closes the connection, ``before_first`` is called before the first change, and ``after_commit``
+    after each group of changes. What they raise is a failed write.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Writer:
         connection: sqlite3.Connection,
         explain: Callable[[Exception], JournalError],
         shut: Callable[[], None],
-        check_place: Callable[[], None],
-        mark_open: Callable[[], None],
+        before_first: Callable[[], None],
+        after_commit: Callable[[], None],
     ) -> None:
         # The thread sets this, once.
         self.failure: JournalError | None = None
         self.commits = 0
         self._connection = connection
         self._explain = explain
-        self._check_place = check_place
+        self._after_commit = after_commit
         self._shut = shut
-        self._mark_open: Callable[[], None] | None = mark_open
+        self._before_first: Callable[[], None] | None = before_first
         self._gathered: list[_Change] = []
         # What the thread has to do: write a group of changes, or close the connection and resolve a future.
         self._queue: SimpleQueue[list[_Change] | asyncio.Future[None]] = SimpleQueue()
@@ -119,13 +119,13 @@ class Writer:
         if self.failure is not None:
             return
         try:
-            if self._mark_open is not None:
-                self._mark_open()
-                self._mark_open = None
+            if self._before_first is not None:
+                self._before_first()
+                self._before_first = None
             for statement, rows in in_order((change.statement, change.rows) for change in changes):
                 for start in range(0, len(rows), MOST_ROWS):
                     self._execute(statement, rows[start : start + MOST_ROWS])
-            self._check_place()
+            self._after_commit()
         # Any error at all: if the thread ended here, everybody would wait for ever.
         except Exception as error:
             self.failure = self._explain(error)
@@ -138,8 +138,6 @@ class Writer:
         self._connection.execute(*statement.of(rows))
         if statement is COMPLETE and self._connection.in_transaction:
             self._connection.execute("COMMIT")
-            # The journal itself has the whole input before anything is sent.
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self.commits += not self._connection.in_transaction
 
 
