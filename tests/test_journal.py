@@ -388,10 +388,10 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
     """Every method raises an error, and so does a running iteration. Closing again does nothing."""
     journal = await recorded(path, 1)
     targets, (target,) = journal.unsettled(), journal.unsettled()
-    assert repr(journal) == f"<Journal {path} open, 0 claimed, 2 commits>"
+    assert repr(journal) == f"<Journal {path} open, 0 claimed, 1 commits>"
     await journal.aclose()
     await journal.aclose()
-    assert repr(journal) == f"<Journal {path} closed, 0 claimed, 2 commits>"
+    assert repr(journal) == f"<Journal {path} closed, 0 claimed, 1 commits>"
     for waiting in (
         claim(journal, target),
         journal.settle(target, outcome(target, ENDED)),
@@ -482,7 +482,7 @@ async def test_a_write_that_fails_is_told_to_all_and_for_good(path: Path) -> Non
     sentence = f"{path} cannot be written: attempt to write a readonly database; what it holds so far is safe"
     assert [(type(error), str(error)) for error in errors] == [(JournalError, sentence)] * 2
     assert errors[0] is not errors[1]
-    assert repr(journal) == f"<Journal {path} failed, 1 claimed, 3 commits>"
+    assert repr(journal) == f"<Journal {path} failed, 1 claimed, 2 commits>"
     with pytest.raises(JournalError, match="attempt to write a readonly database"):
         await journal.settle(fourth, outcome(fourth, ENDED))
     with pytest.raises(JournalError, match="attempt to write a readonly database"):
@@ -497,13 +497,20 @@ async def test_nothing_is_written_after_a_failure(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     closed: list[str] = []
     insert = schema.Statement(("row",), "INSERT INTO rows SELECT * FROM new")
-    writer = Writer(connection, lambda error: JournalError(f"no: {error}"), lambda: closed.append("closed"))
+    writer = Writer(
+        connection,
+        lambda error: JournalError(f"no: {error}"),
+        lambda: closed.append("closed"),
+        lambda: None,
+        lambda: None,
+    )
     for _ in range(2):
         with pytest.raises(JournalError, match=r"^no: no such table: rows$"):
             await writer.write(insert, [(1,)])
         with closing(sqlite3.connect(path)) as other:
             other.execute("CREATE TABLE IF NOT EXISTS rows (row)")
     await writer.close()
+    connection.close()
     assert (closed, writer.commits) == (["closed"], 0)
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT * FROM rows").fetchall() == []

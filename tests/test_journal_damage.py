@@ -25,6 +25,8 @@ INTERRUPTED = "interrupted before its answer was recorded"
 COUNT = 40
 IDS = [f"conf-{number}" for number in range(1, COUNT + 1)]
 KINDS = list(OutcomeKind)
+# The bytes of a log up to the end of its first page.
+FIRST_PAGE = 32 + 24 + 4096
 
 
 def ending(number: int) -> OutcomeKind:
@@ -85,13 +87,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_log_cut_at_any_byte_shows_an_earlier_state(
     live: tuple[Path, list[Any]], data: st.DataObject
 ) -> None:
-    """A cut log shows an earlier state. The run can be resumed from there, or its input is incomplete."""
+    """A cut log shows an earlier state, and the run can be resumed from it. Without a log it is refused."""
     source, states = live
     log = Path(f"{source}-wal").read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
         copy_of(source, path)
-        Path(f"{path}-wal").write_bytes(log[: data.draw(st.integers(0, len(log)))])
+        size = data.draw(st.integers(0, len(log)))
+        Path(f"{path}-wal").write_bytes(log[:size])
+        if size < FIRST_PAGE:
+            for look in (shown, describe, Journal.open):
+                with pytest.raises(JournalError, match=r"was parted from its log run-wal"):
+                    look(path)
+            return
         found = shown(path)
         assert found in states
         if describe(path).complete:

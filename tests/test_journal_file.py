@@ -17,7 +17,8 @@ import pytest
 
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import Journal, Recorded, describe, place, read_outcomes
-from bandwidth_async.journal.file import Lock, _prepare, is_in_use
+from bandwidth_async.journal.file import _prepare
+from bandwidth_async.journal.lock import is_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,8 +146,8 @@ async def test_an_incomplete_input(tmp_path: Path) -> None:
     path = tmp_path / "run.journal"
     await Journal.create(path, account_id="9900000", created=CREATED).aclose()
     assert error_text(lambda: Journal.open(path), path) == (
-        "FILE is incomplete: its run was cut off while the input was being recorded, before any end was sent"
-        " (or this is a copy without its -wal file); remove it and start again with end"
+        "FILE is incomplete: its run was cut off while the input was being recorded, before any end was sent;"
+        " remove it and start again with end"
     )
     assert (describe(path).complete, describe(path).total, list(read_outcomes(path))) == (False, 0, [])
 
@@ -223,35 +224,68 @@ def test_a_process_that_dies_lets_go(path: Path) -> None:
         assert describe(path).in_use
         process.kill()
         process.wait()
-    assert path.with_name("run.journal-lock").exists()
     assert not describe(path).in_use
+    assert os.listdir(path.parent) == ["run.journal"]
 
 
-@pytest.mark.parametrize("third", [False, True])
-def test_the_lock_is_not_fooled_by_a_removed_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch, *, third: bool
-) -> None:
-    """If the holder removes the lock file just after another has opened it, the other has no lock."""
-    real_open = os.open
-    holder = Lock.take(path)
-    assert holder is not None
-    quicker: list[Lock | None] = []
+@pytest.mark.parametrize("how", ["moved", "linked", "moved elsewhere"])
+async def test_the_lock_is_of_the_file_and_not_of_its_name(path: Path, how: str) -> None:
+    """Under every name it has, a journal is in use, and no look takes it."""
+    (path.parent / "deep").mkdir()
+    other = path.parent / ("deep/other" if how == "moved elsewhere" else "other")
+    async with Journal.open(path):
+        (os.link if how == "linked" else os.rename)(path, other)
+        assert (
+            error_text(lambda: Journal.open(other), other)
+            == "FILE is in use: another process is at work on it"
+        )
+        assert is_in_use(other)
+    assert not is_in_use(other)
+    await Journal.open(other).aclose()
 
-    def open_then_lose(file: Path, flags: int, mode: int) -> int:
-        monkeypatch.undo()
-        descriptor = real_open(file, flags, mode)
-        holder.release()
-        if third:
-            quicker.append(Lock.take(path))
-        return descriptor
 
-    monkeypatch.setattr(os, "open", open_then_lose)
-    late = Lock.take(path)
-    assert is_in_use(path)
-    (got,) = [lock for lock in [late, *quicker] if lock is not None]
-    assert got is (quicker[0] if third else late)
-    got.release()
-    assert not is_in_use(path)
+def test_a_look_does_not_take_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens a journal while others look at it is not told that it is in use."""
+    commands: list[int] = []
+    real = fcntl.fcntl
+
+    def noted(descriptor: int, command: int, *rest: bytes) -> object:
+        commands.append(command)
+        return real(descriptor, command, *rest)
+
+    monkeypatch.setattr(fcntl, "fcntl", noted)
+    assert not describe(path).in_use
+    assert commands == [fcntl.F_OFD_GETLK]
+
+
+async def test_a_reader_in_the_same_process_keeps_the_lock(path: Path) -> None:
+    """A look that ends closes nothing that the lock, or another reader, needs."""
+    rows = read_outcomes(path)
+    next(rows)
+    async with Journal.open(path):
+        describe(path)
+        assert len(list(rows)) == 4
+        code = "import sys; from bandwidth_async.journal import describe; print(describe(sys.argv[1]).in_use)"
+        done = subprocess.run(  # noqa: ASYNC221  # a test waits for nobody
+            [sys.executable, "-c", code, path], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize("plant", ["pipe", "link", "folder"])
+async def test_what_others_put_where_a_lock_file_might_be(path: Path, tmp_path: Path, plant: str) -> None:
+    """There is no lock file, so nothing waits for it and nothing is written through it."""
+    place, target = path.with_name("run.journal-lock"), tmp_path / "target"
+    if plant == "pipe":
+        os.mkfifo(place)
+    elif plant == "link":
+        place.symlink_to(target)
+    else:
+        place.mkdir()
+    assert not describe(path).in_use
+    async with Journal.open(path):
+        assert describe(path).in_use
+    assert not target.exists()
 
 
 def test_a_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,14 +293,12 @@ def test_a_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     descriptors: list[int] = []
 
-    def no_locks(descriptor: int, operation: int) -> None:
+    def no_locks(descriptor: int, command: int, argument: bytes) -> None:
         descriptors.append(descriptor)
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    assert error_text(lambda: Journal.open(path), path) == (
-        "the lock file of FILE cannot be made: No locks available"
-    )
+    monkeypatch.setattr(fcntl, "fcntl", no_locks)
+    assert error_text(lambda: Journal.open(path), path) == "FILE cannot be locked: No locks available"
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(*descriptors)
 
@@ -346,7 +378,7 @@ async def test_a_system_without_a_list_of_mounts(
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
 async def test_only_the_owner_can_read_any_of_its_files(tmp_path: Path, umask: int) -> None:
-    """The journal, its side files and the lock have at most mode 0600, with any umask. One file is left."""
+    """The journal and its side files have at most mode 0600, with any umask. One file is left."""
     path = tmp_path / "run.journal"
     before = os.umask(umask)
     try:
@@ -355,12 +387,10 @@ async def test_only_the_owner_can_read_any_of_its_files(tmp_path: Path, umask: i
             modes = {name: os.stat(tmp_path / name).st_mode & 0o777 for name in os.listdir(tmp_path)}
     finally:
         os.umask(before)
-    lock_mode = 0o600 & ~umask
     assert modes == {
         "run.journal": 0o600,
         "run.journal-wal": 0o600,
         "run.journal-shm": 0o600,
-        "run.journal-lock": lock_mode,
     }
     assert os.listdir(tmp_path) == ["run.journal"]
 
@@ -437,7 +467,9 @@ def test_a_file_with_nothing_to_be_written_beside(path: Path, open_directory: st
     os.chmod(copy, 0o666)  # noqa: S103  # for another user
     os.chmod(open_directory, 0o555)  # noqa: S103  # for another user
     said = as_nobody(copy)
-    assert said["open"] == "the lock file of FILE cannot be made: Permission denied"
+    assert said["open"] == (
+        "FILE cannot be written: attempt to write a readonly database; what it holds so far is safe"
+    )
     assert (said["describe"], said["outcomes"]) == ("5", "5")
 
 

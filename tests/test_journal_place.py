@@ -45,6 +45,18 @@ def test_a_path_belongs_to_the_nearest_mount(path: str, kind: str) -> None:
     assert file_system_of(Path(path), MOUNTS) == kind
 
 
+def test_a_mount_that_a_later_one_hides_is_not_met() -> None:
+    """An NFS mount below /srv, over which another disk was mounted. The root itself is not listed."""
+    mounts = """
+34 22 0:28 / /srv rw - ext4 /dev/sdc rw
+36 34 0:30 / /srv/deep rw - nfs4 server:/ rw
+37 34 0:31 / /srv rw - xfs /dev/sdd rw
+"""
+    assert file_system_of(Path("/srv/deep/x.journal"), mounts) == "xfs"
+    assert file_system_of(Path("/srv/deep/x.journal"), mounts.replace("37 34", "37 99")) == "xfs"
+    assert file_system_of(Path("/x.journal"), mounts) is None
+
+
 def test_without_mounts_nothing_is_known() -> None:
     """Without a list of mounts the file system is unknown."""
     assert file_system_of(Path("/x"), "") is None

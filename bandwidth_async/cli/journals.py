@@ -26,6 +26,7 @@ from bandwidth_async.journal import (
     journals,
     new_journal_path,
     read_outcomes,
+    remove,
     state_directory,
 )
 from bandwidth_async.outcome import OutcomeKind
@@ -144,8 +145,13 @@ def new_file(given: Path | None) -> Path:
 
 
 def _why_taken(given: Path) -> str:
+    if given.is_file() and not given.stat().st_size:
+        return f"{given} is an empty file and not a journal; remove it, or choose another file"
     with suppress(JournalError):
-        if not describe(given).complete:
+        info = describe(given)
+        if info.in_use:
+            return f"{given} is the journal of a run that is going on; choose another file"
+        if not info.complete:
             return f"{given} is the journal of a run that was stopped before it sent anything; remove it"
     return f"{given} exists; resume its run ({resume_command(given)}), or choose another file"
 
@@ -172,7 +178,7 @@ async def recorded(
             yield journal, recorded.kept
     except BaseException as error:
         if not begun or isinstance(error, click.UsageError):
-            path.unlink()  # noqa: ASYNC240 - one small file, and nothing else is under way
+            remove(path)
         if isinstance(error, JournalError) and not begun:
             reason = error.message.partition(";")[0]
             raise click.ClickException(f"{reason}; nothing was ended") from error

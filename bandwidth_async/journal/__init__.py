@@ -1,5 +1,6 @@
 """A durable record of one run: its ids, and the outcome of each."""
 
+from bandwidth_async.journal.file import remove
 from bandwidth_async.journal.journal import Journal, Recorded
 from bandwidth_async.journal.place import find, journals, new_journal_path, state_directory
 from bandwidth_async.journal.reading import JournalInfo, describe, read_outcomes
@@ -13,5 +14,6 @@ __all__ = [
     "journals",
     "new_journal_path",
     "read_outcomes",
+    "remove",
     "state_directory",
 ]

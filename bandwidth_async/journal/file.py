@@ -1,8 +1,8 @@
-"""The file of a journal: made, locked, opened for a run, and checked.
+"""The file of a journal: made, locked, opened for a run or for a look, checked, and removed.
 
-Only SQLite opens the file itself (`Lock` says why). We make it beforehand, so that we never take over a
-file of somebody else, and so that its mode is 0600 from the first moment. SQLite gives its side files the
-mode of the file that they belong to.
+A journal and SQLite's log of it (``….journal-wal``) are two files while a run is at work, and the newest
+outcomes are in the log. So before its first change a run has the journal itself say so (`schema.APART`), and
+takes it back when it is closed. A journal that says so without its log was parted from it, and is refused.
 
 Each refusal is one sentence that names the file.
 """
@@ -10,6 +10,7 @@ Each refusal is one sentence that names the file.
 from __future__ import annotations
 
 import os
+import secrets
 import sqlite3
 import stat
 import sys
@@ -17,14 +18,23 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import define, frozen
 
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import schema
+from bandwidth_async.journal.lock import (
+    Identity,
+    Lock,
+    identity,
+    is_in_use,
+    opened_for_a_look,
+    version_in_header,
+)
 from bandwidth_async.journal.place import network_file_system
+from bandwidth_async.journal.refusals import error_name, refusal, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 # UPDATE … FROM came with this version.
 _OLDEST_SQLITE = (3, 33, 0)
@@ -35,11 +45,15 @@ _BUSY_TIME = 10.0
 # KiB. With it a million random ids are recorded in half the time that SQLite's own 2 MiB take.
 _WRITER_CACHE = 64 * 1024
 
-# Pages of 4 KiB that SQLite's log holds before SQLite copies it into the file.
-_LOG_PAGES = 10_000
+# Bytes that SQLite's log holds before it is copied into the file.
+_LOG_BYTES = 40_000_000
 
-# How the names of SQLite's errors begin that mean a damaged file.
-_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+# The bytes of a log that holds one page: two headers and the page. https://sqlite.org/fileformat2.html
+_SMALLEST_LOG = 32 + 24 + 4096
+
+# What SQLite adds to the name of a database for its log, for the index of the log, and for a rollback.
+_LOG = "-wal"
+_SIDE_FILES = (_LOG, "-shm", "-journal")
 
 
 @frozen(kw_only=True)
@@ -59,11 +73,11 @@ class RunRow:
     hang_up: bool
 
 
-@frozen(kw_only=True)
+@define(kw_only=True, eq=False)
 class OpenFile:
     """A journal that is open for a run: the connection that writes, the one that reads, and the lock.
 
-    Close them in this order: reader, writer (the last connection removes the side files), lock.
+    Close the reader, then call `shut`.
     """
 
     path: Path
@@ -71,50 +85,117 @@ class OpenFile:
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     lock: Lock
+    # The log, which there is from the first change on, and the bytes from which on it is carried over.
+    log: Identity | None = None
+    most: int = 0
+
+    def carry_over(self) -> None:
+        """Copy the log into the journal, and have the journal say that the log has more.
+
+        The log is never cut, so whatever ends this process leaves a journal and its log. Raises
+        `sqlite3.Error`.
+        """
+        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.APART}")
+        if self.log is not None:
+            # In the midst of a run nobody waits for who reads.
+            self.writer.execute("PRAGMA busy_timeout = 0")
+        (busy, _, _) = self.writer.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        self.writer.execute(f"PRAGMA busy_timeout = {_BUSY_TIME * 1000:.0f}")
+        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.OPEN}")
+        status = _beside(self.path, _LOG).stat()
+        self.log = self.log or (status.st_dev, status.st_ino)
+        self.most = status.st_size + (_LOG_BYTES if not busy else _LOG_BYTES // 40)
+
+    def after_commit(self) -> None:
+        """Check the place, and keep the log short. Raises `JournalError`, `sqlite3.Error` or `OSError`."""
+        self.check_place()
+        if not self.writer.in_transaction and _beside(self.path, _LOG).stat().st_size > self.most:
+            self.carry_over()
+
+    def check_place(self) -> None:
+        """Raise `JournalError` if the journal or its log is not where it was opened.
+
+        What would be written then is on no record that a resume finds.
+        """
+        if not self.lock.is_at(self.path):
+            if self.lock.is_removed():
+                raise refusal(
+                    f"{self.path} cannot be written: it was removed while its run was at work, so the run"
+                    " cannot be resumed; end the conferences that are left with a new run"
+                )
+            raise refusal(
+                f"{self.path} cannot be written: it was moved while its run was at work; resume the run by"
+                " the journal's new name"
+            )
+        if self.log and identity(_beside(self.path, _LOG)) != self.log:
+            raise refusal(
+                f"{self.path} cannot be written: its log {self.path.name}{_LOG} was moved or removed while"
+                " the run was at work; resume the run"
+            )
+
+    def shut(self) -> None:
+        """Close the connection that writes, and release the lock. Never raises."""
+        try:
+            _shut(self.writer, self.path)
+            # SQLite leaves an empty log where a file was moved away from.
+            if not os.path.lexists(self.path) and not _has_log(self.path):
+                _try_remove(self.path)
+        finally:
+            self.lock.release()
 
 
 def create(path: Path, run: RunRow) -> OpenFile:
-    """Make a new journal and open it. Raises `JournalError`."""
+    """Make a new journal and open it. Raises `JournalError`.
 
-    def make_tables(connection: sqlite3.Connection) -> RunRow:
-        with translated(path, writing=True):
-            connection.execute("BEGIN IMMEDIATE")
-            for table in schema.TABLES.values():
-                connection.execute(table)
-            connection.execute(schema.BEGIN_RUN, (run.account_id, run.created, run.verify, run.hang_up))
-            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-            connection.execute("COMMIT")
-        return run
-
+    It is made and locked under another name, and gets its own when it is a journal. So a process that is
+    killed meanwhile leaves nothing under the name.
+    """
+    _refuse_old_sqlite()
     _refuse_network(path)
-    _make_empty(path)
+    draft = path.with_name(f".{secrets.token_hex(8)}.new")
+    _make_empty(draft, path)
     try:
-        return _lock_and_open(path, make_tables)
-    except BaseException:
-        with suppress(OSError):
-            path.unlink()
-        raise
+        _make_tables(draft, path, run)
+        lock = _locked(draft)
+        with ExitStack() as undo:
+            undo.callback(lock.release)
+            _give_name(draft, path)
+            undo.callback(_try_remove, path)
+            opened = _open(path, run, lock)
+            undo.pop_all()
+    finally:
+        _try_remove(draft)
+    return opened
 
 
 def reopen(path: Path, account_id: str | None) -> OpenFile:
     """Check an existing journal and open it. Raises `JournalError` if it cannot be resumed."""
-
-    def check_all(connection: sqlite3.Connection) -> RunRow:
-        run = read_run(connection, path)
-        if account_id is not None and run.account_id != account_id:
-            raise JournalError(f"{path} is of account {run.account_id}, not of {account_id}")
-        if run.total is None:
-            raise JournalError(
-                f"{path} is incomplete: its run was cut off while the input was being recorded, before any"
-                " end was sent (or this is a copy without its -wal file); remove it and start again with end"
-            )
-        check_content(connection, path)
-        return run
-
+    _refuse_old_sqlite()
     check_access(path, writing=True)
     _refuse_network(path)
-    return _lock_and_open(path, check_all)
+    lock = _locked(path)
+    with ExitStack() as undo:
+        undo.callback(lock.release)
+        with look(path, locked=True) as connection:
+            run = read_run(connection, path)
+            if account_id is not None and run.account_id != account_id:
+                raise refusal(f"{path} is of account {run.account_id}, not of {account_id}")
+            if run.total is None:
+                raise refusal(
+                    f"{path} is incomplete: its run was cut off while the input was being recorded, before"
+                    " any end was sent; remove it and start again with end"
+                )
+            check_content(connection, path)
+        opened = _open(path, run, lock)
+        undo.pop_all()
+    return opened
+
+
+def remove(path: Path) -> None:
+    """Remove a journal and everything that SQLite keeps beside it. Raises `OSError`."""
+    # The journal first: the other way round, a kill in between would leave a journal without its log.
+    for name in (path, *(_beside(path, suffix) for suffix in _SIDE_FILES)):
+        name.unlink(missing_ok=True)
 
 
 def connect(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
@@ -129,54 +210,93 @@ def connect(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
     )
 
 
-def _lock_and_open(path: Path, begin: Callable[[sqlite3.Connection], RunRow]) -> OpenFile:
-    """Lock and open. ``begin`` first makes the content or checks it, and returns the run."""
-    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-        raise JournalError(
-            f"a journal needs SQLite 3.33 or newer, and this Python comes with {sqlite3.sqlite_version}"
-        )
+def _locked(path: Path) -> Lock:
+    """Take the lock. Raises `JournalError`."""
     try:
         lock = Lock.take(path)
     except OSError as error:
-        raise JournalError(f"the lock file of {path} cannot be made: {error.strerror}") from error
+        raise refusal(f"{path} cannot be locked: {error.strerror}") from error
     if lock is None:
-        raise JournalError(f"{path} is in use: another process is at work on it")
-    with ExitStack() as undo:
-        undo.callback(lock.release)
-        with translated(path):
-            writer = undo.enter_context(closing(connect(path)))
-            run = begin(writer)
-            _prepare(writer, path)
-            reader = undo.enter_context(closing(connect(path)))
-            reader.execute("PRAGMA query_only = ON")
+        raise refusal(f"{path} is in use: another process is at work on it")
+    return lock
+
+
+def _open(path: Path, run: RunRow, lock: Lock) -> OpenFile:
+    """Open the connections of a run."""
+    with ExitStack() as undo, translated(path, writing=True):
+        writer = connect(path)
+        undo.callback(_shut, writer, path)
+        _prepare(writer, path)
+        reader = undo.enter_context(closing(connect(path)))
+        reader.execute("PRAGMA query_only = ON")
+        opened = OpenFile(path=path, run=run, writer=writer, reader=reader, lock=lock)
+        opened.check_place()
+        lock.connections = [writer, reader]
         undo.pop_all()
-    return OpenFile(path=path, run=run, writer=writer, reader=reader, lock=lock)
+    return opened
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Have SQLite keep its log beside the file, and put every commit on the disk."""
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
-        raise JournalError(f"{path} cannot be used as a journal: SQLite stays in {mode} mode instead of WAL")
+        raise refusal(f"{path} cannot be used as a journal: SQLite stays in {mode} mode instead of WAL")
     connection.execute("PRAGMA synchronous = FULL")
     # macOS only: without it a commit may still be in the disk's own cache.
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE}")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+    # `OpenFile.carry_over` does it.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    # A log that was carried over becomes short with the next commit.
+    connection.execute("PRAGMA journal_size_limit = 0")
 
 
-def _make_empty(path: Path) -> None:
+def _shut(writer: sqlite3.Connection, path: Path) -> None:
+    """Close the connection that writes. Never raises."""
+    with ExitStack() as guard:
+        try:
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+            (version,) = writer.execute("PRAGMA user_version").fetchone()
+            if version != schema.VERSION:
+                writer.execute(f"PRAGMA user_version = {schema.VERSION}")
+                # SQLite does this at the end too, but not if the file was moved or somebody else reads it.
+                writer.execute("PRAGMA busy_timeout = 0")
+                writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            # The journal still says that its log has more. While another connection is open, SQLite keeps it.
+            with suppress(sqlite3.Error):
+                reader = guard.enter_context(closing(connect(path, "mode=ro")))
+                reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        with suppress(sqlite3.Error):
+            writer.close()
+
+
+# Making one
+
+
+def _make_tables(draft: Path, path: Path, run: RunRow) -> None:
+    with translated(path, writing=True), closing(connect(draft)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        for table in schema.TABLES.values():
+            connection.execute(table)
+        connection.execute(schema.BEGIN_RUN, (run.account_id, run.created, run.verify, run.hang_up))
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        connection.execute("COMMIT")
+
+
+def _make_empty(draft: Path, path: Path) -> None:
     """Make an empty file of mode 0600, where there is no file yet."""
+    if os.path.lexists(path):
+        raise _exists(path)
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        raise JournalError(
-            f"{path} exists: continue its run with resume, or choose another name for the new journal"
-        ) from None
+        descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileNotFoundError:
-        raise JournalError(f"there is no directory {path.parent} to put a journal in") from None
+        raise refusal(f"there is no directory {path.parent} to put a journal in") from None
     except OSError as error:
-        raise JournalError(f"{path} cannot be written: {error.strerror}") from error
+        raise refusal(f"{path} cannot be written: {error.strerror}") from error
     try:
         # The umask may have removed some of the mode's bits.
         if sys.platform != "win32":
@@ -185,108 +305,170 @@ def _make_empty(path: Path) -> None:
         os.close(descriptor)
 
 
+def _give_name(draft: Path, path: Path) -> None:
+    """Call the draft by its name, unless there is a file of this name. Raises `JournalError`."""
+    try:
+        _put_aside(path)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # Some file systems have no links. There an empty file keeps the name for a moment.
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            draft.replace(path)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError as error:
+        raise refusal(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _put_aside(path: Path) -> None:
+    """Keep SQLite from taking the side files of an earlier journal for those of a new one.
+
+    The earlier one may have been moved without its log, and then the log is all that is known of its run.
+    """
+    if _has_log(path) and not path.exists():
+        log = _beside(path, _LOG)
+        log.rename(_beside(path, f"{_LOG}.{secrets.token_hex(4)}"))
+    if not path.exists():
+        for suffix in _SIDE_FILES:
+            _beside(path, suffix).unlink(missing_ok=True)
+
+
+def _try_remove(path: Path) -> None:
+    with suppress(OSError):
+        remove(path)
+
+
+def _exists(path: Path) -> JournalError:
+    return refusal(f"{path} exists: continue its run with resume, or choose another name for the new journal")
+
+
+def _refuse_old_sqlite() -> None:
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise refusal(
+            f"a journal needs SQLite 3.33 or newer, and this Python comes with {sqlite3.sqlite_version}"
+        )
+
+
 def _refuse_network(path: Path) -> None:
     kind = network_file_system(path)
     if kind is not None:
-        raise JournalError(
+        raise refusal(
             f"{path} is on a network file system ({kind}), where SQLite cannot protect it from damage:"
             " put the journal on a disk of this machine"
         )
 
 
-# Who is using a journal
-
-if sys.platform == "win32":
-    # There is no such lock here: on Windows two processes are not kept apart.
-
-    def _try_lock(descriptor: int) -> bool:
-        return True
-
-    def _is_locked(descriptor: int) -> bool:
-        return False
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _is_locked(descriptor: int) -> bool:
-        try:
-            # The caller closes the descriptor, which releases this lock again.
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
+# Looking at one
 
 
-class Lock:
-    """The lock of a journal that is in use. The system releases it when its process dies, however it dies.
+@contextmanager
+def look(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open a connection that only reads, for as long as the context lasts. Raises `JournalError`.
 
-    The lock is on a file of its own, ``….journal-lock``, and not on the journal. SQLite guards its files
-    with POSIX locks, and a process loses those as soon as it closes any descriptor of the same file. So
-    opening a journal to see whether it is in use would take SQLite's own guard from it, and the next
-    process that closes the journal would delete the log that the first one is using. That is why nothing
-    but SQLite ever opens a journal.
-
-    The holder removes the lock file. Another process may have opened the file before that and locked it
-    afterwards. So a lock counts only if the file that was locked is still the one at its path.
+    It never takes the lock, and leaves the files as they are. ``locked`` says that the caller has the lock.
     """
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
-
-    @classmethod
-    def take(cls, journal: Path) -> Lock | None:
-        """Take the lock, or return None if somebody has it. Raises `OSError` where there can be none."""
-        path = _lock_path(journal)
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if not _try_lock(descriptor):
-                    os.close(descriptor)
-                    return None
-                if _is_at(path, descriptor):
-                    return cls(path, descriptor)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
-
-    def release(self) -> None:
-        """Remove the lock file and release the lock."""
-        # If it cannot be removed, an empty file stays, which does no harm.
-        with suppress(OSError):
-            self._path.unlink()
-        os.close(self._descriptor)
+    check_access(path)
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(opened_for_a_look(path))
+        except OSError as error:
+            raise refusal(f"{path} cannot be read: {error.strerror}") from error
+        # A run that begins or ends meanwhile changes the two one after the other. So it is asked again.
+        if all(not _has_log(path) and version_in_header(opened) & schema.APART for _ in range(3)):
+            raise _parted(path, in_use=not locked and is_in_use(path))
+        with translated(path):
+            connection = _connected(path, stack)
+        yield connection
 
 
-def is_in_use(journal: Path) -> bool:
-    """Return True if a living process holds the lock of a journal."""
+def _parted(path: Path, *, in_use: bool) -> JournalError:
+    log = path.name + _LOG
+    if in_use:
+        return refusal(
+            f"{path} is in use, but its log {log} is not beside it: use the name that its run was begun with,"
+            " or wait for the end of the run"
+        )
+    return refusal(
+        f"{path} was parted from its log {log}, which has the newest outcomes of its run: put the log back"
+        " beside it, under this name. If the log is lost, start again with end and the same ids: to end a"
+        " conference twice does no harm"
+    )
+
+
+def _connected(path: Path, stack: ExitStack) -> sqlite3.Connection:
+    """Return a connection for reading, which the stack closes. Even for that SQLite writes beside the file.
+
+    Where it may not, the file alone is the whole journal, if there is no log beside it. Of somebody else's
+    journal it must not: side files of ours would keep the owner out.
+    """
+    ours, index = _is_ours(path), _beside(path, "-shm").exists()
+    if (ours or (_has_log(path) and index)) and (guard := _ordinary(path)):
+        stack.callback(_tidy, path, guard)
+        if not ours:
+            return guard
+        # SQLite checks constraints only where it might write. The guard is closed after this connection, and
+        # so SQLite leaves the log where it is.
+        connection = stack.enter_context(closing(connect(path)))
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+    if _has_log(path):
+        raise refusal(
+            f"{path} cannot be read here, because SQLite may not write into its directory: copy it and"
+            " its -wal file to another directory"
+        )
+    return stack.enter_context(closing(connect(path, "mode=ro&immutable=1")))
+
+
+def _ordinary(path: Path) -> sqlite3.Connection | None:
+    """Open a connection that can read while a run writes, or return None if SQLite cannot."""
+    connection = connect(path, "mode=ro")
     try:
-        descriptor = os.open(_lock_path(journal), os.O_RDONLY | os.O_CLOEXEC)
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        return None
+    except sqlite3.DatabaseError:
+        # Not an SQLite database. The caller's first query says so.
+        pass
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _tidy(path: Path, connection: sqlite3.Connection) -> None:
+    """Close a look, and let SQLite remove the log that it has made for it, or that a closed run has left."""
+    with closing(connection), suppress(sqlite3.Error, UnicodeDecodeError, OSError):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        connection.close()
+        closed = application == schema.APPLICATION_ID and version == schema.VERSION
+        if _beside(path, _LOG).exists() and _is_ours(path) and (closed or not _has_log(path)):
+            with closing(connect(path)) as last:
+                last.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+
+def _is_ours(path: Path) -> bool:
+    if sys.platform == "win32":
+        return True
+    try:
+        return os.geteuid() in {0, path.stat().st_uid} and os.access(path, os.W_OK)
+    except OSError:  # it was removed
+        return False
+
+
+def _has_log(path: Path) -> bool:
+    try:
+        return _beside(path, _LOG).stat().st_size >= _SMALLEST_LOG
     except OSError:
         return False
-    try:
-        return _is_locked(descriptor)
-    finally:
-        os.close(descriptor)
 
 
-def _lock_path(journal: Path) -> Path:
-    return journal.with_name(journal.name + "-lock")
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 # Whether a file is a journal, and whole
@@ -297,18 +479,18 @@ def check_access(path: Path, *, writing: bool = False) -> None:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise JournalError(f"there is no journal {path}") from None
+        raise refusal(f"there is no journal {path}") from None
     except OSError as error:
-        raise JournalError(f"{path} cannot be read: {error.strerror}") from error
+        raise refusal(f"{path} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
         what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise JournalError(f"{path} is {what} and cannot be a journal")
+        raise refusal(f"{path} is {what} and cannot be a journal")
     if not os.access(path, os.R_OK):
-        raise JournalError(f"{path} cannot be read: permission denied")
+        raise refusal(f"{path} cannot be read: permission denied")
     if status.st_size == 0:
-        raise JournalError(f"{path} is not a journal: it is empty")
+        raise refusal(f"{path} is not a journal: it is empty")
     if writing and not os.access(path, os.W_OK):
-        raise JournalError(f"{path} cannot be written: permission denied")
+        raise refusal(f"{path} cannot be written: permission denied")
 
 
 def read_run(connection: sqlite3.Connection, path: Path) -> RunRow:
@@ -317,20 +499,20 @@ def read_run(connection: sqlite3.Connection, path: Path) -> RunRow:
         try:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
         except sqlite3.DatabaseError as error:
-            if _name(error) == "SQLITE_NOTADB":
-                raise JournalError(f"{path} is not a journal") from error
+            if error_name(error) == "SQLITE_NOTADB":
+                raise refusal(f"{path} is not a journal") from error
             raise
         if application != schema.APPLICATION_ID:
-            raise JournalError(f"{path} is not a journal: it is another SQLite database")
+            raise refusal(f"{path} is not a journal: it is another SQLite database")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version != schema.VERSION:
-            raise JournalError(
+        if version & ~(schema.OPEN | schema.APART) != schema.VERSION:
+            raise refusal(
                 f"{path} is a journal of version {version}, and this program knows version {schema.VERSION}"
             )
         found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
         rows = connection.execute(schema.READ_RUN).fetchall()
         if found != schema.TABLES or len(rows) != 1 or not isinstance(rows[0][0], str):
-            raise JournalError(f"{path} is damaged: it does not have the tables of a journal")
+            raise refusal(f"{path} is damaged: it does not have the tables of a journal")
         account_id, created, given, total, verify, hang_up = rows[0]
         return RunRow(
             account_id=account_id,
@@ -351,40 +533,12 @@ def check_content(connection: sqlite3.Connection, path: Path) -> None:
         (word,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if word != "ok":
             first = str(word).splitlines()[-1]
-            raise JournalError(f"{path} is damaged: {first}")
-        (counted,) = connection.execute("SELECT count(*) FROM conferences").fetchone()
+            raise refusal(f"{path} is damaged: {first}")
+        counted, texts = connection.execute(
+            "SELECT count(*), coalesce(sum(typeof(conference_id) = 'text'), 0) FROM conferences"
+        ).fetchone()
         (total,) = connection.execute("SELECT total FROM run").fetchone()
         if total not in {None, counted}:
-            raise JournalError(f"{path} is damaged: it has {counted} of its {total} ids")
-
-
-@contextmanager
-def translated(path: Path, *, writing: bool = False) -> Iterator[None]:
-    """Raise SQLite's errors as `JournalError`."""
-    try:
-        yield
-    # Python cannot decode an error message of SQLite that quotes damaged bytes.
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise (write_error if writing else _read_error)(path, error) from error
-
-
-def write_error(path: Path, error: Exception) -> JournalError:
-    """Return what a failed write means, as an error to raise."""
-    reason = "the disk is full" if _name(error) == "SQLITE_FULL" else str(error)
-    return JournalError(f"{path} cannot be written: {reason}; what it holds so far is safe")
-
-
-def _read_error(path: Path, error: Exception) -> JournalError:
-    if isinstance(error, sqlite3.ProgrammingError):
-        return JournalError(f"{path} is closed")
-    # SQLite's error for a text that is not UTF-8 has no name of its own.
-    if "decode" in str(error):
-        return JournalError(f"{path} is damaged: some of its bytes are not text")
-    if _name(error).startswith(_DAMAGE):
-        return JournalError(f"{path} is damaged: {error}")
-    return JournalError(f"{path} cannot be read: {error}")
-
-
-def _name(error: Exception) -> str:
-    """Return the name of an SQLite error, as in ``SQLITE_FULL``."""
-    return str(getattr(error, "sqlite_errorname", ""))
+            raise refusal(f"{path} is damaged: it has {counted} of its {total} ids")
+        if texts != counted:
+            raise refusal(f"{path} is damaged: some of its ids are not texts")

@@ -23,6 +23,7 @@ from attrs import frozen
 from bandwidth_async.errors import ClientStateError, ConfigurationError, JournalError
 from bandwidth_async.journal import file, reading, schema
 from bandwidth_async.journal.place import located
+from bandwidth_async.journal.refusals import refusal, translated, write_error
 from bandwidth_async.journal.schema import Row
 from bandwidth_async.journal.writer import Writer
 from bandwidth_async.models import Conference
@@ -77,7 +78,8 @@ class Journal:
         self._closing: asyncio.Future[None] | None = None
         # The rows that we have claimed and not settled.
         self._claimed: set[int] = set()
-        self._writer = Writer(opened.writer, partial(file.write_error, opened.path), opened.lock.release)
+        explain = partial(write_error, opened.path)
+        self._writer = Writer(opened.writer, explain, opened.shut, opened.carry_over, opened.after_commit)
 
     @classmethod
     def create(
@@ -153,7 +155,7 @@ class Journal:
         remove it and start again.
         """
         if self._recording or self._recorded:
-            raise JournalError(f"the input of {self.path} has been recorded: a journal has only one")
+            raise refusal(f"the input of {self.path} has been recorded: a journal has only one")
         self._recording = True
         given = 0
         async with aclosing(_chunks(items)) as chunks:
@@ -163,7 +165,7 @@ class Journal:
         await self._write(schema.COMPLETE, [[given]])
         self._recorded = True
         self._check()
-        with file.translated(self.path):
+        with translated(self.path):
             kept = file.read_run(self._file.reader, self.path).total or 0
         return Recorded(kept, given - kept)
 
@@ -175,7 +177,7 @@ class Journal:
         """
         self._check()
         if not self._recorded:
-            raise JournalError(f"the input of {self.path} is not recorded yet")
+            raise refusal(f"the input of {self.path} is not recorded yet")
         return self._targets()
 
     def claim(self, *targets: Target) -> asyncio.Future[None]:
@@ -234,6 +236,8 @@ class Journal:
 
         A failed write has been raised where it was awaited.
         """
+        if self._file.lock.forked:
+            return
         if self._closing is None:
             self._file.reader.close()
             self._closing = self._writer.close()
@@ -256,10 +260,12 @@ class Journal:
         return self._writer.write(statement, rows)
 
     def _check(self) -> None:
+        if self._file.lock.forked:
+            raise refusal(f"{self.path} is open in the process that this one was forked from: use it there")
         if self._closing is not None:
-            raise JournalError(f"{self.path} is closed")
+            raise refusal(f"{self.path} is closed")
         if self._writer.failure is not None:
-            raise JournalError(self._writer.failure.message) from self._writer.failure
+            raise refusal(self._writer.failure.message) from self._writer.failure
 
 
 async def _chunks(items: Source) -> AsyncGenerator[list[Row], None]:

@@ -10,7 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from bandwidth_async.errors import ConfigurationError, JournalError
+from attrs import frozen
+
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.journal.refusals import refusal
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -39,7 +42,7 @@ def state_directory(environ: Mapping[str, str]) -> Path:
         try:
             stated = (Path(home) if home else Path.home()) / ".local" / "state"
         except RuntimeError:
-            raise JournalError("there is no home directory to keep journals in: set XDG_STATE_HOME") from None
+            raise refusal("there is no home directory to keep journals in: set XDG_STATE_HOME") from None
     return stated / "bandwidth-async"
 
 
@@ -53,7 +56,7 @@ def new_journal_path(directory: Path, now: datetime, random: Random) -> Path:
     try:
         _make(directory)
     except OSError as error:
-        raise JournalError(f"the directory {directory} cannot be made: {error.strerror}") from error
+        raise refusal(f"the directory {directory} cannot be made: {error.strerror}") from error
     return directory / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random.getrandbits(24):06x}{SUFFIX}"
 
 
@@ -67,7 +70,7 @@ def journals(directory: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise JournalError(f"the directory {directory} cannot be read: {error.strerror}") from error
+        raise refusal(f"the directory {directory} cannot be read: {error.strerror}") from error
 
 
 def find(directory: Path, run: str) -> Path:
@@ -75,7 +78,7 @@ def find(directory: Path, run: str) -> Path:
     for path in journals(directory):
         if run in {path.stem, path.name}:
             return path
-    raise JournalError(f"there is no run {run!r} in {directory}")
+    raise refusal(f"there is no run {run!r} in {directory}")
 
 
 def located(path: str | PathLike[str]) -> Path:
@@ -97,18 +100,47 @@ def network_file_system(path: Path) -> str | None:
 
 
 def file_system_of(path: Path, mounts: str) -> str | None:
-    """Return the kind of file system of an absolute path, given the text of ``/proc/self/mountinfo``."""
-    best, kind = -1, None
-    for line in mounts.splitlines():
-        mount, _, source = line.partition(" - ")
-        words, described = mount.split(), source.split()
-        if len(words) < 5 or not described:
-            continue
-        mounted = Path(_unescaped(words[4]))
-        # With >=, a later mount at the same place hides an earlier one.
-        if path.is_relative_to(mounted) and len(mounted.parts) >= best:
-            best, kind = len(mounted.parts), described[0]
-    return kind
+    """Return the kind of file system of an absolute path, given the text of ``/proc/self/mountinfo``.
+
+    This walks down the path as the kernel does: from the mount it is in, to a mount that is in that one. So a
+    mount that a later one hides is never met.
+    """
+    listed = [mount for line in mounts.splitlines() if (mount := _mount(line))]
+    numbers = {mount.number for mount in listed}
+    at: _Mount | None = None
+    for place in reversed([path, *path.parents]):
+        here = [mount for mount in listed if mount.place == place]
+        # What is mounted last at one place lies on top.
+        while found := [
+            one for one in here if (one.within == at.number if at else one.within not in numbers)
+        ]:
+            at = found[-1]
+            here.remove(at)
+    return at.kind if at else None
+
+
+def _lies_in(mount: _Mount, at: _Mount | None, numbers: set[str]) -> bool:
+    """Return True if a mount is in the one that a walk is at. The first one is in one that is not listed."""
+    return mount.within == at.number if at else mount.within not in numbers
+
+
+@frozen
+class _Mount:
+    """A mount: its number, the number of the mount that it is in, where it is, and its file system."""
+
+    number: str
+    within: str
+    place: Path
+    kind: str
+
+
+def _mount(line: str) -> _Mount | None:
+    """Return what a line says, or None if it is cut."""
+    mount, _, source = line.partition(" - ")
+    words, described = mount.split(), source.split()
+    if len(words) < 5 or not described:
+        return None
+    return _Mount(words[0], words[1], Path(_unescaped(words[4])), described[0])
 
 
 def _unescaped(text: str) -> str:

@@ -10,16 +10,16 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
-from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import file, schema
+from bandwidth_async.journal.lock import is_in_use
 from bandwidth_async.journal.place import located
+from bandwidth_async.journal.refusals import refusal, translated
 from bandwidth_async.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
@@ -49,14 +49,15 @@ class JournalInfo:
 def describe(path: str | PathLike[str]) -> JournalInfo:
     """Return what a journal is about. This does not check the whole file. Raises `JournalError`."""
     path = located(path)
-    in_use = file.is_in_use(path)
-    with _connection(path) as connection:
+    in_use = is_in_use(path)
+    with file.look(path) as connection:
+        _begin(connection, path)
         run = file.read_run(connection, path)
         counts, _ = counted(connection, path)
         try:
             created = datetime.fromtimestamp(run.created, UTC)
         except (TypeError, ValueError, OverflowError, OSError) as error:
-            raise JournalError(f"{path} is damaged: {run.created!r} is not a time") from error
+            raise refusal(f"{path} is damaged: {run.created!r} is not a time") from error
     return JournalInfo(
         path=path,
         account_id=run.account_id,
@@ -75,9 +76,11 @@ def read_outcomes(path: str | PathLike[str]) -> Iterator[Outcome]:
     for a later one if damage shows only there.
     """
     path = located(path)
-    with _connection(path) as connection:
+    with file.look(path) as connection:
+        _begin(connection, path)
         file.read_run(connection, path)
         file.check_content(connection, path)
+        connection.execute("COMMIT")
         for number, *facts in pages(connection, path, schema.OUTCOMES_PAGE):
             conference_id, word, attempts, error, elapsed, calls = facts
             kind = _kind(path, number, word)
@@ -100,7 +103,7 @@ def pages(connection: sqlite3.Connection, path: Path, query: str) -> Iterator[tu
     """
     last = 0
     while True:
-        with file.translated(path):
+        with translated(path):
             rows = connection.execute(query, (last, _PAGE_ROWS)).fetchall()
         if not rows:
             return
@@ -110,50 +113,20 @@ def pages(connection: sqlite3.Connection, path: Path, query: str) -> Iterator[tu
 
 def counted(connection: sqlite3.Connection, path: Path) -> tuple[Counter[str], int]:
     """Return how many ids have which outcome, and the attempts made for all of them."""
-    with file.translated(path):
+    with translated(path):
         rows = connection.execute(schema.COUNTS).fetchall()
     counts: Counter[str] = Counter({_kind(path, 0, kind): count for kind, count, _ in rows})
     return counts, sum(attempts for _, _, attempts in rows)
 
 
-@contextmanager
-def _connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a connection that only reads, for as long as the context lasts."""
-    file.check_access(path)
-    with file.translated(path):
-        connection = _connected(path)
-    with closing(connection):
-        yield connection
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    """Open for reading. Even then SQLite wants to write beside the file.
-
-    Where it may not, the file alone is the whole journal, if there is no log beside it.
-    """
-    connection = file.connect(path)
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if path.with_name(path.name + "-wal").exists():
-            raise JournalError(
-                f"{path} cannot be read here, because SQLite may not write into its directory: copy it and"
-                " its -wal file to another directory"
-            ) from error
-        return file.connect(path, "mode=ro&immutable=1")
-    except sqlite3.DatabaseError:
-        # Not an SQLite database. The caller's first query says so.
-        pass
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+def _begin(connection: sqlite3.Connection, path: Path) -> None:
+    """Have all that is compared read from one commit. Otherwise a run that goes on looks like damage."""
+    with translated(path):
+        connection.execute("BEGIN")
 
 
 def _kind(path: Path, number: int, word: str) -> OutcomeKind:
     try:
         return OutcomeKind(word)
     except ValueError as error:
-        raise JournalError(f"{path} is damaged: {word!r} is not an outcome (row {number})") from error
+        raise refusal(f"{path} is damaged: {word!r} is not an outcome (row {number})") from error

@@ -32,6 +32,13 @@ APPLICATION_ID = 0x42574A31
 
 VERSION = 1
 
+# What is added to the version in the header of a journal while a run is at work on it. The log says `OPEN`,
+# and the journal itself `APART`: the log has more. So a journal that says `APART` and has no log was parted
+# from it. One that says `OPEN` and has no log is whole, because somebody carried the log over. A program that
+# knows neither takes both for another version, and leaves the journal alone.
+OPEN = 0x200
+APART = 0x100
+
 # The outcome kinds that a journal of this version can hold. These are words and not `OutcomeKind`'s members
 # on purpose: they are part of the tables' text, which is compared when a journal is opened. With a member
 # more in the enum, every journal on disk would be refused as damaged. To add a kind, raise `VERSION`:

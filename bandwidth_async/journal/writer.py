@@ -23,7 +23,7 @@ from threading import Thread
 from attrs import frozen
 
 from bandwidth_async.errors import JournalError
-from bandwidth_async.journal.schema import MOST_ROWS, Row, Statement
+from bandwidth_async.journal.schema import COMPLETE, MOST_ROWS, RECORD, Row, Statement
 
 # A group of this many changes is written without waiting for more.
 _FULL_GROUP = 64
@@ -39,20 +39,28 @@ class _Change:
 
 
 class Writer:
-    """The thread and its queue. ``failure`` is why nothing can be written any more, or None."""
+    """The thread and its queue. ``failure`` is why nothing can be written any more, or None.
+
+    ``shut`` closes the connection, ``before_first`` is called before the first change, and ``after_commit``
+    after each group of changes. What they raise is a failed write.
+    """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         explain: Callable[[Exception], JournalError],
-        closed: Callable[[], None],
+        shut: Callable[[], None],
+        before_first: Callable[[], None],
+        after_commit: Callable[[], None],
     ) -> None:
         # The thread sets this, once.
         self.failure: JournalError | None = None
         self.commits: int = 0
         self._connection = connection
         self._explain = explain
-        self._closed = closed
+        self._after_commit = after_commit
+        self._shut = shut
+        self._before_first: Callable[[], None] | None = before_first
         self._gathered: list[_Change] = []
         # What the thread has to do: write a group of changes, or close the connection and resolve a future.
         self._queue: SimpleQueue[list[_Change] | asyncio.Future[None]] = SimpleQueue()
@@ -102,9 +110,8 @@ class Writer:
             closing = [future for future in taken if not isinstance(future, list)]
             if closing:
                 # An error here loses nothing: every change before it was reported as written or as failed.
-                with suppress(sqlite3.Error):
-                    self._connection.close()
-                self._closed()
+                with suppress(Exception):
+                    self._shut()
                 _resolve(closing, None)
                 return
 
@@ -112,14 +119,26 @@ class Writer:
         if self.failure is not None:
             return
         try:
+            if self._before_first is not None:
+                self._before_first()
+                self._before_first = None
             for statement, rows in in_order((change.statement, change.rows) for change in changes):
                 for start in range(0, len(rows), MOST_ROWS):
-                    self._connection.execute(*statement.of(rows[start : start + MOST_ROWS]))
-                    self.commits += 1
+                    self._execute(statement, rows[start : start + MOST_ROWS])
+            self._after_commit()
         # Any error at all: if the thread ended here, everybody would wait for ever.
         except Exception as error:
             self.failure = self._explain(error)
             self.failure.__cause__ = error
+
+    def _execute(self, statement: Statement, rows: Sequence[Row]) -> None:
+        """Make one change. The whole input is one transaction: an input that is cut off is worth nothing."""
+        if statement is RECORD and not self._connection.in_transaction:
+            self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute(*statement.of(rows))
+        if statement is COMPLETE and self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+        self.commits += not self._connection.in_transaction
 
 
 def in_order(
