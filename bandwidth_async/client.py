@@ -16,11 +16,12 @@ from bandwidth_async import wire
 from bandwidth_async.credentials import Credentials
 from bandwidth_async.ending import Ender, EndSettings
 from bandwidth_async.environment import HOSTS, read_environment
-from bandwidth_async.errors import ConfigurationError, TransportError
-from bandwidth_async.http import Timeouts, connections_of, origin, same_origin
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.http import Timeouts, connections_of, origin
 from bandwidth_async.journal import Journal
 from bandwidth_async.journal.claims import Claims
 from bandwidth_async.limiter import Limiter, RateLimit
+from bandwidth_async.listing import Walk
 from bandwidth_async.media import Draft, Media, file_path
 from bandwidth_async.models import Conference
 from bandwidth_async.operation import Channel, Options
@@ -304,8 +305,12 @@ class VoiceClient:
         """Iterate over all conferences, oldest first, page by page, without their members.
 
         Ended conferences are among them: the API has no filter for that, so ask `Conference.active`. Times
-        are aware and inclusive. ``page_size`` is 1 to 1000. ``deadline`` is for each page. The client asks
-        for further pages on the same host only, because the request carries your credentials.
+        are aware and inclusive. ``page_size`` is 1 to 1000. ``deadline`` is for each page.
+
+        The client asks for all pages on the host that you set, because the request carries your credentials.
+        A link that names another host, as behind a gateway, is followed there if its path is the listing's.
+        A listing never ends early without an error: `TransportError` is raised for any other link to a next
+        page, for a circle, and for a page that is not an array of conferences.
         """
         if type(page_size) is not int or not 1 <= page_size <= 1000:
             raise ConfigurationError(f"page_size is 1 to 1000, not {page_size!r}")
@@ -316,13 +321,12 @@ class VoiceClient:
             max_created_time=max_created_time,
             page_size=page_size,
         )
-        seen = set()
+        walk = Walk()
         while request is not None:
-            seen.add(request.path)
             page = await self._ask(request, settings)
             for conference in page.conferences:
                 yield conference
-            request = self._next_page(page.next_page, seen)
+            request = walk.after(request, page)
 
     @names_settings(CallSettings)
     async def update_conference_bxml(
@@ -501,18 +505,6 @@ class VoiceClient:
             note_calls=conferences.note_calls,
         )
         return Claims(conferences), partial(self._ender.end_in_run, options, how)
-
-    def _next_page(self, link: URL | None, seen: set[str]) -> wire.Request[wire.Page] | None:
-        if link is None:
-            return None
-        if not same_origin(link, self._channel.voice.url):
-            raise TransportError(
-                f"the next page is said to be at {link.scheme}://{link.authority}, "
-                "where the credentials are not sent"
-            )
-        if link.raw_path_qs in seen:
-            raise TransportError("the links to the next page go in a circle")
-        return wire.next_page(link.raw_path_qs)
 
     @asynccontextmanager
     async def _stream(self, request: wire.Request[Media], options: Options) -> AsyncIterator[Media]:

@@ -16,7 +16,8 @@
     │   └── ServerError              5xx
     ├── TransportError               no usable answer: connect, TLS, timeout, cut connection
     │   ├── CertificateError         the server's certificate is not to be trusted
-    │   └── UnavailableError         not sent: the server fails at present
+    │   ├── UnavailableError         not sent: the server fails at present
+    │   └── UnexpectedResponseError  a success that is not the documented one: a sign-in page, a proxy's page
     ├── NotConfirmedError            the end was accepted, and the conference still reads as active
     ├── HangUpError                  the conference has ended, and some of its calls go on
     ├── WebhookError                 what came as a webhook is not an event
@@ -169,6 +170,13 @@ class CertificateError(TransportError):
 
 class UnavailableError(TransportError):
     """The server fails now, so the request was not sent, or not again; ``retry_after`` says when to."""
+
+
+class UnexpectedResponseError(TransportError):
+    """The status is 2xx, but this is not the success that Bandwidth documents for the request.
+
+    A sign-in page, a proxy's page, or an error in JSON. The message tells its content type and first words.
+    """
 
 
 class NotConfirmedError(BandwidthError):

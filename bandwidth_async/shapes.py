@@ -2,7 +2,7 @@
 
 A field of another kind than documented is None, as if it were left out: one oddity of one conference is no
 reason to lose a page of a thousand. An item without an id is an error, also inside another: nothing in its
-place would be true.
+place would be true. So is an object that says why something failed and has nothing of the item but an id.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from bandwidth_async.errors import TransportError
 from bandwidth_async.models import CallbackMethod, camel_case
+from bandwidth_async.server_text import reason_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,10 +132,19 @@ def _make_converter() -> Converter:
 
     def camel_cased(kind: type[Any]) -> Any:
         names: dict[str, Any] = {}
+        told = {camel_case(a.name) for a in fields(kind) if a.default is not NOTHING}
         for a in fields(resolve_types(kind)):
             hook = _structure_id if a.default is NOTHING else _patient(converter.get_structure_hook(a.type))
             names[a.name] = override(rename=camel_case(a.name), struct_hook=hook)
-        return make_dict_structure_fn(kind, converter, **names)
+        make = make_dict_structure_fn(kind, converter, **names)
+
+        def checked(value: Any, kind: Any) -> Any:
+            """Refuse an error: Bandwidth's have an ``id`` too, and would be taken for a conference's."""
+            if isinstance(value, dict) and told and told.isdisjoint(value) and reason_in(value):
+                raise TypeError("an error")
+            return make(value, kind)
+
+        return checked
 
     def from_array(kind: Any) -> Any:
         """Take only an array: cattrs would take the letters of a text and the keys of an object too."""
