@@ -309,8 +309,8 @@ class VoiceClient:
 
         The client asks for all pages on the host that you set, because the request carries your credentials.
         A link that names another host, as behind a gateway, is followed there if its path is the listing's.
-        A listing never ends early without an error: `TransportError` is raised for any other link to a next
-        page, for a circle, and for a page that is not an array of conferences.
+        A listing never ends early without an error: `TransportError` is raised for any other link to another
+        host, for a circle, and for a page that is not an array of conferences.
         """
         if type(page_size) is not int or not 1 <= page_size <= 1000:
             raise ConfigurationError(f"page_size is 1 to 1000, not {page_size!r}")
@@ -321,7 +321,7 @@ class VoiceClient:
             max_created_time=max_created_time,
             page_size=page_size,
         )
-        walk = Walk()
+        walk = Walk(str(self._channel.voice.url).rstrip("/"))
         while request is not None:
             page = await self._ask(request, settings)
             for conference in page.conferences:

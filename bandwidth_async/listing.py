@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from attrs import define, field, frozen
 
@@ -21,8 +21,9 @@ _FRUITLESS_PAGES = 100
 _TARGET = re.compile(r"[\s,]*<([^<>]*)>\s*")
 _PARAMETER = re.compile(r';\s*(?:([^\s=;,"<>]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*))\s*)?)?')
 _QUOTED_PAIR = re.compile(r"\\(.)")
-# Everything that may stand in a query as it is (RFC 3986).
-_QUERY_CHARACTERS = "%/?:@!$&'()*+,;=-._~[]"
+# Everything that may stand in a path and in a query as it is (RFC 3986).
+_PATH_CHARACTERS = "%/:@!$&'()*+,;=-._~"
+_QUERY_CHARACTERS = _PATH_CHARACTERS + "?[]"
 
 
 @frozen
@@ -59,41 +60,52 @@ def parse_links(values: Iterable[str]) -> Iterator[Link]:
             yield Link(target[1].strip(), parameters)
 
 
-def path_of_next(values: Iterable[str], path: str) -> str | None:
-    """Return the path and query of the page after the one at ``path``, or None if no link names one.
+def path_of_next(values: Iterable[str], url: str) -> str | None:
+    """Return the path and query of the page after the one at ``url``, or None if no link names one.
 
-    Behind a gateway a link may name a host, scheme or port that only the gateway knows. So its query is what
-    counts, and its path has to be the listing's own. Raises `ValueError` for any other link to a next page.
+    Behind a gateway a link may name a host, scheme or port that only the gateway knows. Then its path has to
+    be the listing's own. Raises `ValueError` for any other link to a next page.
     """
-    nexts = [link for link in parse_links(values) if "next" in link.relations and _is_about(path, link)]
-    found = dict.fromkeys(_moved_to(path, link.target) for link in nexts)
+    nexts = [link for link in parse_links(values) if "next" in link.relations and _is_about(url, link)]
+    found = dict.fromkeys(_path_of(url, link.target) for link in nexts)
     if len(found) > 1:
         raise ValueError("its Link header names more than one next page")
     return next(iter(found), None)
 
 
-def _is_about(path: str, link: Link) -> bool:
+def _is_about(url: str, link: Link) -> bool:
     """Return whether the context of a link is this page. An ``anchor`` may name another resource."""
     anchor = link.parameters.get("anchor")
     if anchor is None:
         return True
-    named, page = urlsplit(urljoin(path, anchor)), urlsplit(path)
+    named, page = urlsplit(urljoin(url, anchor)), urlsplit(url)
     return not named.fragment and (unquote(named.path), named.query) == (unquote(page.path), page.query)
 
 
-def _moved_to(path: str, target: str) -> str:
-    """Return ``path`` with the query of the target."""
-    page, named = urlsplit(path), urlsplit(urljoin(path, target))
-    if unquote(named.path).rstrip("/") != unquote(page.path).rstrip("/"):
-        raise ValueError(f"the next page is said to be at {target}, which is not a page of this listing")
+def _path_of(url: str, target: str) -> str:
+    """Return the path and query of a link's target, on the host of ``url``."""
+    page, named = urlsplit(url), urlsplit(urljoin(url, target))
+    path = quote(named.path, safe=_PATH_CHARACTERS)
+    if unquote(path).rstrip("/") == unquote(page.path).rstrip("/"):
+        path = page.path
+    elif _origin(named) != _origin(page) or path.startswith("//"):
+        raise ValueError(
+            f"the next page is said to be at {target}, where the credentials are not sent, "
+            "and which is not a page of this listing"
+        )
     query = quote(named.query, safe=_QUERY_CHARACTERS)
-    return f"{page.path}?{query}" if query else page.path
+    return f"{path or '/'}?{query}" if query else path or "/"
+
+
+def _origin(url: SplitResult) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
 @define
 class Walk:
-    """Says which page to ask for next. `after` is called with each page."""
+    """Says which page of a listing to ask ``origin`` for next. `after` is called with each page."""
 
+    origin: str
     _paths: set[str] = field(factory=set)
     _last_ids: frozenset[str] = frozenset()
     _fruitless: int = 0
@@ -106,10 +118,10 @@ class Walk:
         self._paths.add(request.path)
         response = page.response
         try:
-            path = path_of_next(response.headers.getall("Link", ()), request.path)
+            path = path_of_next(response.headers.getall("Link", ()), self.origin + request.path)
         except ValueError as error:
             flaw = shown(str(error), response.authorization, SENTENCE_LIMIT)
-            raise TransportError(f"{request.name}: {flaw}") from None
+            raise TransportError(f"{request.name}: the listing cannot go on: {flaw}") from None
         if path is None:
             return None
         ids = frozenset(conference.id for conference in page.conferences)

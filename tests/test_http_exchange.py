@@ -478,7 +478,10 @@ async def test_connections_are_used_again() -> None:
 @pytest.mark.looptime
 async def test_a_read_returns_its_body() -> None:
     """With its headers, and the header that it was asked with, for errors that must not quote it."""
-    async with raw_server([answered("200 OK", b'{"id":"conf-1"}', "X-A: b")]) as server, session_of() as session:
+    async with (
+        raw_server([answered("200 OK", b'{"id":"conf-1"}', "X-A: b")]) as server,
+        session_of() as session,
+    ):
         answer = await ask(server, session, GET)
         assert (answer.status, answer.body, answer.headers["X-A"]) == (200, b'{"id":"conf-1"}', "b")
         assert answer.authorization == "Bearer t"

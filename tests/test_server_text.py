@@ -1,4 +1,4 @@
-"""The text of a server in our errors: no secret in any escaping, nothing that moves a terminal, and the reason."""
+"""The text of a server in our errors: no secret in any escaping, one printable line, and the reason."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def test_the_reason_is_found_in_every_shape(value: object) -> None:
     assert reason_in(value) == "the reason"
 
 
-@pytest.mark.parametrize("value", [None, 1, "text", [], {}, ["text"], {"id": "conf-1", "name": "a"}, {"description": 5}])
+@pytest.mark.parametrize(
+    "value", [None, 1, "text", [], {}, ["text"], {"id": "conf-1", "name": "a"}, {"description": 5}]
+)
 def test_what_gives_no_reason(value: object) -> None:
     """A conference is none, and neither is a bare text."""
     assert reason_in(value) is None

@@ -490,7 +490,9 @@ class TestParseConference:
         """The sentence names the field that is not as documented."""
         with pytest.raises(TransportError) as caught:
             responses.parse_conference(encoded({"id": "c", "activeMembers": [{"callId": True}]}))
-        assert str(caught.value).startswith("get conference conf-1: the answer does not have the documented shape: ")
+        assert str(caught.value).startswith(
+            "get conference conf-1: the answer does not have the documented shape: "
+        )
         assert "active_members[0].call_id" in str(caught.value)
 
     @given(st.binary() | json_values.map(encoded) | st.text().map(str.encode))
