@@ -81,6 +81,7 @@ class Ender:
         attempts = 0
         if how.hang_up:
             async with self._channel.operation(options, stop, until=deadline) as operation:
+                operation.attempts.ambiguous = target.ambiguous
                 target = await self._with_calls(target, operation, how)
             attempts = operation.attempts.sent
         async with self._channel.operation(options, stop, until=deadline) as operation:
