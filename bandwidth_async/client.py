@@ -198,9 +198,12 @@ class VoiceClient:
     ) -> Outcome:
         """End a conference. Its members are ejected, but their calls go on unless you set ``hang_up``.
 
-        Returns an `Outcome` of kind ``ended`` or ``already_ended``. A 404 means ``already_ended`` after an
-        attempt without a response, and for a `Conference` object, since that did exist. After a 409 the
-        client reads the conference. Raises `NotFoundError` for any other 404.
+        Returns an `Outcome` of kind ``ended`` or ``already_ended``. Only a 204 proves an end. The client
+        reads the conference after a 409, after any other 2xx (a sign-in page, say), and after a refusal that
+        follows an attempt without a clear response. ``already_ended`` means that it is over, and that no
+        response proves that this end did it. A 404 means the same after an attempt without a clear response,
+        and for a `Conference` object, since that did exist. Raises `NotFoundError` for any other 404, and
+        `UnexpectedResponseError` for a page instead of a 204 while the conference is still active.
 
         With ``verify`` the client reads the conference back, up to four times within some seconds: a 204 only
         means that the server accepted the end. Raises `NotConfirmedError` if it is still active then.
@@ -421,7 +424,8 @@ class VoiceClient:
         connection is cut while you iterate, `TransportError` is raised.
 
         Raises `APIError` for a response that cannot be seen to be a whole recording (a 204, a body without a
-        length, a compressed body), and the `OSError` of a place that cannot be written to.
+        length, a compressed body, a page or JSON with status 200, an empty body), and the `OSError` of a
+        place that cannot be written to. A new file is for its owner alone (mode 0600).
 
         ``deadline`` is for the time up to the first byte, of each start. After that a recording may take as
         long as it needs; only a silence of ``timeouts.attempt`` ends it.

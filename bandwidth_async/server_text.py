@@ -20,6 +20,8 @@ SENTENCE_LIMIT = 300
 # A text may be escaped in JSON that is quoted in HTML that is quoted in a URL.
 _LAYERS = 6
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"'/\\]))")
+# Shorter ones keep nothing secret, and would be found in every sentence.
+_SHORTEST_SECRET = 4
 _URL_SAFE = str.maketrans("+/", "-_")
 
 # How deep reasons are looked for, and how many are read.
@@ -135,8 +137,9 @@ def _secrets_of(authorization: str) -> re.Pattern[str] | None:
     secrets = {value}
     if scheme == "Basic":
         secrets.add(base64.b64decode(value).decode().partition(":")[2])
+    secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
     secrets |= {base64.b64encode(secret.encode()).decode() for secret in secrets}
     secrets |= {secret.rstrip("=") for secret in secrets}
     secrets |= {secret.translate(_URL_SAFE) for secret in secrets}
-    longest_first = sorted(secrets - {""}, key=len, reverse=True)
+    longest_first = sorted(secrets, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)), re.IGNORECASE) if longest_first else None

@@ -805,7 +805,8 @@ async def test_a_token_in_a_page_is_not_shown() -> None:
 @virtual_time
 async def test_a_refusal_after_a_lost_attempt_is_settled_by_reading(lost: str, status: str) -> None:
     """Active: the refusal counts. Over or gone: it has ended. Only if nothing tells is it unknown."""
-    first: list[Script] = {"cut": [(HANG,)], "500": [(answered("500 Oops"),)], "earlier run": []}[lost]
+    lost_attempts: dict[str, list[Script]] = {"cut": [(HANG,)], "500": [(answered("500 Oops"),)]}
+    first = lost_attempts.get(lost, [])
     target = Target("conf-1", ambiguous=lost == "earlier run")
     refused = (answered(status, ERROR, JSON),)
     for reading, kind in [(ACTIVE, "refused"), (OVER, "already_ended"), (NOT_FOUND, "already_ended")]:
