@@ -16,11 +16,12 @@ from bandwidth_async import wire
 from bandwidth_async.credentials import Credentials
 from bandwidth_async.ending import Ender, EndSettings
 from bandwidth_async.environment import HOSTS, read_environment
-from bandwidth_async.errors import ConfigurationError, TransportError
-from bandwidth_async.http import Timeouts, connections_of, origin, same_origin
+from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.http import Timeouts, connections_of, origin
 from bandwidth_async.journal import Journal
 from bandwidth_async.journal.claims import Claims
 from bandwidth_async.limiter import Limiter, RateLimit
+from bandwidth_async.listing import Walk
 from bandwidth_async.media import Draft, Media, file_path
 from bandwidth_async.models import Conference
 from bandwidth_async.operation import Channel, Options
@@ -197,9 +198,12 @@ class VoiceClient:
     ) -> Outcome:
         """End a conference. Its members are ejected, but their calls go on unless you set ``hang_up``.
 
-        Returns an `Outcome` of kind ``ended`` or ``already_ended``. A 404 means ``already_ended`` after an
-        attempt without a response, and for a `Conference` object, since that did exist. After a 409 the
-        client reads the conference. Raises `NotFoundError` for any other 404.
+        Returns an `Outcome` of kind ``ended`` or ``already_ended``. Only a 204 proves an end. The client
+        reads the conference after a 409, after any other 2xx (a sign-in page, say), and after a refusal that
+        follows an attempt without a clear response. ``already_ended`` means that it is over, and that no
+        response proves that this end did it. A 404 means the same after an attempt without a clear response,
+        and for a `Conference` object, since that did exist. Raises `NotFoundError` for any other 404, and
+        `UnexpectedResponseError` for a page instead of a 204 while the conference is still active.
 
         With ``verify`` the client reads the conference back, up to four times within some seconds: a 204 only
         means that the server accepted the end. Raises `NotConfirmedError` if it is still active then.
@@ -313,8 +317,12 @@ class VoiceClient:
         """Iterate over all conferences, oldest first, page by page, without their members.
 
         Ended conferences are among them: the API has no filter for that, so ask `Conference.active`. Times
-        are aware and inclusive. ``page_size`` is 1 to 1000. ``deadline`` is for each page. The client asks
-        for further pages on the same host only, because the request carries your credentials.
+        are aware and inclusive. ``page_size`` is 1 to 1000. ``deadline`` is for each page.
+
+        The client asks for all pages on the host that you set, because the request carries your credentials.
+        A link that names another host, as behind a gateway, is followed there if its path is the listing's.
+        A listing never ends early without an error: `TransportError` is raised for any other link to another
+        host, for a circle, and for a page that is not an array of conferences.
         """
         if type(page_size) is not int or not 1 <= page_size <= 1000:
             raise ConfigurationError(f"page_size is 1 to 1000, not {page_size!r}")
@@ -325,13 +333,12 @@ class VoiceClient:
             max_created_time=max_created_time,
             page_size=page_size,
         )
-        seen = set()
+        walk = Walk(str(self._channel.voice.url).rstrip("/"))
         while request is not None:
-            seen.add(request.path)
             page = await self._ask(request, settings)
             for conference in page.conferences:
                 yield conference
-            request = self._next_page(page.next_page, seen)
+            request = walk.after(request, page)
 
     @names_settings(CallSettings)
     async def update_conference_bxml(
@@ -426,7 +433,8 @@ class VoiceClient:
         connection is cut while you iterate, `TransportError` is raised.
 
         Raises `APIError` for a response that cannot be seen to be a whole recording (a 204, a body without a
-        length, a compressed body), and the `OSError` of a place that cannot be written to.
+        length, a compressed body, a page or JSON with status 200, an empty body), and the `OSError` of a
+        place that cannot be written to. A new file is for its owner alone (mode 0600).
 
         ``deadline`` is for the time up to the first byte, of each start. After that a recording may take as
         long as it needs; only a silence of ``timeouts.attempt`` ends it.
@@ -510,18 +518,6 @@ class VoiceClient:
             note_calls=conferences.note_calls,
         )
         return Claims(conferences), partial(self._ender.end_in_run, options, how)
-
-    def _next_page(self, link: URL | None, seen: set[str]) -> wire.Request[wire.Page] | None:
-        if link is None:
-            return None
-        if not same_origin(link, self._channel.voice.url):
-            raise TransportError(
-                f"the next page is said to be at {link.scheme}://{link.authority}, "
-                "where the credentials are not sent"
-            )
-        if link.raw_path_qs in seen:
-            raise TransportError("the links to the next page go in a circle")
-        return wire.next_page(link.raw_path_qs)
 
     @asynccontextmanager
     async def _stream(self, request: wire.Request[Media], options: Options) -> AsyncIterator[Media]:

@@ -1,4 +1,4 @@
-"""Ending one conference for certain: what a 204, a 404 and a 409 mean, given what came before them."""
+"""Ending one conference for certain: what each response means, given what came before it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from bandwidth_async import wire
 from bandwidth_async.errors import (
+    APIError,
     AuthenticationError,
     BandwidthError,
     CertificateError,
@@ -20,13 +21,15 @@ from bandwidth_async.errors import (
     RateLimitError,
     TransportError,
     UnavailableError,
+    UnexpectedResponseError,
 )
 from bandwidth_async.models import Call, Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, kind_of
+from bandwidth_async.retry import pause_after
 from bandwidth_async.updates import CallState, ConferenceStatus, UpdateCall, UpdateConference
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from bandwidth_async.operation import Channel, Operation, Options
     from bandwidth_async.retry import RetryPolicy
@@ -67,8 +70,9 @@ class Ender:
     ) -> Outcome:
         """Return ``ended`` or ``already_ended``, or raise what prevented it.
 
-        A 404 means that the conference has ended if it did exist, or if an earlier attempt may have ended it.
-        Raises `NotFoundError` for any other 404.
+        ``ended`` needs a 204. ``already_ended`` says that the conference is over and that no response proves
+        that this end did it. A 404 means that the conference has ended if it did exist, or if an earlier
+        attempt may have ended it. Raises `NotFoundError` for any other 404.
         """
         # The parts are operations of their own: each of 20 calls is to have all its attempts, and after the
         # deadline `HangUpError` still names the calls that go on.
@@ -77,11 +81,12 @@ class Ender:
         attempts = 0
         if how.hang_up:
             async with self._channel.operation(options, stop, until=deadline) as operation:
+                operation.attempts.ambiguous = target.ambiguous
                 target = await self._with_calls(target, operation, how)
             attempts = operation.attempts.sent
         async with self._channel.operation(options, stop, until=deadline) as operation:
             operation.attempts.ambiguous = target.ambiguous
-            kind = await self._end(target, operation)
+            kind = await self._end(target, operation, options.retry)
             if how.verify and kind is OutcomeKind.ENDED:
                 # The server accepted the end, whatever the reading meets.
                 operation.attempts.ambiguous = True
@@ -102,11 +107,11 @@ class Ender:
                 stop.request(error)
             raise
 
-    async def _end(self, target: Target, operation: Operation) -> OutcomeKind:
+    async def _end(self, target: Target, operation: Operation, policy: RetryPolicy) -> OutcomeKind:
         end = wire.update_conference(self._account_id, target.conference_id, _END)
         look = wire.get_conference(self._account_id, target.conference_id)
         try:
-            ended = await self._complete(operation, end, look)
+            ended = await self._complete(operation, policy, end, look)
         except NotFoundError:
             if not (target.existed or operation.attempts.ambiguous):
                 raise
@@ -136,7 +141,7 @@ class Ender:
         for call_id in calls:
             try:
                 async with self._channel.operation(options, stop, until=deadline) as operation:
-                    await self._end_call(call_id, operation)
+                    await self._end_call(call_id, operation, options.retry)
                 attempts += operation.attempts.sent
             except BandwidthError as error:
                 attempts += error.attempts
@@ -154,33 +159,75 @@ class Ender:
             ) from why
         return attempts
 
-    async def _end_call(self, call_id: str, operation: Operation) -> None:
+    async def _end_call(self, call_id: str, operation: Operation, policy: RetryPolicy) -> None:
         """End one call. A call that is not found is over."""
         hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
         try:
-            await self._complete(operation, hang_up, wire.get_call(self._account_id, call_id))
+            await self._complete(operation, policy, hang_up, wire.get_call(self._account_id, call_id))
         except NotFoundError:
             return
 
     async def _complete(
-        self, operation: Operation, change: wire.Request[None], look: wire.Request[T]
+        self, operation: Operation, policy: RetryPolicy, change: wire.Request[None], look: wire.Request[T]
     ) -> bool:
-        """Return True when ``change`` ended it, False when a 409 means that it was over already.
+        """Return True when ``change`` ended it, False when it is over and no response proves that.
 
-        A 409 does not say why. So we look, and change it again only if it is still active.
+        Only the documented success proves it. Where a response leaves open whether it is over, we look. If it
+        is still active, no attempt has ended it. Then we change it again if that may help.
         """
-        for pause in (*_CONFLICT_PAUSES, None):
+        existed, conflicts = False, iter(_CONFLICT_PAUSES)
+        while True:
             try:
                 await operation.send(change)
-            except ConflictError:
-                if await _is_over(operation, look):
-                    return False
-                if pause is None:
+            except NotFoundError:
+                if not existed:
                     raise
-                await asyncio.sleep(self._channel.random.uniform(*pause))
+                return False
+            except (APIError, UnexpectedResponseError) as error:
+                if not await self._is_active_after(error, operation, look):
+                    return False
+                existed = True
+                pause = self._pause_after(error, operation, policy, conflicts)
             else:
                 return True
-        raise AssertionError("the last pause is None")  # pragma: no cover
+            await asyncio.sleep(pause)
+
+    async def _is_active_after(
+        self, error: APIError | UnexpectedResponseError, operation: Operation, look: wire.Request[T]
+    ) -> bool:
+        """Return whether it is active after a response that leaves that open. Raises ``error`` for any other.
+
+        A 409 and a success that is not documented leave it open. A lasting refusal does so only after an
+        attempt that may have ended it. If the reading fails then, the refusal is what we know.
+        """
+        refused = isinstance(error, APIError) and not isinstance(error, ConflictError)
+        if refused and not _leaves_open(error, operation):
+            raise error
+        try:
+            over = await _is_over(operation, look)
+        except BandwidthError as unread:
+            if refused:
+                raise error from unread
+            raise
+        if not over:
+            operation.attempts.ambiguous = False
+        return not over
+
+    def _pause_after(
+        self,
+        error: APIError | UnexpectedResponseError,
+        operation: Operation,
+        policy: RetryPolicy,
+        conflicts: Iterator[tuple[float, float]],
+    ) -> float:
+        """Return the seconds until the next try. Raises ``error`` if there is to be none."""
+        if isinstance(error, ConflictError):
+            pause = next(conflicts, None)
+            if pause is not None:
+                return self._channel.random.uniform(*pause)
+        elif isinstance(error, UnexpectedResponseError) and not operation.attempts.are_spent(policy):
+            return pause_after(error, operation.attempts, policy, self._channel.random)
+        raise error
 
     async def _confirm(self, conference_id: str, operation: Operation) -> None:
         look = wire.get_conference(self._account_id, conference_id)
@@ -199,6 +246,16 @@ async def _is_over(operation: Operation, look: wire.Request[T]) -> bool:
         return not (await operation.send(look)).active
     except NotFoundError:
         return True
+
+
+def _leaves_open(error: BandwidthError, operation: Operation) -> bool:
+    """Return whether a refusal leaves open if it is over: it would come again, and earlier attempts count.
+
+    Credentials that are refused do not read either.
+    """
+    if not isinstance(error, APIError) or isinstance(error, AuthenticationError):
+        return False
+    return operation.attempts.ambiguous and not error.transient
 
 
 def _concerns_every_id(error: BandwidthError, policy: RetryPolicy) -> bool:

@@ -16,7 +16,8 @@
     │   └── ServerError              5xx
     ├── TransportError               no usable response: connect, TLS, timeout, cut connection
     │   ├── CertificateError         the server's certificate is not valid
-    │   └── UnavailableError         not sent, because the server is down
+    │   ├── UnavailableError         not sent, because the server is down
+    │   └── UnexpectedResponseError  a success that is not the documented one: a sign-in page, a proxy's page
     ├── NotConfirmedError            Bandwidth accepted the end, but the conference still reads as active
     ├── HangUpError                  the conference has ended, but some of its calls go on
     ├── WebhookError                 a webhook's body is not an event
@@ -170,6 +171,14 @@ class CertificateError(TransportError):
 
 class UnavailableError(TransportError):
     """Raised instead of sending anything while the server is down. Wait ``retry_after`` seconds."""
+
+
+class UnexpectedResponseError(TransportError):
+    """Raised for a 2xx that is not the success which Bandwidth documents for the request.
+
+    It may be a sign-in page, a proxy's page, or an error in JSON. The message tells its content type and
+    first words. Find out what stands between you and Bandwidth.
+    """
 
 
 class NotConfirmedError(BandwidthError):

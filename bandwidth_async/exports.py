@@ -23,6 +23,7 @@ from bandwidth_async.errors import (
     ServerError,
     TransportError,
     UnavailableError,
+    UnexpectedResponseError,
     WebhookError,
 )
 from bandwidth_async.http import ResponseInfo, Timeouts
@@ -111,6 +112,7 @@ __all__ = [
     "TransportError",
     "Unavailable",
     "UnavailableError",
+    "UnexpectedResponseError",
     "UpdateCall",
     "UpdateConference",
     "UpdateConferenceMember",

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import stat
+from codecs import getincrementaldecoder
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from bandwidth_async.errors import APIError, ConfigurationError, TransportError
+from bandwidth_async.errors import APIError, BandwidthError, ConfigurationError, TransportError
+from bandwidth_async.server_text import SENTENCE_LIMIT, decoded, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +25,19 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int | None], object]
 
-# The permissions of a new file, from which the umask takes.
-_USUAL_MODE = 0o666
+# The permissions of a new file: a recording is for its owner alone.
+_USUAL_MODE = 0o600
+# Bytes at the start of a body that are looked at before any of it is handed out.
+_START = 64
+# Media types, or their first parts, that recordings are sent with. Bandwidth documents the first.
+_AUDIO_TYPES = ("audio/", "video/", "application/octet-stream", "binary/octet-stream", "application/ogg")
+# The first bytes of WAV, Ogg, FLAC, AIFF and AU files, and of MP3 files with a tag and without one.
+_AUDIO_STARTS = (
+    *(b"RIFF", b"RIFX", b"RF64", b"OggS", b"fLaC", b"FORM", b".snd", b"ID3"),
+    *(b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3", b"\xff\xe2"),
+)
+# What a page or JSON begins with.
+_DOCUMENT_STARTS = ("<", "{", "[", '"')
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
@@ -35,24 +48,35 @@ class Media:
     ending. It is for one task, and closed when you leave the context that gave it.
 
     Raises `APIError`, which is not retried, for a response that is not a whole recording, or that could not
-    be seen to be one.
+    be seen to be one. A page or an error with status 200, or nothing at all, is found when you ask for the
+    first chunk, before any byte is handed out.
     """
 
-    def __init__(self, name: str, response: aiohttp.ClientResponse, longest_silence: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        response: aiohttp.ClientResponse,
+        longest_silence: float,
+        authorization: str = "",
+    ) -> None:
         flaw = _flaw(response.status, response.headers)
         if flaw:
-            raise APIError(f"{name}: {flaw}", status=response.status, request=name)
+            text = shown(flaw, authorization, SENTENCE_LIMIT)
+            raise APIError(f"{name}: {text}", status=response.status, request=name)
         self._name = name
+        self._authorization = authorization
         self._response = response
         self._longest_silence = longest_silence
         self._received = 0
-        self._error: TransportError | None = None
+        self._begun = False
+        self._error: BandwidthError | None = None
 
         # Requests that it took to get the response; set by the operation.
         self.attempts = 0
 
     def __repr__(self) -> str:
-        return f"<Media {self.content_type}, {self.received} bytes of {self.length or 'an unknown number'}>"
+        kind = shown(self.content_type or "of an unknown type", self._authorization, SENTENCE_LIMIT)
+        return f"<Media {kind}, {self.received} bytes of {self.length or 'an unknown number'}>"
 
     @property
     def content_type(self) -> str | None:
@@ -82,9 +106,43 @@ class Media:
     async def __anext__(self) -> bytes:
         if self._error:
             raise self._error
+        chunk = await self._next() if self._begun else await self._first()
+        if not chunk:
+            raise StopAsyncIteration
+        self._received += len(chunk)
+        return chunk
+
+    async def _first(self) -> bytes:
+        """Return the first bytes, as soon as they show that this can be a recording."""
+        start = bytearray()
+        while True:
+            chunk = await self._next()
+            start += chunk
+            if _can_be_recording(bytes(start[:_START]), self.content_type):
+                self._begun = True
+                return bytes(start)
+            if not chunk or len(start) >= _START:
+                raise self._refuse(bytes(start))
+
+    def _refuse(self, start: bytes) -> APIError:
+        flaw = "the answer is not a recording" if start else "the answer is empty"
+        parts = (self.content_type or "no content type", decoded(start))
+        came = ": ".join(filter(None, (shown(one, self._authorization, SENTENCE_LIMIT) for one in parts)))
+        error = APIError(
+            f"{self._name}: {flaw} ({came})",
+            status=self._response.status,
+            request=self._name,
+            attempts=self.attempts,
+        )
+        self._error = error
+        self._response.close()
+        return error
+
+    async def _next(self) -> bytes:
+        """Return the next bytes as they come, empty at the end."""
         try:
             async with asyncio.timeout(self._longest_silence):
-                chunk = await self._response.content.readany()
+                return await self._response.content.readany()
         except TimeoutError as error:
             raise self._fail(f"silent for {self._longest_silence:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -94,18 +152,15 @@ class Media:
             if self._response.connection is not None and self._response.connection.transport is not None:
                 raise
             raise self._fail("closed with its client") from error
-        if not chunk:
-            raise StopAsyncIteration
-        self._received += len(chunk)
-        return chunk
 
     def _fail(self, how: str) -> TransportError:
         whole = "" if self.length is None else f" of {self.length}"
-        self._error = TransportError(
+        error = TransportError(
             f"{self._name}: {how} after {self._received}{whole} bytes", attempts=self.attempts
         )
+        self._error = error
         self._response.close()
-        return self._error
+        return error
 
 
 def _flaw(status: int, headers: Headers) -> str | None:
@@ -122,6 +177,26 @@ def _flaw(status: int, headers: Headers) -> str | None:
     if not transfer and "Content-Length" not in headers:
         return "the answer does not say where it ends, so a cut would not be seen"
     return None
+
+
+def _can_be_recording(start: bytes, content_type: str | None) -> bool:
+    """Return whether a body that begins with ``start`` can be a recording; False if it is too short to tell.
+
+    What begins as audio is a recording, whatever the server calls it.
+    """
+    if start.startswith(_AUDIO_STARTS):
+        return True
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if not start or (kind and not kind.startswith(_AUDIO_TYPES)):
+        return False
+    try:
+        # The last letter may be cut.
+        text = getincrementaldecoder("utf-8")().decode(start).lstrip("\ufeff \t\r\n")
+    except ValueError:
+        return True
+    # Audio without a header may begin with any byte, but not with a row of readable ones.
+    readable = all(c.isprintable() or c.isspace() for c in text)
+    return not readable or (text != "" and not text.startswith(_DOCUMENT_STARTS))
 
 
 def _words(headers: Headers, name: str) -> list[str]:

@@ -32,6 +32,7 @@ from bandwidth_async.errors import (
     ServerError,
     TransportError,
     UnavailableError,
+    UnexpectedResponseError,
 )
 from bandwidth_async.validators import at_least
 
@@ -124,7 +125,8 @@ def may_repeat(error: BaseException, policy: RetryPolicy, *, idempotent: bool) -
     match error:
         case BandwidthError(retry_after=float(hint)) if hint > policy.longest_hint:
             return False
-        case CertificateError() | UnavailableError():
+        # After an unexpected success a reading tells whether it took effect.
+        case CertificateError() | UnavailableError() | UnexpectedResponseError(ambiguous=True):
             return False
         case TransportError():
             return repeats or not error.ambiguous

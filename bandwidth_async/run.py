@@ -615,9 +615,10 @@ class _Run:
             return await self._end_or_retry_first(target)
         except BandwidthError as error:
             self._stop_if_all_are_denied(error)
-            # An earlier run may have ended an ambiguous target. Then it stays unknown, even if nothing
-            # could be sent for it this time.
-            kind = OutcomeKind.UNKNOWN if target.ambiguous else kind_of(error)
+            # An earlier run may have ended an ambiguous target. It stays unknown if nothing could be sent for
+            # it this time. Otherwise the error tells whether it is still open.
+            unsent = target.ambiguous and not error.attempts
+            kind = OutcomeKind.UNKNOWN if unsent else kind_of(error)
             elapsed = self._loop.time() - started
             sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
             calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()

@@ -2,7 +2,8 @@
 
 A field of another type than documented becomes None, as if it were left out. One odd field must not cost you
 a page of a thousand conferences. An object without an id is an error, also inside another object: any value
-in its place would be wrong.
+in its place would be wrong. So is an object that says why something failed and has nothing of the item but an
+id.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from bandwidth_async.errors import TransportError
 from bandwidth_async.models import CallbackMethod, camel_case
+from bandwidth_async.server_text import reason_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,10 +135,19 @@ def _make_converter() -> Converter:
 
     def camel_cased(kind: type[Any]) -> Any:
         names: dict[str, Any] = {}
+        told = {camel_case(a.name) for a in fields(kind) if a.default is not NOTHING}
         for a in fields(resolve_types(kind)):
             hook = _structure_id if a.default is NOTHING else _lenient(converter.get_structure_hook(a.type))
             names[a.name] = override(rename=camel_case(a.name), struct_hook=hook)
-        return make_dict_structure_fn(kind, converter, **names)
+        make = make_dict_structure_fn(kind, converter, **names)
+
+        def checked(value: Any, kind: Any) -> Any:
+            """Refuse an error: Bandwidth's have an ``id`` too, and would be taken for a conference's."""
+            if isinstance(value, dict) and told and told.isdisjoint(value) and reason_in(value):
+                raise TypeError("an error")
+            return make(value, kind)
+
+        return checked
 
     def from_array(kind: Any) -> Any:
         """Accept only an array. cattrs would also accept the letters of text and the keys of an object."""

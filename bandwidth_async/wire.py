@@ -3,12 +3,12 @@
 An endpoint is one function here and one method of `VoiceClient`. The function says what is sent, whether it
 may be sent twice, and what comes back: ``Request[Call]`` is answered by a `Call`.
 
-The status decides whether a request succeeded. A body only explains.
+A success is the documented status of the request with the documented body. A page with status 200 that
+something between us and Bandwidth sent is none. The status decides what an error is. Its body only explains.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -30,9 +30,12 @@ from bandwidth_async.errors import (
     RateLimitError,
     ServerError,
     TransportError,
+    UnexpectedResponseError,
 )
 from bandwidth_async.models import Call, Conference, ConferenceMember, ConferenceRecording, checked_id
 from bandwidth_async.retry_after import parse_hint
+from bandwidth_async.server_text import SENTENCE_LIMIT, decoded, parsed, reason_in, shown
+from bandwidth_async.server_text import printable as printable  # noqa: PLC0414  # this exports it
 from bandwidth_async.shapes import read_json, structure
 from bandwidth_async.updates import (
     CallState,
@@ -43,8 +46,6 @@ from bandwidth_async.updates import (
 )
 
 if TYPE_CHECKING:
-    from yarl import URL
-
     from bandwidth_async.media import Media
     from bandwidth_async.retry_after import Headers
 
@@ -54,9 +55,6 @@ _CONFERENCES = "/api/v2/accounts/{accountId}/conferences"
 _TOKEN = "/api/v1/oauth2/token"  # noqa: S105  # a path, not a secret
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 _END_BODY = UpdateConference(status=ConferenceStatus.COMPLETED).to_json().encode()
-
-# Characters of server text that an error keeps.
-DESCRIPTION_LIMIT = 2048
 
 # Seconds. Bandwidth documents no lifetime of a token; a longer one than this is taken for a mistake.
 LONGEST_TOKEN_LIFETIME = 1e9
@@ -88,7 +86,11 @@ class Request(Generic[T]):
         Sending it twice does no more than sending it once; sending it changes nothing at all.
     ``reads``, ``streams``
         The body of a success matters; it is handed out while it comes.
-    ``read``
+    ``success``
+        The status of a success in Bandwidth's description.
+    ``private``
+        The body of a success contains a secret, so that no error may quote it.
+    ``parse``
         Returns the value of a success. Raises `TransportError` for a body of another shape.
     """
 
@@ -97,11 +99,13 @@ class Request(Generic[T]):
     template: str
     path: str
     method: str
-    read: Callable[[Response], T] = field(eq=False, repr=False)
+    parse: Callable[[Response], T] = field(eq=False, repr=False)
+    success: int = 200
     idempotent: bool
     safe: bool = False
     reads: bool = False
     streams: bool = False
+    private: bool = False
     content_type: str | None = None
     body: bytes | None = None
 
@@ -110,20 +114,37 @@ class Request(Generic[T]):
         """The request as messages name it: ``end conference conf-1``."""
         return f"{self.kind} {self.subject}".rstrip()
 
+    def read(self, response: Response) -> T:
+        """Return the value of a success.
+
+        Raises `UnexpectedResponseError` for a response that Bandwidth does not document as a success. After a
+        request that changes something it is ambiguous.
+        """
+        if response.status != self.success and not self.streams:
+            raise self._unexpected(response, f"answered {response.status} instead of {self.success}")
+        try:
+            return self.parse(response)
+        except TransportError as error:
+            raise self._unexpected(response, error.message) from error
+
+    def _unexpected(self, response: Response, flaw: str) -> UnexpectedResponseError:
+        came = _what_came(response, private=self.private)
+        return UnexpectedResponseError(f"{self.name}: {flaw}{came}", ambiguous=not self.safe)
+
 
 @define(kw_only=True)
 class Response:
     """A success as the server sent it.
 
-    A request that streams has ``media`` instead of a body; whoever takes it closes it. ``next_page`` is the
-    URL in the ``Link`` header, if any.
+    A request that streams has ``media`` instead of a body; whoever takes it closes it. ``authorization`` is
+    the header that the request was sent with, which the server may quote.
     """
 
     status: int
     headers: Headers
     body: bytes = b""
-    next_page: URL | None = None
     media: Media | None = None
+    authorization: str = field(default="", repr=False)
 
     def close(self) -> None:
         """Stop a body that is still coming."""
@@ -133,10 +154,10 @@ class Response:
 
 @frozen
 class Page:
-    """One page of a listing, and the URL of the next one, if any."""
+    """One page of a listing, and its response, which names the next one."""
 
     conferences: list[Conference]
-    next_page: URL | None
+    response: Response
 
 
 def path_segment(value: object, what: str = "conference id") -> str:
@@ -191,7 +212,7 @@ def next_page(path: str) -> Request[Page]:
         template=_CONFERENCES,
         path=path,
         method="GET",
-        read=_page,
+        parse=_page,
         idempotent=True,
         safe=True,
         reads=True,
@@ -254,7 +275,7 @@ def download_conference_recording(account: str, conference_id: str, recording_id
         template=where.template,
         path=where.path,
         method="GET",
-        read=_media,
+        parse=_media,
         idempotent=True,
         safe=True,
         streams=True,
@@ -271,7 +292,9 @@ def update_call(account: str, call_id: str, update: UpdateCall) -> Request[None]
     ends = update.state is CallState.COMPLETED
     kind = "hang up call" if ends else "redirect call"
     body = update.to_json().encode()
-    return _change(kind, call_id, "POST", _call(account, call_id), body, idempotent=ends)
+    where = _call(account, call_id)
+    # The one change that is documented with 200, without content.
+    return _change(kind, call_id, "POST", where, body, idempotent=ends, success=200, parse=_no_page)
 
 
 def token() -> Request[Token]:
@@ -281,26 +304,36 @@ def token() -> Request[Token]:
         template=_TOKEN,
         path=_TOKEN,
         method="POST",
-        read=_token,
+        parse=_token,
         idempotent=True,
         safe=True,
         reads=True,
+        private=True,
         content_type="application/x-www-form-urlencoded",
         body=b"grant_type=client_credentials",
     )
 
 
 def error_from(
-    request: Request[T], status: int, headers: Headers, body: bytes, wall_clock: float
+    request: Request[T],
+    status: int,
+    headers: Headers,
+    body: bytes,
+    wall_clock: float,
+    *,
+    authorization: str = "",
 ) -> APIError:
-    """Return the error for any status but 2xx. ``wall_clock`` is our time, in seconds since the epoch."""
-    said = _bandwidth_error(body)
+    """Return the error for any status but 2xx. ``wall_clock`` is our time, in seconds since the epoch.
+
+    ``authorization`` is the header that the request was sent with. The error does not contain its secrets.
+    """
+    said = _bandwidth_error(body, authorization)
     kind = _ERRORS.get(status) or (ServerError if status >= 500 else APIError)
     words = ": ".join(word for word in (said["type"], said["description"]) if word)
     if 300 <= status < 400:
         words = "redirects are not followed, as they could carry the credentials elsewhere; check the host"
     return kind(
-        f"{request.name}: answered {status}" + (f" ({words[:300]})" if words else ""),
+        f"{request.name}: answered {status}" + (f" ({words[:SENTENCE_LIMIT]})" if words else ""),
         status=status,
         type=said["type"],
         description=said["description"],
@@ -309,11 +342,6 @@ def error_from(
         retry_after=parse_hint(headers, wall_clock),
         ambiguous=not request.safe and status >= 500 and status not in _NOT_EXECUTED,
     )
-
-
-def printable(text: str) -> str:
-    """Return server text on one line, without anything that a terminal would obey."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 class _Where(NamedTuple):
@@ -356,7 +384,7 @@ def _get(value: type[T], kind: str, subject: str, where: _Where) -> Request[T]:
         template=where.template,
         path=where.path,
         method="GET",
-        read=lambda response: structure(read_json(response.body), value),
+        parse=lambda response: structure(read_json(response.body), value),
         idempotent=True,
         safe=True,
         reads=True,
@@ -372,6 +400,8 @@ def _change(
     *,
     idempotent: bool,
     content_type: str = "application/json",
+    success: int = 204,
+    parse: Callable[[Response], None] | None = None,
 ) -> Request[None]:
     return Request(
         kind=kind,
@@ -379,7 +409,8 @@ def _change(
         template=where.template,
         path=where.path,
         method=method,
-        read=_nothing,
+        parse=parse or _nothing,
+        success=success,
         idempotent=idempotent,
         content_type=content_type,
         body=body,
@@ -390,8 +421,14 @@ def _nothing(_: Response) -> None:
     """Read nothing: the status has said it."""
 
 
+def _no_page(response: Response) -> None:
+    """Check that a success without documented content has none that says something else."""
+    if response.body.strip() and reason_in(read_json(response.body)):
+        raise TransportError("the answer is an error")
+
+
 def _page(response: Response) -> Page:
-    return Page(structure(read_json(response.body), list[Conference]), response.next_page)
+    return Page(structure(read_json(response.body), list[Conference]), response)
 
 
 def _media(response: Response) -> Media:
@@ -423,20 +460,32 @@ def _iso_time(moment: datetime | None) -> str | None:
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _bandwidth_error(body: bytes) -> dict[str, str | None]:
-    """Return ``type``, ``description`` and ``id`` of an error body. Any other body is all description."""
-    text = body.decode(errors="replace")
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
-        return {"type": None, "description": printable(text)[:DESCRIPTION_LIMIT] or None, "id": None}
-    found = {key: said.get(key) for key in ("type", "description", "id")}
+def _what_came(response: Response, *, private: bool) -> str:
+    """Return the content type and the first words of a response, in brackets, for a sentence about it."""
+    text = decoded(response.body)
+    words = reason_in(parsed(text))
+    if words is None and not (private and not text.lstrip().startswith("<")):
+        words = text
+    kind = response.headers.get("Content-Type", "")
+    parts = (shown(part, response.authorization, SENTENCE_LIMIT) for part in (kind, words or ""))
+    came = ": ".join(filter(None, parts))
+    return f" ({came})" if came else ""
+
+
+def _bandwidth_error(body: bytes, authorization: str) -> dict[str, str | None]:
+    """Return ``type``, ``description`` and ``id`` of an error body.
+
+    The reason is found in every shape that `server_text.reason_in` knows. A body without one is all
+    description, unless it is a JSON object.
+    """
+    text = decoded(body)
+    said = parsed(text)
+    fields = said if isinstance(said, dict) else {}
+    description = reason_in(said) or (None if isinstance(said, dict) else text)
     # The token endpoint has the fields of OAuth2 (RFC 6749, 5.2).
-    found["type"] = found["type"] or said.get("error")
-    found["description"] = found["description"] or said.get("error_description")
+    found = {"type": fields.get("type") or fields.get("error"), "description": description}
+    found["id"] = fields.get("id")
     return {
-        key: printable(value)[:DESCRIPTION_LIMIT] if isinstance(value, str) and value else None
+        key: (shown(value, authorization) or None) if isinstance(value, str) else None
         for key, value in found.items()
     }

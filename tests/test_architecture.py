@@ -28,6 +28,7 @@ FLOORS = {
     "validators": 1,
     "retry_after": 1,
     "durations": 1,
+    "server_text": 1,
     "updates": 2,
     "shapes": 2,
     "credentials": 2,
@@ -41,6 +42,7 @@ FLOORS = {
     "wire": 3,
     "run": 3,
     "http": 4,
+    "listing": 4,
     "journal": 4,
     "operation": 5,
     "settings": 5,
@@ -71,7 +73,7 @@ DOORS = {
 TYPE_ONLY_DOORS = {
     **DOORS,
     "aiohttp": {*DOORS["aiohttp"], "operation", "settings", "client"},
-    "yarl": {*DOORS["yarl"], "wire", "operation", "settings", "client"},
+    "yarl": {*DOORS["yarl"], "operation", "settings", "client"},
     "multidict": {"retry_after"},
 }
 

@@ -121,9 +121,12 @@ async def test_a_recording_of_unknown_length() -> None:
 
 
 async def test_an_empty_recording() -> None:
-    """A recording of length 0 is complete."""
-    async with serving((with_length(0),)) as (_, client):
-        assert await content_of(client) == b""
+    """A recording is never empty, since even silence has a header. An empty body is an error."""
+    async with serving((with_length(0),), (CHUNKED + b"0\r\n\r\n",)) as (server, client):
+        for _ in range(2):
+            with pytest.raises(APIError, match="the answer is empty"):
+                await content_of(client)
+        assert len(server.arrived) == 2
 
 
 async def test_a_connection_that_gave_all_is_used_again() -> None:
@@ -665,12 +668,70 @@ def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are something else there")
-def test_a_file_has_the_usual_rights(tmp_path: Path) -> None:
-    """The file has the default permissions of a new file."""
+def test_a_recording_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """A recording is private: no other user of the machine can read it, not even while it arrives."""
     draft = Draft(tmp_path / "r", overwrite=False)
+    (name,) = left_in(tmp_path)
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
     draft.keep()
-    (tmp_path / "other").touch()
-    assert (tmp_path / "r").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert (tmp_path / "r").stat().st_mode & 0o777 == 0o600
+
+
+PAGE = b"<!DOCTYPE html><html><title>Please sign in</title>" + b" " * 5000 + b"</html>"
+
+
+def sent_as(kind: str, body: bytes) -> bytes:
+    """Return a whole answer with this media type, or without one."""
+    return answered("200 OK", body, *([f"Content-Type: {kind}"] if kind else []))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("text/html; charset=utf-8", PAGE, "Please sign in"),
+        ("", PAGE, "Please sign in"),
+        ("audio/mpeg", b"\xef\xbb\xbf\r\n" + PAGE, "Please sign in"),
+        ("application/json", b'{"type":"error","description":"not now"}', "not now"),
+        ("application/octet-stream", b'{"type":"error","description":"not now"}', "not now"),
+        ("text/plain", b"no healthy upstream", "no healthy upstream"),
+        ("application/problem+json", b"{}", "{}"),
+        ("audio/vnd.wave", b"", "empty"),
+    ],
+)
+async def test_a_page_is_not_a_recording(kind: str, body: bytes, said: str, tmp_path: Path) -> None:
+    """No chunk of it is handed out, no file appears, and the error says what came."""
+    async with serving((sent_as(kind, body),), (sent_as(kind, body),)) as (server, client):
+        chunks = []
+        with pytest.raises(APIError, match=said):  # noqa: PT012  # a loop is one statement
+            async with media_of(client) as media:
+                async for chunk in media:
+                    chunks.append(chunk)  # noqa: PERF401  # a comprehension would lose them
+        with pytest.raises(APIError, match=re.escape(kind.partition(";")[0]) or "no content") as caught:
+            await client.download_conference_recording("conf-1", "r-1", to=tmp_path / "r.wav")
+        assert (caught.value.status, caught.value.attempts) == (200, 1)
+        assert len(server.arrived) == 2
+    assert (chunks, left_in(tmp_path)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("audio/vnd.wave", b"RIFF\x24\x00\x00\x00WAVEfmt "),
+        ("audio/mpeg", b"ID3\x04\x00"),
+        ("audio/mpeg", b"\xff\xfb\x90\x64"),
+        ("text/plain", b"RIFF\x24\x00\x00\x00WAVEfmt "),
+        ("text/html", b"ID3\x04\x00"),
+        ("", b"OggS\x00"),
+        ("binary/octet-stream", b"\x00"),
+        ("audio/basic", b"<\x00\x01\x02"),
+        ("AUDIO/L16; rate=8000", b"{\xfe\xff"),
+        ("application/octet-stream", b"f"),
+    ],
+)
+async def test_a_recording_is_taken_whatever_it_is_called(kind: str, body: bytes) -> None:
+    """What begins as audio is audio, and audio without a header may begin with any byte."""
+    async with serving((sent_as(kind, body),)) as (_, client):
+        assert await content_of(client) == body
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="rights are something else there")

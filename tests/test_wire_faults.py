@@ -47,16 +47,25 @@ from bandwidth_async import (
     BandwidthError,
     BasicCredentials,
     ClientCredentials,
+    ConflictError,
     DeadlineExceededError,
+    HangUpError,
     NotFoundError,
+    Outcome,
     RateLimit,
     RetryPolicy,
     ServerError,
     Timeouts,
     TransportError,
+    UnexpectedResponseError,
+    UpdateCall,
+    UpdateConference,
+    UpdateConferenceMember,
     VoiceClient,
 )
 from bandwidth_async.credentials import Credentials
+from bandwidth_async.outcome import kind_of
+from bandwidth_async.run import Target
 from tests.wire_server import (
     CLOSE,
     HANG,
@@ -76,6 +85,9 @@ BASIC = base64.b64encode(f"me:{SECRET}".encode()).decode()
 TOKEN_ANSWER = answered("200 OK", f'{{"access_token": "{TOKEN}", "expires_in": 3600}}'.encode())
 CONFERENCE = answered("200 OK", b'{"id": "conf-1"}')
 NOT_FOUND = answered("404 Not Found")
+HTML, JSON = "Content-Type: text/html", "Content-Type: application/json"
+ACTIVE = answered("200 OK", b'{"id": "conf-1", "completedTime": null}', JSON)
+OVER = answered("200 OK", b'{"id": "conf-1", "completedTime": "2026-01-02T03:04:05Z"}', JSON)
 START = b"HTTP/1.1 "
 ATTEMPTS = 5
 AT_ONCE = RetryPolicy(attempts=ATTEMPTS, backoff_base=0)
@@ -291,7 +303,7 @@ async def test_a_kept_connection_that_is_closed_as_it_is_used(fault: Any) -> Non
 @virtual_time
 async def test_every_hundredth_answer_closes() -> None:
     """Three hundred operations, ten at a time, need no retry and raise no error."""
-    last = answered("200 OK", b"", "Connection: close")
+    last = answered("204 No Content", b"", "Connection: close")
     scripts = [(last, CLOSE) if n % 100 == 0 else (NO_CONTENT,) for n in range(1, 301)]
     async with world(*scripts) as (server, client):
         for first in range(0, 300, 10):
@@ -320,9 +332,10 @@ HEADS: dict[str, bytes] = {
     "204 that closes": b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
     "204 of HTTP/1.0": b"HTTP/1.0 204 No Content\r\n\r\n",
     "204 after 100": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
-    "200 without a body": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
 }
+# What a call is hung up with: the one change whose success may have a body.
 BODIES: dict[str, bytes] = {
+    "200 without a body": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "200 with a body": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
     "200 in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
 }
@@ -348,9 +361,9 @@ async def test_a_success_with_more_behind_it(head: bytes, extra: bytes) -> None:
 @virtual_time
 async def test_a_success_with_a_body_and_more_behind_it(whole: bytes, extra: str) -> None:
     """The connection is not used again, unless the extra bytes may begin a response. Those are dropped."""
-    begun = extra in {"an empty line", "half a line"}
+    begun = extra in {"an empty line", "half a line"} and b"Content-Length: 0" not in whole
     async with world((whole + EXTRA[extra],), (NOT_FOUND,)) as (server, client):
-        assert await ended(client) == ("ended", 1)
+        await client.update_call("c-1", UpdateCall(state="completed"))
         with pytest.raises(NotFoundError):
             await client.end_conference("conf-2")
         assert connections(server) == [1, 1 if begun else 2]
@@ -432,12 +445,28 @@ async def test_a_read_with_more_behind_it() -> None:
         ((b"HTTP/1.1 102 Processing\r\n\r\n" * 3 + NO_CONTENT,), True),
         ((b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n", NO_CONTENT), True),
         ((b"HTTP/1.1 199 Whatever\r\n\r\n" * 1000 + NO_CONTENT,), True),
+        ((b"HTTP/1.0 204 No Content\r\n\r\n",), False),
+        ((answered("204 No Content", b"", "Connection: close"),), False),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+@virtual_time
+async def test_any_success_is_one(script: Script, kept: bool) -> None:
+    """The status says it, the body is not waited for; what could be spoilt is not used again."""
+    async with world(script) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        assert now() < 0.2
+        assert await ended(client, "conf-2") == ("ended", 1)
+        assert connections(server) == [1, 1 if kept else 2]
+
+
+@pytest.mark.parametrize(
+    ("script", "kept"),
+    [
         ((answered("200 OK", b"<html>\xff\xfe"),), True),
         ((answered("202 Accepted", b"{" * 1000, "Content-Type: text/plain"),), True),
         ((answered("299 Whatever", b"\x1b[2J"),), True),
         ((b"HTTP/1.0 200 OK\r\n\r\n", b"until the end", CLOSE), False),
-        ((b"HTTP/1.0 204 No Content\r\n\r\n",), False),
-        ((answered("204 No Content", b"", "Connection: close"),), False),
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ncut", CLOSE), False),
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ncut", RESET), False),
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", HANG), False),
@@ -450,13 +479,13 @@ async def test_a_read_with_more_behind_it() -> None:
     ids=lambda value: str(value)[:60],
 )
 @virtual_time
-async def test_any_success_is_one(script: Script, kept: bool) -> None:
-    """The status is enough, and nothing waits for the body. A doubtful connection is not used again."""
-    async with world(script) as (server, client):
-        assert await ended(client) == ("ended", 1)
-        assert now() < 0.2
+async def test_any_other_success_is_settled_by_reading(script: Script, kept: bool) -> None:
+    """Its status and body only explain. A connection that may hold more of the body is not used again."""
+    async with world(script, (OVER,)) as (server, client):
+        assert await ended(client) == ("already_ended", 2)
+        assert now() < 2.3
         assert await ended(client, "conf-2") == ("ended", 1)
-        assert connections(server) == [1, 1 if kept else 2]
+        assert connections(server) == ([1, 1, 1] if kept else [1, 2, 2])
 
 
 # Refusals
@@ -604,6 +633,211 @@ async def test_a_server_that_fails_for_ever() -> None:
             await client.end_conference("conf-1")
         assert (caught.value.attempts, caught.value.ambiguous) == (ATTEMPTS, True)
         assert connections(server) == [1] * ATTEMPTS
+
+
+# A page is not a result
+
+SIGN_IN = b"<html><title>Please sign in</title></html>"
+ERROR = b'{"type": "error", "description": "Please sign in", "id": "e-1"}'
+PAGES: dict[str, bytes] = {
+    "a sign-in page": answered("200 OK", SIGN_IN, HTML),
+    "an error in JSON": answered("200 OK", ERROR, JSON),
+    "another sign-in page": answered("203 Non-Authoritative Information", SIGN_IN, HTML),
+    "nothing": answered("200 OK"),
+    "accepted": answered("202 Accepted", b"{}", JSON),
+    "in part": answered("206 Partial Content", b"Pl", HTML),
+    "cut": START + b"200 OK\r\nContent-Type: text/html\r\nContent-Length: 999\r\n\r\n" + SIGN_IN,
+}
+some_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+
+
+@some_page
+@virtual_time
+async def test_a_page_proves_no_end(page: bytes) -> None:
+    """The reading settles it: over, gone, or still active and ended by the next try."""
+    for reading, kind, attempts in [
+        (OVER, "already_ended", 2),
+        (NOT_FOUND, "already_ended", 2),
+        (ACTIVE, "ended", 3),
+    ]:
+        script = (page, CLOSE) if b"999" in page else (page,)
+        async with world(script, (reading,)) as (server, client):
+            assert await ended(client) == (kind, attempts)
+            assert [one.line.partition(" ")[0] for one in server.arrived] == ["POST", "GET", "POST"][
+                :attempts
+            ]
+
+
+@some_page
+@virtual_time
+async def test_a_page_for_a_conference_that_stays_active(page: bytes) -> None:
+    """It is tried as often as after any failure. The last reading says that it was not ended: failed."""
+    script = (page, CLOSE) if b"999" in page else (page,)
+    scripts: list[Script] = [script, (ACTIVE,)] * ATTEMPTS
+    async with world(*scripts) as (server, client):
+        with pytest.raises(
+            UnexpectedResponseError, match=r"^end conference conf-1: answered 20\d "
+        ) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.ambiguous, kind_of(caught.value)) == (False, "failed")
+        assert (caught.value.attempts, len(server.arrived)) == (2 * ATTEMPTS, 2 * ATTEMPTS)
+
+
+@pytest.mark.parametrize("page", [PAGES["a sign-in page"], PAGES["an error in JSON"]], ids=["html", "json"])
+@virtual_time
+async def test_a_page_for_everything(page: bytes) -> None:
+    """Nothing tells then what became of the end: unknown, and never ended. The error shows what came."""
+    outcomes: list[Outcome] = []
+    async with world(otherwise=(page,)) as (_, client):
+        report = await client.end_conferences(["conf-1", "conf-2"], on_outcome=outcomes.append)
+    assert report.counts == {"unknown": 2}
+    assert all("Please sign in" in (one.error or "") for one in outcomes)
+
+
+@virtual_time
+async def test_a_conference_that_a_reading_found_did_exist() -> None:
+    """So the 404 after it means that it has ended meanwhile."""
+    async with world((PAGES["nothing"],), (ACTIVE,), (NOT_FOUND,)) as (_, client):
+        assert await ended(client) == ("already_ended", 3)
+
+
+@virtual_time
+async def test_a_page_for_a_call_that_is_hung_up() -> None:
+    """Its success is a 200 without content. A page is settled by reading the call."""
+    members = b'{"id": "conf-1", "activeMembers": [{"callId": "c-1"}]}'
+    over, alive = (
+        answered("200 OK", b'{"callId": "c-1", "state": "%s"}' % state)
+        for state in (b"disconnected", b"answered")
+    )
+    page = PAGES["a sign-in page"]
+    for rest, requests in [
+        (((answered("200 OK"),),), 3),
+        (((page,), (over,)), 4),
+        (((page,), (alive,), (answered("200 OK"),)), 5),
+    ]:
+        async with world((answered("200 OK", members),), (NO_CONTENT,), *rest) as (server, client):
+            assert await ended(client, hang_up=True) == ("ended", requests)
+            assert len(server.arrived) == requests
+    async with world((answered("200 OK", members),), (NO_CONTENT,), *[(page,), (alive,)] * ATTEMPTS) as (
+        _,
+        client,
+    ):
+        with pytest.raises(HangUpError, match="Please sign in"):
+            await client.end_conference("conf-1", hang_up=True)
+
+
+CHANGES: dict[str, Callable[[VoiceClient], Awaitable[object]]] = {
+    "redirect": lambda c: c.update_conference("conf-1", UpdateConference(redirect_url="https://a.example")),
+    "bxml": lambda c: c.update_conference_bxml("conf-1", "<Bxml></Bxml>"),
+    "member": lambda c: c.update_conference_member("conf-1", "c-1", UpdateConferenceMember(mute=True)),
+    "call": lambda c: c.update_call("c-1", UpdateCall(redirect_url="https://a.example")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("page", ["a sign-in page", "an error in JSON", "another sign-in page"])
+@virtual_time
+async def test_a_page_is_no_change(page: str, change: Callable[[VoiceClient], Awaitable[object]]) -> None:
+    """It may have been made all the same, so it is not sent again."""
+    async with world((PAGES[page],)) as (server, client):
+        with pytest.raises(UnexpectedResponseError, match="Please sign in") as caught:
+            await change(client)
+        assert (caught.value.ambiguous, len(server.arrived)) == (True, 1)
+
+
+@virtual_time
+async def test_the_documented_success_of_a_call() -> None:
+    """A 200 without content, or with something that says no other."""
+    for body in (b"", b" ", b"{}", b'{"callId": "c-1"}'):
+        async with world((answered("200 OK", body),)) as (_, client):
+            await client.update_call("c-1", UpdateCall(redirect_url="https://a.example"))
+
+
+async def listed(client: VoiceClient) -> object:
+    """Return all conferences."""
+    return [conference async for conference in client.list_conferences()]
+
+
+READS: dict[str, Callable[[VoiceClient], Awaitable[object]]] = {
+    "conference": lambda c: c.get_conference("conf-1"),
+    "list": listed,
+    "member": lambda c: c.get_conference_member("conf-1", "c-1"),
+    "recordings": lambda c: c.list_conference_recordings("conf-1"),
+    "recording": lambda c: c.get_conference_recording("conf-1", "r-1"),
+    "call": lambda c: c.get_call("c-1"),
+    "token": lambda c: c.end_conference("conf-1"),
+}
+
+
+@pytest.mark.parametrize("read", READS, ids=READS)
+@pytest.mark.parametrize("page", ["a sign-in page", "an error in JSON", "another sign-in page", "nothing"])
+@virtual_time
+async def test_a_page_is_no_value(page: str, read: str) -> None:
+    """The read is repeated, and its error shows what came. None is made of an error's id."""
+    settings: dict[str, Any] = {"credentials": ClientCredentials("me", SECRET)} if read == "token" else {}
+    async with world(otherwise=(PAGES[page],), **settings) as (server, client):
+        with pytest.raises(UnexpectedResponseError) as caught:
+            await READS[read](client)
+        assert not caught.value.ambiguous
+        assert len(server.arrived) == ATTEMPTS
+        assert page == "nothing" or "Please sign in" in str(caught.value)
+
+
+@virtual_time
+async def test_a_token_in_a_page_is_not_shown() -> None:
+    """What may be a token in another form than documented is not quoted."""
+    for body in (b'{"token": "t0ken"}', b"access_token=t0ken", b'{"access_token": ["t0ken"]}'):
+        async with world(
+            otherwise=(answered("200 OK", body),), credentials=ClientCredentials("me", SECRET)
+        ) as (_, client):
+            with pytest.raises(UnexpectedResponseError) as caught:
+                await client.get_conference("conf-1")
+            assert "t0ken" not in "".join(traceback.format_exception(caught.value))
+
+
+# A refusal after an attempt without a clear answer
+
+
+@pytest.mark.parametrize(
+    "status", ["400 Bad Request", "403 Forbidden", "410 Gone", "422 Unprocessable", "405 No"]
+)
+@pytest.mark.parametrize("lost", ["cut", "500", "earlier run"])
+@virtual_time
+async def test_a_refusal_after_a_lost_attempt_is_settled_by_reading(lost: str, status: str) -> None:
+    """Active: the refusal counts. Over or gone: it has ended. Only if nothing tells is it unknown."""
+    lost_attempts: dict[str, list[Script]] = {"cut": [(HANG,)], "500": [(answered("500 Oops"),)]}
+    first = lost_attempts.get(lost, [])
+    target = Target("conf-1", ambiguous=lost == "earlier run")
+    refused = (answered(status, ERROR, JSON),)
+    for reading, kind in [(ACTIVE, "refused"), (OVER, "already_ended"), (NOT_FOUND, "already_ended")]:
+        outcomes: list[Outcome] = []
+        async with world(*first, refused, (reading,)) as (server, client):
+            await client.end_conferences([target], on_outcome=outcomes.append)
+            assert len(server.arrived) == len(first) + 2
+        assert [one.kind for one in outcomes] == [kind]
+        assert kind == "already_ended" or "Please sign in" in (outcomes[0].error or "")
+    async with world(*first, otherwise=refused) as (_, client):
+        report = await client.end_conferences([target])
+        assert report.counts == {"unknown": 1}
+
+
+@virtual_time
+async def test_a_conflict_of_an_active_conference_is_clear() -> None:
+    """Also after a lost attempt: each reading says that it was not ended."""
+    conflict = (answered("409 Conflict", ERROR, JSON),)
+    async with world((answered("500 Oops"),), *[conflict, (ACTIVE,)] * 3) as (_, client):
+        with pytest.raises(ConflictError) as caught:
+            await client.end_conference("conf-1")
+        assert not caught.value.ambiguous
+
+
+@virtual_time
+async def test_a_refusal_of_the_first_attempt_is_not_read() -> None:
+    """Nothing is open then."""
+    async with world((answered("400 Bad Request", ERROR, JSON),)) as (server, client):
+        with pytest.raises(APIError):
+            await client.end_conference("conf-1")
+        assert len(server.arrived) == 1
 
 
 # Reads

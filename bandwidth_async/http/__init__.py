@@ -9,7 +9,6 @@ from bandwidth_async.http.exchange import (
     is_loopback,
     origin,
     proxy_from_environment,
-    same_origin,
 )
 from bandwidth_async.http.timeouts import Timeout, Timeouts, TimeoutTimer
 
@@ -26,5 +25,4 @@ __all__ = [
     "open_session",
     "origin",
     "proxy_from_environment",
-    "same_origin",
 ]

@@ -6,7 +6,6 @@ aiohttp's exceptions do not leave this module. Also here: which URLs a client ma
 from __future__ import annotations
 
 import asyncio
-import base64
 import errno
 import ipaddress
 import logging
@@ -37,6 +36,7 @@ from bandwidth_async.http.connections import (
     middlewares_of,
 )
 from bandwidth_async.media import Media
+from bandwidth_async.server_text import SENTENCE_LIMIT, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -134,7 +134,7 @@ async def exchange(
     *,
     on_status: Callable[[int, Headers], None] | None = None,
 ) -> wire.Response:
-    """Send a request once and return the response if its status is a success.
+    """Send a request once and return the response if its status is 2xx. `wire.Request.read` judges it.
 
     ``on_status`` is called with the status and headers before the body is read. Raises `APIError` for any
     other status and `TransportError` if there is no response. Both say whether the request may have taken
@@ -147,21 +147,20 @@ async def exchange(
             if on_status:
                 on_status(received.status, received.headers)
             _log.debug("%s: %s", request.name, received.status)
-            if 200 <= received.status < 300:
-                response = await _success(request, received, timeouts)
-                return response
+            if request.reads or request.streams:
+                response = await _value(request, received, authorization, timeouts)
         # The status is known, so the attempt's timeout no longer applies.
-        raise await _refusal(request, received, authorization)
-    except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError) as error:
-        failure = translate(error, request)
+        return response or await _result(request, received, authorization)
+    except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError, aiohttp.ClientPayloadError) as error:
+        failure = translate(error, request, authorization)
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-        raise translate(error, request) from error
+        raise translate(error, request, authorization) from error
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
     finally:
         if received is not None and (response is None or response.media is None):
             received.release()
-    # Without its cause, whose repr contains our headers or the proxy's password.
+    # Without its cause, whose repr contains our headers, the server's text or the proxy's password.
     raise failure
 
 
@@ -260,13 +259,16 @@ def _without_repeats(request: wire.Request[Any]) -> aiohttp.ClientMiddlewareType
     return send
 
 
-def translate(error: Exception, request: wire.Request[Any]) -> BandwidthError:
-    """Return our error for one of aiohttp's, and whether the request may have taken effect."""
+def translate(error: Exception, request: wire.Request[Any], authorization: str = "") -> BandwidthError:
+    """Return our error for one of aiohttp's, and whether the request may have taken effect.
+
+    ``authorization`` is the header that the request was sent with. aiohttp quotes what it cannot read.
+    """
     if isinstance(error, aiohttp.ClientResponseError):
         # The error's own text contains the URL, and with it the proxy's password.
-        reason = wire.printable(f"{error.status} {error.message}")
+        reason = shown(f"{error.status} {error.message}", authorization, SENTENCE_LIMIT)
     else:
-        reason = wire.printable(str(error)) or type(error).__name__
+        reason = shown(str(error), authorization, SENTENCE_LIMIT) or type(error).__name__
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
             return CertificateError(f"{request.name}: the server's certificate is not valid ({reason})")
@@ -289,21 +291,28 @@ def translate(error: Exception, request: wire.Request[Any]) -> BandwidthError:
     return TransportError(f"{request.name}: {message}", dropped=dropped, ambiguous=not request.safe)
 
 
-async def _success(request: wire.Request[Any], received: AnyResponse, timeouts: Timeouts) -> wire.Response:
-    response = wire.Response(status=received.status, headers=received.headers)
-    if isinstance(received, DirectResponse):
-        return response
+async def _value(
+    request: wire.Request[Any], received: AnyResponse, authorization: str, timeouts: Timeouts
+) -> wire.Response | None:
+    """Return the response with the body that is its value, or None if it is no success."""
+    if isinstance(received, DirectResponse) or not 200 <= received.status < 300:
+        return None
+    response = wire.Response(status=received.status, headers=received.headers, authorization=authorization)
     if request.streams:
-        response.media = Media(request.name, received, timeouts.attempt)
-    elif request.reads:
+        response.media = Media(request.name, received, timeouts.attempt, authorization)
+    else:
         response.body = await _read_all(received)
-        response.next_page = _next_page(received) if "Link" in received.headers else None
     return response
 
 
-async def _refusal(request: wire.Request[Any], received: AnyResponse, authorization: str) -> BandwidthError:
-    body = _without_secrets(await _read_error(received), authorization)
-    return wire.error_from(request, received.status, received.headers, body, time.time())
+async def _result(request: wire.Request[Any], received: AnyResponse, authorization: str) -> wire.Response:
+    """Return a success whose body only explains, or raise the error for any other status."""
+    status, headers = received.status, received.headers
+    # A 204 has no body.
+    body = b"" if status == 204 else await _read_explanation(received)
+    if 200 <= status < 300:
+        return wire.Response(status=status, headers=headers, body=body, authorization=authorization)
+    raise wire.error_from(request, status, headers, body, time.time(), authorization=authorization)
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:
@@ -315,8 +324,8 @@ async def _read_all(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-async def _read_error(response: AnyResponse) -> bytes:
-    """Return as much of an error's body as arrives in time; it may be long, slow, cut or missing."""
+async def _read_explanation(response: AnyResponse) -> bytes:
+    """Return as much of a body as arrives in time; it may be long, slow, cut or missing."""
     body = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
@@ -327,30 +336,6 @@ async def _read_error(response: AnyResponse) -> bytes:
     except (aiohttp.ClientError, OSError):
         pass
     return bytes(body[:_ERROR_BODY_LIMIT])
-
-
-def _without_secrets(body: bytes, authorization: str) -> bytes:
-    """Replace our own credentials in a body by ``***``: some servers and proxies quote the request."""
-    scheme, _, value = authorization.partition(" ")
-    secrets = {value}
-    if scheme == "Basic":
-        secrets.add(base64.b64decode(value).decode().partition(":")[2])
-    for secret in secrets - {""}:
-        body = body.replace(secret.encode(), b"***")
-    return body
-
-
-def _next_page(response: aiohttp.ClientResponse) -> URL | None:
-    try:
-        link = response.links.get("next")
-    except ValueError as error:
-        raise TransportError("the response's link to the next page is not a URL") from error
-    return URL(link["url"]) if link else None
-
-
-def same_origin(one: URL, other: URL) -> bool:
-    """Return True if scheme, host and port are the same; the default port may be written or left out."""
-    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
 def is_loopback(host: str) -> bool:
