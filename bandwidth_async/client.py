@@ -121,16 +121,23 @@ class VoiceClient:
                 "(and hear it with limiter.listening)"
             )
         random = random or Random()
+        voice = origin(voice_url, "voice_url", allow_http=allow_http)
+        api = origin(api_url, "api_url", allow_http=allow_http)
         self._account_id = wire.path_segment(account_id, "account id")
         self._options = Options(
             deadline=deadline, retry=retry or RetryPolicy(), timeouts=timeouts or Timeouts()
         )
         self._channel = Channel(
             credentials=credentials,
-            voice_url=origin(voice_url, "voice_url", allow_http=allow_http),
-            api_url=origin(api_url, "api_url", allow_http=allow_http),
+            voice_url=voice,
+            api_url=api,
             limiter=limiter
-            or Limiter(rate_limit, random, connections=connections_of(session), on_pace=on_pace),
+            or Limiter(
+                rate_limit,
+                random,
+                connections=connections_of(session, one_host=same_origin(voice, api)),
+                on_pace=on_pace,
+            ),
             token_options=self._options,
             session=session,
             proxy=proxy,

@@ -4,7 +4,7 @@ A `VoiceClient` over real sockets against `tests.wire_server`. Rows of the list 
 the wire are tested where their rule lives:
 
 =================================================  =======================================================
-forms of ``Retry-After``, ``X-RateLimit-Reset``    tests/test_hints.py, all of it
+forms of ``Retry-After``, ``X-RateLimit-Reset``    tests/test_retry_after.py, all of it
 an hour asked for                                  test_client: a_door_that_is_shut_for_an_hour_stops_…
 429 among many in flight, out of order, lost probe test_limiter_adaptive: a_burst_of_refusals_is_one_event,
                                                    a_late_answer_s_hint_is_obeyed, a_lost_probe_is_…
@@ -33,6 +33,7 @@ import traceback
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -49,14 +50,17 @@ from bandwidth_async import (
     ClientCredentials,
     DeadlineExceededError,
     NotFoundError,
+    PermissionDeniedError,
     RateLimit,
     RetryPolicy,
     ServerError,
+    Stop,
     Timeouts,
     TransportError,
     VoiceClient,
 )
 from bandwidth_async.credentials import Credentials
+from bandwidth_async.outcome import kind_of
 from tests.wire_server import (
     CLOSE,
     HANG,
@@ -135,10 +139,7 @@ NO_ANSWER: dict[str, Script] = {
     "closed": (CLOSE,),
     "reset in the status line": (b"HTTP/1.1 20", RESET),
     "closed in the status line": (b"HTTP/1.1 20", CLOSE),
-    "reset in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", RESET),
-    "closed in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", CLOSE),
     "hangs": (HANG,),
-    "hangs in the headers": (b"HTTP/1.1 204 No Content\r\n", HANG),
     "hangs after a 100": (b"HTTP/1.1 100 Continue\r\n\r\n", HANG),
     "trickles": (Trickle(NO_CONTENT),),
     "garbage": (b"what do you want?\r\n\r\n",),
@@ -149,6 +150,15 @@ NO_ANSWER: dict[str, Script] = {
     "SSH": (b"SSH-2.0-OpenSSH_9.6\r\n", HANG),
     "status is no number": (b"HTTP/1.1 abc OK\r\n\r\n",),
     "status of four digits": (b"HTTP/1.1 2040 OK\r\n\r\n",),
+    "empty lines for ever": (*[b"\r\n" * 1000] * 100, HANG),
+}
+no_answer = pytest.mark.parametrize("fault", NO_ANSWER.values(), ids=NO_ANSWER)
+
+# The first line of an answer was read, and nothing good follows it.
+STATUS_ALONE: dict[str, Script] = {
+    "reset in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", RESET),
+    "closed in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", CLOSE),
+    "hangs in the headers": (b"HTTP/1.1 204 No Content\r\n", HANG),
     "length is no number": (b"HTTP/1.1 204 No Content\r\nContent-Length: x\r\n\r\n",),
     "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",),
     "length and chunks": (
@@ -158,9 +168,80 @@ NO_ANSWER: dict[str, Script] = {
     "header of 100 kB": (b"HTTP/1.1 204 No Content\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",),
     "10,000 headers": (b"HTTP/1.1 204 No Content\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",),
     "headers for ever": (b"HTTP/1.1 204 No Content\r\n", *[b"X: " + b"y" * 1000 + b"\r\n"] * 500, HANG),
-    "empty lines for ever": (*[b"\r\n" * 1000] * 100, HANG),
+    "a coding that nobody has": (b"HTTP/1.1 204 No Content\r\nContent-Encoding: br\r\n\r\n",),
+    "a colon is missing": (b"HTTP/1.1 204 No Content\r\nwhat is this\r\n\r\n",),
 }
-no_answer = pytest.mark.parametrize("fault", NO_ANSWER.values(), ids=NO_ANSWER)
+status_alone = pytest.mark.parametrize("fault", STATUS_ALONE.values(), ids=STATUS_ALONE)
+
+
+def with_status(fault: Script, line: bytes) -> Script:
+    """Return a script with another first line of the answer."""
+    first = fault[0]
+    assert isinstance(first, bytes)
+    return (b"HTTP/1.1 " + line + first[first.index(b"\r\n") :], *fault[1:])
+
+
+@status_alone
+@virtual_time
+async def test_a_status_counts_whatever_follows_it(fault: Script) -> None:
+    """A 204 has ended it, a 404 says that there never was one, and neither is asked for again."""
+    async with world(fault, with_status(fault, b"404 Not Found")) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-2")
+        assert (caught.value.attempts, caught.value.ambiguous, len(server.arrived)) == (1, False, 2)
+
+
+@status_alone
+@virtual_time
+async def test_a_status_that_was_read_outlives_the_deadline(fault: Script) -> None:
+    """A 403 is no reason to call the id unknown, though the deadline comes before the rest of it."""
+    async with world(otherwise=with_status(fault, b"403 Forbidden")) as (server, client):
+        with pytest.raises(PermissionDeniedError) as caught:
+            await client.end_conference("conf-1", deadline=1.0)
+        assert (caught.value.attempts, caught.value.ambiguous, len(server.arrived)) == (1, False, 1)
+        assert now() <= 1.01
+
+
+@status_alone
+@virtual_time
+async def test_a_read_is_not_content_with_a_status(fault: Script) -> None:
+    """The body of a success is what was asked for; a refusal has none that matters."""
+    if fault == STATUS_ALONE["a coding that nobody has"]:
+        fault = (answered("200 OK", b"\x0b\x02\x80{}\x03", "Content-Encoding: br"),)
+    async with world(otherwise=with_status(fault, b"200 OK")) as (server, client):
+        with pytest.raises(TransportError):
+            await client.get_conference("conf-1")
+        server.otherwise = with_status(fault, b"404 Not Found")
+        with pytest.raises(NotFoundError):
+            await client.get_conference("conf-1")
+
+
+STALLED = b"HTTP/1.1 %s\r\nContent-Length: 10\r\n\r\nabc"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        *(("400 No", "refused"), ("403 No", "refused"), ("404 No", "not_found"), ("429 No", "failed")),
+        *(("503 No", "failed"), ("500 No", "unknown")),
+    ],
+)
+@pytest.mark.parametrize("way", ["deadline", "stop"])
+@virtual_time
+async def test_a_status_counts_though_its_body_outlasts_the_operation(line: str, kind: str, way: str) -> None:
+    """The deadline or the stop comes within the two seconds that an error's body may take."""
+    async with world(otherwise=(STALLED % line.encode(), HANG)) as (_, client):
+        if way == "stop":
+            stop = Stop()
+            asyncio.get_running_loop().call_later(0.5, partial(stop.request, grace=0.5))
+            report = await client.end_conferences(["conf-1"], stop=stop)
+            assert report.counts[kind] == 1
+        else:
+            with pytest.raises(BandwidthError) as caught:
+                await client.end_conference("conf-1", deadline=1.0)
+            assert kind_of(caught.value) == kind
+        assert now() == pytest.approx(1.0, abs=0.01)
 
 
 @no_answer
@@ -286,6 +367,78 @@ async def test_a_kept_connection_that_is_closed_as_it_is_used(fault: Any) -> Non
         assert await ended(client, "conf-2") == ("ended", 2)
         assert connections(server) == [1, 1, 2]
         assert now() < 0.1
+
+
+async def dead_pool(server: WireServer, client: VoiceClient, count: int, *fault: Any) -> None:
+    """Fill the pool with connections, on which from now on nothing but ``fault`` answers."""
+    server.scripts = [(Wait(0.01), NO_CONTENT)] * count
+    await asyncio.gather(*(ended(client, f"old-{n}") for n in range(count)))
+    assert len(set(connections(server))) == count
+    server.fail_over(fault)
+
+
+@pytest.mark.parametrize("fault", [CLOSE, RESET, HANG], ids=str)
+@pytest.mark.parametrize("count", [1, 6, 20])
+@virtual_time
+async def test_a_pool_that_died_at_once_costs_one_resend(count: int, fault: Any) -> None:
+    """After a failover: the next attempt, and all that follow, go over new connections."""
+    async with world() as (server, client):
+        await dead_pool(server, client, count, fault)
+        started = now()
+        assert await ended(client) == ("ended", 2)
+        assert await ended(client) == ("ended", 1)
+        assert now() - started <= (5.0 if fault is HANG else 0.0) + 0.01
+        assert connections(server)[-2:] == [count + 1, count + 1]
+
+
+@pytest.mark.parametrize("fault", [CLOSE, RESET], ids=str)
+@virtual_time
+async def test_a_read_after_a_failover(fault: Any) -> None:
+    """A read is repeated as an end is, over a new connection."""
+    async with world(otherwise=(CONFERENCE,)) as (server, client):
+        await dead_pool(server, client, 12, fault)
+        assert (await client.get_conference("conf-1")).id == "conf-1"
+        assert (len(connections(server)), connections(server)[-1]) == (12 + 2, 13)
+
+
+@virtual_time
+async def test_a_run_after_a_failover_loses_nothing() -> None:
+    """Twenty old connections, two tasks: two resends at most."""
+    async with world() as (server, client):
+        await dead_pool(server, client, 20, RESET)
+        report = await client.end_conferences([f"conf-{n}" for n in range(40)], concurrency=2)
+        assert (report.counts["ended"], report.attempts <= 42) == (40, True)
+
+
+@virtual_time
+async def test_a_deadline_that_a_silent_connection_eats_is_the_last_one() -> None:
+    """Shorter than an attempt, so that no attempt ends; the next call takes a new connection."""
+    async with world() as (server, client):
+        await dead_pool(server, client, 8, HANG)
+        with pytest.raises(DeadlineExceededError):
+            await ended(client, deadline=0.5)
+        assert await ended(client, deadline=0.5) == ("ended", 1)
+
+
+@virtual_time
+async def test_a_connection_that_answered_meanwhile_is_kept() -> None:
+    """One cut connection says nothing about those that have answered since."""
+    async with world() as (server, client):
+        server.scripts = [(Wait(0.2), CLOSE), (Wait(0.1), NO_CONTENT)]
+        await asyncio.gather(ended(client, "conf-1"), ended(client, "conf-2"))
+        assert connections(server) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("fault", [CLOSE, RESET, HANG], ids=str)
+@virtual_time
+async def test_a_given_session_s_pool_that_died(fault: Any) -> None:
+    """Also where the connections belong to somebody else."""
+    async with aiohttp.ClientSession() as session, world(session=session) as (server, client):
+        await dead_pool(server, client, 12, fault)
+        assert await ended(client) == ("ended", 2)
+        assert await ended(client) == ("ended", 1)
+        assert connections(server)[-2:] == [13, 13]
+        await session.close()
 
 
 @virtual_time
@@ -445,7 +598,7 @@ async def test_a_read_with_more_behind_it() -> None:
         ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\nbad chunk", CLOSE), False),
         ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbad chunk",), False),
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n", *[b"x" * 10_000] * 1000), False),
-        ((answered("200 OK", b"not gzip", "Content-Encoding: gzip"),), False),
+        ((answered("200 OK", b"not gzip", "Content-Encoding: gzip"),), True),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -661,11 +814,12 @@ async def named(resolver: Resolver) -> AsyncIterator[tuple[WireServer, VoiceClie
 @pytest.mark.parametrize("hangs", [False, True])
 @virtual_time
 async def test_a_host_that_no_name_server_knows(hangs: bool) -> None:
-    """It is tried again; only the silence of a name server cannot be told from that of the server."""
+    """It is tried again; nothing was sent, also where the name server is silent, each time for a second."""
     async with named(Resolver(hangs=hangs)) as (server, client):
         with pytest.raises(TransportError) as caught:
             await client.end_conference("conf-1")
-        assert (caught.value.attempts, caught.value.ambiguous) == (ATTEMPTS, hangs)
+        assert (caught.value.attempts, caught.value.ambiguous) == (ATTEMPTS, False)
+        assert now() == pytest.approx(ATTEMPTS * hangs, abs=0.01)
         assert server.connections == 0
 
 
@@ -757,7 +911,7 @@ def shown(error: BaseException) -> str:
 
 
 EVERYTHING: list[Script] = [
-    *(script for name, script in NO_ANSWER.items() if "for ever" not in name),
+    *(script for name, script in (NO_ANSWER | STATUS_ALONE).items() if "for ever" not in name),
     *((head + b"hello",) for head in (*HEADS.values(), *BODIES.values())),
     *((answered(f"{status} Whatever", b'{"type": "x"}'),) for status in (101, 302, 400, 401, 403, 404, 500)),
     (answered("429 Slow", b"", "Retry-After: 100000"),),

@@ -76,6 +76,8 @@ class WireServer:
     arrived: list[Arrived] = field(factory=list)
     connections: int = 0
     url: str = ""
+    _old: Script = ()
+    _last_old: int = 0
     _open: dict[int, asyncio.StreamReader] = field(factory=dict)
     _writers: dict[int, asyncio.StreamWriter] = field(factory=dict)
     _tasks: set[asyncio.Task[None]] = field(factory=set)
@@ -93,13 +95,21 @@ class WireServer:
             while True:
                 request = await _read_request(reader)
                 self.arrived.append(Arrived(number, request))
-                script = self.scripts.pop(0) if self.scripts else self.otherwise
-                await self._play(script, reader, writer)
+                await self._play(self._script(number), reader, writer)
         except (ConnectionError, EOFError):
             pass  # the client went away, or the script says that the server does
         finally:
             del self._open[number], self._writers[number]
             writer.close()
+
+    def _script(self, number: int) -> Script:
+        if self._old and number <= self._last_old:
+            return self._old
+        return self.scripts.pop(0) if self.scripts else self.otherwise
+
+    def fail_over(self, fault: Script) -> None:
+        """Answer with ``fault`` from now on, on the connections that are open."""
+        self._old, self._last_old = fault, self.connections
 
     def say(self, connection: int, unasked: bytes) -> None:
         """Put something into the client's socket at once, before its event loop turns."""

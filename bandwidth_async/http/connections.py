@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Mapping
 from functools import partial
 from operator import attrgetter
@@ -24,6 +25,8 @@ from weakref import WeakSet
 import aiohttp
 from attrs import define
 from yarl import URL
+
+from bandwidth_async.http.delivery import Delivery
 
 try:
     from aiohttp.client_proto import ResponseHandler
@@ -45,6 +48,19 @@ _log = logging.getLogger("bandwidth_async.http")
 
 _RECEIVE_SIZE = 64 * 1024  # bytes that are received at once
 _SHORT_BODY = 4096  # bytes that a connection certainly takes at once
+_LONGEST_HEAD = 256 * 1024  # bytes of headers, those of interim responses included
+_MOST_LINES = 4096  # lines of headers, likewise
+_LONGEST_FIRST_LINE = 8190  # bytes
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?\n")
+
+# How aiohttp reads a response. It fails at a coding that it does not know, though the status counts whatever
+# the body is packed in. Its limits for headers are too narrow for what some gateways add.
+READING: dict[str, Any] = {
+    "auto_decompress": False,
+    "max_line_size": 64 * 1024,
+    "max_field_size": 64 * 1024,
+    "max_headers": 1024,
+}
 
 
 def is_final(status: int) -> bool:
@@ -60,8 +76,11 @@ class SingleResponseProtocol(ResponseHandler):
     """
 
     used = False  # whether a request was sent before
-    unsent = False  # whether a request waits to be written, and none of it has been
+    # The final status of the response, once the first line was read. What follows may never be.
+    status: int | None = None
     _awaited = False  # whether a request was written, and the headers of its response are not complete
+    _first_line = b""  # of the response that is being read, as far as it has arrived
+    _head_size = _head_lines = 0  # of all headers since the request
     _body: aiohttp.StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -75,7 +94,7 @@ class SingleResponseProtocol(ResponseHandler):
         if hasattr(transport, "max_size"):
             transport.max_size = _RECEIVE_SIZE
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, delivery: Delivery) -> None:
         """Write a request together with those of all other connections in this turn of the event loop.
 
         A server or proxy on the same machine is then woken once for all of them. To wake it for each takes a
@@ -83,15 +102,16 @@ class SingleResponseProtocol(ResponseHandler):
         """
         # The event loop receives what has already arrived in its next turn, and that is no response to this
         # request. So the request is written in the turn after that.
-        self.unsent, self._awaited = True, False
-        self._loop.call_soon(self._loop.call_soon, self._write, message)
+        self._awaited = False
+        self._loop.call_soon(self._loop.call_soon, self._write, message, delivery)
 
-    def _write(self, message: bytes) -> None:
+    def _write(self, message: bytes, delivery: Delivery) -> None:
         transport = self.transport
         if transport is None or transport.is_closing():
             self.set_exception(aiohttp.ServerDisconnectedError())
             return
-        self.unsent, self._awaited = False, True
+        self._awaited = True
+        delivery.on_write(self, self._loop.time())
         try:
             transport.write(message)
         except (OSError, RuntimeError) as error:
@@ -100,12 +120,15 @@ class SingleResponseProtocol(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Start to wait for a response; aiohttp calls this before each request."""
         self.used = self._awaited = True
-        self._body = None
+        self.status = self._body = None
+        self._first_line = b""
+        self._head_size = self._head_lines = 0
         super().set_response_params(**params)
 
     def feed_data(self, data: Any, *size: int) -> None:
         """Take a response whose headers are complete. aiohttp 3.14 also passes a size."""
         message, self._body = data
+        self._first_line = b""
         self._awaited = not is_final(message.code)
         if message.code == 101:
             # The server speaks another protocol from now on.
@@ -118,10 +141,12 @@ class SingleResponseProtocol(ResponseHandler):
         if self._awaited and data.startswith(b"HTTP/") and data.find(b"\r\n\r\n") == length - 4:
             # Nearly always the headers arrive whole, and nothing follows them.
             super().data_received(data)
+            if self.exception() is not None:
+                self._note_status(data)
             return
         while self._awaited and start < length:
             end = data.find(b"\n", start) + 1 or length
-            super().data_received(data[start:end])
+            self._receive_line(data[start:end])
             start = end if self.exception() is None else length
         rest = data[start:] if start else data
         if self._body is not None and not self._body.is_eof():
@@ -131,9 +156,25 @@ class SingleResponseProtocol(ResponseHandler):
             self.force_close()
             self.close()
 
+    def _receive_line(self, line: bytes) -> None:
+        """Parse a line of the headers, or the part of it that has arrived."""
+        self._note_status(line)
+        self._head_size += len(line)
+        self._head_lines += line.endswith(b"\n")
+        if self._head_size > _LONGEST_HEAD or self._head_lines > _MOST_LINES:
+            self.set_exception(aiohttp.ClientPayloadError("the headers do not end"))
+            if self.transport is not None:
+                self.transport.close()
+        else:
+            super().data_received(line)
 
-class NotSentError(aiohttp.ClientConnectionError):
-    """The connection was closed before anything of the request was written to it."""
+    def _note_status(self, data: bytes) -> None:
+        """Note the final status, if ``data`` completes the first line of a response."""
+        if self._first_line.endswith(b"\n") or len(self._first_line) > _LONGEST_FIRST_LINE:
+            return
+        self._first_line = (self._first_line + data).lstrip(b"\r\n")
+        if (found := _STATUS_LINE.match(self._first_line)) and is_final(int(found[1])):
+            self.status = int(found[1])
 
 
 class UnfitConnectionError(aiohttp.ClientConnectionError):
@@ -142,16 +183,20 @@ class UnfitConnectionError(aiohttp.ClientConnectionError):
 
 @define
 class DirectResponse:
-    """A response to a request that was sent directly, its body still unread. The receiver releases it."""
+    """A response to a request that was sent directly, its body still unread. The receiver releases it.
+
+    ``content`` is None if nothing but the status could be read, and then there is no connection to release.
+    """
 
     status: int
     headers: Headers
-    content: aiohttp.StreamReader
-    _connection: Connection
+    content: aiohttp.StreamReader | None = None
+    _connection: Connection | None = None
 
     def release(self) -> None:
         """Give the connection back; it is closed if the body was not read to its end."""
-        self._connection.release()
+        if self._connection is not None:
+            self._connection.release()
 
 
 class Connections(aiohttp.TCPConnector):
@@ -201,40 +246,42 @@ class Connections(aiohttp.TCPConnector):
         start: str,
         headers: Mapping[str, str],
         body: bytes,
+        *,
         limits: aiohttp.ClientTimeout,
+        delivery: Delivery,
     ) -> DirectResponse:
         """Send a request that starts with ``start`` (method and path) and return the response to it.
 
-        Of ``limits`` only the one for connecting counts. Raises what a session's ``request`` raises,
-        `NotSentError`, and `UnfitConnectionError` before anything is sent.
+        Of ``limits`` only the one for connecting counts. Raises what a session's ``request`` raises, and
+        `UnfitConnectionError` before anything is sent.
         """
+        delivery.is_watched = True
         target = self._servers.get(server) or self._servers.setdefault(
             server, aiohttp.ClientRequest("POST", server, loop=self._loop)
         )
         message = _message(start, target.headers["Host"], headers, body)
-        try:
-            connection = await super().connect(target, [], limits)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"no connection to {server} in time") from error
-        protocol = connection.protocol
+        while True:
+            try:
+                connection = await super().connect(target, [], limits)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError(f"no connection to {server} in time") from error
+            protocol = connection.protocol
+            if not delivery.trust.doubts(protocol):
+                break
+            connection.close()
         if not isinstance(protocol, SingleResponseProtocol):
             connection.close()
             _note_unfit(self)
             raise UnfitConnectionError("the connection does not have the protocol of this client")
         try:
-            protocol.set_response_params(read_until_eof=True)
-            protocol.send(message)
+            protocol.set_response_params(read_until_eof=True, **READING)
+            protocol.send(message, delivery)
             return await _response(protocol, connection)
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientResponseError(
                 target.request_info, (), status=error.code, message=error.message
             ) from error
-        except aiohttp.ClientError as error:
-            connection.close()
-            if protocol.unsent:
-                raise NotSentError("the connection was closed before the request") from error
-            raise
         except BaseException:
             connection.close()
             raise
@@ -394,6 +441,9 @@ class _TrialLoop:
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         callback(*args)
 
+    def time(self) -> float:
+        return 0.0
+
     def get_debug(self) -> bool:
         return False
 
@@ -413,8 +463,8 @@ def _try_protocol() -> None:
     loop = cast("asyncio.AbstractEventLoop", _TrialLoop())
     protocol = SingleResponseProtocol(loop=loop)
     protocol.connection_made(transport)
-    protocol.set_response_params(read_until_eof=True)
-    protocol.send(b"request")
+    protocol.set_response_params(read_until_eof=True, **READING)
+    protocol.send(b"request", Delivery())
     protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     protocol.data_received(b"unasked")
     (interim, _), (message, body) = _read_now(protocol), _read_now(protocol)
@@ -502,6 +552,11 @@ def direct_connections(session: aiohttp.ClientSession, body: bytes) -> Connectio
         if getattr(owner, name) is not method:
             return None
     return connections if len(body) <= _SHORT_BODY else None
+
+
+def can_be_watched() -> bool:
+    """Return True if a request of the session can be watched as it is written."""
+    return not any(name.startswith("ClientRequest.send") for name in _missing)
 
 
 def middlewares_of(session: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
