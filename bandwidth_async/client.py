@@ -79,7 +79,8 @@ class VoiceClient:
         Your own `aiohttp.ClientSession`, with all that it does to a request. An end then takes nearly three
         times the processor time. You close it yourself.
     ``proxy``, ``trust_env``
-        A proxy's URL as aiohttp takes it, or whether ``HTTPS_PROXY`` and ``NO_PROXY`` decide.
+        A proxy's URL, http or https, also without a scheme; or whether ``HTTPS_PROXY`` and ``NO_PROXY``
+        decide, for each of the two hosts.
 
     Raises `ConfigurationError` for settings that cannot work. Methods raise `APIError` subclasses when the
     server refuses, `TransportError` when no response came, `DeadlineExceededError` when time ran out, and

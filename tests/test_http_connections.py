@@ -291,8 +291,10 @@ def loaded_again(change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pyte
     for name in (
         "DirectResponse",
         "UnfitConnectionError",
+        "can_be_watched",
         "direct_connections",
         "middlewares_of",
+        "tell_when_written",
     ):
         monkeypatch.setattr(exchange_module, name, getattr(module, name))
     return module

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import logging
 import math
 import socket
@@ -546,23 +547,13 @@ async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
 
 
 @virtual_time
-async def test_an_answer_before_the_request(sender: str) -> None:
-    """It is none, and nothing is sent after it.
-
-    By the session nothing tells it from an early one on a new connection; what follows ends the connection.
-    """
+async def test_an_answer_before_the_request() -> None:
+    """It is none, and nothing is sent after it; so also where the session sends, and for a read."""
     async with world((NOT_FOUND,), greeting=(NO_CONTENT,)) as (server, client):
-        if sender == "directly":
+        for call in (client.end_conference, client.get_conference):
             with pytest.raises(TransportError, match="closed before the request") as caught:
-                await client.end_conference("conf-1")
+                await call("conf-1")
             assert (caught.value.ambiguous, server.arrived) == (False, [])
-            return
-        assert await ended(client) == ("ended", 1)
-        await asyncio.sleep(1.0)
-        assert (connections(server), await server.kept()) == ([1], set())
-        server.greeting = ()
-        assert await ended(client, "conf-2") == ("ended", 1)
-        assert connections(server) == [1, 2]
 
 
 @virtual_time
@@ -829,6 +820,96 @@ async def test_one_dead_address_of_two() -> None:
     async with named(Resolver(("127.0.0.2", "127.0.0.1"))) as (server, client):
         assert await ended(client) == ("ended", 1)
         assert server.connections == 1
+
+
+# Never sent
+
+
+@asynccontextmanager
+async def tunnel(script: Script) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
+    """Give a proxy that answers each CONNECT with ``script``, and a client behind it."""
+    async with wire_server(otherwise=script) as proxy:
+        voice = "https://voice.test"
+        async with client_of(proxy, voice_url=voice, api_url=voice, proxy=proxy.url) as client:
+            yield proxy, client
+
+
+TUNNELS: dict[str, Script] = {
+    "refused": (answered("407 Proxy Authentication Required"),),
+    "garbage": (b"what do you want?\r\n\r\n",),
+    "cut": (CLOSE,),
+    "reset": (RESET,),
+    "hangs": (HANG,),
+    "no TLS behind it": (b"HTTP/1.1 200 OK\r\n\r\n", b"hello, who is there?\r\n", CLOSE),
+    "silence behind it": (b"HTTP/1.1 200 OK\r\n\r\n", HANG),
+}
+
+
+@pytest.mark.parametrize("script", TUNNELS.values(), ids=TUNNELS)
+@pytest.mark.parametrize("way", ["attempts", "deadline", "cancelled", "stop"])
+@virtual_time
+async def test_what_did_not_get_through_a_proxy_was_never_sent(script: Script, way: str) -> None:
+    """Whatever the tunnel meets, and whoever ends it, nothing is ambiguous."""
+    async with tunnel(script) as (proxy, client):
+        if way == "stop":
+            stop = Stop()
+            asyncio.get_running_loop().call_later(0.5, partial(stop.request, grace=0.1))
+            report = await client.end_conferences(["conf-1", "conf-2"], stop=stop)
+            assert report.counts["unknown"] == 0
+        elif way == "cancelled":
+            with pytest.raises((TimeoutError, TransportError)):
+                await asyncio.wait_for(client.end_conference("conf-1"), 0.5)
+        else:
+            deadline = 0.5 if way == "deadline" else 60.0
+            with pytest.raises(BandwidthError) as caught:
+                await client.end_conference("conf-1", deadline=deadline)
+            assert caught.value.ambiguous is False
+        assert all(one.line.startswith("CONNECT") for one in proxy.arrived)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS])
+@virtual_time
+async def test_no_descriptor_is_no_failure_of_the_server(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, costs no attempt, and a deadline that comes meanwhile leaves nothing open."""
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def create_connection(*args: Any, **more: Any) -> Any:
+        if now() < 30.0:
+            more["sock"].close()
+            raise OSError(number, "no descriptor")
+        return await connect(*args, **more)
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    impatient = RetryPolicy(attempts=1)
+    async with world((NOT_FOUND,), retry=impatient) as (_, client):
+        with pytest.raises(DeadlineExceededError, match="no descriptor") as deadline:
+            await client.end_conference("conf-1", deadline=2.0)
+        assert deadline.value.ambiguous is False
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.attempts, now() >= 30.0) == (1, True)
+        assert not client.limiter.breaker.is_open
+
+
+@virtual_time
+async def test_a_session_without_a_free_connection_has_sent_nothing() -> None:
+    """The user's own requests hold all that ``limit_per_host`` allows."""
+    connector = aiohttp.TCPConnector(limit_per_host=1)
+    async with aiohttp.ClientSession(connector=connector) as session, wire_server((HANG,)) as server:
+        held = asyncio.ensure_future(session.get(server.url))
+        await asyncio.sleep(0.1)
+        async with client_of(server, session=session) as client:
+            for how in ({"deadline": 0.5}, {"retry": RetryPolicy(attempts=1)}):
+                with pytest.raises(BandwidthError) as caught:
+                    await client.end_conference("conf-1", **how)
+                assert caught.value.ambiguous is False
+        held.cancel()
+        await asyncio.gather(held, return_exceptions=True)
+        assert len(server.arrived) == 1
+    await asyncio.sleep(0)
 
 
 # Cancellation

@@ -16,9 +16,10 @@ import inspect
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
@@ -38,7 +39,7 @@ except ImportError:
     HttpProcessingError = aiohttp.ClientError  # type: ignore[assignment,misc]  # then nothing is sent directly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from aiohttp.connector import Connection
 
@@ -75,7 +76,12 @@ class SingleResponseProtocol(ResponseHandler):
     connection, aiohttp takes for the response to the next request, which is about another conference.
     """
 
+    # Whether aiohttp's session tells when it has written a request; `_try_session` finds that out.
+    hears_of_writing = False
+
     used = False  # whether a request was sent before
+    _unwritten = False  # whether the session has not yet written its request
+    _delivery: Delivery | None = None  # that of the session's request, until it is written
     # The final status of the response, once the first line was read. What follows may never be.
     status: int | None = None
     _awaited = False  # whether a request was written, and the headers of its response are not complete
@@ -102,7 +108,7 @@ class SingleResponseProtocol(ResponseHandler):
         """
         # The event loop receives what has already arrived in its next turn, and that is no response to this
         # request. So the request is written in the turn after that.
-        self._awaited = False
+        self._awaited = self._unwritten = False
         self._loop.call_soon(self._loop.call_soon, self._write, message, delivery)
 
     def _write(self, message: bytes, delivery: Delivery) -> None:
@@ -118,12 +124,38 @@ class SingleResponseProtocol(ResponseHandler):
             self.set_exception(aiohttp.ClientOSError(str(error)), error)
 
     def set_response_params(self, **params: Any) -> None:
-        """Start to wait for a response; aiohttp calls this before each request."""
-        self.used = self._awaited = True
-        self.status = self._body = None
+        """Prepare for a response; aiohttp calls this before it writes a request."""
+        self.used = True
+        self._unwritten = self.hears_of_writing
+        self._awaited = not self._unwritten
+        self.status = self._body = self._delivery = None
         self._first_line = b""
         self._head_size = self._head_lines = 0
         super().set_response_params(**params)
+
+    def start_timeout(self) -> None:
+        """Start to wait for a response; aiohttp's session calls this in the turn in which it has written."""
+        self._note_writing()
+        super().start_timeout()
+
+    def pause_writing(self) -> None:
+        """Wait until the rest of a request can be written. The server may respond before that."""
+        self._note_writing()
+        super().pause_writing()
+
+    def tell_when_written(self, delivery: Delivery) -> None:
+        """Tell ``delivery`` when the session writes its request; at once if the session does not say when."""
+        if self._unwritten:
+            self._delivery = delivery
+        else:
+            delivery.on_write(self, self._loop.time())
+
+    def _note_writing(self) -> None:
+        if self._unwritten:
+            self._unwritten, self._awaited = False, True
+            if self._delivery is not None:
+                self._delivery.on_write(self, self._loop.time())
+                self._delivery = None
 
     def feed_data(self, data: Any, *size: int) -> None:
         """Take a response whose headers are complete. aiohttp 3.14 also passes a size."""
@@ -212,11 +244,13 @@ class Connections(aiohttp.TCPConnector):
             self._factory = partial(protocol, loop=self._loop)
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
-        """Return a new connection, or a used one on which nothing has arrived since, for the session."""
+        """Return a new or a used connection on which nothing has arrived, for the session.
+
+        Raises `aiohttp.ServerDisconnectedError` if something has arrived on a new one.
+        """
         while True:
             connection = await super().connect(*args, **kwargs)
-            if not self._was_used(connection):
-                return connection
+            used = self._was_used(connection)
             try:
                 # In these two turns the event loop receives what has already arrived.
                 await asyncio.sleep(0)
@@ -228,6 +262,8 @@ class Connections(aiohttp.TCPConnector):
             if protocol.is_connected() and not getattr(protocol, "should_close", False):
                 return connection
             connection.close()
+            if not used:
+                raise aiohttp.ServerDisconnectedError
 
     def _was_used(self, connection: Connection) -> bool:
         protocol: Any = getattr(connection, "protocol", None)
@@ -489,6 +525,37 @@ def _try_request() -> None:
         raise RuntimeError("connect() is not a coroutine function")
 
 
+def _try_session() -> None:
+    """Write a request as the session does. Raises anything if the protocol does not hear of that."""
+    loop = cast("asyncio.AbstractEventLoop", _TrialLoop())
+    for body in (None, b"body"):
+        transport = _TrialTransport()
+        protocol = SingleResponseProtocol(loop=loop)
+        protocol.hears_of_writing = True
+        protocol.connection_made(transport)
+        protocol.set_response_params(read_until_eof=True, **READING)
+        request = aiohttp.ClientRequest("POST", URL("http://localhost:1"), data=body, loop=loop)
+        connection: Any = SimpleNamespace(protocol=protocol, _connector=SimpleNamespace(force_close=False))
+        if body is None:
+            _finish(request.send(connection))
+        else:
+            writer = aiohttp.http.StreamWriter(protocol, loop)
+            _finish(writer.write_headers("POST / HTTP/1.1", request.headers))
+            _finish(request.write_bytes(writer, connection, len(body)))
+        if not transport.written.endswith(body or b"\r\n\r\n") or not protocol._awaited:
+            raise RuntimeError("it does not tell when it has written")
+
+
+def _finish(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Run what has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    raise RuntimeError("it waits")
+
+
 def _fails(name: str, trial: Callable[[], None]) -> bool:
     """Note that a part works otherwise, if it does; return True then."""
     try:
@@ -501,6 +568,11 @@ def _fails(name: str, trial: Callable[[], None]) -> bool:
 
 
 _PROTOCOL_FITS = not (_find_missing(_PROTOCOL_PARTS) or _fails("client_proto.ResponseHandler", _try_protocol))
+if _PROTOCOL_FITS:
+    # Without this, an unasked response may be taken for one if it comes just before the session writes.
+    with suppress(Exception):
+        _try_session()
+        SingleResponseProtocol.hears_of_writing = True
 _find_missing(_DIRECT_PARTS) or _fails("ClientRequest", _try_request)
 
 
@@ -557,6 +629,14 @@ def direct_connections(session: aiohttp.ClientSession, body: bytes) -> Connectio
 def can_be_watched() -> bool:
     """Return True if a request of the session can be watched as it is written."""
     return not any(name.startswith("ClientRequest.send") for name in _missing)
+
+
+def tell_when_written(connection: Any, delivery: Delivery, now: float) -> None:
+    """Tell ``delivery`` when the session writes its request to a connection; it is about to do so."""
+    if isinstance(connection.protocol, SingleResponseProtocol):
+        connection.protocol.tell_when_written(delivery)
+    else:
+        delivery.on_write(connection.protocol, now)
 
 
 def middlewares_of(session: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:

@@ -41,6 +41,7 @@ from bandwidth_async.http.connections import (
     can_be_watched,
     direct_connections,
     middlewares_of,
+    tell_when_written,
 )
 from bandwidth_async.http.delivery import Delivery, Trust
 from bandwidth_async.media import Media
@@ -401,7 +402,7 @@ def _watching(server: Server, delivery: Delivery) -> aiohttp.ClientMiddlewareTyp
         async def noted(connection: Any) -> aiohttp.ClientResponse:
             if server.trust.doubts(connection.protocol):
                 raise DoubtedConnectionError("an old connection that may be dead")
-            delivery.on_write(connection.protocol, server.timer.loop.time())
+            tell_when_written(connection, delivery, server.timer.loop.time())
             return await send(connection)
 
         delivery.is_watched = True
@@ -456,8 +457,9 @@ def translate(error: Exception, request: wire.Request[Any], *, unsent: bool = Fa
             return TransportError(f"{request.name}: no connection ({reason})")
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
             dropped = True
-        case aiohttp.ClientOSError(errno=int(number)):
-            dropped = number in _RESET
+        case aiohttp.ClientOSError():
+            # Without a number, aiohttp found the connection closed when it was about to write.
+            dropped = error.errno in _RESET or (unsent and error.errno is None)
         case _:
             dropped = False
     if dropped:
