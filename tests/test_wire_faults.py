@@ -814,6 +814,23 @@ async def test_a_host_that_no_name_server_knows(hangs: bool) -> None:
         assert server.connections == 0
 
 
+@pytest.mark.parametrize("count", [1, 4, 8])
+@virtual_time
+async def test_silent_addresses_share_the_time_to_connect(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One second is one second for all of them together, and nothing was sent."""
+
+    async def never(*_: Any, **__: Any) -> None:
+        await asyncio.sleep(math.inf)
+
+    monkeypatch.setattr(aiohttp.connector.aiohappyeyeballs, "start_connection", never)
+    async with named(Resolver(tuple(f"127.0.0.{n + 2}" for n in range(count)))) as (_, client):
+        with pytest.raises(TransportError, match="no connection") as caught:
+            await client.end_conference("conf-1", retry=RetryPolicy(attempts=1))
+        assert (caught.value.ambiguous, now()) == (False, pytest.approx(1.0, abs=0.01))
+
+
 @virtual_time
 async def test_one_dead_address_of_two() -> None:
     """The other one is used, within the same attempt."""

@@ -74,9 +74,10 @@ class TimeoutTimer:
 
     def watch(self, timeout: Timeout) -> None:
         """Watch the deadline of a running timeout, also after it has moved."""
+        timeout.number = next(self._numbers)
         if timeout.deadline == math.inf:
             return
-        heappush(self._entries, (timeout.deadline, next(self._numbers), timeout))
+        heappush(self._entries, (timeout.deadline, timeout.number, timeout))
         if len(self._entries) > 2 * self._running + _FEW:
             self._entries = [entry for entry in self._entries if _is_current(entry)]
             heapify(self._entries)
@@ -112,14 +113,14 @@ class TimeoutTimer:
 
 
 def _is_current(entry: tuple[float, int, Timeout]) -> bool:
-    deadline, _, timeout = entry
-    return timeout.is_running and timeout.deadline == deadline
+    _, number, timeout = entry
+    return timeout.is_running and timeout.number == number
 
 
 class Timeout:
     """Like `asyncio.Timeout`, without a timer of its own. ``deadline`` is loop time."""
 
-    __slots__ = ("_cancelling", "_expired", "_task", "_timer", "deadline", "is_running")
+    __slots__ = ("_cancelling", "_expired", "_task", "_timer", "deadline", "is_running", "number")
 
     def __init__(self, timer: TimeoutTimer, deadline: float) -> None:
         self._timer = timer
@@ -127,6 +128,8 @@ class Timeout:
         # Whether it can still expire.
         self.is_running = False
         self.deadline = deadline
+        # That of its latest entry.
+        self.number = -1
 
     def __enter__(self) -> None:
         task = asyncio.current_task(self._timer.loop)
