@@ -80,7 +80,8 @@ class VoiceClient:
         Your own `aiohttp.ClientSession`, with all that it does to a request. An end then takes nearly three
         times the processor time. You close it yourself.
     ``proxy``, ``trust_env``
-        A proxy's URL as aiohttp takes it, or whether ``HTTPS_PROXY`` and ``NO_PROXY`` decide.
+        A proxy's URL, http or https, also without a scheme; or whether ``HTTPS_PROXY`` and ``NO_PROXY``
+        decide, for each of the two hosts.
 
     Raises `ConfigurationError` for settings that cannot work. Methods raise `APIError` subclasses when the
     server refuses, `TransportError` when no response came, `DeadlineExceededError` when time ran out, and
@@ -122,16 +123,25 @@ class VoiceClient:
                 "(and hear it with limiter.listening)"
             )
         random = random or Random()
+        voice = origin(voice_url, "voice_url", allow_http=allow_http)
+        api = origin(api_url, "api_url", allow_http=allow_http)
         self._account_id = wire.path_segment(account_id, "account id")
         self._options = Options(
             deadline=deadline, retry=retry or RetryPolicy(), timeouts=timeouts or Timeouts()
         )
         self._channel = Channel(
             credentials=credentials,
-            voice_url=origin(voice_url, "voice_url", allow_http=allow_http),
-            api_url=origin(api_url, "api_url", allow_http=allow_http),
+            voice_url=voice,
+            api_url=api,
             limiter=limiter
-            or Limiter(rate_limit, random, connections=connections_of(session), on_pace=on_pace),
+            or Limiter(
+                rate_limit,
+                random,
+                connections=connections_of(
+                    session, one_host=(voice.host, voice.port) == (api.host, api.port)
+                ),
+                on_pace=on_pace,
+            ),
             token_options=self._options,
             session=session,
             proxy=proxy,

@@ -31,6 +31,7 @@ from bandwidth_async.errors import (
     UnavailableError,
 )
 from bandwidth_async.http import (
+    Delivery,
     ResponseInfo,
     Server,
     Timeouts,
@@ -38,7 +39,7 @@ from bandwidth_async.http import (
     exchange,
     lacking,
     open_session,
-    proxy_from_environment,
+    proxy_of,
 )
 from bandwidth_async.retry import Attempts, RetryPolicy, persist
 from bandwidth_async.retry_after import parse_hint
@@ -103,11 +104,13 @@ class Channel:
         self.random = random
         self.authorizer: Authorizer = Authorizer(credentials, self._fetch_token)
         self.timer: TimeoutTimer = TimeoutTimer()
-        proxy = proxy or (proxy_from_environment(voice_url) if trust_env else None)
-        self.voice: Server = Server(url=voice_url, timer=self.timer, proxy=proxy)
+        self.voice: Server
+        self.voice, self._api = (
+            Server(url=url, timer=self.timer, proxy=proxy_of(url, proxy, trust_env=trust_env))
+            for url in (voice_url, api_url)
+        )
         self.operations: set[Operation] = set()
         self.closed: bool = False
-        self._api = Server(url=api_url, timer=self.timer, proxy=proxy)
         self._credentials = credentials
         self._token_options = token_options
         self._given_session = session
@@ -330,6 +333,7 @@ class Operation:
         attempts.excused = False
         attempts.sent += 1
         self._in_flight = True
+        delivery = Delivery(self._limit)
         try:
             return await exchange(
                 session,
@@ -338,9 +342,11 @@ class Operation:
                 self._authorization,
                 self._options.timeouts,
                 on_status=partial(self._tell_limiter, admission),
+                delivery=delivery,
             )
         except asyncio.CancelledError:
-            attempts.ambiguous |= not request.safe
+            attempts.ambiguous |= not (request.safe or delivery.unsent)
+            attempts.last_error = delivery.obstacle or attempts.last_error
             raise
         finally:
             self._in_flight = False

@@ -273,7 +273,7 @@ class Outcomes:
 
     def __init__(self, report: Report, queue: _Queue) -> None:
         self.report = report
-        self.closed = False
+        self.closed: bool = False
         self._queue = queue
 
     def __repr__(self) -> str:

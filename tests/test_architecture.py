@@ -61,6 +61,7 @@ DOORS = {
     "uvloop": {"cli"},
     "pytest": {"pytest_plugin"},
     "sqlite3": {"journal"},
+    "multidict": {"http"},
     "yarl": {"http"},
     "tenacity": {"retry"},
     "cattrs": {"shapes"},
@@ -74,7 +75,7 @@ TYPE_ONLY_DOORS = {
     **DOORS,
     "aiohttp": {*DOORS["aiohttp"], "operation", "settings", "client"},
     "yarl": {*DOORS["yarl"], "operation", "settings", "client"},
-    "multidict": {"retry_after"},
+    "multidict": {"http", "retry_after"},
 }
 
 SHAPELESS = {"utils", "util", "helpers", "helper", "common", "base", "manager", "config", "misc", "tools"}

@@ -20,7 +20,7 @@ from aioresponses import aioresponses
 from yarl import URL
 
 from bandwidth_async import wire
-from bandwidth_async.http import Server, Timeouts, TimeoutTimer, exchange, lacking, open_session
+from bandwidth_async.http import Delivery, Server, Timeouts, TimeoutTimer, exchange, lacking, open_session
 from bandwidth_async.http import connections as own
 from bandwidth_async.http.connections import SingleResponseProtocol, direct_connections
 from bandwidth_async.updates import UpdateConference
@@ -61,7 +61,7 @@ async def test_requests_of_one_turn_leave_together() -> None:
     """In the second turn: in the first, the event loop receives what had already arrived."""
     connections = [connected() for _ in range(2)]
     for protocol, _ in connections:
-        protocol.send(b"POST")
+        protocol.send(b"POST", Delivery())
     await turns(1)
     assert [transport.written for _, transport in connections] == [[], []]
     await turns(1)
@@ -72,13 +72,15 @@ async def test_requests_of_one_turn_leave_together() -> None:
 async def test_nothing_is_written_to_a_closed_connection(how: str) -> None:
     """The task that waits for the response gets an error, and nothing was sent."""
     protocol, transport = connected()
-    protocol.send(b"POST")
+    delivery = Delivery()
+    delivery.is_watched = True
+    protocol.send(b"POST", delivery)
     transport.closing = True
     if how == "gone":
         protocol.transport = None
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await protocol.read()
-    assert (transport.written, protocol.unsent) == ([], True)
+    assert (transport.written, delivery.unsent) == ([], True)
 
 
 @pytest.mark.parametrize("error", [OSError("no"), RuntimeError("the handler is closed")])
@@ -86,10 +88,12 @@ async def test_a_write_that_fails_is_an_error_at_once(error: Exception) -> None:
     """Part of the request may have been written."""
     protocol, transport = connected()
     transport.error = error
-    protocol.send(b"POST")
+    delivery = Delivery()
+    delivery.is_watched = True
+    protocol.send(b"POST", delivery)
     with pytest.raises(aiohttp.ClientOSError, match=str(error)):
         await protocol.read()
-    assert protocol.unsent is False
+    assert delivery.unsent is False
 
 
 # When requests are sent directly
@@ -286,10 +290,11 @@ def loaded_again(change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pyte
         spec.loader.exec_module(module)
     for name in (
         "DirectResponse",
-        "NotSentError",
         "UnfitConnectionError",
+        "can_be_watched",
         "direct_connections",
         "middlewares_of",
+        "tell_when_written",
     ):
         monkeypatch.setattr(exchange_module, name, getattr(module, name))
     return module

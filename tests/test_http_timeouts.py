@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any
 
 import pytest
 
-from bandwidth_async.http import TimeoutTimer
+from bandwidth_async.http import TimeoutTimer, timeouts
 
 pytestmark = pytest.mark.looptime
 
@@ -126,4 +127,36 @@ async def test_outside_a_task_there_is_nothing_to_cancel() -> None:
 
     timer.loop.call_soon(callback)
     assert await error == "a timeout can only be used inside a task"
+
+
+async def test_many_that_end_in_time_leave_nothing_behind() -> None:
+    """What is over is forgotten long before its deadline, also a deadline that has moved often."""
+    timer = TimeoutTimer()
+    with timer.timeout(100):
+        for _ in range(5000):
+            with timer.timeout(60):
+                pass
+        moving = timer.timeout_at(math.inf)
+        with moving:
+            for _ in range(5000):
+                moving.reschedule(asyncio.get_running_loop().time() + 50)
+        assert len(timer._entries) < 200
+    timer.close()
+
+
+async def test_each_check_looks_at_what_is_due_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand that expire one by one cost a thousand looks or so, not a million."""
+    looks = 0
+
+    def is_current(entry: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return theirs(entry)
+
+    theirs = timeouts._is_current
+    monkeypatch.setattr(timeouts, "_is_current", is_current)
+    timer = TimeoutTimer()
+    ended = await asyncio.gather(*(lasting(timer, 9999, 2 + n / 100) for n in range(1000)))
+    assert {how for how, _ in ended} == {"timeout"}
+    assert looks < 20_000
     timer.close()

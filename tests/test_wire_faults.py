@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import logging
 import math
 import socket
@@ -33,6 +34,7 @@ import traceback
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -52,9 +54,11 @@ from bandwidth_async import (
     HangUpError,
     NotFoundError,
     Outcome,
+    PermissionDeniedError,
     RateLimit,
     RetryPolicy,
     ServerError,
+    Stop,
     Timeouts,
     TransportError,
     UnexpectedResponseError,
@@ -147,10 +151,7 @@ NO_ANSWER: dict[str, Script] = {
     "closed": (CLOSE,),
     "reset in the status line": (b"HTTP/1.1 20", RESET),
     "closed in the status line": (b"HTTP/1.1 20", CLOSE),
-    "reset in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", RESET),
-    "closed in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", CLOSE),
     "hangs": (HANG,),
-    "hangs in the headers": (b"HTTP/1.1 204 No Content\r\n", HANG),
     "hangs after a 100": (b"HTTP/1.1 100 Continue\r\n\r\n", HANG),
     "trickles": (Trickle(NO_CONTENT),),
     "garbage": (b"what do you want?\r\n\r\n",),
@@ -161,18 +162,98 @@ NO_ANSWER: dict[str, Script] = {
     "SSH": (b"SSH-2.0-OpenSSH_9.6\r\n", HANG),
     "status is no number": (b"HTTP/1.1 abc OK\r\n\r\n",),
     "status of four digits": (b"HTTP/1.1 2040 OK\r\n\r\n",),
+    "empty lines for ever": (*[b"\r\n" * 1000] * 100, HANG),
+}
+no_answer = pytest.mark.parametrize("fault", NO_ANSWER.values(), ids=NO_ANSWER)
+
+# The first line of an answer was read, and nothing good follows it.
+STATUS_ALONE: dict[str, Script] = {
+    "reset in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", RESET),
+    "closed in the headers": (b"HTTP/1.1 204 No Content\r\nDate: ", CLOSE),
+    "hangs in the headers": (b"HTTP/1.1 204 No Content\r\n", HANG),
     "length is no number": (b"HTTP/1.1 204 No Content\r\nContent-Length: x\r\n\r\n",),
-    "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",),
+    "two lengths": (b"HTTP/1.1 204 No Content\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",),
     "length and chunks": (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ),
     "null in a header": (b"HTTP/1.1 204 No Content\r\nX: a\0b\r\n\r\n",),
     "header of 100 kB": (b"HTTP/1.1 204 No Content\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",),
     "10,000 headers": (b"HTTP/1.1 204 No Content\r\n" + b"X: y\r\n" * 10_000 + b"\r\n",),
     "headers for ever": (b"HTTP/1.1 204 No Content\r\n", *[b"X: " + b"y" * 1000 + b"\r\n"] * 500, HANG),
-    "empty lines for ever": (*[b"\r\n" * 1000] * 100, HANG),
+    "a coding that nobody has": (b"HTTP/1.1 204 No Content\r\nContent-Encoding: br\r\n\r\n",),
+    "a colon is missing": (b"HTTP/1.1 204 No Content\r\nwhat is this\r\n\r\n",),
 }
-no_answer = pytest.mark.parametrize("fault", NO_ANSWER.values(), ids=NO_ANSWER)
+status_alone = pytest.mark.parametrize("fault", STATUS_ALONE.values(), ids=STATUS_ALONE)
+
+
+def with_status(fault: Script, line: bytes) -> Script:
+    """Return a script with another first line of the answer."""
+    first = fault[0]
+    assert isinstance(first, bytes)
+    return (b"HTTP/1.1 " + line + first[first.index(b"\r\n") :], *fault[1:])
+
+
+@status_alone
+@virtual_time
+async def test_a_status_counts_whatever_follows_it(fault: Script) -> None:
+    """A 204 has ended it, a 404 says that there never was one, and neither is asked for again."""
+    async with world(fault, with_status(fault, b"404 Not Found")) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-2")
+        assert (caught.value.attempts, caught.value.ambiguous, len(server.arrived)) == (1, False, 2)
+
+
+@status_alone
+@virtual_time
+async def test_a_status_that_was_read_outlives_the_deadline(fault: Script) -> None:
+    """A 403 is no reason to call the id unknown, though the deadline comes before the rest of it."""
+    async with world(otherwise=with_status(fault, b"403 Forbidden")) as (server, client):
+        with pytest.raises(PermissionDeniedError) as caught:
+            await client.end_conference("conf-1", deadline=1.0)
+        assert (caught.value.attempts, caught.value.ambiguous, len(server.arrived)) == (1, False, 1)
+        assert now() <= 1.01
+
+
+@status_alone
+@virtual_time
+async def test_a_read_is_not_content_with_a_status(fault: Script) -> None:
+    """The body of a success is what was asked for; a refusal has none that matters."""
+    if fault == STATUS_ALONE["a coding that nobody has"]:
+        fault = (answered("200 OK", b"\x0b\x02\x80{}\x03", "Content-Encoding: br"),)
+    async with world(otherwise=with_status(fault, b"200 OK")) as (server, client):
+        with pytest.raises(TransportError):
+            await client.get_conference("conf-1")
+        server.otherwise = with_status(fault, b"404 Not Found")
+        with pytest.raises(NotFoundError):
+            await client.get_conference("conf-1")
+
+
+STALLED = b"HTTP/1.1 %s\r\nContent-Length: 10\r\n\r\nabc"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        *(("400 No", "refused"), ("403 No", "refused"), ("404 No", "not_found"), ("429 No", "failed")),
+        *(("503 No", "failed"), ("500 No", "unknown")),
+    ],
+)
+@pytest.mark.parametrize("way", ["deadline", "stop"])
+@virtual_time
+async def test_a_status_counts_though_its_body_outlasts_the_operation(line: str, kind: str, way: str) -> None:
+    """The deadline or the stop comes within the two seconds that an error's body may take."""
+    async with world(otherwise=(STALLED % line.encode(), HANG)) as (_, client):
+        if way == "stop":
+            stop = Stop()
+            asyncio.get_running_loop().call_later(0.5, partial(stop.request, grace=0.5))
+            report = await client.end_conferences(["conf-1"], stop=stop)
+            assert report.counts[kind] == 1
+        else:
+            with pytest.raises(BandwidthError) as caught:
+                await client.end_conference("conf-1", deadline=1.0)
+            assert kind_of(caught.value) == kind
+        assert now() == pytest.approx(1.0, abs=0.01)
 
 
 @no_answer
@@ -300,6 +381,78 @@ async def test_a_kept_connection_that_is_closed_as_it_is_used(fault: Any) -> Non
         assert now() < 0.1
 
 
+async def dead_pool(server: WireServer, client: VoiceClient, count: int, *fault: Any) -> None:
+    """Fill the pool with connections, on which from now on nothing but ``fault`` answers."""
+    server.scripts = [(Wait(0.01), NO_CONTENT)] * count
+    await asyncio.gather(*(ended(client, f"old-{n}") for n in range(count)))
+    assert len(set(connections(server))) == count
+    server.fail_over(fault)
+
+
+@pytest.mark.parametrize("fault", [CLOSE, RESET, HANG], ids=str)
+@pytest.mark.parametrize("count", [1, 6, 20])
+@virtual_time
+async def test_a_pool_that_died_at_once_costs_one_resend(count: int, fault: Any) -> None:
+    """After a failover: the next attempt, and all that follow, go over new connections."""
+    async with world() as (server, client):
+        await dead_pool(server, client, count, fault)
+        started = now()
+        assert await ended(client) == ("ended", 2)
+        assert await ended(client) == ("ended", 1)
+        assert now() - started <= (5.0 if fault is HANG else 0.0) + 0.01
+        assert connections(server)[-2:] == [count + 1, count + 1]
+
+
+@pytest.mark.parametrize("fault", [CLOSE, RESET], ids=str)
+@virtual_time
+async def test_a_read_after_a_failover(fault: Any) -> None:
+    """A read is repeated as an end is, over a new connection."""
+    async with world(otherwise=(CONFERENCE,)) as (server, client):
+        await dead_pool(server, client, 12, fault)
+        assert (await client.get_conference("conf-1")).id == "conf-1"
+        assert (len(connections(server)), connections(server)[-1]) == (12 + 2, 13)
+
+
+@virtual_time
+async def test_a_run_after_a_failover_loses_nothing() -> None:
+    """Twenty old connections, two tasks: two resends at most."""
+    async with world() as (server, client):
+        await dead_pool(server, client, 20, RESET)
+        report = await client.end_conferences([f"conf-{n}" for n in range(40)], concurrency=2)
+        assert (report.counts["ended"], report.attempts <= 42) == (40, True)
+
+
+@virtual_time
+async def test_a_deadline_that_a_silent_connection_eats_is_the_last_one() -> None:
+    """Shorter than an attempt, so that no attempt ends; the next call takes a new connection."""
+    async with world() as (server, client):
+        await dead_pool(server, client, 8, HANG)
+        with pytest.raises(DeadlineExceededError):
+            await ended(client, deadline=0.5)
+        assert await ended(client, deadline=0.5) == ("ended", 1)
+
+
+@virtual_time
+async def test_a_connection_that_answered_meanwhile_is_kept() -> None:
+    """One cut connection says nothing about those that have answered since."""
+    async with world() as (server, client):
+        server.scripts = [(Wait(0.2), CLOSE), (Wait(0.1), NO_CONTENT)]
+        await asyncio.gather(ended(client, "conf-1"), ended(client, "conf-2"))
+        assert connections(server) == [1, 2, 2]
+
+
+@pytest.mark.parametrize("fault", [CLOSE, RESET, HANG], ids=str)
+@virtual_time
+async def test_a_given_session_s_pool_that_died(fault: Any) -> None:
+    """Also where the connections belong to somebody else."""
+    async with aiohttp.ClientSession() as session, world(session=session) as (server, client):
+        await dead_pool(server, client, 12, fault)
+        assert await ended(client) == ("ended", 2)
+        assert await ended(client) == ("ended", 1)
+        assert connections(server)[-2:] == [13, 13]
+        await session.close()
+
+
 @virtual_time
 async def test_every_hundredth_answer_closes() -> None:
     """Three hundred operations, ten at a time, need no retry and raise no error."""
@@ -406,23 +559,13 @@ async def test_a_server_that_gives_up_an_idle_connection_in_words() -> None:
 
 
 @virtual_time
-async def test_an_answer_before_the_request(sender: str) -> None:
-    """It is not a response, and nothing is sent after it.
-
-    A session takes it for an early response on a new connection. The next response closes the connection.
-    """
+async def test_an_answer_before_the_request() -> None:
+    """It is no response, and nothing is sent after it. The same holds for a read by the session."""
     async with world((NOT_FOUND,), greeting=(NO_CONTENT,)) as (server, client):
-        if sender == "directly":
+        for call in (client.end_conference, client.get_conference):
             with pytest.raises(TransportError, match="closed before the request") as caught:
-                await client.end_conference("conf-1")
+                await call("conf-1")
             assert (caught.value.ambiguous, server.arrived) == (False, [])
-            return
-        assert await ended(client) == ("ended", 1)
-        await asyncio.sleep(1.0)
-        assert (connections(server), await server.kept()) == ([1], set())
-        server.greeting = ()
-        assert await ended(client, "conf-2") == ("ended", 1)
-        assert connections(server) == [1, 2]
 
 
 @virtual_time
@@ -474,7 +617,7 @@ async def test_any_success_is_one(script: Script, kept: bool) -> None:
         ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\nbad chunk", CLOSE), False),
         ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbad chunk",), False),
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n", *[b"x" * 10_000] * 1000), False),
-        ((answered("200 OK", b"not gzip", "Content-Encoding: gzip"),), False),
+        ((answered("200 OK", b"not gzip", "Content-Encoding: gzip"),), True),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -895,12 +1038,31 @@ async def named(resolver: Resolver) -> AsyncIterator[tuple[WireServer, VoiceClie
 @pytest.mark.parametrize("hangs", [False, True])
 @virtual_time
 async def test_a_host_that_no_name_server_knows(hangs: bool) -> None:
-    """The client retries. A silent name server looks like a silent server."""
+    """The client retries. Nothing was sent, even if the name server is silent, for a second each time."""
     async with named(Resolver(hangs=hangs)) as (server, client):
         with pytest.raises(TransportError) as caught:
             await client.end_conference("conf-1")
-        assert (caught.value.attempts, caught.value.ambiguous) == (ATTEMPTS, hangs)
+        assert (caught.value.attempts, caught.value.ambiguous) == (ATTEMPTS, False)
+        assert now() == pytest.approx(ATTEMPTS * hangs, abs=0.01)
         assert server.connections == 0
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+@virtual_time
+async def test_silent_addresses_share_the_time_to_connect(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One second is one second for all of them together, and nothing was sent."""
+
+    async def never(*_: Any, **__: Any) -> None:
+        await asyncio.sleep(math.inf)
+
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", never)
+    async with named(Resolver(tuple(f"127.0.0.{n + 2}" for n in range(count)))) as (_, client):
+        with pytest.raises(TransportError, match="no connection") as caught:
+            await client.end_conference("conf-1", retry=RetryPolicy(attempts=1))
+        assert caught.value.ambiguous is False
+        assert now() == pytest.approx(1.0, abs=0.01)
 
 
 @virtual_time
@@ -909,6 +1071,96 @@ async def test_one_dead_address_of_two() -> None:
     async with named(Resolver(("127.0.0.2", "127.0.0.1"))) as (server, client):
         assert await ended(client) == ("ended", 1)
         assert server.connections == 1
+
+
+# Never sent
+
+
+@asynccontextmanager
+async def tunnel(script: Script) -> AsyncIterator[tuple[WireServer, VoiceClient]]:
+    """Give a proxy that answers each CONNECT with ``script``, and a client behind it."""
+    async with wire_server(otherwise=script) as proxy:
+        voice = "https://voice.test"
+        async with client_of(proxy, voice_url=voice, api_url=voice, proxy=proxy.url) as client:
+            yield proxy, client
+
+
+TUNNELS: dict[str, Script] = {
+    "refused": (answered("407 Proxy Authentication Required"),),
+    "garbage": (b"what do you want?\r\n\r\n",),
+    "cut": (CLOSE,),
+    "reset": (RESET,),
+    "hangs": (HANG,),
+    "no TLS behind it": (b"HTTP/1.1 200 OK\r\n\r\n", b"hello, who is there?\r\n", CLOSE),
+    "silence behind it": (b"HTTP/1.1 200 OK\r\n\r\n", HANG),
+}
+
+
+@pytest.mark.parametrize("script", TUNNELS.values(), ids=TUNNELS)
+@pytest.mark.parametrize("way", ["attempts", "deadline", "cancelled", "stop"])
+@virtual_time
+async def test_what_did_not_get_through_a_proxy_was_never_sent(script: Script, way: str) -> None:
+    """Whatever the tunnel meets, and whoever ends it, nothing is ambiguous."""
+    async with tunnel(script) as (proxy, client):
+        if way == "stop":
+            stop = Stop()
+            asyncio.get_running_loop().call_later(0.5, partial(stop.request, grace=0.1))
+            report = await client.end_conferences(["conf-1", "conf-2"], stop=stop)
+            assert report.counts["unknown"] == 0
+        elif way == "cancelled":
+            with pytest.raises((TimeoutError, TransportError)):
+                await asyncio.wait_for(client.end_conference("conf-1"), 0.5)
+        else:
+            deadline = 0.5 if way == "deadline" else 60.0
+            with pytest.raises(BandwidthError) as caught:
+                await client.end_conference("conf-1", deadline=deadline)
+            assert caught.value.ambiguous is False
+        assert all(one.line.startswith("CONNECT") for one in proxy.arrived)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS])
+@virtual_time
+async def test_no_descriptor_is_no_failure_of_the_server(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for, costs no attempt, and a deadline that comes meanwhile leaves nothing open."""
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def create_connection(*args: Any, **more: Any) -> Any:
+        if now() < 30.0:
+            more["sock"].close()
+            raise OSError(number, "no descriptor")
+        return await connect(*args, **more)
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    impatient = RetryPolicy(attempts=1)
+    async with world((NOT_FOUND,), retry=impatient) as (_, client):
+        with pytest.raises(DeadlineExceededError, match="no descriptor") as deadline:
+            await client.end_conference("conf-1", deadline=2.0)
+        assert deadline.value.ambiguous is False
+        with pytest.raises(NotFoundError) as caught:
+            await client.end_conference("conf-1")
+        assert (caught.value.attempts, now() >= 30.0) == (1, True)
+        assert not client.limiter.breaker.is_open
+
+
+@virtual_time
+async def test_a_session_without_a_free_connection_has_sent_nothing() -> None:
+    """The user's own requests hold all that ``limit_per_host`` allows."""
+    connector = aiohttp.TCPConnector(limit_per_host=1)
+    async with aiohttp.ClientSession(connector=connector) as session, wire_server((HANG,)) as server:
+        held = asyncio.ensure_future(session.get(server.url))
+        await asyncio.sleep(0.1)
+        async with client_of(server, session=session) as client:
+            for how in ({"deadline": 0.5}, {"retry": RetryPolicy(attempts=1)}):
+                with pytest.raises(BandwidthError) as caught:
+                    await client.end_conference("conf-1", **how)
+                assert caught.value.ambiguous is False
+        held.cancel()
+        await asyncio.gather(held, return_exceptions=True)
+        assert len(server.arrived) == 1
+    await asyncio.sleep(0)
 
 
 # Cancellation
@@ -991,7 +1243,7 @@ def shown(error: BaseException) -> str:
 
 
 EVERYTHING: list[Script] = [
-    *(script for name, script in NO_ANSWER.items() if "for ever" not in name),
+    *(script for name, script in (NO_ANSWER | STATUS_ALONE).items() if "for ever" not in name),
     *((head + b"hello",) for head in (*HEADS.values(), *BODIES.values())),
     *((answered(f"{status} Whatever", b'{"type": "x"}'),) for status in (101, 302, 400, 401, 403, 404, 500)),
     (answered("429 Slow", b"", "Retry-After: 100000"),),

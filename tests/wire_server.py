@@ -78,6 +78,8 @@ class WireServer:
     arrived: list[Arrived] = field(factory=list)
     connections: int = 0
     url: str = ""
+    _old: Script = ()
+    _last_old: int = 0
     _open: dict[int, asyncio.StreamReader] = field(factory=dict)
     _writers: dict[int, asyncio.StreamWriter] = field(factory=dict)
     _tasks: set[asyncio.Task[None]] = field(factory=set)
@@ -95,13 +97,21 @@ class WireServer:
             while True:
                 request = await _read_request(reader)
                 self.arrived.append(Arrived(number, request))
-                script = self.scripts.pop(0) if self.scripts else self.otherwise
-                await self._play(script, reader, writer)
+                await self._play(self._script(number), reader, writer)
         except (ConnectionError, EOFError):
             pass  # The client or the script has closed the connection.
         finally:
             del self._open[number], self._writers[number]
             writer.close()
+
+    def _script(self, number: int) -> Script:
+        if self._old and number <= self._last_old:
+            return self._old
+        return self.scripts.pop(0) if self.scripts else self.otherwise
+
+    def fail_over(self, fault: Script) -> None:
+        """Answer with ``fault`` from now on, on the connections that are open."""
+        self._old, self._last_old = fault, self.connections
 
     def say(self, connection: int, unasked: bytes) -> None:
         """Send bytes that no request asked for, before the client's event loop has its next turn."""

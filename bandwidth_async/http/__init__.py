@@ -1,6 +1,7 @@
 """How a request is sent: connections, timeouts, and one attempt with its errors. Imports aiohttp."""
 
 from bandwidth_async.http.connections import lacking, open_session
+from bandwidth_async.http.delivery import Delivery
 from bandwidth_async.http.exchange import (
     ResponseInfo,
     Server,
@@ -8,11 +9,12 @@ from bandwidth_async.http.exchange import (
     exchange,
     is_loopback,
     origin,
-    proxy_from_environment,
+    proxy_of,
 )
 from bandwidth_async.http.timeouts import Timeout, Timeouts, TimeoutTimer
 
 __all__ = [
+    "Delivery",
     "ResponseInfo",
     "Server",
     "Timeout",
@@ -24,5 +26,5 @@ __all__ = [
     "lacking",
     "open_session",
     "origin",
-    "proxy_from_environment",
+    "proxy_of",
 ]

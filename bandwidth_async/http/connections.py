@@ -14,10 +14,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from operator import attrgetter
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
@@ -25,8 +27,10 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
+from bandwidth_async.http.delivery import Delivery
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -48,6 +52,19 @@ _log = logging.getLogger("bandwidth_async.http")
 
 _RECEIVE_SIZE = 64 * 1024  # bytes that are received at once
 _SHORT_BODY = 4096  # bytes that a connection certainly takes at once
+_LONGEST_HEAD = 256 * 1024  # bytes of headers, those of interim responses included
+_MOST_LINES = 4096  # lines of headers, likewise
+_LONGEST_FIRST_LINE = 8190  # bytes
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})(?: [^\r\n]*)?\r?\n")
+
+# How aiohttp reads a response. It fails at a coding that it does not know, though the status counts whatever
+# the body is packed in. Its limits for headers are too narrow for what some gateways add.
+READING: dict[str, Any] = {
+    "auto_decompress": False,
+    "max_line_size": 64 * 1024,
+    "max_field_size": 64 * 1024,
+    "max_headers": 1024,
+}
 
 
 def is_final(status: int) -> bool:
@@ -62,9 +79,18 @@ class SingleResponseProtocol(ResponseHandler):
     connection, aiohttp takes for the response to the next request, which is about another conference.
     """
 
-    used: bool = False  # whether a request was sent before
-    unsent: bool = False  # whether a request waits to be written, and none of it has been
+    # Whether aiohttp's session tells when it has written a request; `_try_session` finds that out.
+    hears_of_writing: bool = False
+
+    # Whether a request was sent over it before.
+    used: bool = False
+    _unwritten = False  # whether the session has not yet written its request
+    _delivery: Delivery | None = None  # that of the session's request, until it is written
+    # The final status of the response, once the first line was read. What follows may never be.
+    status: int | None = None
     _awaited = False  # whether a request was written, and the headers of its response are not complete
+    _first_line = b""  # of the response that is being read, as far as it has arrived
+    _head_size = _head_lines = 0  # of all headers since the request
     _body: aiohttp.StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,7 +104,7 @@ class SingleResponseProtocol(ResponseHandler):
         if hasattr(transport, "max_size"):
             transport.max_size = _RECEIVE_SIZE
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, delivery: Delivery) -> None:
         """Write a request together with those of all other connections in this turn of the event loop.
 
         A server or proxy on the same machine is then woken once for all of them. To wake it for each takes a
@@ -86,29 +112,59 @@ class SingleResponseProtocol(ResponseHandler):
         """
         # The event loop receives what has already arrived in its next turn, and that is no response to this
         # request. So the request is written in the turn after that.
-        self.unsent, self._awaited = True, False
-        self._loop.call_soon(self._loop.call_soon, self._write, message)
+        self._awaited = self._unwritten = False
+        self._loop.call_soon(self._loop.call_soon, self._write, message, delivery)
 
-    def _write(self, message: bytes) -> None:
+    def _write(self, message: bytes, delivery: Delivery) -> None:
         transport = self.transport
         if transport is None or transport.is_closing():
             self.set_exception(aiohttp.ServerDisconnectedError())
             return
-        self.unsent, self._awaited = False, True
+        self._awaited = True
+        delivery.on_write(self, self._loop.time())
         try:
             transport.write(message)
         except (OSError, RuntimeError) as error:
             self.set_exception(aiohttp.ClientOSError(str(error)), error)
 
     def set_response_params(self, **params: Any) -> None:
-        """Start to wait for a response; aiohttp calls this before each request."""
-        self.used = self._awaited = True
-        self._body = None
+        """Prepare for a response; aiohttp calls this before it writes a request."""
+        self.used = True
+        self._unwritten = self.hears_of_writing
+        self._awaited = not self._unwritten
+        self.status = self._body = self._delivery = None
+        self._first_line = b""
+        self._head_size = self._head_lines = 0
         super().set_response_params(**params)
+
+    def start_timeout(self) -> None:
+        """Start to wait for a response; aiohttp's session calls this in the turn in which it has written."""
+        self._note_writing()
+        super().start_timeout()
+
+    def pause_writing(self) -> None:
+        """Wait until the rest of a request can be written. The server may respond before that."""
+        self._note_writing()
+        super().pause_writing()
+
+    def tell_when_written(self, delivery: Delivery) -> None:
+        """Tell ``delivery`` when the session writes its request; at once if the session does not say when."""
+        if self._unwritten:
+            self._delivery = delivery
+        else:
+            delivery.on_write(self, self._loop.time())
+
+    def _note_writing(self) -> None:
+        if self._unwritten:
+            self._unwritten, self._awaited = False, True
+            if self._delivery is not None:
+                self._delivery.on_write(self, self._loop.time())
+                self._delivery = None
 
     def feed_data(self, data: Any, *size: int) -> None:
         """Take a response whose headers are complete. aiohttp 3.14 also passes a size."""
         message, self._body = data
+        self._first_line = b""
         self._awaited = not is_final(message.code)
         if message.code == 101:
             # The server speaks another protocol from now on.
@@ -121,10 +177,12 @@ class SingleResponseProtocol(ResponseHandler):
         if self._awaited and data.startswith(b"HTTP/") and data.find(b"\r\n\r\n") == length - 4:
             # Nearly always the headers arrive whole, and nothing follows them.
             super().data_received(data)
+            if self.exception() is not None:
+                self._note_status(data)
             return
         while self._awaited and start < length:
             end = data.find(b"\n", start) + 1 or length
-            super().data_received(data[start:end])
+            self._receive_line(data[start:end])
             start = end if self.exception() is None else length
         rest = data[start:] if start else data
         if self._body is not None and not self._body.is_eof():
@@ -134,9 +192,25 @@ class SingleResponseProtocol(ResponseHandler):
             self.force_close()
             self.close()
 
+    def _receive_line(self, line: bytes) -> None:
+        """Parse a line of the headers, or the part of it that has arrived."""
+        self._note_status(line)
+        self._head_size += len(line)
+        self._head_lines += line.endswith(b"\n")
+        if self._head_size > _LONGEST_HEAD or self._head_lines > _MOST_LINES:
+            self.set_exception(aiohttp.ClientPayloadError("the headers do not end"))
+            if self.transport is not None:
+                self.transport.close()
+        else:
+            super().data_received(line)
 
-class NotSentError(aiohttp.ClientConnectionError):
-    """The connection was closed before anything of the request was written to it."""
+    def _note_status(self, data: bytes) -> None:
+        """Note the final status, if ``data`` completes the first line of a response."""
+        if self._first_line.endswith(b"\n") or len(self._first_line) > _LONGEST_FIRST_LINE:
+            return
+        self._first_line = (self._first_line + data).lstrip(b"\r\n")
+        if (found := _STATUS_LINE.match(self._first_line)) and is_final(int(found[1])):
+            self.status = int(found[1])
 
 
 class UnfitConnectionError(aiohttp.ClientConnectionError):
@@ -145,16 +219,20 @@ class UnfitConnectionError(aiohttp.ClientConnectionError):
 
 @define
 class DirectResponse:
-    """A response to a request that was sent directly, its body still unread. The receiver releases it."""
+    """A response to a request that was sent directly, its body still unread. The receiver releases it.
+
+    ``content`` is None if nothing but the status could be read, and then there is no connection to release.
+    """
 
     status: int
     headers: Headers
-    content: aiohttp.StreamReader
-    _connection: Connection
+    content: aiohttp.StreamReader | None = None
+    _connection: Connection | None = None
 
     def release(self) -> None:
         """Give the connection back; it is closed if the body was not read to its end."""
-        self._connection.release()
+        if self._connection is not None:
+            self._connection.release()
 
 
 class Connections(aiohttp.TCPConnector):
@@ -170,10 +248,15 @@ class Connections(aiohttp.TCPConnector):
             self._factory = partial(protocol, loop=self._loop)
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
-        """Return a new connection, or a used one on which nothing has arrived since, for the session."""
+        """Return a new or a used connection on which nothing has arrived, for the session.
+
+        Raises `aiohttp.ServerDisconnectedError` if something has arrived on a new one.
+        """
         while True:
             connection = await super().connect(*args, **kwargs)
-            if not self._was_used(connection):
+            used = self._was_used(connection)
+            protocol: Any = getattr(connection, "protocol", None)
+            if protocol is None:
                 return connection
             try:
                 # In these two turns the event loop receives what has already arrived.
@@ -182,10 +265,11 @@ class Connections(aiohttp.TCPConnector):
             except BaseException:
                 connection.close()
                 raise
-            protocol: Any = connection.protocol
             if protocol.is_connected() and not getattr(protocol, "should_close", False):
                 return connection
             connection.close()
+            if not used:
+                raise aiohttp.ServerDisconnectedError
 
     def _was_used(self, connection: Connection) -> bool:
         protocol: Any = getattr(connection, "protocol", None)
@@ -204,37 +288,44 @@ class Connections(aiohttp.TCPConnector):
         start: str,
         headers: Mapping[str, str],
         body: bytes,
+        *,
         limits: aiohttp.ClientTimeout,
+        delivery: Delivery,
     ) -> DirectResponse:
         """Send a request that starts with ``start`` (method and path) and return the response to it.
 
-        Of ``limits`` only the one for connecting counts. Raises what a session's ``request`` raises,
-        `NotSentError`, and `UnfitConnectionError` before anything is sent.
+        Of ``limits`` only the one for connecting counts. Raises what a session's ``request`` raises, and
+        `UnfitConnectionError` before anything is sent.
         """
+        delivery.is_watched = True
         target = self._servers.get(server) or self._servers.setdefault(
             server, aiohttp.ClientRequest("POST", server, loop=self._loop)
         )
-        data = _message(start, target.headers["Host"], headers, body)
-        try:
-            connection = await super().connect(target, [], limits)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"no connection to {server} in time") from error
-        protocol = connection.protocol
+        message = _message(start, target.headers["Host"], headers, body)
+        while True:
+            try:
+                connection = await super().connect(target, [], limits)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError(f"no connection to {server} in time") from error
+            protocol = connection.protocol
+            if not delivery.trust.doubts(protocol):
+                break
+            connection.close()
         if not isinstance(protocol, SingleResponseProtocol):
             connection.close()
             _note_unfit(self)
             raise UnfitConnectionError("the connection does not have the protocol of this client")
         try:
-            protocol.set_response_params(read_until_eof=True)
-            protocol.send(data)
+            protocol.set_response_params(read_until_eof=True, **READING)
+            protocol.send(message, delivery)
             return await _response(protocol, connection)
-        except BaseException as error:
+        except HttpProcessingError as error:
             connection.close()
-            if isinstance(error, HttpProcessingError):
-                info, status, message = target.request_info, error.code, error.message
-                raise aiohttp.ClientResponseError(info, (), status=status, message=message) from error
-            if isinstance(error, aiohttp.ClientError) and protocol.unsent:
-                raise NotSentError("the connection was closed before the request") from error
+            raise aiohttp.ClientResponseError(
+                target.request_info, (), status=error.code, message=error.message
+            ) from error
+        except BaseException:
+            connection.close()
             raise
 
 
@@ -394,6 +485,9 @@ class _TrialLoop:
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         callback(*args)
 
+    def time(self) -> float:
+        return 0.0
+
     def get_debug(self) -> bool:
         return False
 
@@ -413,8 +507,8 @@ def _try_protocol() -> None:
     loop = cast("asyncio.AbstractEventLoop", _TrialLoop())
     protocol = SingleResponseProtocol(loop=loop)
     protocol.connection_made(transport)
-    protocol.set_response_params(read_until_eof=True)
-    protocol.send(b"request")
+    protocol.set_response_params(read_until_eof=True, **READING)
+    protocol.send(b"request", Delivery())
     protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     protocol.data_received(b"unasked")
     (interim, _), (message, body) = _read_now(protocol), _read_now(protocol)
@@ -439,6 +533,37 @@ def _try_request() -> None:
         raise RuntimeError("connect() is not a coroutine function")
 
 
+def _try_session() -> None:
+    """Write a request as the session does. Raises anything if the protocol does not hear of that."""
+    loop = cast("asyncio.AbstractEventLoop", _TrialLoop())
+    for body in (None, b"body"):
+        transport = _TrialTransport()
+        protocol = SingleResponseProtocol(loop=loop)
+        protocol.hears_of_writing = True
+        protocol.connection_made(transport)
+        protocol.set_response_params(read_until_eof=True, **READING)
+        request = aiohttp.ClientRequest("POST", URL("http://localhost:1"), data=body, loop=loop)
+        connection: Any = SimpleNamespace(protocol=protocol, _connector=SimpleNamespace(force_close=False))
+        if body is None:
+            _finish(request.send(connection))
+        else:
+            writer = aiohttp.http.StreamWriter(protocol, loop)
+            _finish(writer.write_headers("POST / HTTP/1.1", request.headers))
+            _finish(request.write_bytes(writer, connection, len(body)))
+        if not transport.written.endswith(body or b"\r\n\r\n") or not protocol._awaited:
+            raise RuntimeError("it does not tell when it has written")
+
+
+def _finish(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Run what has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    coroutine.close()
+    raise RuntimeError("it waits")
+
+
 def _fails(name: str, trial: Callable[[], None]) -> bool:
     """Note that a part works otherwise, if it does; return True then."""
     try:
@@ -451,6 +576,11 @@ def _fails(name: str, trial: Callable[[], None]) -> bool:
 
 
 _PROTOCOL_FITS = not (_find_missing(_PROTOCOL_PARTS) or _fails("client_proto.ResponseHandler", _try_protocol))
+if _PROTOCOL_FITS:
+    # Without this, an unasked response may be taken for one if it comes just before the session writes.
+    with suppress(Exception):
+        _try_session()
+        SingleResponseProtocol.hears_of_writing = True
 _find_missing(_DIRECT_PARTS) or _fails("ClientRequest", _try_request)
 
 
@@ -502,6 +632,20 @@ def direct_connections(session: aiohttp.ClientSession, body: bytes) -> Connectio
         if getattr(owner, name) is not method:
             return None
     return connections if len(body) <= _SHORT_BODY else None
+
+
+def can_be_watched() -> bool:
+    """Return True if a request of the session can be watched as it is written."""
+    needed = "ClientRequest.send", "connector.Connection.protocol"
+    return not any(name.startswith(needed) for name in _missing)
+
+
+def tell_when_written(connection: Any, delivery: Delivery, now: float) -> None:
+    """Tell ``delivery`` when the session writes its request to a connection; it is about to do so."""
+    if isinstance(connection.protocol, SingleResponseProtocol):
+        connection.protocol.tell_when_written(delivery)
+    else:
+        delivery.on_write(connection.protocol, now)
 
 
 def middlewares_of(session: aiohttp.ClientSession) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:

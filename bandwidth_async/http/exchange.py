@@ -10,13 +10,18 @@ import errno
 import ipaddress
 import logging
 import platform
+import re
+import socket
 import time
+import zlib
+from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from attrs import field, frozen
+from attrs import define, field, frozen
+from multidict import CIMultiDict
 from yarl import URL
 
 from bandwidth_async import wire
@@ -29,14 +34,22 @@ from bandwidth_async.errors import (
     TransportError,
 )
 from bandwidth_async.http.connections import (
+    READING,
     DirectResponse,
-    NotSentError,
     UnfitConnectionError,
+    can_be_watched,
     direct_connections,
     middlewares_of,
+    tell_when_written,
 )
+from bandwidth_async.http.delivery import Delivery, Trust
 from bandwidth_async.media import Media
-from bandwidth_async.server_text import SENTENCE_LIMIT, shown
+from bandwidth_async.server_text import SENTENCE_LIMIT, printable, shown
+
+try:
+    import resource
+except ImportError:
+    resource = None  # type: ignore[assignment]  # Windows has none, and no such limit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,6 +73,13 @@ _ERROR_BODY_LIMIT = 64 * 1024
 # In seconds. The status of an error is known by then, and the status decides.
 _ERROR_BODY_TIMEOUT = 2.0
 _RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
+# Of this machine, and not of the server.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# In seconds, until a connection may be free whose descriptor can be used.
+_WAIT_FOR_DESCRIPTOR = 0.1
+# What zlib is to recognize by itself, and what has no header to be recognized by.
+_ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
+_NOT_IN_HOST = re.compile(r"[\s/?#@\\%]")
 
 
 @frozen(kw_only=True)
@@ -73,12 +93,16 @@ class ResponseInfo:
 
 @frozen(kw_only=True, eq=False)
 class Server:
-    """A server that requests are sent to: its URL, a proxy on the way, and the timer for its timeouts."""
+    """A server that requests are sent to: its URL, a proxy on the way, and the timer for its timeouts.
+
+    ``trust`` knows which of the kept connections to it are still believed to work.
+    """
 
     url: URL
     timer: TimeoutTimer
     # Its URL may contain a password.
     proxy: str | URL | None = field(default=None, repr=False)
+    trust: Trust = field(factory=Trust, init=False, repr=False)
 
 
 def origin(url: str, name: str, *, allow_http: bool) -> URL:
@@ -91,7 +115,7 @@ def origin(url: str, name: str, *, allow_http: bool) -> URL:
         host = parsed.host
     except ValueError:
         host = None
-    if host is None or parsed.scheme not in {"http", "https"}:
+    if host is None or parsed.scheme not in {"http", "https"} or not _is_host(parsed.raw_host or ""):
         # A URL with a user may also contain a password.
         shown = "" if "@" in url else f", not {url!r}"
         raise ConfigurationError(f"{name} must look like https://host or https://host:port{shown}")
@@ -106,23 +130,69 @@ def origin(url: str, name: str, *, allow_http: bool) -> URL:
     return parsed.origin()
 
 
-def connections_of(session: aiohttp.ClientSession | None) -> int:
+def connections_of(session: aiohttp.ClientSession | None, *, one_host: bool = False) -> int:
     """Return how many requests may be in flight at once.
 
-    A session that the user gave has a limit of its own; one of its connections is kept for the token.
+    A session that the user gave has limits of its own. One of its connections is kept for the token, which
+    is fetched from the same host with ``one_host``. Our own session may use three of four file descriptors.
     """
-    limit = session.connector.limit if session is not None and session.connector is not None else 0
-    return max(1, limit - 1) if limit else _CONNECTIONS
+    connector = session.connector if session is not None else None
+    if connector is None:
+        return max(1, min(_CONNECTIONS, _descriptors() * 3 // 4))
+    total, per_host = connector.limit, connector.limit_per_host
+    limits = [total - 1] if total else []
+    if per_host:
+        limits.append(per_host - one_host)
+    return max(1, min(limits, default=_CONNECTIONS))
 
 
-def proxy_from_environment(base: URL) -> str | None:
-    """Return the proxy that ``HTTPS_PROXY`` or ``HTTP_PROXY`` names, unless ``NO_PROXY`` exempts ``base``.
+def _descriptors() -> int:
+    """Return how many file descriptors this process may have open, at most."""
+    if resource is None:
+        return _CONNECTIONS * 2
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
 
-    aiohttp's ``trust_env`` is not used: it would also send the credentials in ``.netrc``.
+
+def proxy_of(base: URL, proxy: str | URL | None, *, trust_env: bool) -> URL | None:
+    """Return the proxy for a base URL: the given one, or with ``trust_env`` that of the environment.
+
+    ``HTTPS_PROXY`` or ``HTTP_PROXY`` names it, unless ``NO_PROXY`` exempts the host. A proxy without a scheme
+    is one for plain http, as in curl. aiohttp's own ``trust_env`` is not used: it would also send the
+    credentials in ``.netrc``.
+
+    Raises `ConfigurationError` for what is no proxy's URL, without the password in it.
     """
-    if proxy_bypass(base.host or ""):
-        return None
-    return getproxies().get(base.scheme)
+    name = "proxy"
+    if not proxy and trust_env and not proxy_bypass(base.host or ""):
+        name, proxy = f"the proxy in {base.scheme.upper()}_PROXY", getproxies().get(base.scheme)
+    return _checked_proxy(str(proxy), name) if proxy else None
+
+
+def _checked_proxy(text: str, name: str) -> URL:
+    if "://" not in text:
+        text = f"http://{text.removeprefix('//')}"
+    try:
+        url = URL(text)
+        fits = url.scheme in {"http", "https"} and _is_host(url.raw_host or "") and bool(url.port)
+    except ValueError:
+        fits = False
+    if not fits:
+        scheme = text.partition("://")[0]
+        served = "" if scheme in {"http", "https"} else f"; {printable(scheme)} is not served"
+        raise ConfigurationError(f"{name} must look like http://host:port or https://host:port{served}")
+    return url
+
+
+def _is_host(host: str) -> bool:
+    """Return True for a host that aiohttp connects to: a name, or an address in its usual spelling."""
+    if ":" in host or not host.rpartition(".")[2].isdigit():
+        return bool(host) and not _NOT_IN_HOST.search(host)
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def exchange(
@@ -133,90 +203,180 @@ async def exchange(
     timeouts: Timeouts,
     *,
     on_status: Callable[[int, Headers], None] | None = None,
+    delivery: Delivery | None = None,
 ) -> wire.Response:
     """Send a request once and return the response if its status is 2xx. `wire.Request.read` judges it.
 
-    ``on_status`` is called with the status and headers before the body is read. Raises `APIError` for any
-    other status and `TransportError` if there is no response. Both say whether the request may have taken
-    effect.
+    ``on_status`` is called with the status and headers before the body is read. ``delivery`` tells, also if
+    the request is cancelled, whether it may have arrived. Raises `APIError` for any other status and
+    `TransportError` if there is no response. Both say whether the request may have taken effect.
     """
+    delivery = delivery or Delivery()
+    delivery.trust = server.trust
     received = response = None
+    until = server.timer.loop.time() + timeouts.attempt
     try:
-        with server.timer.timeout(timeouts.attempt):
-            received = await _send(session, server, request, authorization, timeouts)
-            if on_status:
-                on_status(received.status, received.headers)
-            _log.debug("%s: %s", request.name, received.status)
-            if request.reads or request.streams:
+        received = await _Attempt(session, server, request, authorization, timeouts, delivery).response()
+        if on_status:
+            on_status(received.status, received.headers)
+        _log.debug("%s: %s", request.name, received.status)
+        if request.reads or request.streams:
+            with server.timer.timeout_at(until):
                 response = await _value(request, received, authorization, timeouts)
-        # The status is known, so the attempt's timeout no longer applies.
-        return response or await _result(request, received, authorization)
-    except (aiohttp.ClientResponseError, aiohttp.ClientConnectorError, aiohttp.ClientPayloadError) as error:
-        failure = translate(error, request, authorization)
+        # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
+        return response or await _result(request, received, authorization, delivery)
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-        raise translate(error, request, authorization) from error
+        failure, cause = translate(error, request, authorization, unsent=delivery.unsent), _cause(error)
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
+        cause = None
     finally:
         if received is not None and (response is None or response.media is None):
             received.release()
-    # Without its cause, whose repr contains our headers, the server's text or the proxy's password.
-    raise failure
+    raise failure from cause
 
 
-async def _send(
-    session: aiohttp.ClientSession,
-    server: Server,
-    request: wire.Request[Any],
-    authorization: str,
-    timeouts: Timeouts,
-) -> AnyResponse:
-    try:
-        return await _sending(session, server, request, authorization, timeouts)
-    except UnfitConnectionError:
-        # Nothing was sent. From now on the session sends everything.
-        return await _sending(session, server, request, authorization, timeouts)
-
-
-def _sending(
-    session: aiohttp.ClientSession,
-    server: Server,
-    request: wire.Request[Any],
-    authorization: str,
-    timeouts: Timeouts,
-) -> Awaitable[AnyResponse]:
-    """Return what sends the request: directly over the connections if possible, otherwise by the session."""
-    limits = _limits(timeouts.connect)
-    headers = _headers(request, authorization)
-    if request.body is not None and not (request.reads or server.proxy):
-        direct = direct_connections(session, request.body)
-        if direct is not None:
-            start = f"{request.method} {request.path}"
-            return direct.send(server.url, start, headers, request.body, limits)
-    return session.request(
-        request.method,
-        _located(server.url, request.path),
-        data=request.body,
-        headers=headers,
-        allow_redirects=False,
-        raise_for_status=False,
-        timeout=limits,
-        proxy=server.proxy,
-        middlewares=_middlewares(session, request),
+def _cause(error: Exception) -> Exception | None:
+    """Return an error if it may be the cause of ours: its repr may hold headers, server text or a proxy."""
+    secret = (
+        aiohttp.ClientResponseError,
+        aiohttp.ClientConnectorError,
+        aiohttp.ClientPayloadError,
+        aiohttp.InvalidURL,
     )
+    return None if isinstance(error, secret) else error
 
 
-def _headers(request: wire.Request[Any], authorization: str) -> dict[str, str]:
-    headers = {
-        "Authorization": authorization,
-        "User-Agent": USER_AGENT,
-        "Accept": "*/*" if request.streams else "application/json",
-        # Nothing to decompress, so nothing can fail to decompress.
-        "Accept-Encoding": "identity",
-    }
-    if request.content_type:
-        headers["Content-Type"] = request.content_type
-    return headers
+@define
+class _Attempt:
+    """One attempt to send a request."""
+
+    session: aiohttp.ClientSession
+    server: Server
+    request: wire.Request[Any]
+    authorization: str
+    timeouts: Timeouts
+    delivery: Delivery
+
+    async def response(self) -> AnyResponse:
+        """Return the response, or its status alone if nothing after its first line can be read."""
+        server, delivery = self.server, self.delivery
+        while True:
+            try:
+                with server.timer.timeout(self.timeouts.attempt):
+                    received = await self._send()
+            except (aiohttp.ClientError, OSError, asyncio.CancelledError) as error:
+                if not delivery.unsent:
+                    return self._status_alone(error)
+                _forget_addresses(self.session, server)
+                if not _is_out_of_descriptors(error, server.trust):
+                    raise
+                delivery.obstacle = translate(error, self.request, unsent=True)
+            else:
+                server.trust.on_response(delivery)
+                return received
+            await asyncio.sleep(_WAIT_FOR_DESCRIPTOR)
+
+    def _status_alone(self, error: BaseException) -> DirectResponse:
+        """Return the status of a response that could not be read, or raise ``error``.
+
+        The status counts whatever became of the rest, unless the body is what was asked for.
+        """
+        status = self.delivery.status
+        if status is None:
+            self.server.trust.on_no_response(self.delivery, error, self.server.timer.loop.time())
+            raise error
+        has_body = (self.request.reads or self.request.streams) and status < 300
+        if has_body or self.delivery.was_stopped_by(error):
+            raise error
+        return DirectResponse(status, CIMultiDict())
+
+    async def _send(self) -> AnyResponse:
+        while True:
+            try:
+                return await self._sending()
+            except (UnfitConnectionError, DoubtedConnectionError):
+                # Nothing was sent. After the first error the session sends everything, and each of the others
+                # has closed a connection.
+                continue
+            except _NotToRepeatError as error:
+                raise error.cause from None
+
+    def _sending(self) -> Awaitable[AnyResponse]:
+        """Return what sends it: directly over the connections if possible, otherwise by the session."""
+        session, server, request = self.session, self.server, self.request
+        limits = _limits(self.timeouts.connect)
+        headers = {
+            "Authorization": self.authorization,
+            "User-Agent": USER_AGENT,
+            "Accept": "*/*" if request.streams else "application/json",
+            # Nothing to decompress, so nothing can fail to decompress.
+            "Accept-Encoding": "identity",
+        }
+        if request.content_type:
+            headers["Content-Type"] = request.content_type
+        if request.body is not None and not (request.reads or server.proxy):
+            direct = direct_connections(session, request.body)
+            if direct is not None:
+                start = f"{request.method} {request.path}"
+                return direct.send(
+                    server.url, start, headers, request.body, limits=limits, delivery=self.delivery
+                )
+        return session.request(
+            request.method,
+            _located(server.url, request.path),
+            data=request.body,
+            headers=headers,
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=limits,
+            proxy=server.proxy,
+            middlewares=self._middlewares(),
+            **READING,
+        )
+
+    def _middlewares(self) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
+        """Return the middlewares for the request, or None for those of the session.
+
+        Where aiohttp does not tell the session's own middlewares, these have priority. Then aiohttp may
+        repeat a request that only reads, and it is not known whether a request has left.
+        """
+        others = middlewares_of(self.session)
+        if others is None:
+            return None
+        return (_without_repeats, *others, _watching(self.server, self.delivery))
+
+
+def _is_out_of_descriptors(error: BaseException, trust: Trust) -> TypeGuard[Exception]:
+    """Return True if this machine has no descriptor, port or buffer for one more connection.
+
+    That is no failure of the server. The connections that are open will soon be free.
+    """
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if not isinstance(cause, OSError):
+        return False
+    if cause.errno == errno.EADDRNOTAVAIL:
+        # No port is free, or the server's address is of a kind that this machine does not have.
+        return trust.ever_heard
+    return cause.errno in _EXHAUSTED or (isinstance(cause, socket.gaierror) and not _can_open())
+
+
+def _can_open() -> bool:
+    """Return False if there is no descriptor left: a name look-up does not tell why it failed."""
+    try:
+        socket.socket().close()
+    except OSError as error:
+        return error.errno not in _EXHAUSTED
+    return True
+
+
+def _forget_addresses(session: aiohttp.ClientSession, server: Server) -> None:
+    """Have the name of the server looked up again: it may have moved."""
+    connector, url = session.connector, URL(server.proxy or server.url)
+    if not isinstance(connector, aiohttp.TCPConnector) or not url.raw_host:
+        return
+    if server.trust.may_forget_addresses(server.timer.loop.time()):
+        connector.clear_dns_cache(url.raw_host, url.port)
 
 
 def _located(base: URL, path: str) -> URL:
@@ -226,69 +386,122 @@ def _located(base: URL, path: str) -> URL:
 
 @lru_cache(maxsize=16)
 def _limits(connect: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=connect)
+    return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
-def _middlewares(
-    session: aiohttp.ClientSession, request: wire.Request[Any]
-) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
-    """Return the middlewares for one request, or None for those of the session.
-
-    aiohttp never repeats a POST. Where it does not tell the session's own middlewares, these have priority:
-    then aiohttp may repeat a request that only reads, which changes nothing.
-    """
-    others = None if request.method == "POST" else middlewares_of(session)
-    return None if others is None else (_without_repeats(request), *others)
+class DoubtedConnectionError(aiohttp.ClientConnectionError):
+    """The connection is an old one that may be dead, so nothing was sent over it."""
 
 
-def _without_repeats(request: wire.Request[Any]) -> aiohttp.ClientMiddlewareType:
-    """Return a middleware that keeps aiohttp from repeating a request.
+def _watching(server: Server, delivery: Delivery) -> aiohttp.ClientMiddlewareType:
+    """Return a middleware that notes when a request is written, and refuses connections that may be dead.
 
-    The limiter and the retry policy decide what is sent again. aiohttp repeats after two kinds of errors
-    only, so this turns them into our errors before aiohttp sees them.
+    It is the last one, so that what others do to a request comes before it.
     """
 
-    async def send(one: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    async def watch(one: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        if not can_be_watched():
+            return await handler(one)
+        send = one.send
+
+        async def noted(connection: Any) -> aiohttp.ClientResponse:
+            if server.trust.doubts(connection.protocol):
+                raise DoubtedConnectionError("an old connection that may be dead")
+            tell_when_written(connection, delivery, server.timer.loop.time())
+            return await send(connection)
+
+        delivery.is_watched = True
+        # There is no public way to learn when it is written.
+        setattr(one, "send", noted)  # noqa: B010  # mypy does not let a method be assigned
         try:
             return await handler(one)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            raise translate(error, request) from error
+        finally:
+            del one.send
 
-    return send
+    return watch
 
 
-def translate(error: Exception, request: wire.Request[Any], authorization: str = "") -> BandwidthError:
+class _NotToRepeatError(Exception):
+    """Hides an error of aiohttp's from aiohttp."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+async def _without_repeats(
+    one: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from repeating a request: a middleware.
+
+    The limiter and the retry policy decide what is sent again. aiohttp repeats after two kinds of errors
+    only, so these are hidden from it.
+    """
+    try:
+        return await handler(one)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _NotToRepeatError(error) from None
+
+
+def translate(
+    error: Exception, request: wire.Request[Any], authorization: str = "", *, unsent: bool = False
+) -> BandwidthError:
     """Return our error for one of aiohttp's, and whether the request may have taken effect.
 
-    ``authorization`` is the header that the request was sent with. aiohttp quotes what it cannot read.
+    ``authorization`` is the header that the request was sent with: aiohttp quotes what it cannot read.
+    ``unsent`` says that nothing of the request can have left.
     """
-    if isinstance(error, aiohttp.ClientResponseError):
-        # The error's own text contains the URL, and with it the proxy's password.
-        reason = shown(f"{error.status} {error.message}", authorization, SENTENCE_LIMIT)
-    else:
-        reason = shown(str(error), authorization, SENTENCE_LIMIT) or type(error).__name__
+    reason = _reason(error, authorization)
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ServerFingerprintMismatch():
             return CertificateError(f"{request.name}: the server's certificate is not valid ({reason})")
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return ClientStateError(f"{request.name}: the URL of the server or of its proxy is not valid")
         case aiohttp.ConnectionTimeoutError():
             return TransportError(f"{request.name}: no connection within the timeout")
-        case aiohttp.ClientConnectorError():
-            return TransportError(f"{request.name}: no connection ({wire.printable(str(error.os_error))})")
-        case aiohttp.ClientHttpProxyError():
+        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
             return TransportError(f"{request.name}: no connection ({reason})")
-        case NotSentError():
-            return TransportError(f"{request.name}: {reason}", dropped=True)
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
-            message, dropped = "the connection was closed before a response arrived", True
-        case aiohttp.ClientOSError(errno=int(number)) if number in _RESET:
-            message, dropped = "the connection was closed before a response arrived", True
-        case TimeoutError():
-            message, dropped = "no response within the timeout", False
+            dropped = True
+        case aiohttp.ClientOSError():
+            # Without a number, aiohttp found the connection closed when it was about to write.
+            dropped = error.errno in _RESET or (unsent and error.errno is None)
         case _:
-            message, dropped = f"no usable response ({reason})", False
-    return TransportError(f"{request.name}: {message}", dropped=dropped, ambiguous=not request.safe)
+            dropped = False
+    if dropped:
+        message = f"the connection was closed before {'the request' if unsent else 'a response arrived'}"
+    elif isinstance(error, TimeoutError):
+        message = f"no {'connection' if unsent else 'response'} within the timeout"
+    else:
+        message = f"no {'connection' if unsent else 'usable response'} ({reason})"
+    ambiguous = not (request.safe or unsent)
+    return TransportError(f"{request.name}: {message}", dropped=dropped, ambiguous=ambiguous)
+
+
+def _reason(error: Exception, authorization: str) -> str:
+    """Return what the operating system, TLS or aiohttp's parser says, or the type of the error.
+
+    The text of other errors may contain a URL, and with it the proxy's password.
+    """
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            text = f"the proxy answered {error.status} {error.message}"
+        case aiohttp.ClientResponseError():
+            # Its status is the parser's own, and not the server's.
+            text = error.message
+        case aiohttp.ClientConnectorCertificateError():
+            error = error.certificate_error
+            text = str(error)
+        case aiohttp.ClientConnectorError():
+            error = error.os_error
+            text = str(error)
+        case OSError():
+            text = error.strerror or ""
+        case _:
+            text = ""
+    return shown(text, authorization, SENTENCE_LIMIT) or type(error).__name__
 
 
 async def _value(
@@ -305,11 +518,13 @@ async def _value(
     return response
 
 
-async def _result(request: wire.Request[Any], received: AnyResponse, authorization: str) -> wire.Response:
+async def _result(
+    request: wire.Request[Any], received: AnyResponse, authorization: str, delivery: Delivery
+) -> wire.Response:
     """Return a success whose body only explains, or raise the error for any other status."""
     status, headers = received.status, received.headers
     # A 204 has no body.
-    body = b"" if status == 204 else await _read_explanation(received)
+    body = b"" if status == 204 else await _read_explanation(received, delivery)
     if 200 <= status < 300:
         return wire.Response(status=status, headers=headers, body=body, authorization=authorization)
     raise wire.error_from(request, status, headers, body, time.time(), authorization=authorization)
@@ -321,11 +536,16 @@ async def _read_all(response: aiohttp.ClientResponse) -> bytes:
         body += chunk
         if len(body) > _BODY_LIMIT:
             raise TransportError(f"the response is longer than {_BODY_LIMIT} bytes")
-    return bytes(body)
+    unpacked = _unpacked(bytes(body), response.headers, _BODY_LIMIT)
+    if unpacked is None:
+        raise TransportError("the response is packed in a way that was not asked for, and cannot be unpacked")
+    return unpacked
 
 
-async def _read_explanation(response: AnyResponse) -> bytes:
+async def _read_explanation(response: AnyResponse, delivery: Delivery) -> bytes:
     """Return as much of a body as arrives in time; it may be long, slow, cut or missing."""
+    if response.content is None:
+        return b""
     body = bytearray()
     try:
         async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
@@ -335,7 +555,30 @@ async def _read_explanation(response: AnyResponse) -> bytes:
                     break
     except (aiohttp.ClientError, OSError):
         pass
-    return bytes(body[:_ERROR_BODY_LIMIT])
+    except asyncio.CancelledError as error:
+        if delivery.was_stopped_by(error):
+            raise
+    return _unpacked(bytes(body[:_ERROR_BODY_LIMIT]), response.headers, _ERROR_BODY_LIMIT, cut=True) or b""
+
+
+def _unpacked(body: bytes, headers: Headers, limit: int, *, cut: bool = False) -> bytes | None:
+    """Return a body without its content coding, or None if it cannot be unpacked.
+
+    No coding is asked for, but some gateways pack all the same. Only a body that may be ``cut`` is unpacked
+    in part.
+    """
+    coding = headers.get("Content-Encoding", "").strip().lower()
+    if not body or coding in {"", "identity"}:
+        return body
+    if coding not in {"gzip", "x-gzip", "deflate"}:
+        return None
+    for format_ in (_ZLIB_OR_GZIP, _RAW_DEFLATE):
+        decompressor = zlib.decompressobj(format_)
+        with suppress(zlib.error):
+            unpacked = decompressor.decompress(body, limit)
+            if cut or decompressor.eof:
+                return unpacked
+    return None
 
 
 def is_loopback(host: str) -> bool:

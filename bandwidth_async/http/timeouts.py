@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 from functools import cached_property
+from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -23,24 +25,33 @@ if TYPE_CHECKING:
 class Timeouts:
     """Limits of one attempt, in seconds.
 
-    ``connect`` limits the TCP connection, ``attempt`` everything from there to the end of the response. The
-    body of an error has 2 s more once its status is known. A recording may take longer: there, ``attempt``
-    limits the time to its first byte, and each silence after that.
+    ``connect`` limits the name look-up, TCP and TLS together, for all addresses of the host. ``attempt``
+    limits everything from there to the end of the response. The body of an error has 2 s more once its status
+    is known. A recording may take longer: there, ``attempt`` limits the time to its first byte, and each
+    silence after that.
     """
 
     connect: float = field(default=3.0, validator=above_zero("seconds"))
     attempt: float = field(default=15.0, validator=above_zero("seconds"))
 
 
+# Outdated entries that the timer keeps, before it counts them.
+_FEW = 64
+
+
 class TimeoutTimer:
     """Cancels every task that exceeds its timeout. Belongs to the event loop of its first timeout."""
 
     def __init__(self) -> None:
-        # The timeouts that can still expire. They add and remove themselves.
-        self.running: set[Timeout] = set()
+        # A heap of deadlines, each with a number that makes it unique and its timeout. An entry is outdated
+        # when its timeout has ended or moved. It stays until it is due, or until most entries are outdated.
+        # So a timeout costs the same however many others are running.
+        self._entries: list[tuple[float, int, Timeout]] = []
+        self._numbers = count()
+        self._running = 0
         # The time of the next check, never later than the first deadline.
-        self.next_check: float = math.inf
-        self.closed: bool = False
+        self._next_check = math.inf
+        self._closed = False
         self._handle: asyncio.TimerHandle | None = None
 
     @cached_property
@@ -56,39 +67,69 @@ class TimeoutTimer:
         """Return a context that raises `TimeoutError` at a loop time; infinity is no limit yet."""
         return Timeout(self, deadline)
 
-    def check_at(self, when: float) -> None:
-        """Check all running timeouts at that loop time."""
-        if self._handle is not None:
-            self._handle.cancel()
-        self._handle, self.next_check = self.loop.call_at(when, self._check), when
+    def start(self, timeout: Timeout) -> None:
+        """Watch a timeout that has been entered."""
+        self._running += 1
+        self.watch(timeout)
+
+    def watch(self, timeout: Timeout) -> None:
+        """Watch the deadline of a running timeout, also after it has moved."""
+        timeout.number = next(self._numbers)
+        if timeout.deadline == math.inf:
+            return
+        heappush(self._entries, (timeout.deadline, timeout.number, timeout))
+        if len(self._entries) > 2 * self._running + _FEW:
+            self._entries = [entry for entry in self._entries if _is_current(entry)]
+            heapify(self._entries)
+        if timeout.deadline < self._next_check:
+            self._check_at(timeout.deadline)
+
+    def end(self) -> None:
+        """Note that a timeout has ended. The timer stays as it is set: the next timeouts will need it."""
+        self._running -= 1
+        if self._closed:
+            self.close()
 
     def close(self) -> None:
         """Cancel the timer once the last running timeout has ended."""
-        self.closed = True
-        if self._handle is not None and not self.running:
+        self._closed = True
+        if self._handle is not None and not self._running:
             self._handle.cancel()
 
+    def _check_at(self, when: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle, self._next_check = self.loop.call_at(when, self._check), when
+
     def _check(self) -> None:
-        self._handle, self.next_check = None, math.inf
+        self._handle, self._next_check = None, math.inf
         now = self.loop.time()
-        for timeout in [timeout for timeout in self.running if timeout.deadline <= now]:
-            self.running.discard(timeout)
-            timeout.expire()
-        first = min((timeout.deadline for timeout in self.running), default=math.inf)
-        if first < math.inf:
-            self.check_at(first)
+        while self._entries and (self._entries[0][0] <= now or not _is_current(self._entries[0])):
+            entry = heappop(self._entries)
+            if _is_current(entry):
+                entry[2].expire()
+        if self._entries:
+            self._check_at(self._entries[0][0])
+
+
+def _is_current(entry: tuple[float, int, Timeout]) -> bool:
+    _, number, timeout = entry
+    return timeout.is_running and timeout.number == number
 
 
 class Timeout:
     """Like `asyncio.Timeout`, without a timer of its own. ``deadline`` is loop time."""
 
-    __slots__ = ("_cancelling", "_expired", "_is_running", "_task", "_timer", "deadline")
+    __slots__ = ("_cancelling", "_expired", "_task", "_timer", "deadline", "is_running", "number")
 
     def __init__(self, timer: TimeoutTimer, deadline: float) -> None:
         self._timer = timer
-        self._is_running = False
         self._expired = False
+        # Whether it can still expire.
+        self.is_running: bool = False
         self.deadline: float = deadline
+        # That of its latest entry.
+        self.number: int = -1
 
     def __enter__(self) -> None:
         task = asyncio.current_task(self._timer.loop)
@@ -96,19 +137,14 @@ class Timeout:
             raise RuntimeError("a timeout can only be used inside a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._is_running = True
-        self._timer.running.add(self)
-        if self.deadline < self._timer.next_check:
-            self._timer.check_at(self.deadline)
+        self.is_running = True
+        self._timer.start(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._is_running = False
-        # The timer stays as it is set: the next timeouts will need it.
-        self._timer.running.discard(self)
-        if self._timer.closed:
-            self._timer.close()
+        self.is_running = False
+        self._timer.end()
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
@@ -120,14 +156,17 @@ class Timeout:
         """Return True once the deadline has passed."""
         return self._expired
 
+    def is_the_only_cause(self) -> bool:
+        """Return True if this timeout has cancelled its task, and nothing else has since it was entered."""
+        return self._expired and self._task.cancelling() <= self._cancelling + 1
+
     def reschedule(self, when: float | None) -> None:
         """Move the deadline, or remove it with None; does nothing once the timeout has expired or ended."""
-        if self._is_running:
+        if self.is_running:
             self.deadline = math.inf if when is None else when
-            if self.deadline < self._timer.next_check:
-                self._timer.check_at(self.deadline)
+            self._timer.watch(self)
 
     def expire(self) -> None:
         """Cancel the task; `__exit__` turns that into a `TimeoutError`."""
-        self._is_running, self._expired = False, True
+        self.is_running, self._expired = False, True
         self._task.cancel()
