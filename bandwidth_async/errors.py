@@ -12,7 +12,7 @@
     │   ├── PermissionDeniedError    403
     │   ├── NotFoundError            404
     │   ├── ConflictError            409
-    │   ├── RateLimitError           429
+    │   ├── RateLimitError           429, or a refusal that says when to come again
     │   └── ServerError              5xx
     ├── TransportError               no usable answer: connect, TLS, timeout, cut connection
     │   ├── CertificateError         the server's certificate is not to be trusted
@@ -136,7 +136,15 @@ class ConflictError(APIError):
 
 
 class RateLimitError(APIError):
-    """429: the quota is spent. ``retry_after`` says for how long, where the server told."""
+    """429: the quota is spent. ``retry_after`` says for how long, where the server told.
+
+    Also a 403 or another 4xx that says when to come again: ``status`` is the server's.
+    """
+
+    @property
+    def transient(self) -> bool:
+        """True: the same request may succeed later."""
+        return True
 
 
 class ServerError(APIError):

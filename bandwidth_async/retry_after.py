@@ -1,4 +1,4 @@
-"""How long a refusing server asks us to wait, in every form servers are known to use.
+"""How long a server asks us to wait, in every form servers are known to use.
 
 Bandwidth's description gives ``Retry-After`` as a string without a unit, and its other products answer
 with whole seconds or with ``X-RateLimit-Reset`` as epoch seconds or epoch milliseconds, so all of them
@@ -25,19 +25,32 @@ _EPOCH_MILLISECONDS = 1e11
 _CLOCK_TOLERANCE = 2.0  # seconds; ``Date`` is cut to whole seconds, so ours is the finer clock up to here
 
 
-def parse_hint(headers: Headers, wall_clock: float) -> float | None:
-    """Return the seconds to wait that ``Retry-After`` and ``X-RateLimit-Reset`` ask for.
+def parse_hint(headers: Headers, wall_clock: float, status: int = 429) -> float | None:
+    """Return the seconds to wait that the headers of a response with ``status`` ask for.
 
-    The longest valid hint wins. 0.0 means "open now" (also a moment that has passed), None that there is
-    no usable hint. Moments are measured against the response's own ``Date``, so a wrong local clock
-    (``wall_clock``, epoch seconds) does no harm.
+    ``Retry-After`` is the server's word for this very response. ``X-RateLimit-Reset`` counts without it only,
+    and only where the quota is what refused: many APIs send it with every response. The longest valid hint
+    of one header wins. 0.0 means "open now" (also a moment that has passed), None that there is no usable
+    hint. Moments are measured against the response's own ``Date``, so a wrong local clock (``wall_clock``,
+    epoch seconds) does no harm.
     """
     if "Retry-After" not in headers and "X-RateLimit-Reset" not in headers:
         return None
     now = _server_time(headers, wall_clock)
-    delays = [_retry_after(value, now) for value in headers.getall("Retry-After", ())]
-    delays += [_rate_limit_reset(value, now) for value in headers.getall("X-RateLimit-Reset", ())]
-    return max((delay for delay in delays if delay is not None), default=None)
+    for name, read in (("Retry-After", _retry_after), ("X-RateLimit-Reset", _rate_limit_reset)):
+        if name == "X-RateLimit-Reset" and not _quota_is_spent(headers, status):
+            continue
+        delays = [read(value, now) for value in headers.getall(name, ())]
+        hint = max((delay for delay in delays if delay is not None), default=None)
+        if hint is not None:
+            return hint
+    return None
+
+
+def _quota_is_spent(headers: Headers, status: int) -> bool:
+    """Return whether it is the quota that refused: a 429 means that, a 403 only if nothing remains."""
+    remaining = _number(headers.get("X-RateLimit-Remaining", ""))
+    return not remaining if status == 429 else status == 403 and remaining == 0
 
 
 def _server_time(headers: Headers, wall_clock: float) -> float:
@@ -59,7 +72,11 @@ def _retry_after(value: str, now: float) -> float | None:
 
 
 def _rate_limit_reset(value: str, now: float) -> float | None:
-    number = _number(value)
+    delays = [_reset(_number(part), now) for part in value.split(",")]
+    return max((delay for delay in delays if delay is not None), default=None)
+
+
+def _reset(number: float | None, now: float) -> float | None:
     if number is None:
         return None
     if number > _EPOCH_MILLISECONDS:

@@ -428,7 +428,8 @@ class _Run:
             self._stop_if_all_are_denied(error)
             # An earlier run may have ended an ambiguous target. Then it stays unknown, even if nothing
             # could be sent for it this time.
-            kind = OutcomeKind.UNKNOWN if target.ambiguous else kind_of(error)
+            unknown, stopped = target.ambiguous, self._stop.requested
+            kind = OutcomeKind.UNKNOWN if unknown else kind_of(error, stopped=stopped)
             elapsed = self._loop.time() - started
             sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
             calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
