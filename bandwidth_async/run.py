@@ -38,8 +38,8 @@ GRACE = 10.0
 # Seconds that the first id has before the other workers start.
 _FIRST_ALONE = 1.0
 
-# The run stops when this many ids were answered 403 and no id was answered anything else.
-_MOST_DENIED = 3
+# The run stops when this many ids in a row were answered 403: at its beginning, and later.
+_MOST_DENIED, _MOST_DENIED_LATER = 3, 20
 
 # After this many outcomes the run lets the other tasks of the event loop run. Without that, a run whose
 # ids are all answered at once would never yield.
@@ -344,7 +344,8 @@ class _Run:
         self._in_flight: dict[str, asyncio.Event | None] = {}
         # Set when the first id has its outcome, or is no longer alone.
         self._first_done = asyncio.Event()
-        self._denied = 0
+        # Ids answered 403 since an id had another outcome, and the other outcomes until then.
+        self._denied = self._others = 0
         self._settled = 0
         self._loop = asyncio.get_running_loop()
 
@@ -479,11 +480,13 @@ class _Run:
                 waited_for.set()
 
     def _stop_if_all_are_denied(self, error: BandwidthError) -> None:
-        """Stop when every id so far was denied: then the account is not ours, and all ids would be."""
+        """Stop when ids are denied one after the other: then the account is not ours, or no longer."""
         if isinstance(error, PermissionDeniedError):
+            others = self.report.total - self.report.counts[OutcomeKind.REFUSED]
+            if others != self._others:
+                self._denied, self._others = 0, others
             self._denied += 1
-            only_refused = self.report.total == self.report.counts[OutcomeKind.REFUSED]
-            if self._denied >= _MOST_DENIED and only_refused:
+            if self._denied >= (_MOST_DENIED_LATER if others else _MOST_DENIED):
                 self._stop.request(error)
 
 

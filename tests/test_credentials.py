@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from bandwidth_async.credentials import Authorizer, BasicCredentials, ClientCredentials, Token
+from bandwidth_async.credentials import (
+    Authorizer,
+    BasicCredentials,
+    ClientCredentials,
+    Token,
+    TokenExpiredError,
+)
 from bandwidth_async.errors import AuthenticationError, BandwidthError, ConfigurationError, TransportError
 
 pytestmark = pytest.mark.looptime
@@ -120,11 +126,26 @@ class TestBasic:
         assert await header_at(1e5, auth) == ("Basic dXNlcjpzZWNyZXQ=", 1e5)
         assert endpoint.asked_at == []
 
-    async def test_another_try_is_never_worth_it(self) -> None:
-        """After a 401 there is no newer header to show."""
+    async def test_never_accepted_they_are_refused_by_their_first_401(self) -> None:
+        """After it there is no newer header to show."""
         auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
-        assert not auth.is_worth_another(auth.header())
-        assert not auth.is_worth_another("Basic other")
+        assert not auth.rejected(auth.round, refusal())
+        assert auth.is_refused
+
+    async def test_once_accepted_they_are_tried_again(self) -> None:
+        """Eight 401s in a row refuse them, one at a time, and any other response ends the doubt."""
+        auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
+        auth.accepted(auth.round)
+        for _ in range(7):
+            await auth.ready()
+            assert auth.rejected(auth.round, refusal())
+        await auth.ready()
+        auth.accepted(auth.round)
+        assert auth.is_ready()
+        for _ in range(7):
+            await auth.ready()
+            assert auth.rejected(auth.round, refusal())
+        assert not auth.rejected(auth.round, refusal())
 
     async def test_refused_it_is_latched_too(self) -> None:
         """A thousand requests do not each show a refused password; half a minute later one may try."""
@@ -338,49 +359,115 @@ class TestRefusal:
         assert len({id(error) for error in errors}) == 3
         assert all(isinstance(error, AuthenticationError) for error in errors)
 
-    async def test_a_renewal_that_is_refused_latches(self) -> None:
-        """The credentials are gone: what the old token could still do is not tried."""
-        auth = authorizer(TokenEndpoint(3600.0, refusal()))
+    async def test_a_renewal_that_is_refused_does_not_take_the_token_away(self) -> None:
+        """It holds to its end, and meanwhile the endpoint is asked again, with pauses."""
+        endpoint = TokenEndpoint(3600.0, *(refusal() for _ in range(4)))
+        auth = authorizer(endpoint)
         await auth.ready()
-        assert await header_at(3540, auth) == ("Bearer t1", 3540)
-        await until(3541.5)
-        with pytest.raises(AuthenticationError):
-            auth.header()
+        for moment in range(3540, 3580):
+            assert (await header_at(moment, auth))[0] in {"Bearer t1", "Bearer t6"}
+        assert endpoint.asked_at == [0, 3540, 3546, 3552, 3558, 3564]
+        assert auth.header() == "Bearer t6"
+
+    async def test_a_refusal_that_stays_past_the_token_s_end_latches(self) -> None:
+        """Four in a row, some seconds apart: a rotation took the secret, and that is told."""
+        endpoint = TokenEndpoint(10.0, *(refusal() for _ in range(40)))
+        auth = authorizer(endpoint)
+        await auth.ready()
+        await until(20)
+        while not auth.is_refused:
+            with pytest.raises(AuthenticationError):
+                await auth.ready()
+            await asyncio.sleep(0.5)
+        assert len(endpoint.asked_at) == 5
+        assert 25 < now() < 40
 
 
-class TestWorthAnother:
-    """A 401 buys one newer token."""
+class TestDoubt:
+    """One 401 proves nothing: one request at a time finds out, and the others wait."""
 
-    async def test_the_present_header_was_refused(self) -> None:
-        """It is not shown again: the next request waits for a new one."""
+    async def test_a_token_that_was_accepted_is_replaced(self) -> None:
+        """It may have been revoked: the next request waits for a new one."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         await auth.ready()
-        assert auth.is_worth_another("Bearer t1")
+        auth.accepted(auth.round)
+        assert auth.rejected(auth.round, refusal())
+        assert not auth.is_ready()
         assert await header_at(5, auth) == ("Bearer t2", 6)
         assert endpoint.asked_at == [0, 5]
 
-    async def test_a_stale_header_was_refused(self) -> None:
+    async def test_a_stale_header_was_rejected(self) -> None:
         """There is a newer one already: it is shown at once and nothing is fetched."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         await auth.ready()
-        assert auth.is_worth_another("Bearer t0")
+        assert auth.rejected(auth.round - 1, refusal())
+        assert auth.is_ready()
         assert await header_at(5, auth) == ("Bearer t1", 5)
         assert endpoint.asked_at == [0]
 
-    async def test_a_hundred_refusals_of_one_token_cost_one_fetch(self) -> None:
-        """All requests in flight are refused together; the first fetches, the others join."""
+    async def test_a_hundred_401s_of_one_token_are_one_doubt(self) -> None:
+        """All requests in flight are rejected together; one token is fetched, one request tries it."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         await auth.ready()
+        auth.accepted(auth.round)
+        round_, tried, tried_at = auth.round, 0, []
 
-        async def refused() -> tuple[str, float]:
-            assert auth.is_worth_another("Bearer t1")
-            return await header_at(now(), auth)
+        async def rejected(user: object) -> None:
+            nonlocal tried
+            assert auth.rejected(round_, refusal())
+            while True:
+                await auth.ready()
+                try:
+                    assert auth.header(user) == "Bearer t2"
+                except TokenExpiredError:
+                    continue
+                break
+            tried += 1
+            tried_at.append(now())
+            assert tried == 1 or auth.is_ready()
+            await asyncio.sleep(0.5)
+            auth.accepted(auth.round)
+            auth.used(user)
 
-        assert await asyncio.gather(*(refused() for _ in range(100))) == [("Bearer t2", 2.0)] * 100
+        await asyncio.gather(*(rejected(object()) for _ in range(100)))
         assert endpoint.asked_at == [0, 1]
+        assert sorted(tried_at) == [2.0] + [2.5] * 99
+
+    async def test_who_tries_and_is_cancelled_leaves_the_trial_to_the_next(self) -> None:
+        """Nobody waits for ever."""
+        auth = authorizer(TokenEndpoint())
+        await auth.ready()
+        assert auth.rejected(auth.round, refusal())
+        await auth.ready()
+        first, second = object(), object()
+        auth.header(first)
+        with pytest.raises(TokenExpiredError):
+            auth.header(second)
+        waiter = asyncio.ensure_future(auth.ready())
+        await asyncio.sleep(1)
+        assert not waiter.done()
+        auth.used(second)
+        await asyncio.sleep(1)
+        assert not waiter.done()
+        auth.used(first)
+        await waiter
+        assert auth.header(second) == "Bearer t1"
+
+    async def test_no_newer_token_leaves_the_one_in_hand(self) -> None:
+        """The old secret died in a rotation while its token lives: a stray 401 does not take it away."""
+        endpoint = TokenEndpoint(3600.0, *(refusal() for _ in range(40)))
+        auth = authorizer(endpoint)
+        await auth.ready()
+        auth.accepted(auth.round)
+        await until(100)
+        assert auth.rejected(auth.round, refusal())
+        assert await header_at(100, auth) == ("Bearer t1", 101)
+        auth.accepted(auth.round)
+        assert not auth.is_refused
+        assert await header_at(103, auth) == ("Bearer t1", 103)
 
 
 class TestClosing:
@@ -429,5 +516,5 @@ class TestOvertaken:
         assert not auth.has_expired(shown)
         await until(2.5)
         assert auth.has_expired(shown)
-        assert auth.is_worth_another(shown)
-        assert not auth.has_expired(shown)  # it is known to be worthless now, whatever the time
+        await auth.ready()
+        assert not auth.has_expired(shown)  # there is another
