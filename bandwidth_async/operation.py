@@ -448,7 +448,8 @@ class Operation:
             return
         breaker = self._channel.limiter.breaker
         down_for = breaker.down_for(self._channel.now())
-        self.attempts.excused = self._options.bulk and breaker.is_doubtful
+        doubtful = breaker.is_doubtful or self._channel.limiter.closure.is_doubtful
+        self.attempts.excused = self._options.bulk and doubtful
         # Is it this id that fails, or the server? Those behind it in line will tell.
         if self._options.bulk and breaker.in_a_row > 1:
             self._place = None

@@ -226,6 +226,11 @@ class Closure:
         """Note that a request was let in."""
         self.in_a_row = 0
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether so many requests were turned away in a row that no single one is the cause."""
+        return self.in_a_row >= IN_A_ROW
+
     def lasted(self, now: float) -> float:
         """Return the seconds since the first request that was turned away, 0 if one was let in since."""
         return now - self._since if self.in_a_row else 0.0
