@@ -386,8 +386,8 @@ async def test_a_time_longer_than_allowed_stops_the_run_whole(
     assert exit_for_run(ran.report, strict=False, stopped_by=None) == code
 
 
-@pytest.mark.parametrize(("concurrency", "count"), [(1, 40), (3, 40), (100, 2000)])
-@pytest.mark.parametrize("pause", [5, 60, 600])
+@pytest.mark.parametrize(("concurrency", "count"), [(1, 20), (3, 20), (100, 300)])
+@pytest.mark.parametrize("pause", [60, 600])
 @pytest.mark.parametrize("status", [429, 503, 403])
 @virtual_time
 async def test_a_time_that_is_allowed_is_waited_for(
@@ -415,7 +415,7 @@ async def test_a_server_that_always_says_later(upstream: Upstream) -> None:
 
 @pytest.mark.parametrize("pace", PACES)
 @pytest.mark.parametrize("concurrency", [1, 100])
-@pytest.mark.parametrize("hint", [None, "0", "1", "60"])
+@pytest.mark.parametrize("hint", [None, "0", "60"])
 @virtual_time
 async def test_a_429_without_end(
     upstream: Upstream, hint: str | None, concurrency: int, pace: str, show: Callable[[str], None]
