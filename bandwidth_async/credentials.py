@@ -3,9 +3,14 @@
 With client credentials, all requests share one access token. It is fetched once for all requests that wait,
 and renewed in the background before it expires. No request holds a lock while a token is fetched.
 
-When the server rejects the credentials, all requests fail at once for a while, instead of each sending the
-credentials again. When the token endpoint fails, nothing is sent to it for a while. That pause doubles with
-each failure.
+One 401 proves nothing: a token may have been revoked, it may not be known to every server yet, and one server
+of many may be wrong. So after a 401 the authorizer tests the credentials. One request at a time may leave,
+with a new token where that may help, and the others wait. The first response that is no 401 ends the test.
+The credentials are blocked only after several 401s in a row. Then all requests fail at once for a while,
+instead of each sending the credentials again.
+
+When the token endpoint fails, nothing is sent to it for a while. That pause doubles with each failure. A
+renewal that fails or is rejected changes nothing while the token in hand is valid.
 """
 
 from __future__ import annotations
@@ -39,6 +44,19 @@ _RENEWAL_PAUSE = 5.0
 
 # Without a valid token, the pauses after failed fetches are 1, 2, 4 … and at most this many seconds.
 _LONGEST_FETCH_PAUSE = 30.0
+
+# The token endpoint has to reject credentials this many times in a row, if it gave a token for them before.
+_MOST_FETCH_REJECTIONS = 4
+
+# Seconds for which a new token may not be known to every server. Another token would be no better.
+_NEW_FOR = 1.0
+
+# 401s in a row until the credentials are blocked. A name and password that were never accepted are blocked at
+# once, a token that was never accepted after the time that it may need to be known, and others later.
+_MOST_REJECTIONS_BASIC, _MOST_REJECTIONS_TOKEN, _MOST_REJECTIONS_ACCEPTED = 1, 4, 8
+
+# Seconds between these requests.
+_TEST_PAUSES = (0.5, 1.0, 2.0)
 
 
 def _credential(_: object, attribute: Attribute[str], value: object) -> None:
@@ -117,10 +135,26 @@ class Authorizer:
         self._rejection: AuthenticationError | None = None
         self._blocked_until = -math.inf
 
-        # A failing token endpoint: failures in a row, the last of them, and when it may be asked again.
+        # A failing token endpoint: failures and rejections in a row, the last failure, and when to ask again.
         self._failures = 0
+        self._fetch_rejections = 0
         self._last_failure: BandwidthError | None = None
         self._next_fetch_at = -math.inf
+
+        # When the token was received, when a 401 last made us ask for another, and whether a response other
+        # than 401 came to this header, and to any.
+        self._received_at = self._replaced_at = -math.inf
+        self._accepted = self._ever_accepted = False
+
+        # The test of the credentials: 401s in a row, the operation whose request is the only one that may
+        # leave, and when the next one may.
+        self._rejections = 0
+        self._tester: object = None
+        self._next_test_at = -math.inf
+        self._test_over = asyncio.Event()
+
+        # Rises with each new header and each 401 that counted. A 401 to an earlier round shows nothing new.
+        self.round: int = 0
 
     @cached_property
     def _now(self) -> Callable[[], float]:
@@ -129,15 +163,38 @@ class Authorizer:
 
     def is_ready(self) -> bool:
         """Return True if requests can be sent with the present header and no renewal is due."""
-        return self._rejection is None and self._now() < min(self._renew_at, self._expires_at)
+        trusted = self._rejection is None and not self._rejections
+        return trusted and self._now() < min(self._renew_at, self._expires_at)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether every request fails at present, because the credentials are rejected."""
+        return self._rejection is not None and self._now() < self._blocked_until
+
+    @property
+    def ever_had_token(self) -> bool:
+        """Whether the token endpoint ever gave a token."""
+        return self._received_at > -math.inf
 
     async def wait_until_ready(self) -> None:
-        """Wait until there is a valid header, and start a renewal if one is due.
+        """Wait until there is a valid header. While the credentials are tested, wait for the caller's turn.
 
         Raises `AuthenticationError` if the credentials are rejected. Raises the token endpoint's error if it
         gives no token; ``retry_after`` then says when the next request asks it again.
         """
         self._raise_if_blocked()
+        await self._wait_for_token()
+        if self._rejections and self._renewal is not None:
+            await asyncio.wait([self._renewal])
+        while self._is_tested():
+            if self._tester is None:
+                await asyncio.sleep(self._next_test_at - self._now())
+            else:
+                await self._test_over.wait()
+            self._raise_if_blocked()
+
+    async def _wait_for_token(self) -> None:
+        """Wait until there is a valid token, and start a renewal if one is due."""
         now = self._now()
         if now < min(self._renew_at, self._expires_at):
             return
@@ -162,24 +219,69 @@ class Authorizer:
         if error is not None:
             raise error
 
-    def header(self) -> str:
-        """Return the newest header.
+    def header(self, operation: object = None) -> str:
+        """Return the newest header for a request of ``operation``, which calls `finished` after it.
 
-        Raises `AuthenticationError` while the credentials are blocked, and `TokenExpired` if the caller has
-        to await `wait_until_ready` again.
+        Raises `AuthenticationError` while the credentials are blocked, and `TokenExpired` when
+        `wait_until_ready` has to be awaited again.
         """
         self._raise_if_blocked()
-        if self._now() >= self._expires_at:
+        if self._now() >= self._expires_at or self._is_tested():
             raise TokenExpired
+        if self._rejections:
+            self._tester = operation
         return self._header
 
-    def discard(self, header: str) -> bool:
-        """Stop using ``header``, which got a 401, and return True if another token may be accepted."""
-        if not self._uses_tokens:
-            return False
-        if header == self._header:
+    def finished(self, operation: object) -> None:
+        """Note that the request of ``operation`` is over. If it was a test, the next request may leave."""
+        if self._tester is operation:
+            self._end_test()
+
+    def accepted(self, round_: int) -> None:
+        """Note a response other than 401 to a request of this round."""
+        self._accepted |= round_ == self.round
+        self._ever_accepted = True
+        if self._rejections:
+            self._rejections = 0
+            self._end_test()
+
+    def rejected(self, round_: int, error: AuthenticationError) -> bool:
+        """Note a 401 to a request of this round. Return False if it blocks the credentials."""
+        if round_ != self.round:
+            return True
+        self.round += 1
+        self._rejections += 1
+        if self._rejections >= self._most_rejections():
+            if self._last_failure is None or isinstance(self._last_failure, AuthenticationError):
+                self.block(error)
+                return False
+            # The token is worth nothing, and there is no other since its endpoint fails.
+            self._rejections -= 1
             self._renew_at = self._expires_at = -math.inf
+        now = self._now()
+        known = now - self._received_at > _NEW_FOR or (self._accepted and now - self._replaced_at > _NEW_FOR)
+        renews = self._uses_tokens and known
+        if renews:
+            self._replaced_at = now
+            # The token in hand is kept, in case that there is no other.
+            self._renew_at = min(self._renew_at, max(now, self._next_fetch_at))
+        if not (renews and self._accepted):
+            self._next_test_at = now + _TEST_PAUSES[min(self._rejections, len(_TEST_PAUSES)) - 1]
         return True
+
+    def _most_rejections(self) -> int:
+        if self._ever_accepted:
+            return _MOST_REJECTIONS_ACCEPTED
+        return _MOST_REJECTIONS_TOKEN if self._uses_tokens else _MOST_REJECTIONS_BASIC
+
+    def _is_tested(self) -> bool:
+        """Return True if the credentials are tested, and this is not the moment for another request."""
+        return self._rejections > 0 and (self._tester is not None or self._now() < self._next_test_at)
+
+    def _end_test(self) -> None:
+        self._tester = None
+        self._test_over.set()
+        self._test_over = asyncio.Event()
 
     def expired_in_flight(self, header: str) -> bool:
         """Return True if the token in ``header`` expired after it was sent, which explains a 401."""
@@ -193,6 +295,7 @@ class Authorizer:
         if self._rejection is None:
             self._rejection = error
             self._blocked_until = self._now() + _BLOCKED_FOR
+            self._end_test()
 
     async def aclose(self) -> None:
         """Cancel the renewal, if one is running."""
@@ -204,6 +307,9 @@ class Authorizer:
         asked_at = self._now()
         token = await self._fetch_token()
         self._header = f"Bearer {token.value}"
+        self._accepted = False
+        self.round += 1
+        self._received_at = self._now()
         # A token can expire before its fetch is over. Without this second, requests would fetch for ever.
         self._expires_at = max(asked_at + token.lifetime, self._now() + 1.0)
         self._renew_at = self._expires_at - min(_RENEW_AHEAD, token.lifetime / 5)
@@ -211,17 +317,22 @@ class Authorizer:
     def _note_renewal(self, task: asyncio.Task[None]) -> None:
         self._renewal = None
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, AuthenticationError):
-            self.block(error)
-        elif error is not None:
+        if isinstance(error, AuthenticationError) and self._now() >= self._expires_at:
+            self._fetch_rejections += 1
+            # Credentials that never got a token may never have been right.
+            if not self.ever_had_token or self._fetch_rejections >= _MOST_FETCH_REJECTIONS:
+                self.block(error)
+                return
+        if error is not None:
             _log.warning("could not get a new access token: %s", error)
             self._renew_at = self._now() + _RENEWAL_PAUSE
             if isinstance(error, BandwidthError):
-                pause = min(_LONGEST_FETCH_PAUSE, 2.0 ** min(self._failures, 16))
+                pause = max(2.0 ** min(self._failures, 16), error.retry_after or 0.0)
                 self._failures += 1
-                self._last_failure, self._next_fetch_at = error, self._now() + pause
+                self._last_failure = error
+                self._next_fetch_at = self._now() + min(_LONGEST_FETCH_PAUSE, pause)
         elif not task.cancelled():
-            self._failures, self._last_failure = 0, None
+            self._failures, self._last_failure, self._fetch_rejections = 0, None, 0
 
     def _with_pause(self, error: BandwidthError, now: float) -> BandwidthError:
         """Return a copy of ``error`` for one waiter, with the time until the next fetch as ``retry_after``.

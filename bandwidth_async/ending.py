@@ -18,7 +18,6 @@ from bandwidth_async.errors import (
     HangUpError,
     NotConfirmedError,
     NotFoundError,
-    RateLimitError,
     TransportError,
     UnavailableError,
     UnexpectedResponseError,
@@ -102,8 +101,10 @@ class Ender:
         try:
             return await self.end(target, options, how, stop)
         except BandwidthError as error:
-            unreachable = isinstance(error, TransportError) and self._channel.limiter.breaker.unreachable
-            if unreachable or _concerns_every_id(error, options.retry):
+            channel = self._channel
+            unreachable = isinstance(error, TransportError) and channel.limiter.breaker.unreachable
+            refused = isinstance(error, AuthenticationError) and channel.authorizer.is_blocked
+            if unreachable or refused or _concerns_every_id(error, options.retry):
                 stop.request(error)
             raise
 
@@ -259,6 +260,6 @@ def _leaves_open(error: BandwidthError, operation: Operation) -> bool:
 
 
 def _concerns_every_id(error: BandwidthError, policy: RetryPolicy) -> bool:
-    if isinstance(error, RateLimitError):
+    if isinstance(error, APIError) and error.transient:
         return (error.retry_after or 0.0) > policy.longest_hint
-    return isinstance(error, AuthenticationError | ClientStateError | CertificateError | UnavailableError)
+    return isinstance(error, ClientStateError | CertificateError | UnavailableError)

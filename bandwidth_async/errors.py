@@ -12,7 +12,7 @@
     │   ├── PermissionDeniedError    403
     │   ├── NotFoundError            404
     │   ├── ConflictError            409
-    │   ├── RateLimitError           429
+    │   ├── RateLimitError           429, or a refusal that says when to come again
     │   └── ServerError              5xx
     ├── TransportError               no usable response: connect, TLS, timeout, cut connection
     │   ├── CertificateError         the server's certificate is not valid
@@ -138,7 +138,15 @@ class ConflictError(APIError):
 
 
 class RateLimitError(APIError):
-    """Raised for a 429: the quota is spent. Wait ``retry_after`` seconds, if the server gave a time."""
+    """Raised for a 429: the quota is spent. Wait ``retry_after`` seconds, if the server gave a time.
+
+    It is also raised for a 403 or another 4xx that says when to come again: ``status`` is the server's.
+    """
+
+    @property
+    def transient(self) -> bool:
+        """True: the same request may succeed later."""
+        return True
 
 
 class ServerError(APIError):

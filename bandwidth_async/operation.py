@@ -3,7 +3,7 @@
 An operation has four steps, each with one job::
 
     Operation          the deadline, the stop, and what an error says about the whole operation
-     └► send              a fresh token, once, after a 401
+     └► send              another try after a 401, with a fresh token where that may help
          └► persist          what is tried again, and when (`retry`)
              └► _attempt        admission by the limiter, then one exchange over HTTP
 """
@@ -26,6 +26,7 @@ from bandwidth_async.errors import (
     BandwidthError,
     ClientStateError,
     DeadlineExceededError,
+    RateLimitError,
     ServerError,
     TransportError,
     UnavailableError,
@@ -41,7 +42,7 @@ from bandwidth_async.http import (
     open_session,
     proxy_of,
 )
-from bandwidth_async.retry import Attempts, RetryPolicy, persist
+from bandwidth_async.retry import Attempts, RetryPolicy, pause_after, persist
 from bandwidth_async.retry_after import parse_hint
 from bandwidth_async.validators import above_zero
 
@@ -64,6 +65,9 @@ _NEVER_UP = 60.0
 
 # Tokens that may expire while their request is under way, before a 401 counts as a refusal all the same.
 _EXPIRED_UNDER_WAY = 5
+
+# Refusals in a row after which a run lets the next id knock, in case that it is the id that is refused.
+_KNOCKS = 8
 
 # Seconds, shortest and longest, until a run asks again for a retry, or for a token.
 _ASK_AGAIN = (0.5, 1.0)
@@ -202,6 +206,7 @@ class Operation:
         "_limit",
         "_options",
         "_place",
+        "_round",
         "_sent_before",
         "_stop",
         "attempts",
@@ -216,11 +221,14 @@ class Operation:
         self._lifted = False
         self._in_flight = False
 
-        # Of the request that is being sent: attempts before its first one, the place in the limiter's order
-        # of arrival once it was refused, and the header that its last attempt was sent with.
-        self._sent_before = 0
+        # The place in the limiter's order of arrival, from the first admission on.
         self._place: int | None = None
+
+        # Of the request that is being sent: attempts before its first one, and the header that its last
+        # attempt was sent with, with the authorizer's round.
+        self._sent_before = 0
         self._authorization = ""
+        self._round = 0
 
     def __repr__(self) -> str:
         return f"<Operation, {self.attempts!r}>"
@@ -258,7 +266,7 @@ class Operation:
         attempt = partial(self._attempt, request, receive)
         self._sent_before = self.attempts.sent
         authorizer = self._channel.authorizer
-        renewed, expired = False, 0
+        rejected = expired = 0
         while True:
             self._check()
             if not authorizer.is_ready():
@@ -277,10 +285,25 @@ class Operation:
                 if expired < _EXPIRED_UNDER_WAY and authorizer.expired_in_flight(self._authorization):
                     expired += 1
                     continue
-                if renewed or not authorizer.discard(self._authorization):
-                    authorizer.block(error)
+                if self.attempts.last_error is not error or not authorizer.rejected(self._round, error):
                     raise
-            renewed = True
+                await self._after_401(error, rejected)
+            rejected += 1
+
+    async def _after_401(self, error: AuthenticationError, rejected: int) -> None:
+        """Return when the request may be sent again, for which ``rejected`` 401s came before.
+
+        The first is followed at once, by another header or in the authorizer's turn. The others count as
+        failed attempts.
+        """
+        attempts, policy = self.attempts, self._options.retry
+        attempts.free = not rejected
+        attempts.failures += bool(rejected)
+        # A stop is for `_check` to tell.
+        if not attempts.stopped:
+            if attempts.are_spent(policy):
+                raise error
+            await asyncio.sleep(pause_after(error, attempts, policy, self._channel.random))
 
     def lift_deadline(self) -> None:
         """Let this attempt take as long as it needs from here on. The next one has the deadline anew."""
@@ -309,18 +332,23 @@ class Operation:
             patience=options.retry.longest_hint,
         )
         with admitted as admission:
+            # Whatever comes of this attempt, the next one is not to wait behind those who came later.
+            self._place = admission.place
             session = channel.session()
             self._check()
-            self._authorization = channel.authorizer.header()
+            self._authorization = channel.authorizer.header(self)
+            self._round = channel.authorizer.round
             if not repeats:
                 channel.limiter.budget.on_try(channel.now())
             admission.sending()
             try:
                 response = await self._exchange(session, request, admission)
-            except (TransportError, ServerError) as error:
+            except (TransportError, ServerError, RateLimitError) as error:
                 admission.failed(answered=False)
                 self._excuse(error)
                 raise
+            finally:
+                channel.authorizer.finished(self)
         value = self._read(request, response)
         if receive is not None:
             await receive(value)
@@ -352,14 +380,17 @@ class Operation:
             self._in_flight = False
 
     def _tell_limiter(self, admission: Admission, status: int, headers: Headers) -> None:
-        """Tell the limiter how the server responded. A request that was refused keeps its place."""
-        if status == 429:
-            self._place = admission.place
-            admission.refused(parse_hint(headers, time.time()))
+        """Tell the limiter, and the authorizer, how the server responded."""
+        hint = parse_hint(headers, time.time(), status) if status >= 400 else None
+        if status == 429 or (hint is not None and wire.turns_away(status)):
+            admission.refused(hint)
         elif status >= 500:
-            admission.failed(answered=True)
+            admission.failed(answered=True, hint=hint)
         else:
             admission.accepted()
+            # A 403 may be of a gateway that never looked at the credentials, and so may a 408.
+            if status not in {401, 403, 407, 408}:
+                self._channel.authorizer.accepted(self._round)
 
     def _read(self, request: wire.Request[T], response: wire.Response) -> T:
         """Return the value of a success. A body that is still coming is closed if that fails."""
@@ -376,21 +407,33 @@ class Operation:
             raise
 
     async def _ready(self) -> None:
-        """Return once there is a token. Only a run waits for a token endpoint that fails."""
-        channel = self._channel
+        """Return once there is a token. Only a run waits for a token endpoint that fails.
+
+        A missing token concerns every id, so what a run gives up on stops it.
+        """
+        channel, authorizer, policy = self._channel, self._channel.authorizer, self._options.retry
         started = channel.now()
         while True:
             try:
-                return await channel.authorizer.wait_until_ready()
-            except (TransportError, ServerError) as error:
+                return await authorizer.wait_until_ready()
+            except (TransportError, APIError) as error:
                 if not self._options.bulk:
                     raise
-                ever_up = channel.limiter.breaker.ever_answered
-                unreachable = isinstance(error, TransportError) and not ever_up
-                if unreachable or channel.now() - started > self._patience():
-                    raise UnavailableError(f"there is no access token: {error.message}") from error
                 pause = error.retry_after or 0.0
+                ever_up = channel.limiter.breaker.ever_answered or authorizer.ever_had_token
+                unreachable = isinstance(error, TransportError) and not ever_up
+                # A server that asks to come later is up.
+                patience = policy.outage if ever_up or isinstance(error, RateLimitError) else self._patience()
+                lasting = authorizer.is_blocked or pause > policy.longest_hint
+                if lasting or unreachable or channel.now() - started > patience:
+                    raise self._stop_run(_without_token(error)) from error
             await asyncio.sleep(pause + channel.random.uniform(*_ASK_AGAIN))
+
+    def _stop_run(self, error: BandwidthError) -> BandwidthError:
+        """Stop the run, as every other id would meet the same error, and return the error."""
+        if self._stop is not None:
+            self._stop.request(error)
+        return error
 
     async def _afford(self) -> None:
         """Return once a retry is within the retry budget. Single operations do not wait for it."""
@@ -405,13 +448,33 @@ class Operation:
             await asyncio.sleep(self._channel.random.uniform(*_ASK_AGAIN))
 
     def _excuse(self, error: BandwidthError) -> None:
-        """During an outage that may still end, do not count failures against the id of a run."""
+        """While the server lets nothing in, which may still end, count nothing against the id of a run."""
+        if isinstance(error, RateLimitError) or error.retry_after is not None:
+            self._excuse_turned_away(error)
+            return
         breaker = self._channel.limiter.breaker
         down_for = breaker.down_for(self._channel.now())
-        self.attempts.excused = self._options.bulk and breaker.is_doubtful
+        doubtful = breaker.is_doubtful or self._channel.limiter.closure.is_doubtful
+        self.attempts.excused = self._options.bulk and doubtful
+        # Is it this id that fails, or the server? Those behind it in line will tell.
+        if self._options.bulk and breaker.in_a_row > 1:
+            self._place = None
         if self.attempts.excused and down_for > self._patience():
             what = "never answered" if breaker.unreachable else f"has failed for {down_for:.0f} s"
             raise UnavailableError(f"Bandwidth {what}: {error.message}", ambiguous=error.ambiguous) from error
+
+    def _excuse_turned_away(self, error: BandwidthError) -> None:
+        """Do as `_excuse` for a request that was told to come later."""
+        if not self._options.bulk:
+            return
+        closure = self._channel.limiter.closure
+        lasted = closure.lasted(self._channel.now())
+        # Only the first may have been turned away for what it asked.
+        self.attempts.excused = closure.in_a_row > 1
+        if closure.in_a_row % _KNOCKS == 0:
+            self._place = None
+        if lasted > self._options.retry.outage:
+            raise self._stop_run(_closed_for(lasted, error)) from error
 
     def _patience(self) -> float:
         """Return the seconds that a run waits for a server, or a token endpoint, that fails."""
@@ -450,6 +513,28 @@ class Operation:
             attempts=attempts.sent,
             ambiguous=attempts.ambiguous,
         )
+
+
+def _closed_for(seconds: float, error: BandwidthError) -> BandwidthError:
+    """Return the error of a server that turned everything away for so long."""
+    sentence = f"Bandwidth let nothing in for {seconds:.0f} s: {error.message}"
+    if isinstance(error, RateLimitError):
+        return RateLimitError(
+            sentence, status=error.status, request=error.request, retry_after=error.retry_after
+        )
+    return UnavailableError(sentence, retry_after=error.retry_after, ambiguous=error.ambiguous)
+
+
+def _without_token(error: TransportError | APIError) -> BandwidthError:
+    """Return the error of a run that gets no access token."""
+    if isinstance(error, AuthenticationError):
+        return error
+    sentence = f"there is no access token: {error.message}"
+    if isinstance(error, RateLimitError):
+        return RateLimitError(
+            sentence, status=error.status, request=error.request, retry_after=error.retry_after
+        )
+    return UnavailableError(sentence, retry_after=error.retry_after)
 
 
 def _no_token(error: APIError) -> AuthenticationError:

@@ -18,6 +18,7 @@ from bandwidth_async.errors import (
     JournalError,
     NotFoundError,
     RateLimitError,
+    ServerError,
     UnavailableError,
 )
 
@@ -70,14 +71,16 @@ class Outcome:
     calls_ended: tuple[str, ...] = ()
 
 
-def kind_of(error: BandwidthError) -> OutcomeKind:
-    """Return what an error means for the conference.
+def kind_of(error: BandwidthError, *, stopped: bool = False) -> OutcomeKind:
+    """Return what an error means for the conference. ``stopped`` says that its run is being stopped.
 
     If an attempt without a clear response may have ended the conference, the outcome is ``unknown``, never
-    ``failed``.
+    ``failed``. An id that the server only told to come later has not been tried when the run stops.
     """
     if error.ambiguous:
         return OutcomeKind.UNKNOWN
+    if stopped and _is_turned_away(error):
+        return OutcomeKind.NOT_ATTEMPTED
     match error:
         case NotFoundError():
             return OutcomeKind.NOT_FOUND
@@ -96,6 +99,14 @@ def kind_of(error: BandwidthError) -> OutcomeKind:
             return OutcomeKind.FAILED
 
 
+def _is_turned_away(error: BandwidthError | None) -> bool:
+    """Return whether the server's last word was to come later, and not what it thinks of the request."""
+    if isinstance(error, DeadlineExceededError):
+        error = error.last_error
+    told_when = isinstance(error, ServerError | UnavailableError) and error.retry_after is not None
+    return told_when or isinstance(error, RateLimitError)
+
+
 @define(kw_only=True)
 class Report:
     """The sum of a run. It grows during the run and is final afterwards.
@@ -103,8 +114,10 @@ class Report:
     ``counts`` maps each outcome kind to a number, 0 for a kind that did not occur. The key is a kind or its
     text: ``counts[OutcomeKind.ENDED]`` or ``counts["ended"]``.
     ``stopped`` is the reason when the run ended before its input did, or could not record an outcome: an
-    `AuthenticationError`, a `RateLimitError` whose wait is longer than allowed, an `UnavailableError` or
-    another `TransportError` of a server that cannot be used, a `JournalError`, or a `DeadlineExceededError`.
+    `AuthenticationError`, a `RateLimitError` of a server that refused everything for too long, that or a
+    `ServerError` whose ``retry_after`` is longer than allowed, an `UnavailableError` or another
+    `TransportError` of a server that cannot be used, a `PermissionDeniedError`, a `JournalError`, or a
+    `DeadlineExceededError`.
     ``complete`` says that the run has seen the end of its input, and each id of it has its outcome.
     """
 

@@ -56,16 +56,17 @@ class RetryPolicy:
         Requests sent for an operation that meets transient failures (5xx, 408, no response), the first
         included.
     ``refusals``
-        Responses with status 429 that an operation accepts. They do not count as attempts.
+        Responses with status 429 that an operation accepts. They do not count as attempts. In a run, those
+        that come while nothing at all is let in do not count.
     ``backoff_base``, ``backoff_cap``
         Seconds. The n-th pause is a random time up to ``base * 2**(n - 1)``, and never above the cap.
     ``longest_hint``
-        Seconds. If the server asks for a longer wait, the operation fails at once, with the time on the
-        error.
+        Seconds. If the server asks for a longer wait, whatever the status, the operation fails at once, with
+        the time on the error. A run stops as a whole then.
     ``outage``
-        Seconds that a run waits for a server that always fails, with a probe now and then; then the run
-        stops. It waits for at most a minute if the server never gave a good response. Single operations do
-        not wait.
+        Seconds that a run waits for a server that always fails or always refuses, and for a token endpoint
+        that gives no token, with a probe now and then; then the run stops. It waits for at most a minute if
+        the server never gave a good response, a 429 included. Single operations do not wait.
     ``repeat_ambiguous``
         Also send again what must not happen twice (a redirect) when it may have happened already.
     """
@@ -84,7 +85,7 @@ class Attempts:
     """What the attempts of one operation have met so far, and until when there may be more.
 
     ``deadline`` is loop time. ``paced`` says that a refused request waits at the limiter, so that it needs no
-    pause of its own. ``excused`` says that the next failure to be noted is the server's, not this
+    pause of its own. ``excused`` says that the next failure or refusal to be noted is the server's, not this
     operation's.
     ``free`` says that the next attempt follows at once, and outside of the retry budget.
     """
@@ -107,7 +108,7 @@ class Attempts:
         self.ambiguous |= error.ambiguous
         self.free = False
         if self.paced and isinstance(error, RateLimitError):
-            self.refusals += 1
+            self.refusals += not self.excused
             self.free = True
         elif isinstance(error, TransportError) and error.dropped and not self._resent:
             self._resent = self.free = True

@@ -33,19 +33,32 @@ _EPOCH_MILLISECONDS = 1e11
 _CLOCK_TOLERANCE = 2.0
 
 
-def parse_hint(headers: Headers, wall_clock: float) -> float | None:
-    """Return the seconds to wait that ``Retry-After`` and ``X-RateLimit-Reset`` ask for.
+def parse_hint(headers: Headers, wall_clock: float, status: int = 429) -> float | None:
+    """Return the seconds to wait that the headers of a response with ``status`` ask for.
 
-    The longest valid hint wins. The result is 0.0 if the wait is over already, and None if there is no usable
+    ``Retry-After`` is the server's word for this very response. Without it, ``X-RateLimit-Reset`` counts if
+    the quota is what refused: many APIs send it with every response. Of several values of one header the
+    longest valid one counts. The result is 0.0 if the wait is over already, and None if there is no usable
     hint. Moments are compared with the response's own ``Date``, so a wrong local clock does no harm.
     ``wall_clock`` is the local time in epoch seconds.
     """
     if "Retry-After" not in headers and "X-RateLimit-Reset" not in headers:
         return None
     now = _server_time(headers, wall_clock)
-    delays = [_retry_after(value, now) for value in headers.getall("Retry-After", ())]
-    delays += [_rate_limit_reset(value, now) for value in headers.getall("X-RateLimit-Reset", ())]
-    return max((delay for delay in delays if delay is not None), default=None)
+    for name, read in (("Retry-After", _retry_after), ("X-RateLimit-Reset", _rate_limit_reset)):
+        if name == "X-RateLimit-Reset" and not _quota_is_spent(headers, status):
+            continue
+        delays = [read(value, now) for value in headers.getall(name, ())]
+        hint = max((delay for delay in delays if delay is not None), default=None)
+        if hint is not None:
+            return hint
+    return None
+
+
+def _quota_is_spent(headers: Headers, status: int) -> bool:
+    """Return whether it is the quota that refused: a 429 means that, a 403 only if nothing remains."""
+    remaining = _number(headers.get("X-RateLimit-Remaining", ""))
+    return not remaining if status == 429 else status == 403 and remaining == 0
 
 
 def _server_time(headers: Headers, wall_clock: float) -> float:
@@ -70,7 +83,11 @@ def _retry_after(value: str, now: float) -> float | None:
 
 
 def _rate_limit_reset(value: str, now: float) -> float | None:
-    number = _number(value)
+    delays = [_reset(_number(part), now) for part in value.split(",")]
+    return max((delay for delay in delays if delay is not None), default=None)
+
+
+def _reset(number: float | None, now: float) -> float | None:
     if number is None:
         return None
     if number > _EPOCH_MILLISECONDS:

@@ -53,8 +53,8 @@ GRACE = 10.0
 # Seconds that the first id has before the other workers start.
 _FIRST_ALONE = 1.0
 
-# The run stops when this many ids were answered 403 and no id was answered anything else.
-_MOST_DENIED = 3
+# The run stops when this many ids in a row were answered 403: at its beginning, and later.
+_MOST_DENIED, _MOST_DENIED_LATER = 3, 20
 
 # After a stop, a plain source that may be endless is asked for this many ids more, and for so many seconds:
 # enough for a generator over some pages of a database.
@@ -468,7 +468,8 @@ class _Run:
         # What ended a worker: an error of the source, of the caller, or of ours.
         self._error: BaseException | None = None
         self._unrecorded = False
-        self._denied = 0
+        # Ids answered 403 since an id had another outcome, and the other outcomes until then.
+        self._denied = self._others = 0
         self._settled = 0
         self._loop = asyncio.get_running_loop()
 
@@ -617,8 +618,8 @@ class _Run:
             self._stop_if_all_are_denied(error)
             # An earlier run may have ended an ambiguous target. It stays unknown if nothing could be sent for
             # it this time. Otherwise the error tells whether it is still open.
-            unsent = target.ambiguous and not error.attempts
-            kind = OutcomeKind.UNKNOWN if unsent else kind_of(error)
+            unsent, stopped = target.ambiguous and not error.attempts, self._stop.requested
+            kind = OutcomeKind.UNKNOWN if unsent else kind_of(error, stopped=stopped)
             elapsed = self._loop.time() - started
             sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
             calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
@@ -656,11 +657,13 @@ class _Run:
         return evolve(second, attempts=first.attempts + second.attempts)
 
     def _stop_if_all_are_denied(self, error: BandwidthError) -> None:
-        """Stop when every id so far was denied: then the account is not ours, and all ids would be."""
+        """Stop when ids are denied one after the other: then the account is not ours, or no longer."""
         if isinstance(error, PermissionDeniedError):
+            others = self.report.total - self.report.counts[OutcomeKind.REFUSED]
+            if others != self._others:
+                self._denied, self._others = 0, others
             self._denied += 1
-            only_refused = self.report.total == self.report.counts[OutcomeKind.REFUSED]
-            if self._denied >= _MOST_DENIED and only_refused:
+            if self._denied >= (_MOST_DENIED_LATER if others else _MOST_DENIED):
                 self._stop.request(error)
 
 

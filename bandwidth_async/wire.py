@@ -9,6 +9,7 @@ something between us and Bandwidth sent is none. The status decides what an erro
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -68,6 +69,9 @@ _ERRORS: dict[int, type[APIError]] = {
     409: ConflictError,
     429: RateLimitError,
 }
+
+# The 4xx statuses that mean the same with a ``Retry-After`` as without it. A 408 is a failure.
+_MEANINGFUL = frozenset({401, 404, 408, 409})
 
 # The 5xx statuses which say that the server did not begin the work.
 _NOT_EXECUTED = frozenset({501, 503, 505})
@@ -314,6 +318,14 @@ def token() -> Request[Token]:
     )
 
 
+def turns_away(status: int) -> bool:
+    """Return whether a response that names a time says nothing but "later": a 429, and most of the 4xx.
+
+    The others keep their meaning: what they say about the request or the conference stays true.
+    """
+    return 400 < status < 500 and status not in _MEANINGFUL
+
+
 def error_from(
     request: Request[T],
     status: int,
@@ -329,6 +341,9 @@ def error_from(
     """
     said = _bandwidth_error(body, authorization)
     kind = _ERRORS.get(status) or (ServerError if status >= 500 else APIError)
+    hint = parse_hint(headers, wall_clock, status)
+    if hint is not None and turns_away(status):
+        kind = RateLimitError
     words = ": ".join(word for word in (said["type"], said["description"]) if word)
     if 300 <= status < 400:
         words = "redirects are not followed, as they could carry the credentials elsewhere; check the host"
@@ -339,7 +354,7 @@ def error_from(
         description=said["description"],
         error_id=said["id"],
         request=request.name,
-        retry_after=parse_hint(headers, wall_clock),
+        retry_after=hint,
         ambiguous=not request.safe and status >= 500 and status not in _NOT_EXECUTED,
     )
 
@@ -443,9 +458,16 @@ def _token(response: Response) -> Token:
     value = said.get("access_token") if isinstance(said, dict) else None
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
         raise TransportError("the token endpoint's answer holds no access token")
-    lifetime = said.get("expires_in")
-    usable = isinstance(lifetime, int | float) and 0 < lifetime <= LONGEST_TOKEN_LIFETIME
-    return Token(value=value, lifetime=float(lifetime) if usable else DEFAULT_TOKEN_LIFETIME)
+    return Token(value=value, lifetime=_lifetime(said.get("expires_in")))
+
+
+def _lifetime(said: object) -> float:
+    """Return the seconds that a token lives. RFC 6749 has a number; some servers write it as text."""
+    try:
+        lifetime = float(said) if isinstance(said, int | float | str) and said is not True else math.nan
+    except (ValueError, OverflowError):
+        lifetime = math.nan
+    return lifetime if 0 < lifetime <= LONGEST_TOKEN_LIFETIME else DEFAULT_TOKEN_LIFETIME
 
 
 def _iso_time(moment: datetime | None) -> str | None:

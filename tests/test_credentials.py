@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from bandwidth_async.credentials import Authorizer, BasicCredentials, ClientCredentials, Token
+from bandwidth_async.credentials import (
+    Authorizer,
+    BasicCredentials,
+    ClientCredentials,
+    Token,
+    TokenExpired,
+)
 from bandwidth_async.errors import AuthenticationError, BandwidthError, ConfigurationError, TransportError
 
 pytestmark = pytest.mark.looptime
@@ -135,11 +141,26 @@ class TestBasic:
         assert await header_at(1e5, auth) == ("Basic dXNlcjpzZWNyZXQ=", 1e5)
         assert endpoint.asked_at == []
 
-    async def test_no_other_header_can_be_had(self) -> None:
-        """After a 401 there is no newer header to send."""
+    async def test_never_accepted_they_are_refused_by_their_first_401(self) -> None:
+        """After it there is no newer header to show."""
         auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
-        assert not auth.discard(auth.header())
-        assert not auth.discard("Basic other")
+        assert not auth.rejected(auth.round, refusal())
+        assert auth.is_blocked
+
+    async def test_once_accepted_they_are_tried_again(self) -> None:
+        """Eight 401s in a row refuse them, one at a time, and any other response ends the doubt."""
+        auth = Authorizer(BasicCredentials("user", "secret"), TokenEndpoint().fetch)
+        auth.accepted(auth.round)
+        for _ in range(7):
+            await auth.wait_until_ready()
+            assert auth.rejected(auth.round, refusal())
+        await auth.wait_until_ready()
+        auth.accepted(auth.round)
+        assert auth.is_ready()
+        for _ in range(7):
+            await auth.wait_until_ready()
+            assert auth.rejected(auth.round, refusal())
+        assert not auth.rejected(auth.round, refusal())
 
     async def test_a_rejected_password_is_blocked_too(self) -> None:
         """A thousand requests do not each send a rejected password. After 30 seconds, one may try again."""
@@ -353,49 +374,115 @@ class TestBlocking:
         assert len({id(error) for error in errors}) == 3
         assert all(isinstance(error, AuthenticationError) for error in errors)
 
-    async def test_a_renewal_that_is_rejected_blocks(self) -> None:
-        """The credentials are no longer valid, so the old token is not used either."""
-        auth = authorizer(TokenEndpoint(3600.0, refusal()))
+    async def test_a_renewal_that_is_refused_does_not_take_the_token_away(self) -> None:
+        """It holds to its end, and meanwhile the endpoint is asked again, with pauses."""
+        endpoint = TokenEndpoint(3600.0, *(refusal() for _ in range(4)))
+        auth = authorizer(endpoint)
         await auth.wait_until_ready()
-        assert await header_at(3540, auth) == ("Bearer t1", 3540)
-        await until(3541.5)
-        with pytest.raises(AuthenticationError):
-            auth.header()
+        for moment in range(3540, 3580):
+            assert (await header_at(moment, auth))[0] in {"Bearer t1", "Bearer t6"}
+        assert endpoint.asked_at == [0, 3540, 3546, 3552, 3558, 3564]
+        assert auth.header() == "Bearer t6"
+
+    async def test_a_refusal_that_stays_past_the_token_s_end_latches(self) -> None:
+        """Four in a row, some seconds apart: a rotation took the secret, and that is told."""
+        endpoint = TokenEndpoint(10.0, *(refusal() for _ in range(40)))
+        auth = authorizer(endpoint)
+        await auth.wait_until_ready()
+        await until(20)
+        while not auth.is_blocked:
+            with pytest.raises(AuthenticationError):
+                await auth.wait_until_ready()
+            await asyncio.sleep(0.5)
+        assert len(endpoint.asked_at) == 5
+        assert 25 < now() < 40
 
 
-class TestDiscarding:
-    """After a 401, a newer token is used."""
+class TestDoubt:
+    """One 401 proves nothing: one request at a time finds out, and the others wait."""
 
-    async def test_the_present_header_was_rejected(self) -> None:
-        """It is not sent again: the next request waits for a new one."""
+    async def test_a_token_that_was_accepted_is_replaced(self) -> None:
+        """It may have been revoked: the next request waits for a new one."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         await auth.wait_until_ready()
-        assert auth.discard("Bearer t1")
+        auth.accepted(auth.round)
+        assert auth.rejected(auth.round, refusal())
+        assert not auth.is_ready()
         assert await header_at(5, auth) == ("Bearer t2", 6)
         assert endpoint.asked_at == [0, 5]
 
-    async def test_a_former_header_was_rejected(self) -> None:
-        """There is a newer one already. It is sent at once and nothing is fetched."""
+    async def test_a_stale_header_was_rejected(self) -> None:
+        """There is a newer one already: it is shown at once and nothing is fetched."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         await auth.wait_until_ready()
-        assert auth.discard("Bearer t0")
+        assert auth.rejected(auth.round - 1, refusal())
+        assert auth.is_ready()
         assert await header_at(5, auth) == ("Bearer t1", 5)
         assert endpoint.asked_at == [0]
 
-    async def test_a_hundred_rejections_of_one_token_cost_one_fetch(self) -> None:
-        """All requests in flight are rejected together. The first starts a fetch that serves the others."""
+    async def test_a_hundred_401s_of_one_token_are_one_doubt(self) -> None:
+        """All requests in flight are rejected together; one token is fetched, one request tries it."""
         endpoint = TokenEndpoint()
         auth = authorizer(endpoint)
         await auth.wait_until_ready()
+        auth.accepted(auth.round)
+        round_, tried, tried_at = auth.round, 0, []
 
-        async def refused() -> tuple[str, float]:
-            assert auth.discard("Bearer t1")
-            return await header_at(now(), auth)
+        async def rejected(user: object) -> None:
+            nonlocal tried
+            assert auth.rejected(round_, refusal())
+            while True:
+                await auth.wait_until_ready()
+                try:
+                    assert auth.header(user) == "Bearer t2"
+                except TokenExpired:
+                    continue
+                break
+            tried += 1
+            tried_at.append(now())
+            assert tried == 1 or auth.is_ready()
+            await asyncio.sleep(0.5)
+            auth.accepted(auth.round)
+            auth.finished(user)
 
-        assert await asyncio.gather(*(refused() for _ in range(100))) == [("Bearer t2", 2.0)] * 100
+        await asyncio.gather(*(rejected(object()) for _ in range(100)))
         assert endpoint.asked_at == [0, 1]
+        assert sorted(tried_at) == [2.0] + [2.5] * 99
+
+    async def test_who_tries_and_is_cancelled_leaves_the_trial_to_the_next(self) -> None:
+        """Nobody waits for ever."""
+        auth = authorizer(TokenEndpoint())
+        await auth.wait_until_ready()
+        assert auth.rejected(auth.round, refusal())
+        await auth.wait_until_ready()
+        first, second = object(), object()
+        auth.header(first)
+        with pytest.raises(TokenExpired):
+            auth.header(second)
+        waiter = asyncio.ensure_future(auth.wait_until_ready())
+        await asyncio.sleep(1)
+        assert not waiter.done()
+        auth.finished(second)
+        await asyncio.sleep(1)
+        assert not waiter.done()
+        auth.finished(first)
+        await waiter
+        assert auth.header(second) == "Bearer t1"
+
+    async def test_no_newer_token_leaves_the_one_in_hand(self) -> None:
+        """The old secret died in a rotation while its token lives: a stray 401 does not take it away."""
+        endpoint = TokenEndpoint(3600.0, *(refusal() for _ in range(40)))
+        auth = authorizer(endpoint)
+        await auth.wait_until_ready()
+        auth.accepted(auth.round)
+        await until(100)
+        assert auth.rejected(auth.round, refusal())
+        assert await header_at(100, auth) == ("Bearer t1", 101)
+        auth.accepted(auth.round)
+        assert not auth.is_blocked
+        assert await header_at(103, auth) == ("Bearer t1", 103)
 
 
 class TestClosing:
@@ -444,5 +531,5 @@ class TestExpiredInFlight:
         assert not auth.expired_in_flight(shown)
         await until(2.5)
         assert auth.expired_in_flight(shown)
-        assert auth.discard(shown)
-        assert not auth.expired_in_flight(shown)  # it was discarded
+        await auth.wait_until_ready()
+        assert not auth.expired_in_flight(shown)  # there is another

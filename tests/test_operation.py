@@ -7,7 +7,7 @@ import base64
 import gc
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -74,6 +74,7 @@ class Bandwidth:
     asked_tokens: list[tuple[float, str]] = field(factory=list)
     asked: list[tuple[float, str]] = field(factory=list)
     given: int = 0
+    strays: Callable[[], bool] = lambda: False  # whether the request of this task is answered 401
 
     async def token(self, _: URL, **request: Any) -> CallbackResult:
         """Answer a token request."""
@@ -95,6 +96,8 @@ class Bandwidth:
         if self.answers:
             return await self._scripted(self.answers)
         await asyncio.sleep(self.latency)
+        if self.strays():
+            return CallbackResult(status=401)
         return CallbackResult(status=204 if request["headers"]["Authorization"] in self.valid else 401)
 
     async def _scripted(self, script: list[Answer]) -> CallbackResult:
@@ -188,28 +191,136 @@ async def test_a_revoked_token_is_replaced_once_for_all(bandwidth: Bandwidth) ->
 
 @virtual_time
 async def test_a_401_with_a_fresh_token_stands(bandwidth: Bandwidth) -> None:
-    """A second 401 is raised, and the credentials are blocked for a while."""
+    """If the 401s stay for some seconds, the error is raised and the credentials are blocked for a while."""
     bandwidth.answers = [status(401)] * 1000
     async with channel_of() as channel:
         with pytest.raises(AuthenticationError) as caught:
             await end(channel)
-        assert (caught.value.status, caught.value.attempts, len(bandwidth.asked)) == (401, 2, 2)
+        assert (caught.value.status, caught.value.attempts, len(bandwidth.asked)) == (401, 4, 4)
+        assert 3.0 < now() < 6.0
         results = await end_many(channel, 50)
         assert {type(result) for result in results} == {AuthenticationError}
         assert [result.attempts for result in results if isinstance(result, BandwidthError)] == [0] * 50
-        assert (len(bandwidth.asked), len(bandwidth.asked_tokens)) == (2, 2)
+        assert (len(bandwidth.asked), len(bandwidth.asked_tokens)) == (4, 2)
 
 
 @virtual_time
 async def test_a_hundred_calls_with_401_only(bandwidth: Bandwidth) -> None:
-    """Requests in flight may be rejected, but each is sent at most twice and the token fetched twice."""
+    """Requests in flight may be rejected. Then one request at a time tests the credentials."""
     bandwidth.answers = [status(401)] * 1000
     bandwidth.latency = 0.1
     async with channel_of() as channel:
         results = await end_many(channel, 100)
     assert {type(result) for result in results} == {AuthenticationError}
-    assert len(bandwidth.asked) <= 200
+    assert len(bandwidth.asked) == 103
     assert len(bandwidth.asked_tokens) == 2
+
+
+@virtual_time
+async def test_one_stray_401_in_twenty_ends_no_call(bandwidth: Bandwidth) -> None:
+    """One server of many is wrong: its 401s are the trouble of the calls that meet them."""
+    random = Random(7)
+
+    async def serve(channel: Channel) -> list[Attempts]:
+        return [await end(channel) for _ in range(50)]
+
+    async with channel_of() as channel:
+        await end(channel)
+        bandwidth.latency = 0.05
+        bandwidth.strays = lambda: random.random() < 0.05
+        served = await asyncio.gather(*(serve(channel) for _ in range(20)))
+    tries = [attempts.sent for one in served for attempts in one]
+    assert len(tries) == 1000
+    assert 1020 < sum(tries) < 1120
+    assert len(bandwidth.asked_tokens) <= 2 + now()
+
+
+@virtual_time
+async def test_a_token_that_is_not_known_everywhere_yet(bandwidth: Bandwidth) -> None:
+    """A 401 for a token of the same second is no verdict: it is shown again, and no other is fetched."""
+    async with channel_of() as channel:
+        known = bandwidth.valid
+        bandwidth.valid = set()
+        asyncio.get_running_loop().call_later(0.7, lambda: known.update(bandwidth.valid))
+        asyncio.get_running_loop().call_later(0.8, lambda: setattr(bandwidth, "valid", known))
+        results = await end_many(channel, 50)
+    assert {type(result) for result in results} == {Attempts}
+    assert len(bandwidth.asked_tokens) == 1
+    assert len(bandwidth.asked) <= 50 + 2 + 50
+
+
+@virtual_time
+async def test_a_call_that_always_meets_a_401_fails_alone(bandwidth: Bandwidth) -> None:
+    """While others are accepted, nobody concludes that the credentials are refused."""
+    async with channel_of() as channel:
+        await end(channel)
+        poisoned = asyncio.create_task(end(channel))
+        bandwidth.strays = lambda: asyncio.current_task() is poisoned
+
+        async def others() -> None:
+            while not poisoned.done():
+                await end(channel)
+                await asyncio.sleep(0.01)
+
+        running = asyncio.create_task(others())
+        with pytest.raises(AuthenticationError) as caught:
+            await poisoned
+        await running
+        assert caught.value.attempts == 6
+        assert not channel.authorizer.is_blocked
+
+
+@virtual_time
+async def test_basic_credentials_that_were_accepted_survive_a_stray_401(bandwidth: Bandwidth) -> None:
+    """There is nothing fresh to show, but a password that was right a second ago is tried again."""
+    credentials = BasicCredentials("user", SECRET)
+    bandwidth.valid = {credentials.basic()}
+    async with channel_of(credentials=credentials) as channel:
+        await end(channel)
+        bandwidth.answers = [status(401)] * 2
+        assert (await end(channel)).sent == 3
+        bandwidth.valid.clear()
+        for _ in range(3):
+            with pytest.raises(AuthenticationError):
+                await end(channel)
+        assert channel.authorizer.is_blocked
+        assert len(bandwidth.asked) == 4 + 8
+
+
+@virtual_time
+async def test_a_revoked_token_and_an_endpoint_that_fails(bandwidth: Bandwidth) -> None:
+    """Then nobody is told that the credentials are wrong: there is no token for a while."""
+    async with channel_of() as channel:
+        await end(channel)
+        await asyncio.sleep(2.0)
+        bandwidth.valid.clear()
+        bandwidth.tokens = [status(503)] * 40
+        while bandwidth.tokens:
+            with pytest.raises((AuthenticationError, ServerError)):
+                await end(channel)
+            assert not channel.authorizer.is_blocked
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(30.0)
+        await end(channel)
+
+
+@pytest.mark.parametrize(
+    "trouble", [status(503), status(401), status(429), aiohttp.ServerDisconnectedError()]
+)
+@virtual_time
+async def test_a_retry_keeps_its_place_in_line(bandwidth: Bandwidth, trouble: Answer) -> None:
+    """The first of 100 calls meets it once, and ends before those that came later, not as the last."""
+    ended: list[int] = []
+
+    async def call(channel: Channel, number: int) -> None:
+        await end(channel)
+        ended.append(number)
+
+    async with channel_of(limiter=Limiter(RateLimit(20), Random(5))) as channel:
+        await channel.authorizer.wait_until_ready()
+        bandwidth.answers = [trouble]
+        await asyncio.gather(*(call(channel, number) for number in range(100)))
+    assert ended.index(0) <= 12
 
 
 @virtual_time

@@ -16,12 +16,15 @@ from attrs import define, field
 from multidict import CIMultiDict
 
 from bandwidth_async import (
+    AuthenticationError,
+    BandwidthError,
     BasicCredentials,
     CertificateError,
     ClientCredentials,
     Outcome,
     OutcomeKind,
     RateLimit,
+    RateLimitError,
     Report,
     RetryPolicy,
     TransportError,
@@ -29,6 +32,7 @@ from bandwidth_async import (
     wire,
 )
 from bandwidth_async.cli.exit_codes import Exit, exit_for_run
+from bandwidth_async.credentials import Credentials
 from bandwidth_async.errors import UnavailableError
 from bandwidth_async.http import Server
 from bandwidth_async.http.exchange import translate
@@ -39,8 +43,11 @@ RATE = 200.0
 
 virtual_time = pytest.mark.looptime
 
-# Takes a conference id and a time. Returns a status or an error.
-Fault = Callable[[str, float], int | Exception]
+# A status, with headers or without, or an error.
+Answer = int | Exception | tuple[int, dict[str, str]]
+
+# Takes a conference id and a time.
+Fault = Callable[[str, float], Answer]
 
 
 def now() -> float:
@@ -74,6 +81,7 @@ class Upstream:
     # The time, conference id and status of each request. Status 0 means that there was no response.
     sent: list[tuple[float, str, int]] = field(factory=list)
     tokens: int = 0
+    token_lifetime: float = 3600
     started: float = 0.0
 
     async def exchange(
@@ -82,7 +90,7 @@ class Upstream:
         _server: Server,
         request: wire.Request[Any],
         *_: Any,
-        on_status: Callable[[int, dict[str, str]], None] | None = None,
+        on_status: Callable[[int, CIMultiDict[str]], None] | None = None,
         **__: Any,
     ) -> wire.Response:
         """Answer one request as `http.exchange` does."""
@@ -94,16 +102,18 @@ class Upstream:
         else:
             conference_id = request.path.rpartition("/")[2]
             answer = self.fault(conference_id, at)
-            self.sent.append((at, conference_id, answer if isinstance(answer, int) else 0))
+            shown = answer[0] if isinstance(answer, tuple) else answer
+            self.sent.append((at, conference_id, shown if isinstance(shown, int) else 0))
         if isinstance(answer, Exception):
             raise translate(answer, request)
+        status, named = answer if isinstance(answer, tuple) else (answer, {})
+        headers = CIMultiDict(named)
         if on_status is not None:
-            on_status(answer, {})
-        if answer >= 300:
-            raise wire.error_from(request, answer, CIMultiDict(), b"", 0.0)
-        return wire.Response(
-            status=answer, headers=CIMultiDict(), body=b'{"access_token": "t", "expires_in": 3600}'
-        )
+            on_status(status, headers)
+        if status >= 300:
+            raise wire.error_from(request, status, headers, b"", 0.0)
+        body = f'{{"access_token": "t", "expires_in": {self.token_lifetime}}}'.encode()
+        return wire.Response(status=status, headers=headers, body=body)
 
     def good(self, after: float = 0.0) -> list[float]:
         """Return the times of the requests with status 204, from ``after`` on."""
@@ -168,12 +178,12 @@ async def end_all(upstream: Upstream, count: int, *, concurrency: int = 100, **s
     return Ran(report, outcomes, events)
 
 
-def between(start: float, end: float, failure: Callable[[], int | Exception]) -> Fault:
+def between(start: float, end: float, failure: Callable[[], Answer]) -> Fault:
     """Return a fault that lasts from ``start`` until before ``end``."""
     return lambda _, at: failure() if start <= at < end else 204
 
 
-OUTAGES: dict[str, tuple[float, Callable[[], int | Exception]]] = {
+OUTAGES: dict[str, tuple[float, Callable[[], Answer]]] = {
     "503 from the beginning": (0.0, lambda: 503),
     "503 after five seconds": (5.0, lambda: 503),
     "refused after five seconds": (5.0, refused),
@@ -225,7 +235,7 @@ async def test_getting_up_in_steps(upstream: Upstream) -> None:
 @pytest.mark.parametrize("failure", [lambda: 503, refused], ids=["503", "refused"])
 @virtual_time
 async def test_a_fast_run_loses_nothing_in_the_first_half_second(
-    upstream: Upstream, failure: Callable[[], int | Exception]
+    upstream: Upstream, failure: Callable[[], Answer]
 ) -> None:
     """An id could use up its 5 attempts in that time. But 20 failures in a row do not count against ids."""
     upstream.latency = 0.001
@@ -351,6 +361,223 @@ async def test_a_run_after_an_outage_long_ago_has_its_own_patience(upstream: Ups
         await asyncio.sleep(3600.0 - (now() - upstream.started))
         second = await client.end_conferences(ids(100))
     assert (second.counts, second.stopped) == ({OutcomeKind.ENDED: 100}, None)
+
+
+# A server that says when it will be back
+
+
+def later(status: int, seconds: float) -> Callable[[], Answer]:
+    """Return what says that."""
+    return lambda: (status, {"Retry-After": str(seconds)})
+
+
+@pytest.mark.parametrize("concurrency", [1, 100])
+@pytest.mark.parametrize("well_for", [0.0, 5.0])
+@pytest.mark.parametrize("status", [429, 503, 403, 425])
+@virtual_time
+async def test_a_time_longer_than_allowed_stops_the_run_whole(
+    upstream: Upstream, status: int, well_for: float, concurrency: int
+) -> None:
+    """The report has the time, no id is failed or refused by it, and those left can be resumed."""
+    upstream.fault = between(well_for, 1e9, later(status, 3600))
+    ran = await end_all(upstream, 2000, concurrency=concurrency)
+    assert ran.report.stopped is not None
+    assert ran.report.stopped.retry_after == pytest.approx(3600, rel=0.03)
+    ended = len(upstream.good())
+    assert ran.kinds == {"not_attempted": 2000 - ended} | ({"ended": ended} if ended else {})
+    assert len(upstream.sent) - ended <= min(concurrency, 10)
+    code = Exit.GENERAL if status == 503 else Exit.RATE_LIMIT
+    assert exit_for_run(ran.report, strict=False, stopped_by=None) == code
+
+
+@pytest.mark.parametrize(("concurrency", "count"), [(1, 20), (3, 20), (100, 300)])
+@pytest.mark.parametrize("pause", [60, 600])
+@pytest.mark.parametrize("status", [429, 503, 403])
+@virtual_time
+async def test_a_time_that_is_allowed_is_waited_for(
+    upstream: Upstream, status: int, pause: int, concurrency: int, count: int, show: Callable[[str], None]
+) -> None:
+    """However few are in progress and however often it is said: it costs no id an attempt."""
+    start = 0.1
+    upstream.fault = between(start, start + 850.0, later(status, pause))
+    ran = await end_all(upstream, count, concurrency=concurrency)
+    show(f"{len(upstream.sent)} attempts for {count} ids, {ran.report.elapsed:.0f} s")
+    assert (ran.kinds, ran.report.stopped) == ({"ended": count}, None)
+    assert ran.report.elapsed < 850 + pause + 120
+    assert len(upstream.sent) <= count + concurrency * (850 / pause + 2) + 60
+
+
+@virtual_time
+async def test_a_server_that_always_says_later(upstream: Upstream) -> None:
+    """The times add up to the patience for an outage; then the run stops, with the last of them."""
+    upstream.fault = lambda _, __: (503, {"Retry-After": "400"})
+    ran = await end_all(upstream, 20, concurrency=3)
+    assert isinstance(ran.report.stopped, UnavailableError)
+    assert (ran.report.stopped.retry_after, ran.kinds) == (400.0, {"not_attempted": 20})
+    assert 900 < ran.report.elapsed < 1400
+
+
+@pytest.mark.parametrize("pace", PACES)
+@pytest.mark.parametrize("concurrency", [1, 100])
+@pytest.mark.parametrize("hint", [None, "0", "60"])
+@virtual_time
+async def test_a_429_without_end(
+    upstream: Upstream, hint: str | None, concurrency: int, pace: str, show: Callable[[str], None]
+) -> None:
+    """A quota of nothing ends a run as an outage does, and not after fifty refusals of each id."""
+    upstream.fault = lambda _, __: (429, {"Retry-After": hint} if hint else {})
+    ran = await end_all(upstream, 1000, rate_limit=PACES[pace], concurrency=concurrency)
+    show(f"{len(upstream.sent)} attempts, {ran.report.elapsed:.0f} s")
+    assert isinstance(ran.report.stopped, RateLimitError)
+    assert "let nothing in for 9" in ran.report.stopped.message
+    assert ran.kinds == {"not_attempted": 1000}
+    assert exit_for_run(ran.report, strict=False, stopped_by=None) == Exit.RATE_LIMIT
+    assert 900 <= ran.report.elapsed <= 970
+
+
+@virtual_time
+async def test_429_and_503_in_turn_without_end(upstream: Upstream) -> None:
+    """Neither is counted as the other's success."""
+    upstream.fault = lambda _, __: 429 if len(upstream.sent) % 2 else 503
+    ran = await end_all(upstream, 1000, concurrency=20, retry=RetryPolicy(outage=10.0))
+    assert isinstance(ran.report.stopped, RateLimitError)
+    assert 10 <= ran.report.elapsed < 20
+    assert ran.kinds["not_attempted"] >= 980
+
+
+@virtual_time
+async def test_a_closure_long_ago_does_not_shorten_the_next(upstream: Upstream) -> None:
+    """That nobody asked for an hour does not mean that nothing was let in for an hour."""
+    upstream.fault = lambda _, at: 429 if at < 60.0 or 3600.0 < at < 3610.0 else 204
+    async with client_of(upstream) as client:
+        first = await client.end_conferences(ids(10), retry=RetryPolicy(outage=20.0))
+        assert isinstance(first.stopped, RateLimitError)
+        await asyncio.sleep(3601.0 - (now() - upstream.started))
+        second = await client.end_conferences(ids(100), retry=RetryPolicy(outage=60.0))
+    assert (second.counts, second.stopped) == ({OutcomeKind.ENDED: 100}, None)
+
+
+@pytest.mark.parametrize("concurrency", [2, 100])
+@pytest.mark.parametrize("answer", [later(503, 1), later(429, 1), lambda: 429])
+@virtual_time
+async def test_one_id_that_is_always_told_to_come_later(
+    upstream: Upstream, answer: Callable[[], Answer], concurrency: int
+) -> None:
+    """The others are ended, whatever becomes of it: it does not stand in their way."""
+    upstream.fault = lambda conference_id, _: answer() if conference_id == "conf-3" else 204
+    ran = await end_all(upstream, 1000, concurrency=concurrency)
+    assert ran.kinds["ended"] == 999
+
+
+@pytest.mark.parametrize("status", [500, 503, 408])
+@virtual_time
+async def test_the_reset_of_a_quota_beside_a_failure(upstream: Upstream, status: int) -> None:
+    """Many APIs send it with every response. It stops neither a retry nor a run."""
+    headers = {"X-RateLimit-Reset": "3000"}
+    upstream.fault = lambda _, __: (status, headers) if len(upstream.sent) % 10 == 9 else (204, headers)
+    ran = await end_all(upstream, 500)
+    assert (ran.kinds.get("failed", 0), ran.report.stopped) == (0, None)
+    assert ran.report.ok
+    assert ran.report.elapsed < 30
+
+
+# A token endpoint in trouble
+
+
+SECRET = ClientCredentials("me", "secret")
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [lambda: 429, lambda: 408, lambda: 503, later(429, 2), later(403, 2), later(503, 20), later(408, 1)],
+    ids=["429", "408", "503", "429 hint", "403 hint", "503 hint", "408 hint"],
+)
+@virtual_time
+async def test_a_token_endpoint_that_limits_for_a_while(
+    upstream: Upstream, trouble: Callable[[], Answer]
+) -> None:
+    """A run waits for it, at its start as later, and no id is given up."""
+    upstream.token_lifetime = 20
+    upstream.token_fault = lambda _, at: trouble() if at < 12.0 or 40.0 < at < 90.0 else 200
+    ran = await end_all(upstream, 1000, credentials=SECRET, rate_limit=RateLimit.fixed(10), concurrency=20)
+    assert (ran.kinds, ran.report.stopped) == ({"ended": 1000}, None)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "longest"),
+    [
+        (lambda: 429, RateLimitError, 1000),
+        (later(429, 3600), RateLimitError, 1),
+        (later(503, 3600), UnavailableError, 1),
+        (lambda: 408, UnavailableError, 100),
+        (lambda: 401, AuthenticationError, 1),
+        (lambda: 404, AuthenticationError, 1),
+    ],
+    ids=["429", "429 hint", "503 hint", "408", "401", "404"],
+)
+@virtual_time
+async def test_a_token_endpoint_that_never_gives_one(
+    upstream: Upstream, trouble: Callable[[], Answer], error: type[BandwidthError], longest: float
+) -> None:
+    """The run says why it stopped, in a bounded time."""
+    upstream.token_fault = lambda _, __: trouble()
+    ran = await end_all(upstream, 2000, credentials=SECRET)
+    assert ran.kinds == {"not_attempted": 2000}
+    assert type(ran.report.stopped) is error
+    assert ran.report.elapsed < longest
+    assert upstream.tokens <= (1 if longest == 1 else 400)
+
+
+@virtual_time
+async def test_a_secret_that_dies_while_its_token_lives(upstream: Upstream) -> None:
+    """A rotation took it: the run goes on to the token's end, and then the reason is told."""
+    upstream.token_lifetime = 100
+    upstream.token_fault = lambda _, at: 401 if at > 1.0 else 200
+    ran = await end_all(upstream, 2000, credentials=SECRET, rate_limit=RateLimit.fixed(10), concurrency=10)
+    assert isinstance(ran.report.stopped, AuthenticationError)
+    assert ran.kinds["ended"] == pytest.approx(1000, abs=20)
+    assert set(ran.kinds) == {"ended", "not_attempted"}
+    assert upstream.tokens <= 15
+
+
+@virtual_time
+async def test_a_token_that_is_known_half_a_second_late(upstream: Upstream) -> None:
+    """Each new token is rejected at first: the run waits for a moment each time and ends all."""
+    upstream.token_lifetime = 10
+    given: list[float] = []
+
+    def token(_: str, at: float) -> int:
+        given.append(at)
+        return 200
+
+    upstream.token_fault = token
+    upstream.fault = lambda _, at: 401 if at - given[-1] < 0.5 else 204
+    ran = await end_all(upstream, 2000, credentials=SECRET, rate_limit=RateLimit.fixed(50))
+    assert (ran.kinds, ran.report.stopped) == ({"ended": 2000}, None)
+    assert len(upstream.sent) < 2300
+
+
+@pytest.mark.parametrize("credentials", [SECRET, BasicCredentials("user", "password")])
+@pytest.mark.parametrize("share", [0.02, 0.1])
+@virtual_time
+async def test_stray_401s(upstream: Upstream, share: float, credentials: Credentials) -> None:
+    """One authentication server of many is wrong: no run ends and no id is lost."""
+    random = Random(11)
+    upstream.fault = lambda _, __: 401 if len(upstream.sent) and random.random() < share else 204
+    ran = await end_all(upstream, 1000, credentials=credentials)
+    assert (ran.kinds, ran.report.stopped) == ({"ended": 1000}, None)
+    assert len(upstream.sent) < 1000 * (1 + 2 * share) + 10
+
+
+@virtual_time
+async def test_credentials_that_are_withdrawn_in_a_run(upstream: Upstream) -> None:
+    """When nothing but 401s comes the run stops, for the price of what was out and a handful."""
+    upstream.fault = between(5.0, 1e9, lambda: 401)
+    ran = await end_all(upstream, 5000, credentials=SECRET)
+    assert isinstance(ran.report.stopped, AuthenticationError)
+    assert sum(status == 401 for _, _, status in upstream.sent) <= 100 + 10
+    assert ran.report.elapsed < 30
+    assert ran.report.counts["failed"] <= 100
 
 
 # The retry budget

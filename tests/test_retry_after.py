@@ -139,18 +139,50 @@ def test_x_ratelimit_reset(value: str, wait: float | None) -> None:
         ([("Retry-After", "1"), ("retry-after", "7")], 7.0),
         ([("Retry-After", "7"), ("Retry-After", "1")], 7.0),
         ([("Retry-After", "7"), ("Retry-After", "soon")], 7.0),
-        ([("Retry-After", "3"), ("X-RateLimit-Reset", "1445412485")], 5.0),
+        ([("Retry-After", "3"), ("X-RateLimit-Reset", "1445412485")], 3.0),
+        ([("Retry-After", "1"), ("X-RateLimit-Reset", "3000")], 1.0),
+        ([("Retry-After", "soon"), ("X-RateLimit-Reset", "4")], 4.0),
         ([("Retry-After", "9"), ("X-RateLimit-Reset", "1445412485000")], 9.0),
         ([("Retry-After", http_date(NOW + 9)), ("X-RateLimit-Reset", "4")], 9.0),
         ([("Retry-After", "0"), ("X-RateLimit-Reset", "soon")], 0.0),
         ([("Retry-After", "-1"), ("X-RateLimit-Reset", "4")], 4.0),
         ([("X-RateLimit-Reset", "4"), ("X-RateLimit-Reset", "6")], 6.0),
         ([("Retry-After", "soon"), ("X-RateLimit-Reset", "soon")], None),
+        ([("X-RateLimit-Reset", "60, 3600")], 3600.0),
     ],
 )
 def test_the_longest_valid_hint_wins(pairs: list[tuple[str, str]], wait: float | None) -> None:
-    """Of several hints the longest counts. The case of header names does not matter."""
+    """Of several hints of one header the longest counts. The case of header names does not matter.
+
+    A readable ``Retry-After`` is the server's word for this refusal, so no other header overrules it.
+    """
     assert parse_hint(CIMultiDict(pairs), NOW) == wait
+
+
+@pytest.mark.parametrize(
+    ("status", "remaining", "wait"),
+    [
+        (429, None, 50.0),
+        (429, "0", 50.0),
+        (429, "some", 50.0),
+        (429, "91234", None),
+        (403, None, None),
+        (403, "0", 50.0),
+        (403, "7", None),
+        (408, None, None),
+        (500, "0", None),
+        (503, None, None),
+        (503, "0", None),
+        (404, "0", None),
+    ],
+)
+def test_a_reset_counts_where_the_quota_refused(
+    status: int, remaining: str | None, wait: float | None
+) -> None:
+    """Many APIs send it with every response: on a 500 it says nothing of when to try again."""
+    pairs = [("X-RateLimit-Reset", "50")] + ([("X-RateLimit-Remaining", remaining)] if remaining else [])
+    assert parse_hint(CIMultiDict(pairs), NOW, status) == wait
+    assert parse_hint(CIMultiDict([*pairs, ("Retry-After", "2")]), NOW, status) == 2.0
 
 
 @pytest.mark.parametrize("skew", [-HOUR, -3.0, 0.0, 3.0, HOUR, -30 * 365 * 24 * HOUR])

@@ -923,6 +923,25 @@ async def test_403_for_some_is_an_outcome() -> None:
     assert report.stopped is None
 
 
+@virtual_time
+async def test_403_for_all_from_some_moment_on_stops_the_run() -> None:
+    """Twenty in a row: a role was taken away, and thousands of ids are not to be settled as refused."""
+    denied = PermissionDeniedError("no", status=403, attempts=1)
+    ender = Ender({str(number): Behaviour(0.1, denied) for number in range(30, 500)})
+    report = await carry_out([str(number) for number in range(500)], ender, Heard(), concurrency=2)
+    assert report.stopped is denied
+    assert (report.counts["ended"], report.counts["refused"]) == (30, 21)  # one was in flight
+
+
+@virtual_time
+async def test_every_second_id_is_denied() -> None:
+    """However many there are, what comes between shows that the account is ours."""
+    denied = Behaviour(0.1, PermissionDeniedError("no", status=403, attempts=1))
+    ender = Ender({str(number): denied for number in range(0, 200, 2)}, Behaviour(0.1))
+    report = await carry_out([str(number) for number in range(200)], ender, Heard(), concurrency=2)
+    assert (report.counts["ended"], report.counts["refused"], report.stopped) == (100, 100, None)
+
+
 async def test_the_rest_of_the_loop_gets_its_turn() -> None:
     """A run whose outcomes are all immediate does not block the event loop."""
     stop, turns = Stop(), 0

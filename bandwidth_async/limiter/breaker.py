@@ -20,6 +20,10 @@ Theory of operation
     After a minute of outage the pauses grow to a tenth of the outage, and to 30 seconds at most. So a run
     continues within seconds after a short outage, and seldom probes a server that is down for hours.
 
+    *Closure.* A server that turns requests away, by a 429 or with a time at which it will be back, is neither
+    down nor the fault of an id. `Closure` knows since when it has let nothing in at all. While the breaker is
+    open, a time that the server named is waited for, as far as the longest pause goes.
+
     *Budget.* Retries of the last ten seconds may be half as many as its first attempts. Runs may retry until
     they are as many. Fifty retries more are always allowed.
 
@@ -107,6 +111,11 @@ class Breaker:
         return self.is_open or self._failures >= IN_A_ROW
 
     @property
+    def in_a_row(self) -> int:
+        """How many requests failed since the last that did not."""
+        return self._failures
+
+    @property
     def unreachable(self) -> bool:
         """Whether several requests were sent and the server never responded to any."""
         return not self._ever_responded and self._failures >= _UNREACHABLE
@@ -157,8 +166,11 @@ class Breaker:
             self._recovery = (now, max(1.0, _FIRST_SHARE * rate), rate)
             self._due = now
 
-    def on_failure(self, serial: int, now: float, *, answered: bool) -> bool:
-        """Learn from a failure, ``answered`` with a 5xx or not at all. Return True if that opened it."""
+    def on_failure(self, serial: int, now: float, *, answered: bool, hint: float | None = None) -> bool:
+        """Learn from a failure, ``answered`` with a 5xx or not at all. Return True if that opened it.
+
+        ``hint`` is the seconds after which the server says that it will be back.
+        """
         self._ever_responded |= answered
         if serial <= self._last_before_open:
             return False
@@ -171,7 +183,8 @@ class Breaker:
         usual = max(_USUAL, _OUTAGE_SHARE * (now - self._failing_since))
         longest = min(_LONGEST, usual, _SHORTEST * 2 ** min(self._openings, _MOST_DOUBLINGS))
         self._openings += 1
-        self._probe_at = now + self._random.uniform(0.5, 1.0) * longest
+        pause = self._random.uniform(0.5, 1.0) * longest
+        self._probe_at = now + max(pause, min(hint or 0.0, _LONGEST))
         self._probe = self._recovery = None
         self._last_before_open = self._last_sent
         return True
@@ -185,6 +198,42 @@ class Breaker:
         """Note that a request ended without a result, such as by cancellation."""
         if serial == self._probe:
             self._probe = None
+
+
+class Closure:
+    """The time in which the server turns every request away.
+
+    It does so by a 429, or by a failure that says when to come again. Other failures neither begin nor end
+    it. ``in_a_row`` is how many requests it turned away in that time.
+    """
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self._since = self._until = -math.inf
+
+    def __repr__(self) -> str:
+        return f"<Closure, {self.in_a_row} turned away>"
+
+    def on_turned_away(self, now: float, until: float) -> None:
+        """Note a request that was turned away, with the moment at which the next may be sent."""
+        # As with failures: who was not asked for minutes after that moment may have been open since.
+        if not self.in_a_row or now - self._until > _STALE:
+            self.in_a_row, self._since, self._until = 0, now, now
+        self.in_a_row += 1
+        self._until = max(self._until, until)
+
+    def on_success(self) -> None:
+        """Note that a request was let in."""
+        self.in_a_row = 0
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether so many requests were turned away in a row that no single one is the cause."""
+        return self.in_a_row >= IN_A_ROW
+
+    def lasted(self, now: float) -> float:
+        """Return the seconds since the first request that was turned away, 0 if one was let in since."""
+        return now - self._since if self.in_a_row else 0.0
 
 
 class RetryBudget:

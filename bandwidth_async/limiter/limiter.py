@@ -30,7 +30,7 @@ from bandwidth_async.errors import (
     RateLimitError,
     UnavailableError,
 )
-from bandwidth_async.limiter.breaker import Breaker, RetryBudget
+from bandwidth_async.limiter.breaker import Breaker, Closure, RetryBudget
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.pace import RateLimit, pace_for
 from bandwidth_async.limiter.queue import QueuedRequest, RequestQueue
@@ -52,7 +52,7 @@ class Admission:
     Call `sending` when the request is sent, then `accepted`, `refused` or `failed`. Only the first of them
     counts. Without `sending`, another request is admitted instead. Without a result, nothing is learned.
 
-    ``place`` is the place in the queue to come back to after a refusal: the serial of the first attempt.
+    ``place`` is the place in the queue to come back to with the next attempt: the serial of the first one.
     """
 
     __slots__ = ("_limiter", "_sent", "_serial", "_settled", "place")
@@ -69,22 +69,22 @@ class Admission:
         self._sent = True
 
     def accepted(self) -> None:
-        """Report a response other than 429 and 5xx."""
+        """Report a response other than a refusal and a 5xx."""
         if not self._settled:
             self._settled = True
             self._limiter._on_accepted(self._serial)
 
     def refused(self, hint: float | None) -> None:
-        """Report a 429 that asks for ``hint`` seconds, or None when it names no time."""
+        """Report a refusal that asks for ``hint`` seconds, or None when it names no time."""
         if not self._settled:
             self._settled = True
             self._limiter._on_refused(self._serial, hint)
 
-    def failed(self, *, answered: bool) -> None:
-        """Report a failure: ``answered`` with a 5xx, or not at all."""
+    def failed(self, *, answered: bool, hint: float | None = None) -> None:
+        """Report a failure: ``answered`` with a 5xx, which may name a time, or not at all."""
         if not self._settled:
             self._settled = True
-            self._limiter._on_failed(self._serial, answered=answered)
+            self._limiter._on_failed(self._serial, answered=answered, hint=hint)
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +118,7 @@ class Limiter:
             self._events.add_listener(on_pace)
         self._random = random or Random()
         self.breaker: Breaker = Breaker(self._random)
+        self.closure: Closure = Closure()
         self.budget: RetryBudget = RetryBudget()
         self._queue = RequestQueue()
         # Admissions that were not released yet, and how many there may be.
@@ -191,9 +192,9 @@ class Limiter:
     ) -> Admission:
         """Wait until a request may be sent. Requests of runs are ``bulk``, and let others go first.
 
-        ``place`` is the `Admission.place` of a request that was refused: it goes before all requests of its
-        class that arrived later. ``deadline`` is loop time, ``patience`` the longest pause in seconds that
-        the request waits for when the server asks for it.
+        ``place`` is the `Admission.place` of a request that was sent before: it goes before all requests of
+        its class that arrived later. ``deadline`` is loop time, ``patience`` the longest pause in seconds
+        that the request waits for when the server asks for it.
 
         Raises `DeadlineExceededError` as soon as it is known that the request cannot be sent before its
         deadline, `RateLimitError` when the server asks for a longer pause, `UnavailableError` for a single
@@ -243,6 +244,7 @@ class Limiter:
         wanted = len(self._queue) > 0
         self._pace.on_accepted(serial, now, wanted=wanted)
         self.breaker.on_success(serial, now, self._pace.rate)
+        self.closure.on_success()
         if wanted:
             self._admit_due(now)
         else:
@@ -254,20 +256,23 @@ class Limiter:
         self._refusals += 1
         jitter = self._random.uniform(0, _HINT_JITTER) if hint else 0.0
         self._pace.on_refused(serial, now, hint, jitter)
+        self.closure.on_turned_away(now, self._pace.paused_until)
         self.breaker.on_success(serial, now, self._pace.rate)
         self._queue.reject_late(
             now, self._pace.paused_until, lambda one: self._wait_error(now, one.deadline, one.patience)
         )
         self._admit_due(now)
 
-    def _on_failed(self, serial: int, *, answered: bool) -> None:
+    def _on_failed(self, serial: int, *, answered: bool, hint: float | None) -> None:
         now = self._clock()
+        if hint is not None:
+            self.closure.on_turned_away(now, now + hint)
         self._in_flight -= 1
         if answered:
             self._pace.on_accepted(serial, now, wanted=len(self._queue) > 0)
         else:
             self._pace.on_lost(serial, now)
-        if self.breaker.on_failure(serial, now, answered=answered):
+        if self.breaker.on_failure(serial, now, answered=answered, hint=hint):
             self._queue.reject_interactive(lambda: self._outage_error(now))
             self._events.emit(Unavailable(self.breaker.paused_for(now)))
         self._admit_due(now)

@@ -2,7 +2,7 @@
 
 Requests of single calls are interactive and go first. Requests of runs are bulk, and while they wait at
 least one of every `BULK_EVERY` admissions is for them. Within a queue, requests leave in order of arrival. A
-request that was rate limited keeps its place, so it is ahead of all that were never sent.
+request that was sent before keeps its place, so it is ahead of all that were never sent.
 
 A request that gave up stays in its queue until it is first, and is skipped then. So every step takes the same
 time however many wait, except `reject_late`.
@@ -51,26 +51,26 @@ class _ClassQueue:
     length: int = 0
     _new: deque[QueuedRequest] = field(factory=deque)
     # A heap by place. One heap for all requests was tried: each admission took 10 % longer.
-    _refused: list[QueuedRequest] = field(factory=list)
+    _repeated: list[QueuedRequest] = field(factory=list)
 
     def add(self, request: QueuedRequest) -> None:
         self.length += 1
         if request.place == math.inf:
             self._new.append(request)
         else:
-            heapq.heappush(self._refused, request)
+            heapq.heappush(self._repeated, request)
 
     def first(self) -> QueuedRequest | None:
-        while self._refused and self._refused[0].future.done():
-            heapq.heappop(self._refused)
-        if self._refused:
-            return self._refused[0]
+        while self._repeated and self._repeated[0].future.done():
+            heapq.heappop(self._repeated)
+        if self._repeated:
+            return self._repeated[0]
         while self._new and self._new[0].future.done():
             self._new.popleft()
         return self._new[0] if self._new else None
 
     def waiting(self) -> list[QueuedRequest]:
-        return [request for request in (*self._refused, *self._new) if not request.future.done()]
+        return [request for request in (*self._repeated, *self._new) if not request.future.done()]
 
 
 class RequestQueue:
@@ -91,7 +91,7 @@ class RequestQueue:
         return self._class(bulk).length
 
     def add(self, request: QueuedRequest) -> None:
-        """Add a request at the end of its class, or at its ``place`` when it was rate limited."""
+        """Add a request at the end of its class, or at its ``place`` when it was sent before."""
         if not len(self):
             self._deadline = self._patience = math.inf
         self._class(request.bulk).add(request)
