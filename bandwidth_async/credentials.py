@@ -55,8 +55,9 @@ _NEW_FOR = 1.0
 # once, a token that was never accepted after the time that it may need to be known, and others later.
 _MOST_REJECTIONS_BASIC, _MOST_REJECTIONS_TOKEN, _MOST_REJECTIONS_ACCEPTED = 1, 4, 8
 
-# Seconds between these requests.
+# Seconds between these requests, and by how much a timer may fire early.
 _TEST_PAUSES = (0.5, 1.0, 2.0)
+_EARLY = 0.001
 
 
 def _credential(_: object, attribute: Attribute[str], value: object) -> None:
@@ -276,7 +277,8 @@ class Authorizer:
 
     def _is_tested(self) -> bool:
         """Return True if the credentials are tested, and this is not the moment for another request."""
-        return self._rejections > 0 and (self._tester is not None or self._now() < self._next_test_at)
+        is_early = self._now() < self._next_test_at - _EARLY
+        return self._rejections > 0 and (self._tester is not None or is_early)
 
     def _end_test(self) -> None:
         self._tester = None

@@ -147,14 +147,17 @@ async def test_tokens_that_expire_mid_run_are_renewed_unseen(full: bool, show: C
         assert requests(sandbox)["token"]["200"] >= 2
 
 
-async def test_401_on_everything_stops_the_run_after_one_fresh_token(sandbox_of_five: Sandbox) -> None:
-    """If a new token gets a 401 too, the run stops with an AuthenticationError."""
+async def test_401_on_everything_stops_the_run_after_a_handful_of_requests(sandbox_of_five: Sandbox) -> None:
+    """If new tokens get nothing but 401s for some seconds, the run stops with an AuthenticationError."""
     sandbox_of_five.refuse_all()
     async with client_of(sandbox_of_five) as client:
         report = await client.end_conferences(f"conf-{number}" for number in range(1000))
-    assert report.counts == {OutcomeKind.FAILED: 1, OutcomeKind.NOT_ATTEMPTED: 999}
     assert isinstance(report.stopped, AuthenticationError)
-    assert requests(sandbox_of_five) == {"token": {"200": 2}, "end": {"401": 2}}
+    assert report.total == 1000
+    assert set(report.counts) == {OutcomeKind.FAILED, OutcomeKind.NOT_ATTEMPTED}
+    asked = requests(sandbox_of_five)
+    assert report.counts["failed"] <= asked["end"]["401"] <= 5
+    assert asked["token"]["200"] <= 3
 
 
 @pytest.fixture

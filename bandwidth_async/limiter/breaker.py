@@ -208,7 +208,7 @@ class Closure:
     """
 
     def __init__(self) -> None:
-        self.in_a_row = 0
+        self.in_a_row: int = 0
         self._since = self._until = -math.inf
 
     def __repr__(self) -> str:
