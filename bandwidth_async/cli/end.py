@@ -73,7 +73,7 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
 
     \b
       ended          this run ended it
-      already_ended  it had ended before
+      already_ended  it is over, but perhaps not through this run
       not_found      the server does not know it
       refused        the server said no, and would say no again
       failed         gave up; it was certainly not ended, or with --hang-up
