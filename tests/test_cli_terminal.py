@@ -419,3 +419,15 @@ def _until(seconds: float) -> Iterator[None]:
     while time.monotonic() < end:
         yield
         time.sleep(0.01)
+
+
+def test_what_is_opened_does_not_get_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """With all three streams closed, a file that is opened later is none of them."""
+    seen = tmp_path / "seen"
+    script = (
+        "import os, sys; from bandwidth_async.cli import terminal; terminal.occupy_closed_streams();"
+        "file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT); os.write(file, str(file).encode())"
+    )
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script, str(seen)]
+    assert subprocess.run(closed, check=False).returncode == 0
+    assert int(seen.read_text()) > 2

@@ -91,6 +91,7 @@ class _Shown(logging.Formatter):
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Every error is one sentence on standard error."""
     # A shell can start us with these streams closed (>&- and 2>&-). Python then sets them to None.
+    terminal.occupy_closed_streams()
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
     for stream in (sys.stdout, sys.stderr):

@@ -19,6 +19,20 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def occupy_closed_streams() -> None:
+    """Open the null device wherever a standard stream is closed.
+
+    Otherwise the next file or socket would get its number: uvloop aborts then, and whatever a library writes
+    to standard error would go into that file. `sys.stdin` and the others stay None.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The system gives out the lowest number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def say(sentence: str) -> bool:
     """Print a sentence on standard error. Return False if nobody can read it any more."""
     try:
