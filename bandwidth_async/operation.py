@@ -1,11 +1,12 @@
 """One thing that a user asked for, from its first attempt to its value; and what all operations share.
 
-An operation has four steps, each with one job::
+An operation has five steps, each with one job::
 
     Operation          the deadline, the stop, and what an error says about the whole operation
      └► send              another try after a 401, with a fresh token where that may help
          └► persist          what is tried again, and when (`retry`)
-             └► _attempt        admission by the limiter, then one exchange over HTTP
+             └► _attempt        one request, and its value
+                 └► _send_once     admission by the limiter, then one exchange over HTTP
 """
 
 from __future__ import annotations
@@ -318,21 +319,28 @@ class Operation:
             self._limit.reschedule(min(end, self._limit.when()))
 
     async def _attempt(self, request: wire.Request[T], receive: Callable[[T], Awaitable[None]] | None) -> T:
-        channel, options = self._channel, self._options
-        repeats = self.attempts.sent > self._sent_before
         if self._lifted:
             self._lifted = False
-            self._bound(channel.now() + options.deadline)
+            self._bound(self._channel.now() + self._options.deadline)
+        value = self._read(request, await self._send_once(request))
+        if receive is not None:
+            await receive(value)
+        return value
+
+    async def _send_once(self, request: wire.Request[T]) -> wire.Response:
+        """Wait for the limiter, and send the request once."""
+        channel = self._channel
+        repeats = self.attempts.sent > self._sent_before
         if repeats:
             await self._afford()
         admitted = await channel.limiter.admit(
-            bulk=options.bulk,
+            bulk=self._options.bulk,
             place=self._place,
             deadline=self.attempts.deadline,
-            patience=options.retry.longest_hint,
+            patience=self._options.retry.longest_hint,
         )
         with admitted as admission:
-            # Whatever comes of this attempt, the next one is not to wait behind those who came later.
+            # Whatever comes of this attempt, the next one does not wait behind requests that came later.
             self._place = admission.place
             session = channel.session()
             self._check()
@@ -342,17 +350,13 @@ class Operation:
                 channel.limiter.budget.on_try(channel.now())
             admission.sending()
             try:
-                response = await self._exchange(session, request, admission)
+                return await self._exchange(session, request, admission)
             except (TransportError, ServerError, RateLimitError) as error:
                 admission.failed(answered=False)
                 self._excuse(error)
                 raise
             finally:
                 channel.authorizer.finished(self)
-        value = self._read(request, response)
-        if receive is not None:
-            await receive(value)
-        return value
 
     async def _exchange(
         self, session: aiohttp.ClientSession, request: wire.Request[T], admission: Admission
