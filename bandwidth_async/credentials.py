@@ -347,7 +347,10 @@ class Authorizer:
 
     def _raise_if_blocked(self) -> None:
         if self._rejection is not None and self._now() < self._blocked_until:
-            raise copy(self._rejection)
+            error = copy(self._rejection)
+            # It is the error of another request, whose name must not be taken for that of this one.
+            error.args = (f"the credentials are rejected: {self._rejection.message}",)
+            raise error
         self._rejection = None
 
 

@@ -189,7 +189,8 @@ def _summary(report: Report, whole: Report, account_id: str, quota: float | None
     if report.stopped:
         lines.append(f"stopped early: {report.stopped}")
     if whole.nothing_found or isinstance(report.stopped, PermissionDeniedError):
-        lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?")
+        ended = " Or have they all ended before?" if whole.nothing_found else ""
+        lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?{ended}")
     return lines
 
 
