@@ -417,3 +417,44 @@ def test_an_id_that_is_no_text_is_damage(path: Path) -> None:
     for look in (LOOKS[0], LOOKS[2]):
         with pytest.raises(JournalError, match="is damaged: some of its ids are not texts"):
             look(path)
+
+
+async def test_a_copy_without_its_log_is_recognised_after_a_reader_was_in_the_way(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader keeps the first change of a resume out of the journal until the reader ends."""
+    journal, _ = await begun(path)
+    await journal.aclose()
+    monkeypatch.setattr(file, "_BUSY_TIME", 0.0)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM run").fetchone()
+        journal = Journal.open(path)
+        second, third, *_ = journal.unsettled()
+        await end(journal, second)
+    await end(journal, third)
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    with pytest.raises(JournalError, match="was parted from its log"):
+        describe(copy)
+    await journal.aclose()
+    assert kinds(path) == ["ended"] * 3 + ["not_attempted"] * 2
+
+
+async def test_a_copy_with_its_log_of_a_later_moment_is_recognised(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup of the directory copies one file after the other, while the run carries its log over."""
+    monkeypatch.setattr(file, "_LOG_BYTES", 0)
+    journal, (second, third, *_) = await begun(path)
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    await end(journal, second)
+    await end(journal, third)
+    shutil.copy(f"{path}-wal", f"{copy}-wal")
+    for look in LOOKS:
+        with pytest.raises(JournalError, match="copy was parted from its log copy-wal"):
+            look(copy)
+    shutil.copy(path, copy)
+    assert kinds(copy) == ["ended"] * 3 + ["not_attempted"] * 2
+    await journal.aclose()

@@ -25,6 +25,7 @@ from bandwidth_async.journal import schema
 from bandwidth_async.journal.lock import (
     Identity,
     Lock,
+    Opened,
     identity,
     is_in_use,
     opened_for_a_look,
@@ -95,16 +96,27 @@ class OpenFile:
         The log is never cut, so whatever ends this process leaves a journal and its log. Raises
         `sqlite3.Error`.
         """
-        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.APART}")
+        begun = (secrets.randbelow(0x7FFF) + 1) << 16
+        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.APART | begun}")
         if self.log is not None:
             # In the midst of a run nobody waits for who reads.
             self.writer.execute("PRAGMA busy_timeout = 0")
         (busy, _, _) = self.writer.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         self.writer.execute(f"PRAGMA busy_timeout = {_BUSY_TIME * 1000:.0f}")
-        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.OPEN}")
+        header = self._header()
+        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.OPEN | header & schema.BEGUN}")
         status = _beside(self.path, _LOG).stat()
         self.log = self.log or (status.st_dev, status.st_ino)
+        if not header & schema.APART:
+            # A reader was in the way. Until the journal says that the log has more, each commit tries again.
+            self.most = 0
+            return
         self.most = status.st_size + (_LOG_BYTES if not busy else _LOG_BYTES // 40)
+
+    def _header(self) -> int:
+        """Return the version in the header of the file alone, without its log. Raises `OSError`."""
+        with opened_for_a_look(self.path) as opened:
+            return version_in_header(opened)
 
     def after_commit(self) -> None:
         """Check the place, and keep the log short. Raises `JournalError`, `sqlite3.Error` or `OSError`."""
@@ -381,7 +393,21 @@ def look(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]:
             raise _parted(path, in_use=not locked and is_in_use(path))
         with translated(path):
             connection = _connected(path, stack)
+            if all(not _belongs(opened, connection) for _ in range(3)):
+                raise _parted(path, in_use=not locked and is_in_use(path))
         yield connection
+
+
+def _belongs(opened: Opened, connection: sqlite3.Connection) -> bool:
+    """Return False if the log beside a journal was not begun with it. Both may change meanwhile."""
+    before = version_in_header(opened)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except (sqlite3.Error, UnicodeDecodeError):
+        # The caller's first query says what it is.
+        return True
+    begun = {header & schema.BEGUN for header in (before, version_in_header(opened))}
+    return not version & schema.OPEN or version & schema.BEGUN in begun
 
 
 def _parted(path: Path, *, in_use: bool) -> JournalError:
@@ -505,7 +531,7 @@ def read_run(connection: sqlite3.Connection, path: Path) -> RunRow:
         if application != schema.APPLICATION_ID:
             raise refusal(f"{path} is not a journal: it is another SQLite database")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version & ~(schema.OPEN | schema.APART) != schema.VERSION:
+        if version & ~(schema.OPEN | schema.APART | schema.BEGUN) != schema.VERSION:
             raise refusal(
                 f"{path} is a journal of version {version}, and this program knows version {schema.VERSION}"
             )

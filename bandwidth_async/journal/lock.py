@@ -80,7 +80,7 @@ else:
 
 
 @define(eq=False)
-class _Opened:
+class Opened:
     """A file that this process has open: its descriptors, who uses them, and who holds the lock."""
 
     identity: Identity
@@ -91,14 +91,14 @@ class _Opened:
 
 
 # The journals that this process has open.
-_opened: dict[Identity, _Opened] = {}
+_opened: dict[Identity, Opened] = {}
 _guard = threading.Lock()
 
 
 class Lock:
     """The lock of a journal that is in use. A forked child does not have it."""
 
-    def __init__(self, opened: _Opened) -> None:
+    def __init__(self, opened: Opened) -> None:
         self._opened = opened
         # The connections of the run, which a forked child must not close.
         self.connections: list[sqlite3.Connection] = []
@@ -148,7 +148,7 @@ def is_in_use(journal: Path) -> bool:
 
 
 @contextmanager
-def opened_for_a_look(journal: Path) -> Iterator[_Opened]:
+def opened_for_a_look(journal: Path) -> Iterator[Opened]:
     """Keep the descriptor of a journal for as long as the context lasts. Raises `OSError`."""
     opened = _enter(journal)
     try:
@@ -157,7 +157,7 @@ def opened_for_a_look(journal: Path) -> Iterator[_Opened]:
         _leave(opened)
 
 
-def version_in_header(opened: _Opened) -> int:
+def version_in_header(opened: Opened) -> int:
     """Return what the file alone, without its log, has as `PRAGMA user_version`."""
     with _guard:
         os.lseek(opened.descriptors[0], _USER_VERSION, os.SEEK_SET)
@@ -173,7 +173,7 @@ def identity(path: Path) -> Identity | None:
     return status.st_dev, status.st_ino
 
 
-def _enter(path: Path) -> _Opened:
+def _enter(path: Path) -> Opened:
     """Return the open file of a path, for one user more. Raises `OSError`."""
     with _guard:
         opened = _opened.get(identity(path) or (0, 0))
@@ -181,13 +181,13 @@ def _enter(path: Path) -> _Opened:
             descriptor = _descriptor(path)
             status = os.fstat(descriptor)
             found = (status.st_dev, status.st_ino)
-            opened = _opened.setdefault(found, _Opened(found))
+            opened = _opened.setdefault(found, Opened(found))
             opened.descriptors.append(descriptor)
         opened.users += 1
         return opened
 
 
-def _leave(opened: _Opened) -> None:
+def _leave(opened: Opened) -> None:
     with _guard:
         opened.users -= 1
         # A forked child has closed them already.

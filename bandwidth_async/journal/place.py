@@ -119,11 +119,6 @@ def file_system_of(path: Path, mounts: str) -> str | None:
     return at.kind if at else None
 
 
-def _lies_in(mount: _Mount, at: _Mount | None, numbers: set[str]) -> bool:
-    """Return True if a mount is in the one that a walk is at. The first one is in one that is not listed."""
-    return mount.within == at.number if at else mount.within not in numbers
-
-
 @frozen
 class _Mount:
     """A mount: its number, the number of the mount that it is in, where it is, and its file system."""

@@ -39,6 +39,10 @@ VERSION = 1
 OPEN = 0x200
 APART = 0x100
 
+# The bits of a random number that both have. It changes each time that the log is carried over. So a journal
+# and a log that were copied at different moments do not pass for one.
+BEGUN = 0x7FFF0000
+
 # The outcome kinds that a journal of this version can hold. These are words and not `OutcomeKind`'s members
 # on purpose: they are part of the tables' text, which is compared when a journal is opened. With a member
 # more in the enum, every journal on disk would be refused as damaged. To add a kind, raise `VERSION`:
