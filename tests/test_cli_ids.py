@@ -56,6 +56,16 @@ def test_the_csv_of_outcomes_can_be_read_back(conference_id: str) -> None:
     assert list(read(f"conference_id\n{row}\n").unique) == [conference_id]
 
 
+def test_a_comment_that_may_be_a_row_is_a_fault() -> None:
+    """A first cell such as #12 comes from a list of tickets: its conference must not be left out."""
+    found = read("ticket,conference_id\n#12,conf-1\n# 13, a comment\n#14\n")
+    assert found.unique == {}
+    assert found.faults == [
+        "in:2: a comment or a row? put the cell that begins with # into quotes, or a blank behind the #"
+    ]
+    assert list(read("conference_id,name\n#conf-1,x\nconf-2,y\n").unique) == ["conf-2"]
+
+
 def test_duplicates_are_dropped_and_counted() -> None:
     """The first one keeps its place."""
     found = read("b\na\nb\nb\n")

@@ -120,8 +120,10 @@ class Ids:
                     self.faults.append(f"{place}: a JSON object needs the key {COLUMN!r}")
 
     def _read_csv(self, lines: Iterator[tuple[int, str]], name: str) -> None:
-        rows = self._rows(lines, name)
-        place, header = next(rows, ("", []))
+        header: list[str] = []
+        rows = self._rows(lines, name, header)
+        place, names = next(rows, ("", []))
+        header += names
         columns = [number for number, cell in enumerate(header) if _is_column(cell)]
         if len(columns) != 1:
             if header:
@@ -137,8 +139,13 @@ class Ids:
             elif self._is_text(place, "".join(row)):
                 self.add(place, plain_cell(row[columns[0]].strip()) if len(row) > columns[0] else "")
 
-    def _rows(self, lines: Iterator[tuple[int, str]], name: str) -> Iterator[tuple[str, list[str]]]:
-        """Yield each row with its place. A quoted cell may go over several lines, with any text in them."""
+    def _rows(
+        self, lines: Iterator[tuple[int, str]], name: str, header: list[str]
+    ) -> Iterator[tuple[str, list[str]]]:
+        """Yield each row with its place. A quoted cell may go over several lines, with any text in them.
+
+        A line that may be a comment or a row under ``header`` is a fault.
+        """
         began = 0
 
         def row_lines() -> Iterator[str]:
@@ -148,6 +155,11 @@ class Ids:
                     began = began or number
                     # Blanks behind a closing quote are no text.
                     yield f"{line.rstrip()}\n"
+                elif _may_be_a_row(line, header):
+                    self.faults.append(
+                        f"{name}:{number}: a comment or a row? put the cell that begins with # into quotes, "
+                        "or a blank behind the #"
+                    )
 
         # After an error the reader goes on with a new row.
         reader = csv.reader(row_lines(), skipinitialspace=True, strict=True)
@@ -191,6 +203,14 @@ def _says_nothing(line: str) -> bool:
     """Return whether a line is blank or a comment."""
     line = line.lstrip()
     return not line or line.startswith("#")
+
+
+def _may_be_a_row(comment: str, header: list[str]) -> bool:
+    """Return whether a comment looks like a row whose first cell, not the id, begins with #."""
+    first, *rest = _cells(comment) or [""]
+    if len(header) < 2 or _is_column(header[0]) or first[:2].strip() in {"", "#"}:
+        return False
+    return any(_is_column(name) and cell.strip() for name, cell in zip(header[1:], rest, strict=False))
 
 
 def _is_open(error: csv.Error) -> bool:
