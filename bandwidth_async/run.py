@@ -34,6 +34,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from operator import length_hint
 from typing import NoReturn, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from attrs import define, evolve
 
@@ -167,6 +168,10 @@ End = Callable[[Target, Stop], Awaitable[Outcome]]
 
 # Is called with each outcome, and awaited if it is async.
 OnOutcome = Callable[[Outcome], Awaitable[None] | None]
+
+# How many runs take their ids from a generator. One of them must not close it while another goes on, which
+# would take that for the end of its ids.
+_takers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
 
 # The outcomes of a run, and behind the last one the error of the run or None.
 _Queue = asyncio.Queue[Outcome | BaseException | None]
@@ -345,6 +350,9 @@ class _Input:
         else:
             self._rest = iter(source)
         self.is_finite = is_finite or _has_length(source)
+        items = self._async_source or self._rest
+        if isinstance(items, AsyncGenerator | Generator):
+            _takers[items] = _takers.get(items, 0) + 1
         # Python forbids two concurrent anext() of one async generator.
         self._turn = asyncio.Lock()
 
@@ -372,8 +380,16 @@ class _Input:
         self.exhausted = True
 
     async def aclose(self) -> None:
-        """Close the source if it is a generator. Raises what its own cleaning up raises."""
-        await close_generator(self._async_source or self._rest)
+        """Close the source if it is a generator and no other run takes its ids from it.
+
+        Raises what its own cleaning up raises.
+        """
+        items = self._async_source or self._rest
+        if isinstance(items, AsyncGenerator | Generator):
+            _takers[items] -= 1
+            if _takers[items]:
+                return
+        await close_generator(items)
 
     def _next_plain(self) -> Item:
         try:

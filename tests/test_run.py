@@ -1512,3 +1512,31 @@ async def test_a_ledger_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None
     book = Book([str(number) for number in range(300)])
     report = await run(book, book.end, book.hear, concurrency=1, stop=stop)
     assert (report.counts, report.complete) == ({OutcomeKind.NOT_ATTEMPTED: 300}, True)
+
+
+@virtual_time
+async def test_a_generator_that_two_runs_share_is_closed_by_the_last() -> None:
+    """One run that fails must not look to the other like the end of the ids."""
+    closed: list[bool] = []
+
+    def ids() -> Iterator[str]:
+        try:
+            yield from (f"conf-{number}" for number in range(50))
+        finally:
+            closed.append(True)
+
+    def fail(_: Outcome) -> None:
+        raise ValueError("full")
+
+    shared = ids()
+    fine, failed = await asyncio.gather(
+        run(shared, Ender(), concurrency=2, stop=Stop()),
+        run(shared, Ender(), fail, concurrency=2, stop=Stop()),
+        return_exceptions=True,
+    )
+    assert isinstance(failed, ValueError)
+    assert isinstance(fine, Report)
+    assert fine.ok
+    # The other run had one id.
+    assert fine.total == 49
+    assert closed == [True]
