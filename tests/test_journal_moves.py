@@ -224,10 +224,15 @@ def test_a_forked_child_does_not_hold_a_journal(path: Path) -> None:
     child = path.with_name("child")
     killed(
         path,
-        "import os, signal\n"
-        "    child = os.fork()\n"
-        "    child or signal.pause()\n"
-        f"    open({str(child)!r}, 'w').write(str(child))",
+        "import os, pathlib, signal, time\n"
+        f"    told = pathlib.Path({str(child)!r})\n"
+        "    if not os.fork():\n"
+        "        told.with_suffix('.part').write_text(str(os.getpid()))\n"
+        "        told.with_suffix('.part').rename(told)\n"
+        "        signal.pause()\n"
+        # The child has let go of the journal once its own code runs.
+        "    while not told.exists():\n"
+        "        time.sleep(0.01)",
     )
     try:
         asyncio.run(Journal.open(path).aclose())
