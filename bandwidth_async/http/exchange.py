@@ -526,8 +526,14 @@ async def _result(
     # A 204 has no body.
     body = b"" if status == 204 else await _read_explanation(received, delivery)
     if 200 <= status < 300:
-        return wire.Response(status=status, headers=headers, body=body, authorization=authorization)
-    raise wire.error_from(request, status, headers, body, time.time(), authorization=authorization)
+        return wire.Response(
+            status=status,
+            headers=headers,
+            body=body or b"",
+            is_readable=body is not None,
+            authorization=authorization,
+        )
+    raise wire.error_from(request, status, headers, body or b"", time.time(), authorization=authorization)
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:
@@ -542,11 +548,14 @@ async def _read_all(response: aiohttp.ClientResponse) -> bytes:
     return unpacked
 
 
-async def _read_explanation(response: AnyResponse, delivery: Delivery) -> bytes:
-    """Return as much of a body as arrives in time; it may be long, slow, cut or missing."""
+async def _read_explanation(response: AnyResponse, delivery: Delivery) -> bytes | None:
+    """Return as much of a body as arrives in time; it may be long, slow, cut or missing.
+
+    Returns None if there is a body, or may be one, of which nothing can be read.
+    """
     if response.content is None:
-        return b""
-    body = bytearray()
+        return None
+    body, is_cut = bytearray(), False
     try:
         async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
             async for chunk in response.content.iter_any():
@@ -554,11 +563,14 @@ async def _read_explanation(response: AnyResponse, delivery: Delivery) -> bytes:
                 if len(body) > _ERROR_BODY_LIMIT:
                     break
     except (aiohttp.ClientError, OSError):
-        pass
+        is_cut = True
     except asyncio.CancelledError as error:
         if delivery.was_stopped_by(error):
             raise
-    return _unpacked(bytes(body[:_ERROR_BODY_LIMIT]), response.headers, _ERROR_BODY_LIMIT, cut=True) or b""
+        is_cut = True
+    if is_cut and not body:
+        return None
+    return _unpacked(bytes(body[:_ERROR_BODY_LIMIT]), response.headers, _ERROR_BODY_LIMIT, cut=True)
 
 
 def _unpacked(body: bytes, headers: Headers, limit: int, *, cut: bool = False) -> bytes | None:
