@@ -6,6 +6,7 @@ aiohttp's exceptions do not leave this module. Also here: which URLs a client ma
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import ipaddress
 import logging
@@ -103,6 +104,14 @@ class Server:
     # Its URL may contain a password.
     proxy: str | URL | None = field(default=None, repr=False)
     trust: Trust = field(factory=Trust, init=False, repr=False)
+
+    def secrets(self, authorization: str) -> str:
+        """Return all that a server or proxy may quote and no error may show: one header on each line."""
+        proxy = URL(self.proxy or "")
+        if proxy.password is None:
+            return authorization
+        user_and_password = f"{proxy.user or ''}:{proxy.password}".encode()
+        return f"{authorization}\nBasic {base64.b64encode(user_and_password).decode()}"
 
 
 def origin(url: str, name: str, *, allow_http: bool) -> URL:
@@ -214,6 +223,7 @@ async def exchange(
     delivery = delivery or Delivery()
     delivery.trust = server.trust
     received = response = None
+    secrets = server.secrets(authorization)
     until = server.timer.loop.time() + timeouts.attempt
     try:
         received = await _Attempt(session, server, request, authorization, timeouts, delivery).response()
@@ -222,11 +232,11 @@ async def exchange(
         _log.debug("%s: %s", request.name, received.status)
         if request.reads or request.streams:
             with server.timer.timeout_at(until):
-                response = await _value(request, received, authorization, timeouts)
+                response = await _value(request, received, secrets, timeouts)
         # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
-        return response or await _result(request, received, authorization, delivery)
+        return response or await _result(request, received, secrets, delivery)
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-        failure, cause = translate(error, request, authorization, unsent=delivery.unsent), _cause(error)
+        failure, cause = translate(error, request, secrets, unsent=delivery.unsent), _cause(error)
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
         cause = None
