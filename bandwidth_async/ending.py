@@ -123,7 +123,7 @@ class Ender:
         """Return the target with its calls, which the server forgets once the conference has ended."""
         request = wire.get_conference(self._account_id, target.conference_id)
         try:
-            found = await operation.send(request)
+            found = await _read(operation, request)
         except NotFoundError:
             return evolve(target, existed=target.existed or bool(target.calls))
         if found.active and found.active_members is None:
@@ -242,9 +242,22 @@ class Ender:
         )
 
 
+async def _read(operation: Operation, look: wire.Request[T]) -> T:
+    """Return what ``look`` asks about. Raises `UnexpectedResponseError` for an answer about anything else."""
+    found = await operation.send(look)
+    subject = _id_of(found)
+    if subject != look.subject:
+        raise UnexpectedResponseError(f"{look.name}: the answer is about {wire.printable(subject)[:80]}")
+    return found
+
+
+def _id_of(found: Conference | Call) -> str:
+    return found.call_id if isinstance(found, Call) else found.id
+
+
 async def _is_over(operation: Operation, look: wire.Request[T]) -> bool:
     try:
-        return not (await operation.send(look)).active
+        return not (await _read(operation, look)).active
     except NotFoundError:
         return True
 

@@ -132,11 +132,13 @@ def _unescaped(escape: re.Match[str]) -> str:
 
 @lru_cache(maxsize=16)
 def _secrets_of(authorization: str) -> re.Pattern[str] | None:
-    """Return a pattern for all that must not be shown of an ``Authorization`` header."""
-    scheme, _, value = authorization.partition(" ")
-    secrets = {value}
-    if scheme == "Basic":
-        secrets.add(base64.b64decode(value).decode().partition(":")[2])
+    """Return a pattern for all that must not be shown of ``Authorization`` headers, one on each line."""
+    secrets = set()
+    for header in authorization.split("\n"):
+        scheme, _, value = header.partition(" ")
+        secrets.add(value)
+        if scheme == "Basic":
+            secrets.add(base64.b64decode(value).decode().partition(":")[2])
     secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
     secrets |= {base64.b64encode(secret.encode()).decode() for secret in secrets}
     secrets |= {secret.rstrip("=") for secret in secrets}

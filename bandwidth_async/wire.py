@@ -140,14 +140,16 @@ class Request(Generic[T]):
 class Response:
     """A success as the server sent it.
 
-    A request that streams has ``media`` instead of a body; whoever takes it closes it. ``authorization`` is
-    the header that the request was sent with, which the server may quote.
+    A request that streams has ``media`` instead of a body; whoever takes it closes it. ``is_readable`` is
+    False if there may be a body of which nothing could be read. ``authorization`` is the header that the
+    request was sent with, which the server may quote.
     """
 
     status: int
     headers: Headers
     body: bytes = b""
     media: Media | None = None
+    is_readable: bool = True
     authorization: str = field(default="", repr=False)
 
     def close(self) -> None:
@@ -438,8 +440,14 @@ def _nothing(_: Response) -> None:
 
 def _no_page(response: Response) -> None:
     """Check that a success without documented content has none that says something else."""
-    if response.body.strip() and reason_in(read_json(response.body)):
-        raise TransportError("the answer is an error")
+    if not response.is_readable:
+        raise TransportError("the answer has a body that cannot be read")
+    if "html" in response.headers.get("Content-Type", "").lower():
+        raise TransportError("the answer is a page")
+    if response.body.strip():
+        said = read_json(response.body)
+        if isinstance(said, str | list) or reason_in(said):
+            raise TransportError("the answer is an error")
 
 
 def _page(response: Response) -> Page:

@@ -741,7 +741,13 @@ async def test_a_cancelled_exchange_leaves_no_connection(moment: float) -> None:
 
 
 @pytest.mark.looptime
-@pytest.mark.parametrize("bad", ["garbage\r\n\r\n", "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *("garbage\r\n\r\n", "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"),
+        *("HTTP/1.1 407 not me:hunter2\r\n\r\n", "HTTP/1.1 407 not bWU6aHVudGVyMg==\r\n\r\n"),
+    ],
+)
 async def test_no_error_carries_the_credentials_along(bad: str) -> None:
     """Neither an error's text nor its causes contain them, as an error reporter would print them."""
     async with raw_server([bad.encode()]) as server, session_of() as session:

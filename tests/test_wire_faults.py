@@ -838,6 +838,20 @@ async def test_a_page_for_everything(page: bytes) -> None:
     assert all("Please sign in" in (one.error or "") for one in outcomes)
 
 
+@pytest.mark.parametrize("hang_up", [False, True])
+@virtual_time
+async def test_a_reading_of_another_conference_proves_nothing(hang_up: bool) -> None:
+    """A cache may mix them up. Nobody's calls are ended then, and nothing is taken for ended."""
+    other = b'{"id": "conf-2", "completedTime": "2026-01-02T03:04:05Z", "activeMembers": [{"callId": "c-2"}]}'
+    scripts: list[Script] = [(answered("200 OK", other, JSON),)]
+    if not hang_up:
+        scripts.insert(0, (answered("409 Conflict"),))
+    async with world(*scripts) as (server, client):
+        with pytest.raises(UnexpectedResponseError, match="about conf-2"):
+            await client.end_conference("conf-1", hang_up=hang_up)
+        assert len(server.arrived) == len(scripts)
+
+
 @virtual_time
 async def test_a_conference_that_a_reading_found_did_exist() -> None:
     """So the 404 after it means that it has ended meanwhile."""
@@ -868,6 +882,28 @@ async def test_a_page_for_a_call_that_is_hung_up() -> None:
     ):
         with pytest.raises(HangUpError, match="Please sign in"):
             await client.end_conference("conf-1", hang_up=True)
+
+
+UNREADABLE: dict[str, Script] = {
+    "packed": (answered("200 OK", b"\x0b\x02\x80{}\x03", HTML, "Content-Encoding: br"),),
+    "cut": (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", CLOSE),
+    "silent": (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", HANG),
+    "without headers": (b"HTTP/1.1 200 OK\r\nwhat?\r\n\r\n", CLOSE),
+    "an empty page": (answered("200 OK", b"", HTML),),
+    "words": (answered("200 OK", b'"denied"', JSON),),
+}
+
+
+@pytest.mark.parametrize("page", UNREADABLE.values(), ids=UNREADABLE)
+@virtual_time
+async def test_a_page_that_cannot_be_read_hangs_up_no_call(page: Script) -> None:
+    """The status 200 alone is not enough: the call is read, and it goes on."""
+    members = answered("200 OK", b'{"id": "conf-1", "activeMembers": [{"callId": "c-1"}]}')
+    alive = answered("200 OK", b'{"callId": "c-1", "state": "answered"}')
+    async with world((members,), (NO_CONTENT,), *[page, (alive,)] * ATTEMPTS) as (_, client):
+        with pytest.raises(HangUpError) as caught:
+            await client.end_conference("conf-1", hang_up=True)
+        assert caught.value.calls_left == ("c-1",)
 
 
 CHANGES: dict[str, Callable[[VoiceClient], Awaitable[object]]] = {
@@ -1117,6 +1153,14 @@ async def test_what_did_not_get_through_a_proxy_was_never_sent(script: Script, w
                 await client.end_conference("conf-1", deadline=deadline)
             assert caught.value.ambiguous is False
         assert all(one.line.startswith("CONNECT") for one in proxy.arrived)
+
+
+@virtual_time
+async def test_a_proxy_that_refuses_a_tunnel_is_quoted() -> None:
+    """Its status and reason are the explanation, not a closed connection."""
+    async with tunnel(TUNNELS["refused"]) as (_, client):
+        with pytest.raises(TransportError, match="the proxy answered 407 Proxy Authentication Required"):
+            await client.end_conference("conf-1")
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS])

@@ -66,13 +66,13 @@ def client_of(server: WireServer, **settings: Any) -> VoiceClient:
 
 
 @asynccontextmanager
-async def trusting(authority: trustme.CA, server: WireServer) -> AsyncIterator[VoiceClient]:
+async def trusting(authority: trustme.CA, server: WireServer, **settings: Any) -> AsyncIterator[VoiceClient]:
     """Yield a client that trusts the authority of these tests, with connections of its own."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
-        async with client_of(server) as client:
+        async with client_of(server, **settings) as client:
             yield client
             assert client.limiter.snapshot().in_flight == 0
 
@@ -94,6 +94,33 @@ async def test_a_certificate_that_holds(authority: trustme.CA) -> None:
         for n in range(3):
             assert (await client.end_conference(f"conf-{n}")).attempts == 1
         assert [one.connection for one in server.arrived] == [1, 1, 1]
+
+
+@virtual_time
+async def test_a_tunnel_of_a_proxy(authority: trustme.CA) -> None:
+    """All requests use one TLS connection through one tunnel."""
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(await reader.readuntil(b"\r\n\r\n"))
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await asyncio.gather(forward(reader, far_writer), forward(far_reader, writer))
+
+    connects: list[bytes] = []
+    async with wire_server(tls=presenting(authority)) as server:
+        port = int(server.url.rpartition(":")[2])
+        proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
+        async with proxy, trusting(authority, server, proxy=url) as client:
+            for n in range(3):
+                assert (await client.end_conference(f"conf-{n}")).attempts == 1
+        assert [one.connection for one in server.arrived] == [1, 1, 1]
+    assert len(connects) == 1
 
 
 @pytest.mark.parametrize(

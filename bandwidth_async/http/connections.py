@@ -85,6 +85,7 @@ class SingleResponseProtocol(ResponseHandler):
     # Whether a request was sent over it before.
     used: bool = False
     _unwritten = False  # whether the session has not yet written its request
+    _written_early = False  # whether it has written one, a CONNECT, before it prepared for the response
     _delivery: Delivery | None = None  # that of the session's request, until it is written
     # The final status of the response, once the first line was read. What follows may never be.
     status: int | None = None
@@ -128,9 +129,10 @@ class SingleResponseProtocol(ResponseHandler):
             self.set_exception(aiohttp.ClientOSError(str(error)), error)
 
     def set_response_params(self, **params: Any) -> None:
-        """Prepare for a response; aiohttp calls this before it writes a request."""
+        """Prepare for a response. aiohttp calls this before it writes a request, but after a CONNECT."""
         self.used = True
-        self._unwritten = self.hears_of_writing
+        self._unwritten = self.hears_of_writing and not self._written_early
+        self._written_early = False
         self._awaited = not self._unwritten
         self.status = self._body = self._delivery = None
         self._first_line = b""
@@ -155,6 +157,7 @@ class SingleResponseProtocol(ResponseHandler):
             delivery.on_write(self, self._loop.time())
 
     def _note_writing(self) -> None:
+        self._written_early = not self.used
         if self._unwritten:
             self._unwritten, self._awaited = False, True
             if self._delivery is not None:

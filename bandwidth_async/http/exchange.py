@@ -6,6 +6,7 @@ aiohttp's exceptions do not leave this module. Also here: which URLs a client ma
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import ipaddress
 import logging
@@ -103,6 +104,14 @@ class Server:
     # Its URL may contain a password.
     proxy: str | URL | None = field(default=None, repr=False)
     trust: Trust = field(factory=Trust, init=False, repr=False)
+
+    def secrets(self, authorization: str) -> str:
+        """Return all that a server or proxy may quote and no error may show: one header on each line."""
+        proxy = URL(self.proxy or "")
+        if proxy.password is None:
+            return authorization
+        user_and_password = f"{proxy.user or ''}:{proxy.password}".encode()
+        return f"{authorization}\nBasic {base64.b64encode(user_and_password).decode()}"
 
 
 def origin(url: str, name: str, *, allow_http: bool) -> URL:
@@ -214,6 +223,7 @@ async def exchange(
     delivery = delivery or Delivery()
     delivery.trust = server.trust
     received = response = None
+    secrets = server.secrets(authorization)
     until = server.timer.loop.time() + timeouts.attempt
     try:
         received = await _Attempt(session, server, request, authorization, timeouts, delivery).response()
@@ -222,11 +232,11 @@ async def exchange(
         _log.debug("%s: %s", request.name, received.status)
         if request.reads or request.streams:
             with server.timer.timeout_at(until):
-                response = await _value(request, received, authorization, timeouts)
+                response = await _value(request, received, secrets, timeouts)
         # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
-        return response or await _result(request, received, authorization, delivery)
+        return response or await _result(request, received, secrets, delivery)
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-        failure, cause = translate(error, request, authorization, unsent=delivery.unsent), _cause(error)
+        failure, cause = translate(error, request, secrets, unsent=delivery.unsent), _cause(error)
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
         cause = None
@@ -526,8 +536,14 @@ async def _result(
     # A 204 has no body.
     body = b"" if status == 204 else await _read_explanation(received, delivery)
     if 200 <= status < 300:
-        return wire.Response(status=status, headers=headers, body=body, authorization=authorization)
-    raise wire.error_from(request, status, headers, body, time.time(), authorization=authorization)
+        return wire.Response(
+            status=status,
+            headers=headers,
+            body=body or b"",
+            is_readable=body is not None,
+            authorization=authorization,
+        )
+    raise wire.error_from(request, status, headers, body or b"", time.time(), authorization=authorization)
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:
@@ -542,11 +558,14 @@ async def _read_all(response: aiohttp.ClientResponse) -> bytes:
     return unpacked
 
 
-async def _read_explanation(response: AnyResponse, delivery: Delivery) -> bytes:
-    """Return as much of a body as arrives in time; it may be long, slow, cut or missing."""
+async def _read_explanation(response: AnyResponse, delivery: Delivery) -> bytes | None:
+    """Return as much of a body as arrives in time; it may be long, slow, cut or missing.
+
+    Returns None if there is a body, or may be one, of which nothing can be read.
+    """
     if response.content is None:
-        return b""
-    body = bytearray()
+        return None
+    body, is_cut = bytearray(), False
     try:
         async with asyncio.timeout(_ERROR_BODY_TIMEOUT):
             async for chunk in response.content.iter_any():
@@ -554,11 +573,14 @@ async def _read_explanation(response: AnyResponse, delivery: Delivery) -> bytes:
                 if len(body) > _ERROR_BODY_LIMIT:
                     break
     except (aiohttp.ClientError, OSError):
-        pass
+        is_cut = True
     except asyncio.CancelledError as error:
         if delivery.was_stopped_by(error):
             raise
-    return _unpacked(bytes(body[:_ERROR_BODY_LIMIT]), response.headers, _ERROR_BODY_LIMIT, cut=True) or b""
+        is_cut = True
+    if is_cut and not body:
+        return None
+    return _unpacked(bytes(body[:_ERROR_BODY_LIMIT]), response.headers, _ERROR_BODY_LIMIT, cut=True)
 
 
 def _unpacked(body: bytes, headers: Headers, limit: int, *, cut: bool = False) -> bytes | None:
