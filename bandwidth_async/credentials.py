@@ -329,10 +329,11 @@ class Authorizer:
             _log.warning("could not get a new access token: %s", error)
             self._renew_at = self._now() + _RENEWAL_PAUSE
             if isinstance(error, BandwidthError):
-                pause = max(2.0 ** min(self._failures, 16), error.retry_after or 0.0)
+                pause = min(_LONGEST_FETCH_PAUSE, 2.0 ** min(self._failures, 16))
                 self._failures += 1
                 self._last_failure = error
-                self._next_fetch_at = self._now() + min(_LONGEST_FETCH_PAUSE, pause)
+                self._next_fetch_at = self._now() + max(pause, error.retry_after or 0.0)
+                self._renew_at = max(self._renew_at, self._now() + (error.retry_after or 0.0))
         elif not task.cancelled():
             self._failures, self._last_failure, self._fetch_rejections = 0, None, 0
 

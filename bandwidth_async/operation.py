@@ -17,7 +17,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from bandwidth_async import wire
 from bandwidth_async.credentials import Authorizer, Credentials, Token, TokenExpired
@@ -69,6 +69,12 @@ _EXPIRED_UNDER_WAY = 5
 
 # Refusals in a row after which a run lets the next id knock, in case that it is the id that is refused.
 _KNOCKS = 8
+
+# Seconds behind a moment, so that a timer which fires early does not come before it.
+_LATE = 0.001
+
+# Seconds that a fetch of a token waits at most when the token endpoint asks for it.
+_TOKEN_HINT = 2.0
 
 # Seconds, shortest and longest, until a run asks again for a retry, or for a token.
 _ASK_AGAIN = (0.5, 1.0)
@@ -187,8 +193,11 @@ class Channel:
                 raise _no_token(error) from error
             return request.read(response)
 
+        # All who need the token wait for this, some of them only for a moment. So they are told of a longer
+        # wait, and not kept waiting.
+        policy = evolve(options.retry, longest_hint=min(options.retry.longest_hint, _TOKEN_HINT))
         attempts = Attempts(paced=False)
-        return await persist(attempt, attempts, options.retry, self.random, idempotent=request.idempotent)
+        return await persist(attempt, attempts, policy, self.random, idempotent=request.idempotent)
 
 
 class Operation:
@@ -201,6 +210,7 @@ class Operation:
     # A class with slots and not a generator: that would cost 7 µs, where an end takes 60.
     __slots__ = (
         "_authorization",
+        "_awaited",
         "_channel",
         "_in_flight",
         "_lifted",
@@ -221,6 +231,7 @@ class Operation:
         self._limit = channel.timer.timeout_at(deadline)
         self._lifted = False
         self._in_flight = False
+        self._awaited = "an answer"
 
         # The place in the limiter's order of arrival, from the first admission on.
         self._place: int | None = None
@@ -351,9 +362,10 @@ class Operation:
             admission.sending()
             try:
                 return await self._exchange(session, request, admission)
-            except (TransportError, ServerError, RateLimitError) as error:
-                admission.failed(answered=False)
-                self._excuse(error)
+            except (TransportError, APIError) as error:
+                if isinstance(error, TransportError | ServerError) or error.transient:
+                    admission.failed(answered=False)
+                    self._excuse(error)
                 raise
             finally:
                 channel.authorizer.finished(self)
@@ -388,12 +400,12 @@ class Operation:
         hint = parse_hint(headers, time.time(), status) if status >= 400 else None
         if status == 429 or (hint is not None and wire.turns_away(status)):
             admission.refused(hint)
-        elif status >= 500:
+        elif status >= 500 or status == 408:
             admission.failed(answered=True, hint=hint)
         else:
             admission.accepted()
-            # A 403 may be of a gateway that never looked at the credentials, and so may a 408.
-            if status not in {401, 403, 407, 408}:
+            # A 403 may be of a gateway that never looked at the credentials.
+            if status not in {401, 403, 407}:
                 self._channel.authorizer.accepted(self._round)
 
     def _read(self, request: wire.Request[T], response: wire.Response) -> T:
@@ -413,17 +425,23 @@ class Operation:
     async def _ready(self) -> None:
         """Return once there is a token. Only a run waits for a token endpoint that fails.
 
-        A missing token concerns every id, so what a run gives up on stops it.
+        A missing token concerns every id, so what a run gives up on stops it. A single operation waits only
+        for an endpoint that limits its rate, and that is open again before the deadline.
         """
         channel, authorizer, policy = self._channel, self._channel.authorizer, self._options.retry
         started = channel.now()
         while True:
+            self._awaited = "there was an access token"
             try:
-                return await authorizer.wait_until_ready()
+                await authorizer.wait_until_ready()
             except (TransportError, APIError) as error:
-                if not self._options.bulk:
-                    raise
                 pause = error.retry_after or 0.0
+                if not self._options.bulk:
+                    left = min(self.attempts.deadline - channel.now(), policy.longest_hint)
+                    if not isinstance(error, RateLimitError) or not 0 < pause < left:
+                        raise
+                    await asyncio.sleep(pause + _LATE)
+                    continue
                 ever_up = channel.limiter.breaker.ever_answered or authorizer.ever_had_token
                 unreachable = isinstance(error, TransportError) and not ever_up
                 # A server that asks to come later is up.
@@ -431,6 +449,9 @@ class Operation:
                 lasting = authorizer.is_blocked or pause > policy.longest_hint
                 if lasting or unreachable or channel.now() - started > patience:
                     raise self._stop_run(_without_token(error)) from error
+            else:
+                self._awaited = "an answer"
+                return
             await asyncio.sleep(pause + channel.random.uniform(*_ASK_AGAIN))
 
     def _stop_run(self, error: BandwidthError) -> BandwidthError:
@@ -511,7 +532,7 @@ class Operation:
         deadline = f"the deadline of {self._options.deadline:g} s came"
         what = "the run was stopped" if attempts.stopped else deadline
         return DeadlineExceededError(
-            f"{what} before an answer" + (f"; the last attempt met: {last.message}" if last else ""),
+            f"{what} before {self._awaited}" + (f"; the last attempt met: {last.message}" if last else ""),
             last_error=last,
             retry_after=last.retry_after if last else None,
             attempts=attempts.sent,

@@ -18,7 +18,6 @@ from bandwidth_async.errors import (
     JournalError,
     NotFoundError,
     RateLimitError,
-    ServerError,
     UnavailableError,
 )
 
@@ -103,8 +102,10 @@ def _is_turned_away(error: BandwidthError | None) -> bool:
     """Return whether the server's last word was to come later, and not what it thinks of the request."""
     if isinstance(error, DeadlineExceededError):
         error = error.last_error
-    told_when = isinstance(error, ServerError | UnavailableError) and error.retry_after is not None
-    return told_when or isinstance(error, RateLimitError)
+    if error is None or isinstance(error, RateLimitError):
+        return error is not None
+    may_pass = isinstance(error, UnavailableError) or (isinstance(error, APIError) and error.transient)
+    return may_pass and error.retry_after is not None
 
 
 @define(kw_only=True)

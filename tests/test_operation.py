@@ -21,6 +21,7 @@ from yarl import URL
 from bandwidth_async import wire
 from bandwidth_async.credentials import BasicCredentials, ClientCredentials, Credentials
 from bandwidth_async.errors import (
+    APIError,
     AuthenticationError,
     BandwidthError,
     ClientStateError,
@@ -860,4 +861,38 @@ async def test_a_cancelled_request_may_have_taken_effect(
             await asyncio.wait_for(operation.send(request_), 1)
         attempts = operation.attempts
         assert (attempts.sent, operation._in_flight, attempts.ambiguous) == (1, False, not request_.safe)
+    assert bandwidth.asked == []
+
+
+@pytest.mark.parametrize("code", [429, 503])
+@virtual_time
+async def test_a_single_operation_is_told_when_the_token_endpoint_is_back(
+    bandwidth: Bandwidth, code: int
+) -> None:
+    """It does not spend its deadline on a wait that is longer: the error has the time, and is one request."""
+    bandwidth.tokens = [status(code, Retry_After="600")] * 9
+    async with channel_of() as channel:
+        for _ in range(3):
+            with pytest.raises(APIError) as caught:
+                await end(channel)
+            assert caught.value.status == code
+            assert caught.value.retry_after == pytest.approx(600, abs=1)
+    assert (len(bandwidth.asked_tokens), len(bandwidth.asked)) == (1, 0)
+    assert asyncio.get_running_loop().time() < 1
+
+
+@virtual_time
+async def test_a_deadline_that_comes_without_a_token(
+    bandwidth: Bandwidth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message says what the operation waited for."""
+
+    async def hang(*_: Any, **__: Any) -> None:
+        await asyncio.sleep(math.inf)
+
+    monkeypatch.setattr("bandwidth_async.operation.exchange", hang)
+    async with channel_of() as channel:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await end(channel, Options(deadline=5.0))
+    assert caught.value.message == "the deadline of 5 s came before there was an access token"
     assert bandwidth.asked == []

@@ -186,6 +186,7 @@ def between(start: float, end: float, failure: Callable[[], Answer]) -> Fault:
 OUTAGES: dict[str, tuple[float, Callable[[], Answer]]] = {
     "503 from the beginning": (0.0, lambda: 503),
     "503 after five seconds": (5.0, lambda: 503),
+    "408 after five seconds": (5.0, lambda: 408),
     "refused after five seconds": (5.0, refused),
 }
 PACES = {
@@ -373,7 +374,7 @@ def later(status: int, seconds: float) -> Callable[[], Answer]:
 
 @pytest.mark.parametrize("concurrency", [1, 100])
 @pytest.mark.parametrize("well_for", [0.0, 5.0])
-@pytest.mark.parametrize("status", [429, 503, 403, 425])
+@pytest.mark.parametrize("status", [429, 503, 403, 408, 425])
 @virtual_time
 async def test_a_time_longer_than_allowed_stops_the_run_whole(
     upstream: Upstream, status: int, well_for: float, concurrency: int
@@ -386,7 +387,7 @@ async def test_a_time_longer_than_allowed_stops_the_run_whole(
     ended = len(upstream.good())
     assert ran.kinds == {"not_attempted": 2000 - ended} | ({"ended": ended} if ended else {})
     assert len(upstream.sent) - ended <= min(concurrency, 10)
-    code = Exit.GENERAL if status == 503 else Exit.RATE_LIMIT
+    code = Exit.GENERAL if status in {408, 503} else Exit.RATE_LIMIT
     assert exit_for_run(ran.report, strict=False, stopped_by=None) == code
 
 
