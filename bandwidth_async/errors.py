@@ -113,7 +113,7 @@ class APIError(BandwidthError):
 
     @property
     def transient(self) -> bool:
-        """Whether the same request may succeed later: for 408, 429 and 5xx, but not for 501 and 505."""
+        """Whether the same request may succeed later: for 408, 425, 429 and 5xx, but not for 501 and 505."""
         return self.status in {408, 425, 429} or (self.status >= 500 and self.status not in _LASTING)
 
 
