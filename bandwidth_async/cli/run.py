@@ -97,9 +97,10 @@ async def _end_all(
             else:
                 writer.put(outcome, outcomes.report)
     report = outcomes.report
-    if report.total < run.total:
-        report.counts[OutcomeKind.NOT_ATTEMPTED] += run.total - report.total
-        report.stopped = stop.reason
+    if not report.complete:
+        # The run was left before it could say so itself.
+        report.counts[OutcomeKind.NOT_ATTEMPTED] += max(0, run.total - report.total)
+        report.stopped = report.stopped or stop.reason
     return report
 
 
