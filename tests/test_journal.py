@@ -544,11 +544,14 @@ async def main():
     journal = Journal.open(path)
     if limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     targets = journal.unsettled()
     told = await asyncio.gather(*(work(journal, targets) for _ in range(8)), return_exceptions=True)
     print(*{f"{type(error).__name__}: {error}" for error in told if error is not None}, sep="\\n")
     await journal.aclose()
+    if limit:
+        # What measures coverage writes a file at the end.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 asyncio.run(main())
 """
