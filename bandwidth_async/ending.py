@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import evolve, frozen
@@ -110,7 +111,7 @@ class Ender:
 
     async def _end(self, target: Target, operation: Operation, policy: RetryPolicy) -> OutcomeKind:
         end = wire.update_conference(self._account_id, target.conference_id, _END)
-        look = wire.get_conference(self._account_id, target.conference_id)
+        look = partial(wire.get_conference, self._account_id, target.conference_id)
         try:
             ended = await self._complete(operation, policy, end, look)
         except NotFoundError:
@@ -163,13 +164,18 @@ class Ender:
     async def _end_call(self, call_id: str, operation: Operation, policy: RetryPolicy) -> None:
         """End one call. A call that is not found is over."""
         hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
+        look = partial(wire.get_call, self._account_id, call_id)
         try:
-            await self._complete(operation, policy, hang_up, wire.get_call(self._account_id, call_id))
+            await self._complete(operation, policy, hang_up, look)
         except NotFoundError:
             return
 
     async def _complete(
-        self, operation: Operation, policy: RetryPolicy, change: wire.Request[None], look: wire.Request[T]
+        self,
+        operation: Operation,
+        policy: RetryPolicy,
+        change: wire.Request[None],
+        look: Callable[[], wire.Request[T]],
     ) -> bool:
         """Return True when ``change`` ended it, False when it is over and no response proves that.
 
@@ -185,7 +191,7 @@ class Ender:
                     raise
                 return False
             except (APIError, UnexpectedResponseError) as error:
-                if not await self._is_active_after(error, operation, look):
+                if not await self._is_active_after(error, operation, look()):
                     return False
                 existed = True
                 pause = self._pause_after(error, operation, policy, conflicts)

@@ -103,7 +103,9 @@ class Attempts:
     _resent: bool = False
 
     def note(self, error: BandwidthError) -> None:
-        """Count a failed attempt."""
+        """Count a failed attempt; a deadline that came is none."""
+        if isinstance(error, DeadlineExceededError):
+            return
         self.last_error = error
         self.ambiguous |= error.ambiguous
         self.free = False
@@ -164,8 +166,9 @@ async def persist(
     comes before it.
     """
     try:
-        return await _noted(attempt, attempts)
+        return await attempt()
     except BandwidthError as error:
+        attempts.note(error)
         if not may_repeat(error, policy, idempotent=idempotent):
             raise
         first = [error]
@@ -175,7 +178,11 @@ async def persist(
     async def again() -> T:
         if first:
             raise first.pop()
-        return await _noted(attempt, attempts)
+        try:
+            return await attempt()
+        except BandwidthError as error:
+            attempts.note(error)
+            raise
 
     def is_over(state: RetryCallState) -> bool:
         # tenacity's own rule for deadlines reads another clock, and ignores the coming pause.
@@ -193,16 +200,6 @@ async def persist(
     )
     result: T = await retrying(again)
     return result
-
-
-async def _noted(attempt: Callable[[], Awaitable[T]], attempts: Attempts) -> T:
-    try:
-        return await attempt()
-    except DeadlineExceededError:
-        raise
-    except BandwidthError as error:
-        attempts.note(error)
-        raise
 
 
 def _give_up(error: BaseException, attempts: Attempts, policy: RetryPolicy) -> NoReturn:

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from attrs import define, field, frozen
@@ -52,7 +52,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The paths as the published description writes them.
 _CONFERENCES = "/api/v2/accounts/{accountId}/conferences"
+_CONFERENCE = f"{_CONFERENCES}/{{conferenceId}}"
+_BXML = f"{_CONFERENCE}/bxml"
+_MEMBER = f"{_CONFERENCE}/members/{{callId}}"
+_RECORDINGS = f"{_CONFERENCE}/recordings"
+_RECORDING = f"{_RECORDINGS}/{{recordingId}}"
+_MEDIA = f"{_RECORDING}/media"
+_CALL = "/api/v2/accounts/{accountId}/calls/{callId}"
 _TOKEN = "/api/v1/oauth2/token"  # noqa: S105  # a path, not a secret
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
 _END_BODY = UpdateConference(status=ConferenceStatus.COMPLETED).to_json().encode()
@@ -181,12 +189,14 @@ def update_conference(account: str, conference_id: str, update: UpdateConference
     ends = update.status is ConferenceStatus.COMPLETED
     kind = "end conference" if ends else "redirect conference"
     body = _END_BODY if ends else update.to_json().encode()
-    return _change(kind, conference_id, "POST", _conference(account, conference_id), body, idempotent=ends)
+    path = _conference(_CONFERENCE, account, conference_id)
+    return _change(kind, conference_id, "POST", _CONFERENCE, path, body=body, idempotent=ends)
 
 
 def get_conference(account: str, conference_id: str) -> Request[Conference]:
     """Build the request for one conference with its members."""
-    return _get(Conference, "get conference", conference_id, _conference(account, conference_id))
+    path = _conference(_CONFERENCE, account, conference_id)
+    return _get(Conference, "get conference", conference_id, _CONFERENCE, path)
 
 
 def list_conferences(
@@ -208,7 +218,7 @@ def list_conferences(
         given = urlencode({key: value for key, value in query.items() if value is not None})
     except UnicodeEncodeError:
         raise ConfigurationError(f"the name {name!r} cannot be sent: it is not Unicode text") from None
-    return next_page(f"{_conferences(account).path}?{given}")
+    return next_page(f"{_CONFERENCES.format(accountId=account)}?{given}")
 
 
 def next_page(path: str) -> Request[Page]:
@@ -234,8 +244,9 @@ def update_conference_bxml(account: str, conference_id: str, bxml: str) -> Reque
         "update the BXML of conference",
         conference_id,
         "PUT",
-        _conference(account, conference_id).under("bxml"),
-        documents.outgoing(bxml),
+        _BXML,
+        _conference(_BXML, account, conference_id),
+        body=documents.outgoing(bxml),
         idempotent=False,
         content_type="application/xml",
     )
@@ -244,7 +255,7 @@ def update_conference_bxml(account: str, conference_id: str, bxml: str) -> Reque
 def get_conference_member(account: str, conference_id: str, call_id: str) -> Request[ConferenceMember]:
     """Build the request for one call as a member of a conference."""
     subject = f"{call_id} of conference {conference_id}"
-    return _get(ConferenceMember, "get member", subject, _member(account, conference_id, call_id))
+    return _get(ConferenceMember, "get member", subject, _MEMBER, _member(account, conference_id, call_id))
 
 
 def update_conference_member(
@@ -252,14 +263,16 @@ def update_conference_member(
 ) -> Request[None]:
     """Build the member update. It sets values, so it may be sent twice."""
     subject = f"{call_id} of conference {conference_id}"
-    where = _member(account, conference_id, call_id)
-    return _change("update member", subject, "PUT", where, update.to_json().encode(), idempotent=True)
+    path = _member(account, conference_id, call_id)
+    body = update.to_json().encode()
+    return _change("update member", subject, "PUT", _MEMBER, path, body=body, idempotent=True)
 
 
 def list_conference_recordings(account: str, conference_id: str) -> Request[list[ConferenceRecording]]:
     """Build the request for the metadata of all recordings of a conference."""
-    kind, where = "list the recordings of conference", _conference(account, conference_id).under("recordings")
-    return _get(list[ConferenceRecording], kind, conference_id, where)
+    kind = "list the recordings of conference"
+    path = _conference(_RECORDINGS, account, conference_id)
+    return _get(list[ConferenceRecording], kind, conference_id, _RECORDINGS, path)
 
 
 def get_conference_recording(
@@ -267,19 +280,17 @@ def get_conference_recording(
 ) -> Request[ConferenceRecording]:
     """Build the request for the metadata of one recording."""
     subject = f"{recording_id} of conference {conference_id}"
-    return _get(
-        ConferenceRecording, "get recording", subject, _recording(account, conference_id, recording_id)
-    )
+    path = _recording(_RECORDING, account, conference_id, recording_id)
+    return _get(ConferenceRecording, "get recording", subject, _RECORDING, path)
 
 
 def download_conference_recording(account: str, conference_id: str, recording_id: str) -> Request[Media]:
     """Build the request for the audio of a recording, which is handed out while it comes."""
-    where = _recording(account, conference_id, recording_id).under("media")
     return Request(
         kind="download recording",
         subject=f"{recording_id} of conference {conference_id}",
-        template=where.template,
-        path=where.path,
+        template=_MEDIA,
+        path=_recording(_MEDIA, account, conference_id, recording_id),
         method="GET",
         parse=_media,
         idempotent=True,
@@ -290,7 +301,7 @@ def download_conference_recording(account: str, conference_id: str, recording_id
 
 def get_call(account: str, call_id: str) -> Request[Call]:
     """Build the request for one call."""
-    return _get(Call, "get call", call_id, _call(account, call_id))
+    return _get(Call, "get call", call_id, _CALL, _call(account, call_id))
 
 
 def update_call(account: str, call_id: str, update: UpdateCall) -> Request[None]:
@@ -298,9 +309,11 @@ def update_call(account: str, call_id: str, update: UpdateCall) -> Request[None]
     ends = update.state is CallState.COMPLETED
     kind = "hang up call" if ends else "redirect call"
     body = update.to_json().encode()
-    where = _call(account, call_id)
+    path = _call(account, call_id)
     # The one change that is documented with 200, without content.
-    return _change(kind, call_id, "POST", where, body, idempotent=ends, success=200, parse=_no_page)
+    return _change(
+        kind, call_id, "POST", _CALL, path, body=body, idempotent=ends, success=200, parse=_no_page
+    )
 
 
 def token() -> Request[Token]:
@@ -361,45 +374,31 @@ def error_from(
     )
 
 
-class _Where(NamedTuple):
-    """A path with its ids, and the same as the published description writes it."""
-
-    path: str
-    template: str
-
-    def under(self, template: str, segment: str | None = None) -> _Where:
-        return _Where(f"{self.path}/{segment or template}", f"{self.template}/{template}")
+def _conference(template: str, account: str, conference_id: str) -> str:
+    return template.format(accountId=account, conferenceId=path_segment(conference_id))
 
 
-def _conferences(account: str) -> _Where:
-    return _Where(f"/api/v2/accounts/{account}/conferences", _CONFERENCES)
+def _member(account: str, conference_id: str, call_id: str) -> str:
+    ids = {"conferenceId": path_segment(conference_id), "callId": path_segment(call_id, "call id")}
+    return _MEMBER.format(accountId=account, **ids)
 
 
-def _conference(account: str, conference_id: str) -> _Where:
-    return _conferences(account).under("{conferenceId}", path_segment(conference_id))
+def _recording(template: str, account: str, conference_id: str, recording_id: str) -> str:
+    ids = {"conferenceId": path_segment(conference_id)}
+    ids["recordingId"] = path_segment(recording_id, "recording id")
+    return template.format(accountId=account, **ids)
 
 
-def _member(account: str, conference_id: str, call_id: str) -> _Where:
-    members = _conference(account, conference_id).under("members")
-    return members.under("{callId}", path_segment(call_id, "call id"))
+def _call(account: str, call_id: str) -> str:
+    return _CALL.format(accountId=account, callId=path_segment(call_id, "call id"))
 
 
-def _recording(account: str, conference_id: str, recording_id: str) -> _Where:
-    recordings = _conference(account, conference_id).under("recordings")
-    return recordings.under("{recordingId}", path_segment(recording_id, "recording id"))
-
-
-def _call(account: str, call_id: str) -> _Where:
-    calls = _Where(f"/api/v2/accounts/{account}/calls", "/api/v2/accounts/{accountId}/calls")
-    return calls.under("{callId}", path_segment(call_id, "call id"))
-
-
-def _get(value: type[T], kind: str, subject: str, where: _Where) -> Request[T]:
+def _get(value: type[T], kind: str, subject: str, template: str, path: str) -> Request[T]:
     return Request(
         kind=kind,
         subject=subject,
-        template=where.template,
-        path=where.path,
+        template=template,
+        path=path,
         method="GET",
         parse=lambda response: structure(read_json(response.body), value),
         idempotent=True,
@@ -412,9 +411,10 @@ def _change(
     kind: str,
     subject: str,
     method: str,
-    where: _Where,
-    body: bytes,
+    template: str,
+    path: str,
     *,
+    body: bytes,
     idempotent: bool,
     content_type: str = "application/json",
     success: int = 204,
@@ -423,8 +423,8 @@ def _change(
     return Request(
         kind=kind,
         subject=subject,
-        template=where.template,
-        path=where.path,
+        template=template,
+        path=path,
         method=method,
         parse=parse or _nothing,
         success=success,

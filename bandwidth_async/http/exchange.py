@@ -10,6 +10,7 @@ import base64
 import errno
 import ipaddress
 import logging
+import math
 import platform
 import re
 import socket
@@ -104,14 +105,19 @@ class Server:
     # Its URL may contain a password.
     proxy: str | URL | None = field(default=None, repr=False)
     trust: Trust = field(factory=Trust, init=False, repr=False)
+    _proxy_secret: str = field(init=False, repr=False)
+
+    @_proxy_secret.default
+    def _secret_of_proxy(self) -> str:
+        proxy = URL(self.proxy or "")
+        if proxy.password is None:
+            return ""
+        user_and_password = f"{proxy.user or ''}:{proxy.password}".encode()
+        return f"\nBasic {base64.b64encode(user_and_password).decode()}"
 
     def secrets(self, authorization: str) -> str:
         """Return all that a server or proxy may quote and no error may show: one header on each line."""
-        proxy = URL(self.proxy or "")
-        if proxy.password is None:
-            return authorization
-        user_and_password = f"{proxy.user or ''}:{proxy.password}".encode()
-        return f"{authorization}\nBasic {base64.b64encode(user_and_password).decode()}"
+        return authorization + self._proxy_secret
 
 
 def origin(url: str, name: str, *, allow_http: bool) -> URL:
@@ -224,14 +230,14 @@ async def exchange(
     delivery.trust = server.trust
     received = response = None
     secrets = server.secrets(authorization)
-    until = server.timer.loop.time() + timeouts.attempt
+    attempt = _Attempt(session, server, request, authorization, timeouts, delivery)
     try:
-        received = await _Attempt(session, server, request, authorization, timeouts, delivery).response()
+        received = await attempt.response()
         if on_status:
             on_status(received.status, received.headers)
-        _log.debug("%s: %s", request.name, received.status)
+        _log.debug("%s %s: %s", request.kind, request.subject, received.status)
         if request.reads or request.streams:
-            with server.timer.timeout_at(until):
+            with server.timer.timeout_at(attempt.until):
                 response = await _value(request, received, secrets, timeouts)
         # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
         return response or await _result(request, received, secrets, delivery)
@@ -267,14 +273,21 @@ class _Attempt:
     authorization: str
     timeouts: Timeouts
     delivery: Delivery
+    # Loop time at which its timeout ends.
+    until: float = math.inf
 
     async def response(self) -> AnyResponse:
         """Return the response, or its status alone if nothing after its first line can be read."""
         server, delivery = self.server, self.delivery
         while True:
+            self.until = server.timer.loop.time() + self.timeouts.attempt
             try:
-                with server.timer.timeout(self.timeouts.attempt):
-                    received = await self._send()
+                with server.timer.timeout_at(self.until):
+                    received = await self._sending()
+            except (UnfitConnectionError, DoubtedConnectionError):
+                # Nothing was sent. After the first error the session sends everything, and each of the others
+                # has closed a connection.
+                continue
             except (aiohttp.ClientError, OSError, asyncio.CancelledError) as error:
                 if not delivery.unsent:
                     return self._status_alone(error)
@@ -301,17 +314,6 @@ class _Attempt:
             raise error
         return DirectResponse(status, CIMultiDict())
 
-    async def _send(self) -> AnyResponse:
-        while True:
-            try:
-                return await self._sending()
-            except (UnfitConnectionError, DoubtedConnectionError):
-                # Nothing was sent. After the first error the session sends everything, and each of the others
-                # has closed a connection.
-                continue
-            except _NotToRepeatError as error:
-                raise error.cause from None
-
     def _sending(self) -> Awaitable[AnyResponse]:
         """Return what sends it: directly over the connections if possible, otherwise by the session."""
         session, server, request = self.session, self.server, self.request
@@ -332,18 +334,25 @@ class _Attempt:
                 return direct.send(
                     server.url, start, headers, request.body, limits=limits, delivery=self.delivery
                 )
-        return session.request(
-            request.method,
-            _located(server.url, request.path),
-            data=request.body,
-            headers=headers,
-            allow_redirects=False,
-            raise_for_status=False,
-            timeout=limits,
-            proxy=server.proxy,
-            middlewares=self._middlewares(),
-            **READING,
-        )
+        return self._by_session(headers, limits)
+
+    async def _by_session(self, headers: dict[str, str], limits: aiohttp.ClientTimeout) -> AnyResponse:
+        request, server = self.request, self.server
+        try:
+            return await self.session.request(
+                request.method,
+                _located(server.url, request.path),
+                data=request.body,
+                headers=headers,
+                allow_redirects=False,
+                raise_for_status=False,
+                timeout=limits,
+                proxy=server.proxy,
+                middlewares=self._middlewares(),
+                **READING,
+            )
+        except _NotToRepeatError as error:
+            raise error.cause from None
 
     def _middlewares(self) -> tuple[aiohttp.ClientMiddlewareType, ...] | None:
         """Return the middlewares for the request, or None for those of the session.
