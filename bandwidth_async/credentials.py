@@ -277,8 +277,9 @@ class Authorizer:
 
     def _is_tested(self) -> bool:
         """Return True if the credentials are tested, and this is not the moment for another request."""
-        is_early = self._now() < self._next_test_at - _EARLY
-        return self._rejections > 0 and (self._tester is not None or is_early)
+        if not self._rejections:
+            return False
+        return self._tester is not None or self._now() < self._next_test_at - _EARLY
 
     def _end_test(self) -> None:
         self._tester = None

@@ -512,7 +512,8 @@ class Operation:
         """Raise `DeadlineExceededError` when nothing more is to be sent."""
         if self.attempts.stopped:
             raise DeadlineExceededError("the run was stopped", last_error=self.attempts.last_error)
-        if self._channel.now() >= self.attempts.deadline:
+        # The operations of a run have no deadline, and to ask for the time costs as much as all the rest here.
+        if self.attempts.deadline < math.inf and self._channel.now() >= self.attempts.deadline:
             raise self._out_of_time()
 
     def _bound(self, deadline: float) -> None:

@@ -626,11 +626,14 @@ class _Run:
 
     async def _outcome_of(self, target: Target) -> Outcome:
         """End one conference. An error becomes an outcome here."""
-        started = self._loop.time()
+        started, begun = self._loop.time(), False
         try:
-            await self._begin(target)
+            await self._ledger.begin(target)
+            begun = True
             return await self._end_or_retry_first(target)
         except BandwidthError as error:
+            if not begun:
+                self._stop.request(error)
             self._stop_if_all_are_denied(error)
             # An earlier run may have ended an ambiguous target. It stays unknown if nothing could be sent for
             # it this time. Otherwise the error tells whether it is still open.
@@ -642,13 +645,6 @@ class _Run:
             return Outcome(
                 target.conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended
             )
-
-    async def _begin(self, target: Target) -> None:
-        try:
-            await self._ledger.begin(target)
-        except BandwidthError as error:
-            self._stop.request(error)
-            raise
 
     async def _end_or_retry_first(self, target: Target) -> Outcome:
         """End one conference. If the first of the run fails while it is alone, try it once more."""

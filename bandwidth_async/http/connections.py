@@ -321,7 +321,10 @@ class Connections(aiohttp.TCPConnector):
         try:
             protocol.set_response_params(read_until_eof=True, **READING)
             protocol.send(message, delivery)
-            return await _response(protocol, connection)
+            while True:
+                head, content = await protocol.read()
+                if is_final(head.code):
+                    return DirectResponse(head.code, head.headers, content, connection)
         except HttpProcessingError as error:
             connection.close()
             raise aiohttp.ClientResponseError(
@@ -330,13 +333,6 @@ class Connections(aiohttp.TCPConnector):
         except BaseException:
             connection.close()
             raise
-
-
-async def _response(protocol: SingleResponseProtocol, connection: Connection) -> DirectResponse:
-    while True:
-        message, content = await protocol.read()
-        if is_final(message.code):
-            return DirectResponse(message.code, message.headers, content, connection)
 
 
 def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:

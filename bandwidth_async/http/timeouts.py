@@ -70,7 +70,8 @@ class TimeoutTimer:
     def start(self, timeout: Timeout) -> None:
         """Watch a timeout that has been entered."""
         self._running += 1
-        self.watch(timeout)
+        if timeout.deadline < math.inf:
+            self.watch(timeout)
 
     def watch(self, timeout: Timeout) -> None:
         """Watch the deadline of a running timeout, also after it has moved."""
