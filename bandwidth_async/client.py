@@ -223,7 +223,7 @@ class VoiceClient:
         joins between the reading and the end is ejected, but not hung up.
         """
         how = EndSettings(verify=verify, hang_up=hang_up)
-        return await self._ender.end(Target.of(conference), evolve(self._options, **settings), how)
+        return await self._ender.end(evolve(self._options, **settings), how, Target.of(conference))
 
     @names_settings(RunSettings)
     async def end_conferences(
@@ -516,7 +516,7 @@ class VoiceClient:
         self._channel.bind()
         options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
         if not isinstance(conferences, Journal):
-            return conferences, partial(self._ender.end_in_run, options, how)
+            return conferences, partial(self._ender.end, options, how)
         if conferences.account_id != self._account_id:
             raise ConfigurationError(
                 f"the journal {conferences.path} is of account {conferences.account_id}, "
@@ -527,7 +527,7 @@ class VoiceClient:
             hang_up=how.hang_up or conferences.hang_up,
             note_calls=conferences.note_calls,
         )
-        return Claims(conferences), partial(self._ender.end_in_run, options, how)
+        return Claims(conferences), partial(self._ender.end, options, how)
 
     @asynccontextmanager
     async def _stream(self, request: wire.Request[Media], options: Options) -> AsyncIterator[Media]:

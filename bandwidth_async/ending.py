@@ -66,59 +66,53 @@ class Ender:
         self._account_id = account_id
 
     async def end(
-        self, target: Target, options: Options, how: EndSettings, stop: Stop | None = None
+        self, options: Options, how: EndSettings, target: Target, stop: Stop | None = None
     ) -> Outcome:
         """Return ``ended`` or ``already_ended``, or raise what prevented it.
 
         ``ended`` needs a 204. ``already_ended`` says that the conference is over and that no response proves
         that this end did it. A 404 means that the conference has ended if it did exist, or if an earlier
-        attempt may have ended it. Raises `NotFoundError` for any other 404.
+        attempt may have ended it. Raises `NotFoundError` for any other 404. What every further id would meet
+        too requests the stop.
         """
         # The parts are operations of their own: each of 20 calls is to have all its attempts, and after the
         # deadline `HangUpError` still names the calls that go on.
-        started = self._channel.now()
-        deadline = started + options.deadline
-        attempts = 0
-        if how.hang_up:
-            async with self._channel.operation(options, stop, until=deadline) as operation:
+        started, attempts = self._channel.now(), 0
+        begin = partial(self._channel.operation, options, stop, until=started + options.deadline)
+        try:
+            if how.hang_up:
+                async with begin() as operation:
+                    operation.attempts.ambiguous = target.ambiguous
+                    target = await self._with_calls(target, operation, how)
+                attempts = operation.attempts.sent
+            async with begin() as operation:
                 operation.attempts.ambiguous = target.ambiguous
-                target = await self._with_calls(target, operation, how)
-            attempts = operation.attempts.sent
-        async with self._channel.operation(options, stop, until=deadline) as operation:
-            operation.attempts.ambiguous = target.ambiguous
-            kind = await self._end(target, operation, options.retry)
-            if how.verify and kind is OutcomeKind.ENDED:
-                # The server accepted the end, whatever the reading meets.
-                operation.attempts.ambiguous = True
-                await self._confirm(target.conference_id, operation)
-        attempts += operation.attempts.sent
-        if target.calls:
-            attempts = await self._hang_up(target.calls, options, stop, deadline, attempts)
+                end = wire.update_conference(self._account_id, target.conference_id, _END)
+                look = partial(wire.get_conference, self._account_id, target.conference_id)
+                ended = await self._complete(operation, end, look, existed=target.existed)
+                if how.verify and ended:
+                    await self._confirm(operation, look())
+            attempts += operation.attempts.sent
+            if target.calls:
+                attempts = await self._hang_up(target.calls, begin, attempts)
+        except BandwidthError as error:
+            if stop is not None and self._concerns_every_id(error, options.retry):
+                stop.request(error)
+            raise
+        kind = OutcomeKind.ENDED if ended else OutcomeKind.ALREADY_ENDED
         elapsed = self._channel.now() - started
         return Outcome(target.conference_id, kind, attempts, None, elapsed, target.calls)
 
-    async def end_in_run(self, options: Options, how: EndSettings, target: Target, stop: Stop) -> Outcome:
-        """Do as `end`, and stop the whole run at what every further id would meet too."""
-        try:
-            return await self.end(target, options, how, stop)
-        except BandwidthError as error:
-            channel = self._channel
-            unreachable = isinstance(error, TransportError) and channel.limiter.breaker.unreachable
-            refused = isinstance(error, AuthenticationError) and channel.authorizer.is_blocked
-            if unreachable or refused or _concerns_every_id(error, options.retry):
-                stop.request(error)
-            raise
-
-    async def _end(self, target: Target, operation: Operation, policy: RetryPolicy) -> OutcomeKind:
-        end = wire.update_conference(self._account_id, target.conference_id, _END)
-        look = partial(wire.get_conference, self._account_id, target.conference_id)
-        try:
-            ended = await self._complete(operation, policy, end, look)
-        except NotFoundError:
-            if not (target.existed or operation.attempts.ambiguous):
-                raise
-            ended = False
-        return OutcomeKind.ENDED if ended else OutcomeKind.ALREADY_ENDED
+    def _concerns_every_id(self, error: BandwidthError, policy: RetryPolicy) -> bool:
+        """Return whether every further id of a run would meet this error too."""
+        match error:
+            case TransportError() if self._channel.limiter.breaker.unreachable:
+                return True
+            case AuthenticationError() if self._channel.authorizer.is_blocked:
+                return True
+            case APIError() if error.transient:
+                return (error.retry_after or 0.0) > policy.longest_hint
+        return isinstance(error, ClientStateError | CertificateError | UnavailableError)
 
     async def _with_calls(self, target: Target, operation: Operation, how: EndSettings) -> Target:
         """Return the target with its calls, which the server forgets once the conference has ended."""
@@ -135,15 +129,16 @@ class Ender:
             await how.note_calls(target, calls)
         return evolve(target, existed=True, calls=calls)
 
-    async def _hang_up(
-        self, calls: tuple[str, ...], options: Options, stop: Stop | None, deadline: float, attempts: int
-    ) -> int:
+    async def _hang_up(self, calls: tuple[str, ...], begin: Callable[[], Operation], attempts: int) -> int:
         """End each call, and return ``attempts`` plus what that took. Raises `HangUpError`."""
         left: dict[str, BandwidthError] = {}
         for call_id in calls:
+            hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
+            look = partial(wire.get_call, self._account_id, call_id)
             try:
-                async with self._channel.operation(options, stop, until=deadline) as operation:
-                    await self._end_call(call_id, operation, options.retry)
+                async with begin() as operation:
+                    # A call that is not found is over.
+                    await self._complete(operation, hang_up, look, existed=True)
                 attempts += operation.attempts.sent
             except BandwidthError as error:
                 attempts += error.attempts
@@ -161,40 +156,33 @@ class Ender:
             ) from why
         return attempts
 
-    async def _end_call(self, call_id: str, operation: Operation, policy: RetryPolicy) -> None:
-        """End one call. A call that is not found is over."""
-        hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
-        look = partial(wire.get_call, self._account_id, call_id)
-        try:
-            await self._complete(operation, policy, hang_up, look)
-        except NotFoundError:
-            return
-
     async def _complete(
         self,
         operation: Operation,
-        policy: RetryPolicy,
         change: wire.Request[None],
         look: Callable[[], wire.Request[T]],
+        *,
+        existed: bool,
     ) -> bool:
         """Return True when ``change`` ended it, False when it is over and no response proves that.
 
-        Only the documented success proves it. Where a response leaves open whether it is over, we look. If it
-        is still active, no attempt has ended it. Then we change it again if that may help.
+        Only the documented success proves it. A 404 says that it is over if it ``existed``, or if an earlier
+        attempt may have ended it. Where a response leaves open whether it is over, we look. If it is still
+        active, no attempt has ended it. Then we change it again if that may help.
         """
-        existed, conflicts = False, iter(_CONFLICT_PAUSES)
+        conflicts = iter(_CONFLICT_PAUSES)
         while True:
             try:
                 await operation.send(change)
             except NotFoundError:
-                if not existed:
+                if not (existed or operation.attempts.ambiguous):
                     raise
                 return False
             except (APIError, UnexpectedResponseError) as error:
                 if not await self._is_active_after(error, operation, look()):
                     return False
                 existed = True
-                pause = self._pause_after(error, operation, policy, conflicts)
+                pause = self._pause_after(error, operation, conflicts)
             else:
                 return True
             await asyncio.sleep(pause)
@@ -224,10 +212,10 @@ class Ender:
         self,
         error: APIError | UnexpectedResponseError,
         operation: Operation,
-        policy: RetryPolicy,
         conflicts: Iterator[tuple[float, float]],
     ) -> float:
         """Return the seconds until the next try. Raises ``error`` if there is to be none."""
+        policy = operation.options.retry
         if isinstance(error, ConflictError):
             pause = next(conflicts, None)
             if pause is not None:
@@ -236,15 +224,17 @@ class Ender:
             return pause_after(error, operation.attempts, policy, self._channel.random)
         raise error
 
-    async def _confirm(self, conference_id: str, operation: Operation) -> None:
-        look = wire.get_conference(self._account_id, conference_id)
+    async def _confirm(self, operation: Operation, look: wire.Request[Conference]) -> None:
+        """Return once a conference whose end was accepted reads as over. Raises `NotConfirmedError`."""
+        # The server accepted the end, whatever the reading meets.
+        operation.attempts.ambiguous = True
         for pause in (*_READ_PAUSES, None):
             if await _is_over(operation, look):
                 return
             if pause is not None:
                 await asyncio.sleep(self._channel.random.uniform(*pause))
         raise NotConfirmedError(
-            f"the end of conference {conference_id} was accepted, but it still reads as active"
+            f"the end of conference {look.subject} was accepted, but it still reads as active"
         )
 
 
@@ -276,9 +266,3 @@ def _leaves_open(error: BandwidthError, operation: Operation) -> bool:
     if not isinstance(error, APIError) or isinstance(error, AuthenticationError):
         return False
     return operation.attempts.ambiguous and not error.transient
-
-
-def _concerns_every_id(error: BandwidthError, policy: RetryPolicy) -> bool:
-    if isinstance(error, APIError) and error.transient:
-        return (error.retry_after or 0.0) > policy.longest_hint
-    return isinstance(error, ClientStateError | CertificateError | UnavailableError)

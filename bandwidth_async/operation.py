@@ -5,8 +5,8 @@ An operation has five steps, each with one job::
     Operation          the deadline, the stop, and what an error says about the whole operation
      └► send              another try after a 401, with a fresh token where that may help
          └► persist          what is tried again, and when (`retry`)
-             └► _attempt        one request, and its value
-                 └► _send_once     admission by the limiter, then one exchange over HTTP
+             └► _attempt        admission by the limiter, one request, and its value
+                 └► _exchange      one exchange over HTTP, and what the limiter learns from it
 """
 
 from __future__ import annotations
@@ -215,18 +215,18 @@ class Operation:
         "_in_flight",
         "_lifted",
         "_limit",
-        "_options",
         "_place",
         "_round",
         "_sent_before",
         "_stop",
         "attempts",
+        "options",
     )
 
     def __init__(self, channel: Channel, options: Options, stop: Stop | None, deadline: float) -> None:
         self.attempts: Attempts = Attempts(deadline=deadline)
         self._channel = channel
-        self._options = options
+        self.options: Options = options
         self._stop = stop
         self._limit = channel.timer.timeout_at(deadline)
         self._lifted = False
@@ -287,7 +287,7 @@ class Operation:
                 return await persist(
                     attempt,
                     self.attempts,
-                    self._options.retry,
+                    self.options.retry,
                     self._channel.random,
                     idempotent=request.idempotent,
                 )
@@ -308,7 +308,7 @@ class Operation:
         The first is followed at once, by another header or in the authorizer's turn. The others count as
         failed attempts.
         """
-        attempts, policy = self.attempts, self._options.retry
+        attempts, policy = self.attempts, self.options.retry
         attempts.free = not rejected
         attempts.failures += bool(rejected)
         # A stop is for `_check` to tell.
@@ -330,61 +330,54 @@ class Operation:
             self._limit.reschedule(min(end, self._limit.when()))
 
     async def _attempt(self, request: wire.Request[T], receive: Callable[[T], Awaitable[None]] | None) -> T:
+        """Wait for the limiter, send the request once, and return its value."""
         if self._lifted:
             self._lifted = False
-            self._bound(self._channel.now() + self._options.deadline)
-        value = self._read(request, await self._send_once(request))
+            self._bound(self._channel.now() + self.options.deadline)
+        repeats = self.attempts.sent > self._sent_before
+        if repeats:
+            await self._afford()
+        admitted = await self._channel.limiter.admit(
+            bulk=self.options.bulk,
+            place=self._place,
+            deadline=self.attempts.deadline,
+            patience=self.options.retry.longest_hint,
+        )
+        with admitted as admission:
+            response = await self._exchange(request, admission, self._start(admission, repeats=repeats))
+        value = self._read(request, response)
         if receive is not None:
             await receive(value)
         return value
 
-    async def _send_once(self, request: wire.Request[T]) -> wire.Response:
-        """Wait for the limiter, and send the request once."""
+    def _start(self, admission: Admission, *, repeats: bool) -> aiohttp.ClientSession:
+        """Return the session for a request that leaves now. Raises what forbids that."""
         channel = self._channel
-        repeats = self.attempts.sent > self._sent_before
-        if repeats:
-            await self._afford()
-        admitted = await channel.limiter.admit(
-            bulk=self._options.bulk,
-            place=self._place,
-            deadline=self.attempts.deadline,
-            patience=self._options.retry.longest_hint,
-        )
-        with admitted as admission:
-            # Whatever comes of this attempt, the next one does not wait behind requests that came later.
-            self._place = admission.place
-            session = channel.session()
-            self._check()
-            self._authorization = channel.authorizer.header(self)
-            self._round = channel.authorizer.round
-            if not repeats:
-                channel.limiter.budget.on_try(channel.now())
-            admission.sending()
-            try:
-                return await self._exchange(session, request, admission)
-            except (TransportError, APIError) as error:
-                if isinstance(error, TransportError | ServerError) or error.transient:
-                    admission.failed(answered=False)
-                    self._excuse(error)
-                raise
-            finally:
-                channel.authorizer.finished(self)
+        # Whatever comes of this attempt, the next one does not wait behind requests that came later.
+        self._place = admission.place
+        session = channel.session()
+        self._check()
+        self._authorization = channel.authorizer.header(self)
+        self._round = channel.authorizer.round
+        if not repeats:
+            channel.limiter.budget.on_try(channel.now())
+        admission.sending()
+        self.attempts.excused = False
+        self.attempts.sent += 1
+        return session
 
     async def _exchange(
-        self, session: aiohttp.ClientSession, request: wire.Request[T], admission: Admission
+        self, request: wire.Request[T], admission: Admission, session: aiohttp.ClientSession
     ) -> wire.Response:
-        attempts = self.attempts
-        attempts.excused = False
-        attempts.sent += 1
+        channel, attempts, delivery = self._channel, self.attempts, Delivery(self._limit)
         self._in_flight = True
-        delivery = Delivery(self._limit)
         try:
             return await exchange(
                 session,
-                self._channel.voice,
+                channel.voice,
                 request,
                 self._authorization,
-                self._options.timeouts,
+                self.options.timeouts,
                 on_status=partial(self._tell_limiter, admission),
                 delivery=delivery,
             )
@@ -392,8 +385,14 @@ class Operation:
             attempts.ambiguous |= not (request.safe or delivery.unsent)
             attempts.last_error = delivery.obstacle or attempts.last_error
             raise
+        except (TransportError, APIError) as error:
+            if isinstance(error, TransportError | ServerError) or error.transient:
+                admission.failed(answered=False)
+                self._excuse(error)
+            raise
         finally:
             self._in_flight = False
+            channel.authorizer.finished(self)
 
     def _tell_limiter(self, admission: Admission, status: int, headers: Headers) -> None:
         """Tell the limiter, and the authorizer, how the server responded."""
@@ -411,8 +410,8 @@ class Operation:
     def _read(self, request: wire.Request[T], response: wire.Response) -> T:
         """Return the value of a success. A body that is still coming is closed if that fails."""
         try:
-            if self._options.on_response is not None:
-                self._options.on_response(
+            if self.options.on_response is not None:
+                self.options.on_response(
                     ResponseInfo(
                         status=response.status, headers=response.headers, attempts=self.attempts.sent
                     )
@@ -428,7 +427,7 @@ class Operation:
         A missing token concerns every id, so what a run gives up on stops it. A single operation waits only
         for an endpoint that limits its rate, and that is open again before the deadline.
         """
-        channel, authorizer, policy = self._channel, self._channel.authorizer, self._options.retry
+        channel, authorizer, policy = self._channel, self._channel.authorizer, self.options.retry
         started = channel.now()
         while True:
             self._awaited = "there was an access token"
@@ -436,7 +435,7 @@ class Operation:
                 await authorizer.wait_until_ready()
             except (TransportError, APIError) as error:
                 pause = error.retry_after or 0.0
-                if not self._options.bulk:
+                if not self.options.bulk:
                     left = min(self.attempts.deadline - channel.now(), policy.longest_hint)
                     if not isinstance(error, RateLimitError) or not 0 < pause < left:
                         raise
@@ -465,8 +464,8 @@ class Operation:
         last, budget = self.attempts.last_error, self._channel.limiter.budget
         if self.attempts.free or last is None:
             return
-        while not budget.withdraw(self._channel.now(), bulk=self._options.bulk):
-            if not self._options.bulk:
+        while not budget.withdraw(self._channel.now(), bulk=self.options.bulk):
+            if not self.options.bulk:
                 raise UnavailableError(
                     f"so many requests fail that this one is not repeated: {last.message}"
                 ) from last
@@ -480,9 +479,9 @@ class Operation:
         breaker = self._channel.limiter.breaker
         down_for = breaker.down_for(self._channel.now())
         doubtful = breaker.is_doubtful or self._channel.limiter.closure.is_doubtful
-        self.attempts.excused = self._options.bulk and doubtful
+        self.attempts.excused = self.options.bulk and doubtful
         # Is it this id that fails, or the server? Those behind it in line will tell.
-        if self._options.bulk and breaker.in_a_row > 1:
+        if self.options.bulk and breaker.in_a_row > 1:
             self._place = None
         if self.attempts.excused and down_for > self._patience():
             what = "never answered" if breaker.unreachable else f"has failed for {down_for:.0f} s"
@@ -490,7 +489,7 @@ class Operation:
 
     def _excuse_turned_away(self, error: BandwidthError) -> None:
         """Do as `_excuse` for a request that was told to come later."""
-        if not self._options.bulk:
+        if not self.options.bulk:
             return
         closure = self._channel.limiter.closure
         lasted = closure.lasted(self._channel.now())
@@ -498,12 +497,12 @@ class Operation:
         self.attempts.excused = closure.in_a_row > 1
         if closure.in_a_row % _KNOCKS == 0:
             self._place = None
-        if lasted > self._options.retry.outage:
+        if lasted > self.options.retry.outage:
             raise self._stop_run(_closed_for(lasted, error)) from error
 
     def _patience(self) -> float:
         """Return the seconds that a run waits for a server, or a token endpoint, that fails."""
-        breaker, outage = self._channel.limiter.breaker, self._options.retry.outage
+        breaker, outage = self._channel.limiter.breaker, self.options.retry.outage
         if breaker.ever_answered:
             return outage
         return 0.0 if breaker.unreachable else min(outage, _NEVER_UP)
@@ -512,7 +511,7 @@ class Operation:
         """Raise `DeadlineExceededError` when nothing more is to be sent."""
         if self.attempts.stopped:
             raise DeadlineExceededError("the run was stopped", last_error=self.attempts.last_error)
-        # The operations of a run have no deadline, and to ask for the time costs as much as all the rest here.
+        # The operations of a run have no deadline. To ask for the time would cost more than the rest here.
         if self.attempts.deadline < math.inf and self._channel.now() >= self.attempts.deadline:
             raise self._out_of_time()
 
@@ -530,7 +529,7 @@ class Operation:
                 attempts=attempts.sent,
                 ambiguous=attempts.ambiguous,
             )
-        deadline = f"the deadline of {self._options.deadline:g} s came"
+        deadline = f"the deadline of {self.options.deadline:g} s came"
         what = "the run was stopped" if attempts.stopped else deadline
         return DeadlineExceededError(
             f"{what} before {self._awaited}" + (f"; the last attempt met: {last.message}" if last else ""),

@@ -437,22 +437,18 @@ class _Firsts:
         self._new: dict[str, OutcomeKind] = {}
         self._old: dict[str, OutcomeKind] = {}
         # The ids in flight. A worker that has to wait for one puts an event here.
-        self._in_flight: dict[str, asyncio.Event | None] = {}
-
-    def has_in_flight(self, conference_id: str) -> bool:
-        """Return whether the outcome of an id is still to come."""
-        return conference_id in self._in_flight
+        self.in_flight: dict[str, asyncio.Event | None] = {}
 
     async def wait_for(self, conference_id: str) -> None:
         """Wait until the outcome of an id in flight is there."""
-        free = self._in_flight[conference_id] = self._in_flight[conference_id] or asyncio.Event()
+        free = self.in_flight[conference_id] = self.in_flight[conference_id] or asyncio.Event()
         await free.wait()
 
     def kind_of(self, conference_id: str) -> OutcomeKind | None:
         """Return what became of an id, or None if it is the first: then it is in flight from now on."""
         kind = self._new.get(conference_id) or self._old.get(conference_id)
         if kind is None:
-            self._in_flight[conference_id] = None
+            self.in_flight[conference_id] = None
         return kind
 
     def add(self, outcome: Outcome) -> None:
@@ -460,7 +456,7 @@ class _Firsts:
         if len(self._new) >= self._most:
             self._old, self._new = self._new, {}
         self._new[outcome.conference_id] = outcome.kind
-        waited_for = self._in_flight.pop(outcome.conference_id)
+        waited_for = self.in_flight.pop(outcome.conference_id)
         if waited_for is not None:
             waited_for.set()
 
@@ -592,7 +588,7 @@ class _Run:
         if outcome is not None:
             await self._settle(target, outcome)
             return
-        while self._firsts.has_in_flight(target.conference_id):
+        while target.conference_id in self._firsts.in_flight:
             await self._firsts.wait_for(target.conference_id)
         kind = self._firsts.kind_of(target.conference_id)
         if kind is not None:
@@ -630,32 +626,38 @@ class _Run:
         try:
             await self._ledger.begin(target)
             begun = True
-            return await self._end_or_retry_first(target)
+            try:
+                return await self._end(target, self._stop)
+            except BandwidthError as error:
+                if not self._may_be_tried_anew(error):
+                    raise
+                first = error
+            return await self._end_anew(target, first)
         except BandwidthError as error:
             if not begun:
                 self._stop.request(error)
             self._stop_if_all_are_denied(error)
-            # An earlier run may have ended an ambiguous target. It stays unknown if nothing could be sent for
-            # it this time. Otherwise the error tells whether it is still open.
-            unsent, stopped = target.ambiguous and not error.attempts, self._stop.requested
-            kind = OutcomeKind.UNKNOWN if unsent else kind_of(error, stopped=stopped)
-            elapsed = self._loop.time() - started
-            sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
-            calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
-            return Outcome(
-                target.conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended
-            )
+            return self._outcome_of_error(target, error, self._loop.time() - started)
 
-    async def _end_or_retry_first(self, target: Target) -> Outcome:
-        """End one conference. If the first of the run fails while it is alone, try it once more."""
-        try:
-            return await self._end(target, self._stop)
-        except BandwidthError as error:
-            gave_up = kind_of(error) in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}
-            alone = not self._first_done
-            if not (alone and gave_up) or self._stop.requested or isinstance(error, HangUpError):
-                raise
-            first = error
+    def _outcome_of_error(self, target: Target, error: BandwidthError, elapsed: float) -> Outcome:
+        # An earlier run may have ended an ambiguous target. It stays unknown if nothing could be sent for it
+        # this time. Otherwise the error tells whether it is still open.
+        unsent, stopped = target.ambiguous and not error.attempts, self._stop.requested
+        kind = OutcomeKind.UNKNOWN if unsent else kind_of(error, stopped=stopped)
+        sentence = self._stop.why if kind is OutcomeKind.NOT_ATTEMPTED else None
+        calls_ended = error.calls_ended if isinstance(error, HangUpError) else ()
+        return Outcome(
+            target.conference_id, kind, error.attempts, sentence or str(error), elapsed, calls_ended
+        )
+
+    def _may_be_tried_anew(self, error: BandwidthError) -> bool:
+        """Return whether the id was the first of the run and alone when it failed."""
+        if self._first_done or self._stop.requested or isinstance(error, HangUpError):
+            return False
+        return kind_of(error) in {OutcomeKind.FAILED, OutcomeKind.UNKNOWN}
+
+    async def _end_anew(self, target: Target, first: BandwidthError) -> Outcome:
+        """End the first conference of the run once more, together with the others."""
         self._no_longer_alone()
         try:
             second = await self._end(

@@ -336,12 +336,11 @@ class Connections(aiohttp.TCPConnector):
 
 
 def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"{start} HTTP/1.1", f"Host: {host}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines.append(f"Content-Length: {len(body)}")
-    if not "".join(lines).isprintable():
+    if not "".join((start, host, *headers.values())).isprintable():
         raise ValueError("a header contains a line break or another control character")
-    return "\r\n".join((*lines, "", "")).encode() + body
+    lines = "\r\n".join(map("%s: %s".__mod__, headers.items()))
+    head = f"{start} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 # What is taken from aiohttp beyond its documentation
@@ -585,19 +584,17 @@ _find_missing(_DIRECT_PARTS) or _fails("ClientRequest", _try_request)
 
 # When the session has to send a request
 
-# Tools for tests and tracing replace these methods.
-_CLASSES = _SESSION, _REQUEST, _RESPONSE = tuple(
+_CLASSES = tuple(
     getattr(aiohttp, name, None) for name in ("ClientSession", "ClientRequest", "ClientResponse")
 )
-_REPLACEABLE = [
-    (owner, name, getattr(owner, name, None))
-    for owner, name in (
-        (_SESSION, "request"),
-        (_SESSION, "_request"),
-        (_REQUEST, "send"),
-        (_RESPONSE, "start"),
-    )
-]
+
+# Tools for tests and tracing replace these methods. Where aiohttp lacks one, `_missing` has named it.
+_methods = attrgetter(
+    "ClientSession.request", "ClientSession._request", "ClientRequest.send", "ClientResponse.start"
+)
+_METHODS: tuple[object, ...] = ()
+with suppress(AttributeError):
+    _METHODS = _methods(aiohttp)
 
 
 def _is_genuine(method: object) -> bool:
@@ -605,7 +602,7 @@ def _is_genuine(method: object) -> bool:
 
 
 # Whether no method had been replaced already when this module was imported.
-_ALL_GENUINE = all(_is_genuine(method) for *_, method in _REPLACEABLE)
+_ALL_GENUINE = all(map(_is_genuine, _METHODS))
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -627,10 +624,8 @@ def direct_connections(session: aiohttp.ClientSession, body: bytes) -> Connectio
     connections = session.connector
     if _missing or not isinstance(connections, Connections) or not connections.is_direct:
         return None
-    for owner, name, method in _REPLACEABLE:
-        if getattr(owner, name) is not method:
-            return None
-    return connections if len(body) <= _SHORT_BODY else None
+    is_replaced = _methods(aiohttp) != _METHODS
+    return None if is_replaced or len(body) > _SHORT_BODY else connections
 
 
 def can_be_watched() -> bool:

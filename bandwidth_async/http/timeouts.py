@@ -48,10 +48,11 @@ class TimeoutTimer:
         # So a timeout costs the same however many others are running.
         self._entries: list[tuple[float, int, Timeout]] = []
         self._numbers = count()
-        self._running = 0
+        # Timeouts that were entered and have not ended.
+        self.running: int = 0
         # The time of the next check, never later than the first deadline.
         self._next_check = math.inf
-        self._closed = False
+        self.closed: bool = False
         self._handle: asyncio.TimerHandle | None = None
 
     @cached_property
@@ -67,34 +68,22 @@ class TimeoutTimer:
         """Return a context that raises `TimeoutError` at a loop time; infinity is no limit yet."""
         return Timeout(self, deadline)
 
-    def start(self, timeout: Timeout) -> None:
-        """Watch a timeout that has been entered."""
-        self._running += 1
-        if timeout.deadline < math.inf:
-            self.watch(timeout)
-
     def watch(self, timeout: Timeout) -> None:
         """Watch the deadline of a running timeout, also after it has moved."""
         timeout.number = next(self._numbers)
         if timeout.deadline == math.inf:
             return
         heappush(self._entries, (timeout.deadline, timeout.number, timeout))
-        if len(self._entries) > 2 * self._running + _FEW:
+        if len(self._entries) > 2 * self.running + _FEW:
             self._entries = [entry for entry in self._entries if _is_current(entry)]
             heapify(self._entries)
         if timeout.deadline < self._next_check:
             self._check_at(timeout.deadline)
 
-    def end(self) -> None:
-        """Note that a timeout has ended. The timer stays as it is set: the next timeouts will need it."""
-        self._running -= 1
-        if self._closed:
-            self.close()
-
     def close(self) -> None:
         """Cancel the timer once the last running timeout has ended."""
-        self._closed = True
-        if self._handle is not None and not self._running:
+        self.closed = True
+        if self._handle is not None and not self.running:
             self._handle.cancel()
 
     def _check_at(self, when: float) -> None:
@@ -139,13 +128,18 @@ class Timeout:
         self._task = task
         self._cancelling = task.cancelling()
         self.is_running = True
-        self._timer.start(self)
+        self._timer.running += 1
+        if self.deadline < math.inf:
+            self._timer.watch(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self.is_running = False
-        self._timer.end()
+        # The timer stays as it is set: the next timeouts will need it.
+        self._timer.running -= 1
+        if self._timer.closed:
+            self._timer.close()
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
