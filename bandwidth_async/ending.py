@@ -133,9 +133,9 @@ class Ender:
         """End each call, and return ``attempts`` plus what that took. Raises `HangUpError`."""
         left: dict[str, BandwidthError] = {}
         for call_id in calls:
-            hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
             look = partial(wire.get_call, self._account_id, call_id)
             try:
+                hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
                 async with begin() as operation:
                     # A call that is not found is over.
                     await self._complete(operation, hang_up, look, existed=True)
