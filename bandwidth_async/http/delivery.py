@@ -6,7 +6,6 @@ import asyncio
 import math
 from itertools import count
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from bandwidth_async.errors import BandwidthError
@@ -14,6 +13,9 @@ if TYPE_CHECKING:
 
 # Numbers requests and responses as they come. Two may come at the same time of the clock.
 _numbers = count(1)
+
+# The attribute of a connection, which is aiohttp's object, that holds the number of its last response.
+_LAST_RESPONSE = "_bandwidth_async_last_response"
 
 # Seconds without a response, after which a request that is cancelled says something about its connection.
 _SILENCE = 1.0
@@ -29,20 +31,19 @@ class Trust:
 
     def __init__(self) -> None:
         self._doubted_until = 0
-        # The number of each connection's last response.
-        self._heard: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._forgotten_at = -math.inf
         self.ever_heard: bool = False
 
     def doubts(self, connection: Any) -> bool:
         """Return True if a connection was used before and must not be used again."""
-        return self._heard.get(connection, math.inf) <= self._doubted_until
+        heard: float = getattr(connection, _LAST_RESPONSE, math.inf)
+        return heard <= self._doubted_until
 
     def on_response(self, delivery: Delivery) -> None:
         """Note that a response came over the delivery's connection."""
         if delivery.connection is not None:
             self.ever_heard = True
-            self._heard[delivery.connection] = next(_numbers)
+            setattr(delivery.connection, _LAST_RESPONSE, next(_numbers))
 
     def on_no_response(self, delivery: Delivery, error: BaseException, now: float) -> None:
         """Note that a request has failed without a response."""

@@ -66,6 +66,12 @@ _log = logging.getLogger("bandwidth_async.http")
 USER_AGENT = (
     f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
 )
+_HEADERS = {
+    "User-Agent": USER_AGENT,
+    "Accept": "application/json",
+    # Nothing to decompress, so nothing can fail to decompress.
+    "Accept-Encoding": "identity",
+}
 # Requests at once over a session without a limit. Most systems allow 1,024 file descriptors or more.
 _CONNECTIONS = 512
 # In bytes. A page of 1,000 conferences has about half a megabyte.
@@ -318,13 +324,9 @@ class _Attempt:
         """Return what sends it: directly over the connections if possible, otherwise by the session."""
         session, server, request = self.session, self.server, self.request
         limits = _limits(self.timeouts.connect)
-        headers = {
-            "Authorization": self.authorization,
-            "User-Agent": USER_AGENT,
-            "Accept": "*/*" if request.streams else "application/json",
-            # Nothing to decompress, so nothing can fail to decompress.
-            "Accept-Encoding": "identity",
-        }
+        headers = {"Authorization": self.authorization, **_HEADERS}
+        if request.streams:
+            headers["Accept"] = "*/*"
         if request.content_type:
             headers["Content-Type"] = request.content_type
         if request.body is not None and not (request.reads or server.proxy):

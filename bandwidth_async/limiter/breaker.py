@@ -262,11 +262,12 @@ class RetryBudget:
         return True
 
     def _at(self, now: float) -> list[float]:
+        if self._seconds and now < self._seconds[-1][0] + 1:
+            return self._seconds[-1]
         second = math.floor(now)
         while self._seconds and self._seconds[0][0] <= second - _WINDOW:
             self._seconds.popleft()
-        if not self._seconds or self._seconds[-1][0] < second:
-            self._seconds.append([second, 0, 0])
+        self._seconds.append([second, 0, 0])
         return self._seconds[-1]
 
     def _sums(self) -> tuple[float, float]:
