@@ -300,6 +300,28 @@ def test_rows_into_a_file_wait_for_each_other(tmp_path: Path, in_bulk: bool, flu
         assert stream.flushes - before == flushes + (not in_bulk)
 
 
+@pytest.mark.parametrize("command", ["outcomes", "end --dry-run"])
+def test_rows_that_are_there_already_are_not_flushed_one_by_one(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Into a pipe neither: each flush is a call of the system, and nobody has to wait for the next row."""
+    journal = tmp_path / "a.journal"
+    assert (
+        main(["end", *sandbox.conference_ids, "--journal", str(journal), "--output", os.devnull, "--force"])
+        == 0
+    )
+    reading, writing = os.pipe()
+    with _Counting(os.fdopen(writing, "wb")) as stream, os.fdopen(reading) as reader:
+        before = stream.flushes
+        monkeypatch.setattr(sys, "stdout", stream)
+        arguments = [str(journal)] if command == "outcomes" else sandbox.conference_ids
+        assert main([*command.split(), *arguments, "--format", "jsonl"]) == 0
+        assert stream.flushes - before <= 3
+        stream.close()
+        written = [json.loads(line)["conference_id"] for line in reader]
+    assert written == sandbox.conference_ids
+
+
 def test_a_row_into_a_pipe_waits_for_none() -> None:
     """Whoever reads a pipe sees each row at once."""
     reading, writing = os.pipe()

@@ -482,6 +482,25 @@ async def test_the_reset_of_a_quota_beside_a_failure(upstream: Upstream, status:
     assert ran.report.elapsed < 30
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"RateLimit-Remaining": "0", "RateLimit-Reset": "2"},
+        {"RateLimit": '"burst";r=0;t=2, "daily";r=800;t=40000'},
+        {"X-RateLimit-Reset-After": "2.0", "X-RateLimit-Remaining": "0"},
+        {"Retry-After": "2s", "X-RateLimit-Reset": "3000"},
+    ],
+)
+@virtual_time
+async def test_no_request_comes_before_the_window_ends(upstream: Upstream, headers: dict[str, str]) -> None:
+    """A gateway says it in a form of its own. After `RateLimit-Reset: 2` five requests came too early."""
+    upstream.fault = lambda _, at: (429, headers) if at < 2.0 else 204
+    ran = await end_all(upstream, 20)
+    assert ran.kinds == {"ended": 20}
+    assert upstream.within(1.0, 1.0) == 0
+    assert 2.0 <= ran.report.elapsed < 5.0
+
+
 # A token endpoint in trouble
 
 

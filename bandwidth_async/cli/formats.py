@@ -177,8 +177,9 @@ def iso(moment: datetime | None) -> str | None:
 class Writer:
     """Writes records to a stream: as JSON lines if --format is ``jsonl``, otherwise in ``other``.
 
-    Each row is flushed. Rows ``in_bulk`` are flushed together once a second where the stream is a file: to
-    flush each costs more than to make it. The stream is then one of `open_output`, which flushes the last.
+    A row is flushed if it is written ``at_once``. Rows ``in_bulk`` are flushed together once a second where
+    the stream is a file: to flush each costs more than to make it. The stream is one of `open_output` where
+    rows wait for each other, because that flushes the last.
     """
 
     def __init__(self, stream: IO[str], form: str, other: Format, *, in_bulk: bool = False) -> None:
@@ -202,9 +203,9 @@ class Writer:
                 yield header
         yield self._format.row(record)
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    def write(self, record: Mapping[str, Any], *, at_once: bool = True) -> None:
         """Write one record. Raises `OSError` when the stream cannot be written."""
-        self.write_lines(self.lines(record))
+        self.write_lines(self.lines(record), at_once=at_once)
 
     def write_lines(self, lines: Iterable[str], *, at_once: bool = True) -> None:
         """Write lines, and flush them ``at_once``. Raises `OSError` when the stream cannot be written."""

@@ -120,9 +120,9 @@ def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
     except JournalError as error:
         raise click.UsageError(error.message) from error
     with formats.open_output(output, force=force, keep=[path]) as stream:
-        writer = formats.Writer(stream, form, formats.Csv(formats.OUTCOME_KEYS), in_bulk=True)
+        writer = formats.Writer(stream, form, formats.Csv(formats.OUTCOME_KEYS))
         for outcome in rows:
-            writer.write(formats.outcome_record(outcome))
+            writer.write(formats.outcome_record(outcome), at_once=False)
     if not info.complete:
         terminal.say("the input of this run was not recorded to its end; nothing was sent")
     return exit_codes.Exit.OK
