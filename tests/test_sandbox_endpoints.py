@@ -186,7 +186,7 @@ async def test_the_last_member_that_leaves_completes_the_conference(body: dict[s
 async def test_an_ended_call_responds_with_the_status_of_the_setting(
     already_ended: int, again: int, redirect: int
 ) -> None:
-    """What Bandwidth does here is not known, so it is a setting."""
+    """The page of errors has a 409 for a call that ended recently and a 404 for one that ended long ago."""
     async with calling(conferences=1, members=1, call_already_ended=already_ended) as caller:
         (call,) = caller.sandbox.active_calls()
         statuses = [

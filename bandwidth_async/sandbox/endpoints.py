@@ -301,7 +301,9 @@ def _has_ended(status: int, what: str) -> RefusedError:
 
     If the setting is a success, only ending again succeeds. Other updates get 404, as nothing was done.
     """
-    return RefusedError(409, f"{what} has ended") if status == 409 else RefusedError(404, f"{what} not found")
+    if status == 409:
+        return RefusedError(409, f"{what} cannot be modified in its current state")
+    return RefusedError(404, f"{what} not found")
 
 
 def _conference_not_found(routed: RoutedRequest) -> RefusedError:
