@@ -357,8 +357,8 @@ class VoiceClient:
         """Replace the BXML of a conference: play, speak, start or stop a recording.
 
         BXML that may have arrived is not sent again, since members would hear it twice; its error is then
-        ``ambiguous``. Raises `ConfigurationError`, before anything is sent, for BXML that is not well-formed
-        or holds a verb that is not for conferences.
+        ``ambiguous``. Raises `ConfigurationError`, before anything is sent, for BXML that is not well-formed,
+        holds a verb that is not for conferences, or is larger than 64 KB.
         """
         await self._ask(wire.update_conference_bxml(self._account_id, conference_id, bxml), settings)
 

@@ -228,6 +228,7 @@ def test_a_document_may_be_empty(document: bytes) -> None:
         (b"<?xml version='1.0' encoding='x-none'?><Bxml/>", "unknown encoding"),
         (BOMB, "it has a document type"),
         (FILE, "it has a document type"),
+        (b"<Bxml>" + b" " * 2**16 + b"</Bxml>", "it has 65,549 bytes; Bandwidth takes 64 KB"),
         (b"<!DOCTYPE Bxml><Bxml/>", "it has a document type"),
         (b"<Bxml>&undefined;</Bxml>", "undefined entity"),
         (b"<bxml/>", "the root is bxml, only Bxml and Response are allowed"),

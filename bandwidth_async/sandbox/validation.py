@@ -136,7 +136,8 @@ def updated_settings(settings: MemberSettings, fields: Fields) -> MemberSettings
 def parse_bxml(body: bytes) -> tuple[Verb, ...]:
     """Return the verbs of BXML for a conference.
 
-    Raises `ValueError` with the description for a 400 if Bandwidth would not allow the document.
+    Raises `ValueError` with the description for a 400 if Bandwidth would not allow the document. That it
+    answers 400 to one of more than 64 KB is a guess.
     """
     try:
         document = read(body)

@@ -106,7 +106,7 @@ def _decoded(authorization: str) -> tuple[bytes, bytes]:
 
 
 def check_bxml(text: str, *, for_conference: bool = True) -> str:
-    """Return ``text`` when it can answer an event: well-formed, its root ``<Bxml>`` or ``<Response>``.
+    """Return ``text`` when it can answer an event: well-formed, 64 KB at most, its root Bxml or Response.
 
     With ``for_conference`` it may have only the verbs of a conference, like an update with BXML. Without it,
     for the events of calls, it may have any verb. Raises `ConfigurationError` otherwise, also for another
