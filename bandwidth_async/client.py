@@ -425,7 +425,7 @@ class VoiceClient:
         on_progress: Progress | None = None,
         **settings: Unpack[CallSettings],
     ) -> AbstractAsyncContextManager[Media] | Coroutine[Any, Any, Path]:
-        """Fetch the audio of a recording, in memory that does not grow with it.
+        """Fetch the audio of a recording, in memory that does not grow. Bandwidth keeps it for 30 days.
 
         ::
 

@@ -262,6 +262,21 @@ async def test_a_recording_is_made_by_bxml() -> None:
         assert len((await caller.ask("GET", path)).json) == 2
 
 
+async def test_a_recording_may_be_an_mp3() -> None:
+    """Its file has that media type, and the size that was announced."""
+    async with calling(conferences=1) as caller:
+        (conference,) = caller.sandbox.conference_ids
+        document = '<Bxml><StartRecording fileFormat="mp3"/><StopRecording/></Bxml>'
+        assert (await play(caller, conference, document)).status == 204
+        (recording,) = (await caller.ask("GET", f"{LIST}/{conference}/recordings")).json
+        assert recording["fileFormat"] == "mp3"
+        sound = await caller.ask("GET", recording["mediaUrl"])
+        assert (sound.status, sound.headers["Content-Type"]) == (200, "audio/mpeg")
+        assert sound.body == b"".join(caller.sandbox.sound(conference, recording["recordingId"]))
+        assert sound.body.startswith(b"\xff\xfb")
+        assert sound.headers["Content-Length"] == str(len(sound.body))
+
+
 async def test_a_recording_stops_with_its_conference() -> None:
     """It is complete afterwards and is kept. Further BXML is refused."""
     async with calling(conferences=1) as caller:

@@ -67,8 +67,8 @@ from bandwidth_async.sandbox import Sandbox, Truth
     "--call-already-ended",
     default="409",
     show_default=True,
-    help="Answer with this status when a call is hung up again: 409, 404 or 200. Nobody knows what Bandwidth "
-    "does.",
+    help="Answer with this status when a call is hung up again: 409, as Bandwidth does soon after its end, "
+    "404, as it does later, or 200.",
 )
 @click.option(
     "--recordings",
@@ -88,6 +88,18 @@ from bandwidth_async.sandbox import Sandbox, Truth
 @click.option("--event-method", default="POST", show_default=True, help="Send events by POST or GET.")
 @click.option("--event-username", help="Sign in with this name if the webhook asks for Basic authentication.")
 @click.option("--event-password", help="Sign in with this password.")
+@click.option("--event-fallback-url", help="Send an event to this URL if the other one fails.")
+@click.option(
+    "--event-fallback-method", default="POST", show_default=True, help="Send it there by POST or GET."
+)
+@click.option("--event-fallback-username", help="Sign in with this name there.")
+@click.option("--event-fallback-password", help="Sign in with this password there.")
+@click.option(
+    "--event-timeout",
+    default="15s",
+    show_default=True,
+    help="Wait this long for the response to an event: callbackTimeout, 1 to 25 seconds.",
+)
 @click.option(
     "--event-duplicates", default="0%", show_default=True, help="Send this share of the events twice."
 )
