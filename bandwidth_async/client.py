@@ -461,7 +461,7 @@ class VoiceClient:
 
     @names_settings(CallSettings)
     async def get_call(self, call_id: str, **settings: Unpack[CallSettings]) -> Call:
-        """Return the state of a call. Bandwidth knows it some time after its start, and for 7 days."""
+        """Return the state of a call, from some minutes after its start until 7 days after its end."""
         return await self._ask(wire.get_call(self._account_id, call_id), settings)
 
     @names_settings(CallSettings)
@@ -469,7 +469,8 @@ class VoiceClient:
         """Change a call: ``UpdateCall(state="completed")`` hangs it up.
 
         A hang-up may be sent twice, as an end may. A redirect that may have arrived is not sent again; its
-        error is then ``ambiguous``. A call that is over raises `NotFoundError` or `ConflictError`.
+        error is then ``ambiguous``. A call that ended recently, or was not answered yet, raises
+        `ConflictError`. A call that ended before raises `NotFoundError`.
         """
         _check_kind(update, UpdateCall)
         await self._ask(wire.update_call(self._account_id, call_id, update), settings)
