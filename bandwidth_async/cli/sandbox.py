@@ -41,11 +41,16 @@ from bandwidth_async.sandbox import Sandbox, Truth
     show_default=True,
     help="Tell in a 429 when to try again: as retry-after, reset-ms, reset-s, date or none.",
 )
-@click.option("--latency", default="0ms", show_default=True, help="Answer after this time, 50ms or 20-200ms.")
+@click.option(
+    "--latency",
+    default="0ms",
+    show_default=True,
+    help="Answer after this time, 50ms or 20-200ms. A number without a unit is in seconds.",
+)
 @click.option(
     "--faults",
     default="",
-    help="Let these shares of the requests fail: 503=2%,reset=1%,hang=0.1%. A fault is a status from 400, "
+    help="Let these shares of the requests fail: 503=2%,reset=1%,hang=0.1%. A fault is a status from 200, "
     "reset, hang, slow, garbage, cut, or cut@0.3 (of the body). Add -before or -after to let it happen "
     "before or after the request takes effect.",
 )

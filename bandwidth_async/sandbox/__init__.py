@@ -49,10 +49,10 @@ Where nothing is published, the sandbox guesses:
 - null in an update means absent; a response leaves out a field without a value rather than send null
 - the order of checks: path 404, 401, 429, 405, 415, 413, 400, conference, member or call 404, 409
 - 413 and the limit of 1 MiB on a request; 400 for BXML of more than 64 KB; most descriptions of errors; JSON
-  has to be UTF-8 without NaN
+  has to be UTF-8
 - a time without a zone in a listing is UTC; unknown query parameters are ignored
 - a token is valid for an hour (setting ``token_lifetime``); client credentials are accepted by Basic alone
-- a conference that never had a member stays active until it is ended
+- a conference that never had a member stays active until it is ended; a member may coach beside another
 - a redirected call leaves its conference at once; its redirect and its tag have no other effect
 - calls are inbound, answered when their conference was created, and end by ``hangup``
 - a recording in progress is listed as ``processing`` without media, end and duration; its file is sent whole,
@@ -64,8 +64,8 @@ Where nothing is published, the sandbox guesses:
   other (settings ``event_duplicates`` and ``event_disorder`` change that)
 
 Not simulated: roles, and so the 403 without one (``plan("403")`` sends it); the minutes until a call can be
-read; https for the credentials of a recording's webhook; transcriptions, audio that anyone hears, members who
-join or call back, signed or mutual TLS.
+read; the end of a conference after 24 hours; https for the credentials of a recording's webhook;
+transcriptions, audio that anyone hears, members who join or call back, signed or mutual TLS.
 """
 
 from bandwidth_async.sandbox.faults import FaultMix

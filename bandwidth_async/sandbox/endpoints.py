@@ -209,15 +209,14 @@ class Endpoints:
 
     def _conference_fields(self, conference: Conference) -> dict[str, object]:
         ended_at, webhook = self.simulation.conferences.ended_at(conference), self.simulation.webhook
-        event_url = conference.event_url if webhook is None else webhook.url
         return without_nulls(
             {
                 "id": conference.id,
                 "name": conference.name,
                 "createdTime": format_time(conference.created_at),
                 "completedTime": ended_at and format_time(ended_at),
-                "conferenceEventUrl": event_url,
-                "conferenceEventMethod": (webhook.method if webhook else "POST") if event_url else None,
+                "conferenceEventUrl": webhook and webhook.url,
+                "conferenceEventMethod": webhook and webhook.method,
                 "tag": conference.tag,
             }
         )

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
-from typing import NoReturn
 
 from attrs import field, frozen
 
@@ -130,20 +129,13 @@ def _to_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
 def parse_json_object(body: bytes | None) -> Fields | None:
     """Return the fields of a JSON object, without those that are null; None if the body is no such object.
 
-    The body has to be UTF-8, without NaN and Infinity.
+    The body has to be UTF-8.
     """
     try:
-        value = _DECODER.decode((body or b"").decode())
+        value = json.loads((body or b"").decode())
     except (ValueError, RecursionError):
         return None
     return without_nulls(value) if isinstance(value, dict) else None
