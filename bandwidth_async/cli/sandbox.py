@@ -21,7 +21,8 @@ from bandwidth_async.sandbox import Sandbox, Truth
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Serve on this address. On one that other machines reach, events are sent to --event-url only.",
+    help="Serve on this address. On one that other machines reach, events are sent to --event-url and "
+    "--event-fallback-url only.",
 )
 @click.option("--port", default="4010", show_default=True, help="Serve on this port; 0 picks a free one.")
 @click.option(
@@ -88,7 +89,7 @@ from bandwidth_async.sandbox import Sandbox, Truth
     help="Give each recording a file of this size, 200MB or 64KiB.",
 )
 @click.option(
-    "--event-url", help="Send all events to this URL on this machine, http://127.0.0.1:8000/events."
+    "--event-url", help="Send the events of all conferences to this URL, http://127.0.0.1:8000/events."
 )
 @click.option("--event-method", default="POST", show_default=True, help="Send events by POST or GET.")
 @click.option("--event-username", help="Sign in with this name if the webhook asks for Basic authentication.")
@@ -136,7 +137,9 @@ async def _serve(stand_in: Sandbox) -> None:
 
 
 def _warning(stand_in: Sandbox) -> str:
-    where = "to any URL that they name" if stand_in.events_anywhere else "to --event-url only"
+    where = (
+        "to any URL that they name" if stand_in.events_anywhere else "to --event-url only, and its fallback"
+    )
     return f"# warning: others may reach {stand_in.host}, and the credentials are public; events go {where}"
 
 

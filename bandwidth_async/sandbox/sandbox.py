@@ -85,9 +85,9 @@ class Sandbox:
     ``events_anywhere``
         True allows webhooks on other machines, also those of redirects and BXML.
     ``host``, ``port``
-        Where to serve. On an address that other machines reach, events go to ``event_url`` only, unless
-        ``events_anywhere`` is set. On a loopback address, no web page of another host is served. Port 0 takes
-        any free one, and the sandbox keeps it if you start it again.
+        Where to serve. On an address that other machines reach, events go to ``event_url`` and its fallback
+        only, unless ``events_anywhere`` is set. On a loopback address, no web page of another host is served.
+        Port 0 takes any free one, and the sandbox keeps it if you start it again.
     """
 
     conferences: int = field(default=0, converter=number_from)

@@ -141,10 +141,9 @@ class Reception:
 
     ``receive``
         Takes an event and returns None, or BXML to answer with. It may be async. If it raises, the exception
-        is logged and the response is 500. Bandwidth does not send the event again, but to the fallback URL of
-        the conference if it has one. The same happens to BXML for an event that takes none, and to BXML that
-        `check_bxml` refuses: an event of a conference takes only the verbs of a conference, an `UnknownEvent`
-        takes any.
+        is logged and the response is 500. Bandwidth does not send the event to this URL again. The same
+        happens to BXML for an event that takes none, and to BXML that `check_bxml` refuses: an event of a
+        conference takes only the verbs of a conference, an `UnknownEvent` takes any.
     ``auth``
         The credentials that a request must carry. With None, anybody who knows the URL can send events.
     ``body_limit``
