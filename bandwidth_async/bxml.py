@@ -1,8 +1,9 @@
 """Parse BXML, and check it before it is sent.
 
-`read` is the only parser of this package. It refuses a document type before it expands anything in it, so it
-never reads entities or files. It does not check what is inside a verb or the text between verbs: Bandwidth
-publishes no rule for them. The sandbox refuses some of that, by guesses of its own.
+`read` is the only parser of this package. It refuses a document that is too large, and a document type before
+it expands anything in it, so it never reads entities or files. It does not check what is inside a verb or the
+text between verbs: Bandwidth does not say what it does with wrong ones. The sandbox refuses some of them, by
+guesses of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ VERBS = (
     "ResumeRecording",
 )
 """The verbs of a conference, as the published description of Bandwidth's webhooks lists them."""
+MAX_SIZE = 64 * 1024
+"""The bytes of a document at most: the 64 KB of https://dev.bandwidth.com/docs/voice/bxml."""
 
 
 @frozen(kw_only=True)
@@ -48,8 +51,8 @@ class Document:
     encoding: str | None = None
 
 
-class _DoctypeError(Exception):
-    """The document has a document type. Raised to stop the parser."""
+class _RefusedError(Exception):
+    """The document is not parsed to its end."""
 
 
 @define(kw_only=True)
@@ -87,32 +90,35 @@ class _Reader:
         (self.text if self.depth > 1 else self.stray).append(text)
 
     def refuse_doctype(self, *_declaration: object) -> NoReturn:
-        raise _DoctypeError
+        raise _RefusedError("has a document type (<!DOCTYPE …>): leave it out")
 
-    def parser(self, encoding: str | None) -> expat.XMLParserType:
+    def parse(self, content: bytes, encoding: str | None) -> None:
+        if len(content) > MAX_SIZE:
+            raise _RefusedError(f"has {len(content):,} bytes; Bandwidth takes 64 KB ({MAX_SIZE:,}) at most")
         parser = expat.ParserCreate(encoding)
         parser.XmlDeclHandler = self.declare
         parser.StartElementHandler = self.start
         parser.EndElementHandler = self.end
         parser.CharacterDataHandler = self.data
         parser.StartDoctypeDeclHandler = self.refuse_doctype
-        return parser
+        parser.Parse(content, True)
 
 
 def read(body: bytes | str) -> Document:
     """Parse ``body``: bytes in the encoding that they declare, or text.
 
-    Raises `ValueError` if it is not well-formed XML, and for a document type: BXML needs none, and entities
-    could make a small text very large. Put "the BXML" before the message of the error.
+    Raises `ValueError` if it is larger than `MAX_SIZE` or not well-formed XML, and for a document type: BXML
+    needs none, and entities could make a small text very large. Put "the BXML" before the message of the
+    error.
     """
     reader = _Reader()
     try:
         if isinstance(body, str):
-            reader.parser("UTF-8").Parse(body.encode(), True)
+            reader.parse(body.encode(), "UTF-8")
         else:
-            reader.parser(None).Parse(body, True)
-    except _DoctypeError:
-        raise ValueError("has a document type (<!DOCTYPE …>): leave it out") from None
+            reader.parse(body, None)
+    except _RefusedError as error:
+        raise ValueError(str(error)) from None
     except (expat.ExpatError, LookupError, ValueError) as error:
         raise ValueError(f"is not well-formed: {error}") from error
     return Document(

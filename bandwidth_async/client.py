@@ -357,8 +357,8 @@ class VoiceClient:
         """Replace the BXML of a conference: play, speak, start or stop a recording.
 
         BXML that may have arrived is not sent again, since members would hear it twice; its error is then
-        ``ambiguous``. Raises `ConfigurationError`, before anything is sent, for BXML that is not well-formed
-        or holds a verb that is not for conferences.
+        ``ambiguous``. Raises `ConfigurationError`, before anything is sent, for BXML that is not well-formed,
+        holds a verb that is not for conferences, or is larger than 64 KB.
         """
         await self._ask(wire.update_conference_bxml(self._account_id, conference_id, bxml), settings)
 
@@ -425,7 +425,7 @@ class VoiceClient:
         on_progress: Progress | None = None,
         **settings: Unpack[CallSettings],
     ) -> AbstractAsyncContextManager[Media] | Coroutine[Any, Any, Path]:
-        """Fetch the audio of a recording, in memory that does not grow with it.
+        """Fetch the audio of a recording, in memory that does not grow. Bandwidth keeps it for 30 days.
 
         ::
 
@@ -461,7 +461,7 @@ class VoiceClient:
 
     @names_settings(CallSettings)
     async def get_call(self, call_id: str, **settings: Unpack[CallSettings]) -> Call:
-        """Return the state of a call. Bandwidth knows it some time after its start, and for 7 days."""
+        """Return the state of a call, from some minutes after its start until 7 days after its end."""
         return await self._ask(wire.get_call(self._account_id, call_id), settings)
 
     @names_settings(CallSettings)
@@ -469,7 +469,8 @@ class VoiceClient:
         """Change a call: ``UpdateCall(state="completed")`` hangs it up.
 
         A hang-up may be sent twice, as an end may. A redirect that may have arrived is not sent again; its
-        error is then ``ambiguous``. A call that is over raises `NotFoundError` or `ConflictError`.
+        error is then ``ambiguous``. A call that ended recently, or was not answered yet, raises
+        `ConflictError`. A call that ended before raises `NotFoundError`.
         """
         _check_kind(update, UpdateCall)
         await self._ask(wire.update_call(self._account_id, call_id, update), settings)

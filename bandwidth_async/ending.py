@@ -195,11 +195,13 @@ class Ender:
         A 409 and a success that is not documented leave it open. A lasting refusal does so only after an
         attempt that may have ended it. If the reading fails then, the refusal is what we know.
         """
-        refused = isinstance(error, APIError) and not isinstance(error, ConflictError)
+        conflict = isinstance(error, ConflictError)
+        refused = isinstance(error, APIError) and not conflict
         if refused and not _leaves_open(error, operation):
             raise error
         try:
-            over = await _is_over(operation, look)
+            # Bandwidth documents that a call cannot be read for some minutes, and a 409 after its end.
+            over = await _is_over(operation, look, missing=conflict or look.kind != "get call")
         except BandwidthError as unread:
             if refused:
                 raise error from unread
@@ -251,10 +253,13 @@ def _id_of(found: Conference | Call) -> str:
     return found.call_id if isinstance(found, Call) else found.id
 
 
-async def _is_over(operation: Operation, look: wire.Request[T]) -> bool:
+async def _is_over(operation: Operation, look: wire.Request[T], *, missing: bool = True) -> bool:
+    """Return whether it is over. ``missing`` says whether a 404 proves that."""
     try:
         return not (await _read(operation, look)).active
-    except NotFoundError:
+    except NotFoundError as unread:
+        if not missing:
+            raise UnexpectedResponseError(f"{look.name}: it cannot be read, perhaps not yet") from unread
         return True
 
 

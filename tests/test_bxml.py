@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandwidth_async.bxml import ROOTS, VERBS, Document, Verb, outgoing, read
+from bandwidth_async.bxml import MAX_SIZE, ROOTS, VERBS, Document, Verb, outgoing, read
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox.validation import parse_bxml
 from bandwidth_async.webhooks import check_bxml
@@ -75,7 +75,7 @@ def test_bytes_are_in_the_encoding_that_they_declare_and_text_is_text() -> None:
         (b"<Bxml>\xff</Bxml>", r"is not well-formed: not well-formed \(invalid token\): line 1, column 6"),
         (b"<?xml version='1.0' encoding='x-none'?><Bxml/>", "is not well-formed: unknown encoding"),
         (b"<?xml version='1.0' encoding='shift-jis'?><Bxml/>", "is not well-formed: multi-byte encodings"),
-        ("<Bxml>" + "<a>" * 50_000, "is not well-formed: no element found"),
+        ("<Bxml>" + "<a>" * 20_000, "is not well-formed: no element found"),
         ("<!DOCTYPE Bxml [<!ENTITY a 'a'>]><Bxml>&a;</Bxml>", "has a document type .*: leave it out"),
     ],
 )
@@ -92,6 +92,24 @@ def test_what_is_sent_as_an_update_can_be_sent_as_an_answer_and_nothing_else(tex
     assert as_update == as_answer
     if as_update is not None and "declares" not in as_update:
         assert verdict(parse_bxml, text.encode()) is not None
+
+
+def spoken(size: int, words: str) -> str:
+    """Return a document of that many bytes that says these words."""
+    document = f"<Bxml><SpeakSentence>{words}</SpeakSentence></Bxml>"
+    return document + " " * (size - len(document.encode()))
+
+
+@pytest.mark.parametrize("words", ["Good bye", "é" * 32_000])
+@pytest.mark.parametrize("check", [outgoing, check_bxml, lambda text: parse_bxml(text.encode())])
+def test_a_document_of_more_than_64_kb_is_refused_before_it_is_sent(
+    check: Callable[[str], object], words: str
+) -> None:
+    """Bandwidth would refuse it in the middle of the conference. Bytes count, and not characters."""
+    assert verdict(check, spoken(MAX_SIZE, words)) is None
+    error = verdict(check, spoken(MAX_SIZE + 1, words))
+    assert error is not None
+    assert error.endswith("has 65,537 bytes; Bandwidth takes 64 KB (65,536) at most")
 
 
 def verdict(check: Callable[[Any], object], text: str | bytes) -> str | None:

@@ -186,7 +186,7 @@ def test_wrong_use_is_one_sentence_and_exit_6(
         ({"BW_CLIENT_SECRET": ""}, 2, "BW_CLIENT_SECRET is not set"),
         ({"BW_CLIENT_ID": "", "BW_CLIENT_SECRET": ""}, 2, "no credentials are set"),
         ({"BW_CLIENT_SECRET": "wrong"}, 2, "check the client id and secret"),
-        ({"BW_ACCOUNT_ID": "1"}, 2, "answered 403"),
+        ({"BW_ACCOUNT_ID": "1"}, 2, "answered 401"),
         ({"BW_ENVIRONMENT": "moon"}, 6, "it can be 'prod' or 'test'"),
         ({"BW_VOICE_URL": "http://192.0.2.1"}, 6, "use https"),
         ({"BW_VOICE_URL": "https://host/api/v2"}, 6, "scheme and host only"),
@@ -391,16 +391,16 @@ def test_the_limit_that_was_found_is_told_and_can_be_begun_with(
         assert "seems to be" not in capsys.readouterr().err
 
 
-def test_a_wrong_account_stops_the_run(
+def test_a_403_for_every_id_stops_the_run(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a few 403s it exits 2 with a question, instead of sending a request for each id."""
-    monkeypatch.setenv("BW_ACCOUNT_ID", "123")
+    sandbox.plan("403", times=500)
     feed(monkeypatch, "".join(f"conf-{number}\n" for number in range(500)))
     assert main(["end", "--from", "-", "--yes", "--format", "jsonl"]) == 2
     out, err = capsys.readouterr()
     assert len(rows(out)) == 500
-    assert "is 123 the right account id" in err
+    assert "is 9900000 the right account id" in err
     assert requests(sandbox)["end"]["403"] < 20
 
 

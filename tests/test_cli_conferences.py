@@ -276,7 +276,7 @@ def test_more_members_than_fit_are_asked_in_turns(
     [
         ({"BW_CLIENT_SECRET": "wrong"}, 2, "check the client id and secret"),
         ({"BW_CLIENT_SECRET": ""}, 2, "BW_CLIENT_SECRET is not set"),
-        ({"BW_ACCOUNT_ID": "1"}, 2, "answered 403"),
+        ({"BW_ACCOUNT_ID": "1"}, 2, "answered 401"),
     ],
 )
 def test_refused_or_missing_credentials_are_one_sentence(

@@ -144,6 +144,26 @@ async def test_a_conflict_of_a_call_that_is_over(*, lost: bool) -> None:
         assert (requests(sandbox, "hang-up"), requests(sandbox, "get-call")) == (3 if lost else 2, 1)
 
 
+async def test_a_call_that_cannot_be_read_yet_is_not_known_to_be_over() -> None:
+    """Bandwidth cannot read a call for some minutes. So a 404 proves nothing after, say, a gateway's page."""
+    async with Sandbox(conferences=1, members="1") as sandbox, client_of(sandbox) as client:
+        sandbox.plan("202", kind="hang-up")
+        sandbox.plan("404", kind="get-call")
+        (call,) = sandbox.active_calls()
+        with pytest.raises(HangUpError, match="it cannot be read, perhaps not yet") as caught:
+            await client.end_conference(sandbox.conference_ids[0], hang_up=True)
+        assert (caught.value.calls_left, caught.value.lasting) == ((call,), False)
+
+
+async def test_a_conflict_of_a_call_that_cannot_be_read_is_its_end() -> None:
+    """Bandwidth documents a 409 for a call that ended recently, and a member was answered."""
+    async with Sandbox(conferences=1, members="1") as sandbox, client_of(sandbox) as client:
+        sandbox.plan("409-after", kind="hang-up")
+        sandbox.plan("404", kind="get-call")
+        outcome = await client.end_conference(sandbox.conference_ids[0], hang_up=True)
+        assert (len(outcome.calls_ended), active(sandbox)) == (1, set())
+
+
 @pytest.mark.parametrize(
     ("faults", "kind"),
     [

@@ -16,7 +16,7 @@ from aiohttp import web
 from attrs import define, field
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.sandbox import Sandbox, sender
+from bandwidth_async.sandbox import Sandbox, settings
 from tests.description import Description, missing
 from tests.sandbox_caller import ACCOUNT, LIST, Caller, calling, until
 
@@ -156,32 +156,52 @@ async def test_a_member_that_leaves_sends_one_event() -> None:
 
 
 async def test_the_event_of_a_recording_is_sent_to_its_own_url() -> None:
-    """The recording's own URL comes before the conference's; GET has the properties as its query."""
-    async with webhook() as hook, calling(conferences=1, members=0, event_url=f"{hook.url}/all") as caller:
-        (conference,) = caller.sandbox.conference_ids
+    """GET has the properties as its query. Without a URL of its own a recording has no event."""
+    async with webhook() as hook, calling(conferences=2, members=0, event_url=f"{hook.url}/all") as caller:
+        _, conference = caller.sandbox.conference_ids
         for attributes in (
             f'recordingAvailableUrl="{hook.url}/own?a=b" recordingAvailableMethod="GET"',
-            'tag="x"',
+            'recordingAvailableUrl="/relative" tag="x" fileFormat="mp3" transcribe="true"',
+            "",
         ):
             document = f"<Bxml><StartRecording {attributes}/><StopRecording/></Bxml>"
             path = f"{LIST}/{conference}/bxml"
             await caller.ask("PUT", path, data=document, headers={"Content-Type": "application/xml"})
             await event_counts(caller)
         recordings = (await caller.ask("GET", f"{LIST}/{conference}/recordings")).json
-        (first, second), (query, body) = recordings, hook.events
+        (first, second, _), (query, body) = recordings, hook.events
         assert [(method, path.partition("?")[0]) for method, path, _ in hook.requests] == [
             ("GET", "/own"),
-            ("POST", "/all"),
+            ("POST", "/relative"),
         ]
-        event = {"eventType": "conferenceRecordingAvailable", "eventTime": second["endTime"], "tag": "x"}
-        assert body == {**second, **event, "eventTime": body["eventTime"]}
+        about = {"eventType": "conferenceRecordingAvailable", "tag": "tag-1"}
+        assert body == {**second, **about, "eventTime": body["eventTime"]}
+        assert second["fileFormat"] == "mp3"
         assert query.pop("a") == "b"
         assert query == {
             **first,
+            **about,
             "channels": "1",
-            "eventType": "conferenceRecordingAvailable",
             "eventTime": query["eventTime"],
         }
+
+
+async def test_a_relative_url_in_a_response_is_one_of_the_server_that_responded() -> None:
+    """Here the fallback, which is on another port than the webhook of the conferences."""
+    async with (
+        webhook() as hook,
+        webhook() as fallback,
+        calling(event_url=f"{hook.url}/e", event_fallback_url=f"{fallback.url}/f") as caller,
+    ):
+        hook.handlers.append(respond_with(503))
+        document = "<Bxml><StartRecording recordingAvailableUrl='available'/><StopRecording/></Bxml>"
+        fallback.handlers.append(respond_with(200, document))
+        caller.sandbox.add_conference(members=0)
+        assert await event_counts(caller) == {
+            "conferenceCreated": {"200": 1},
+            "conferenceRecordingAvailable": {"204": 1},
+        }
+        assert [path for _, path, _ in (*hook.requests, *fallback.requests)] == ["/e", "/f", "/available"]
 
 
 async def test_credentials_are_sent_if_the_webhook_asks_for_them() -> None:
@@ -223,12 +243,60 @@ async def test_a_refusal_that_credentials_cannot_change_is_final(
 
 @pytest.mark.parametrize(("failing", "outcome", "sent"), [(1, "204", 2), (2, "connection-error", 2)])
 async def test_a_lost_connection_is_tried_once_more(failing: int, outcome: str, sent: int) -> None:
-    """Once, not twice; a status is never tried again."""
+    """Once, not twice, and for an asynchronous webhook only; a status is never tried again."""
     async with webhook() as hook, calling(conferences=1, members=0, event_url=hook.url) as caller:
         hook.handlers += [hang_up] * failing
         await caller.ask("POST", f"{LIST}/{caller.sandbox.conference_ids[0]}", json=END)
         assert await event_counts(caller) == {"conferenceCompleted": {outcome: 1}}
         assert len(hook.requests) == sent
+
+
+async def test_a_synchronous_webhook_has_its_fallback_instead_of_a_second_attempt() -> None:
+    """Each of its events that fails is sent there once, with the credentials of the fallback."""
+    async with (
+        webhook() as hook,
+        webhook() as fallback,
+        calling(
+            event_url=hook.url,
+            event_fallback_url=fallback.url,
+            event_fallback_method="GET",
+            event_fallback_username="user",
+            event_fallback_password="pass:word",
+        ) as caller,
+    ):
+        hook.handlers += [hang_up, hang_up]
+        fallback.handlers += [respond_with(401, WWW_Authenticate='Basic realm="r"')]
+        caller.sandbox.add_conference(members=2)
+        assert await event_counts(caller) == {
+            "conferenceCreated": {"204": 1},
+            "conferenceMemberJoin": {"204": 2},
+        }
+        created, *joined = ["conferenceCreated", "conferenceMemberJoin", "conferenceMemberJoin"]
+        assert hook.kinds() == [created, *joined]
+        assert fallback.kinds() == [created, created, joined[0]]
+        assert [(method, given) for method, _, given in fallback.requests] == [
+            ("GET", ""),
+            ("GET", BASIC),
+            ("GET", ""),
+        ]
+
+
+async def test_a_synchronous_webhook_without_a_fallback_is_sent_once() -> None:
+    """Bandwidth documents no second attempt for it."""
+    async with webhook() as hook, calling(event_url=hook.url) as caller:
+        hook.handlers.append(hang_up)
+        caller.sandbox.add_conference(members=0)
+        assert await event_counts(caller) == {"conferenceCreated": {"connection-error": 1}}
+        assert len(hook.requests) == 1
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+async def test_the_body_of_a_response_to_an_asynchronous_webhook_is_ignored(status: int) -> None:
+    """Bandwidth expects a 201, 200 or 204 and plays nothing."""
+    async with webhook() as hook, calling(conferences=1, members=0, event_url=hook.url) as caller:
+        hook.handlers.append(respond_with(status, "" if status == 204 else "not BXML"))
+        await caller.ask("POST", f"{LIST}/{caller.sandbox.conference_ids[0]}", json=END)
+        assert await event_counts(caller) == {"conferenceCompleted": {str(status): 1}}
 
 
 async def test_a_refusal_is_not_repeated() -> None:
@@ -253,15 +321,18 @@ async def test_nobody_there_is_a_connection_error() -> None:
 
 
 async def test_a_webhook_has_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After it the event is lost, and not tried again."""
-    assert sender._TIMEOUT == 15
-    monkeypatch.setattr(sender, "_TIMEOUT", 0.05)
+    """The ``callbackTimeout`` of the conferences. After it the event is lost, and not tried again."""
+    assert Sandbox().event_timeout == 15
+    monkeypatch.setattr(settings, "CALLBACK_TIMEOUTS", (0.05, 25))
 
     async def never(_request: web.BaseRequest) -> web.StreamResponse:
         await asyncio.sleep(3600)
         return web.Response()
 
-    async with webhook() as hook, calling(conferences=1, members=0, event_url=hook.url) as caller:
+    async with (
+        webhook() as hook,
+        calling(conferences=1, members=0, event_url=hook.url, event_timeout=0.05) as caller,
+    ):
         hook.handlers.append(never)
         await caller.ask("POST", f"{LIST}/{caller.sandbox.conference_ids[0]}", json=END)
         assert await event_counts(caller) == {"conferenceCompleted": {"timeout": 1}}
@@ -295,7 +366,7 @@ async def test_a_redirect_asks_its_own_url_and_plays_the_response() -> None:
 async def test_a_fallback_is_asked_when_the_redirect_fails(first: Handler) -> None:
     """With its own method and credentials. Its response is the outcome."""
     async with webhook() as hook, calling(conferences=1, members=0) as caller:
-        hook.handlers += [first] * (2 if first is hang_up else 1)
+        hook.handlers.append(first)
         await redirect(
             caller,
             redirectUrl=f"{hook.url}/r",
@@ -303,7 +374,7 @@ async def test_a_fallback_is_asked_when_the_redirect_fails(first: Handler) -> No
             redirectFallbackMethod="GET",
         )
         assert await event_counts(caller) == {"conferenceRedirect": {"204": 1}}
-        assert [method for method, _, _ in hook.requests][-1] == "GET"
+        assert [method for method, _, _ in hook.requests] == ["POST", "GET"]
         assert hook.requests[-1][1].startswith("/f?eventType=conferenceRedirect&")
 
 
@@ -333,6 +404,8 @@ async def test_events_do_not_leave_this_machine() -> None:
         assert await event_counts(caller) == {"conferenceRedirect": {"withheld": 1}}
     with pytest.raises(ConfigurationError, match="is not on this machine: write http"):
         Sandbox(event_url="https://example.com/events")
+    with pytest.raises(ConfigurationError, match="is not on this machine: write http"):
+        Sandbox(event_fallback_url="https://example.com/events")
     assert Sandbox(event_url="https://example.com/events", events_anywhere=True).event_url
     for here in ("http://localhost/", "http://[::1]:1/", "http://127.8.8.8/"):
         assert Sandbox(event_url=here).event_url == here
@@ -340,9 +413,11 @@ async def test_events_do_not_leave_this_machine() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104 - what this is about
 async def test_who_reaches_the_sandbox_does_not_reach_this_machine(host: str) -> None:
-    """Where others reach the sandbox, only the webhook of the setting gets events."""
+    """Where others reach the sandbox, only the webhooks of the settings get events."""
     async with webhook() as own, webhook() as other:
-        async with calling(conferences=1, members=0, host=host, event_url=own.url) as caller:
+        async with calling(
+            conferences=1, members=0, host=host, event_url="http://127.0.0.1:1/", event_fallback_url=own.url
+        ) as caller:
             (conference,) = caller.sandbox.conference_ids
             redirect = {"status": "active", "redirectUrl": other.url, "redirectFallbackUrl": other.url}
             assert (await caller.ask("POST", f"{LIST}/{conference}", json=redirect)).status == 204
@@ -425,19 +500,11 @@ async def test_a_response_that_is_not_http_is_a_failure() -> None:
         assert await event_counts(caller) == {"conferenceRedirect": {"failed": 1, "204": 1}}
 
 
-@pytest.mark.parametrize(("size", "outcome"), [(1024**2, "200"), (1024**2 + 1, "failed")])
-async def test_a_response_is_read_to_a_limit(size: int, outcome: str) -> None:
-    """A longer body is given up. A body as long as BXML may be is read."""
-
-    async def talk(request: web.BaseRequest) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        for start in range(0, size, 2**16):
-            await response.write(b" " * min(2**16, size - start))
-        return response
-
+@pytest.mark.parametrize(("size", "outcome"), [(64 * 1024, "200"), (64 * 1024 + 1, "invalid-bxml")])
+async def test_bxml_in_a_response_has_64_kb_at_most(size: int, outcome: str) -> None:
+    """As Bandwidth documents it."""
     async with webhook() as hook, calling(event_url=hook.url) as caller:
-        hook.handlers.append(talk)
+        hook.handlers.append(respond_with(200, "<Bxml/>".ljust(size)))
         caller.sandbox.add_conference(members=0)
         assert await event_counts(caller) == {"conferenceCreated": {outcome: 1}}
 
@@ -456,4 +523,4 @@ async def test_an_endless_response_is_given_up() -> None:
         for _ in range(2):
             caller.sandbox.add_conference(members=0)
             await event_counts(caller)
-        assert await event_counts(caller) == {"conferenceCreated": {"failed": 1, "204": 1}}
+        assert await event_counts(caller) == {"conferenceCreated": {"invalid-bxml": 1, "204": 1}}

@@ -17,7 +17,8 @@ def settings(sandbox: Sandbox) -> dict[str, object]:
     """Return what can be given as text."""
     names = (
         "conferences quota hint latency faults token_lifetime members already_ended forget_ended host port "
-        "call_already_ended recordings recording_size event_url event_method event_duplicates event_disorder"
+        "call_already_ended recordings recording_size event_url event_method event_duplicates event_disorder "
+        "event_fallback_url event_fallback_method event_timeout"
     )
     return {name: getattr(sandbox, name) for name in names.split()}
 
@@ -43,6 +44,9 @@ def test_by_default_nothing_goes_wrong() -> None:
         "event_method": "POST",
         "event_duplicates": 0.0,
         "event_disorder": 0.0,
+        "event_fallback_url": None,
+        "event_fallback_method": "POST",
+        "event_timeout": 15.0,
     }
 
 
@@ -64,6 +68,8 @@ def test_text_and_values_mean_the_same() -> None:
         event_url="",
         event_duplicates="5%",
         event_disorder="0.1",
+        event_fallback_url="http://127.0.0.1/f",
+        event_timeout="2500ms",
     )
     values = Sandbox(
         conferences=3,
@@ -81,6 +87,8 @@ def test_text_and_values_mean_the_same() -> None:
         event_url=None,
         event_duplicates=0.05,
         event_disorder=0.1,
+        event_fallback_url="http://127.0.0.1/f",
+        event_timeout=2.5,
     )
     assert settings(text) == settings(values)
     assert (Sandbox(members=2).members, Sandbox(members="2").members) == ((2, 2), (2, 2))
@@ -136,6 +144,12 @@ def test_text_and_values_mean_the_same() -> None:
         ),
         ({"event_url": "ftp://127.0.0.1"}, "'ftp://127.0.0.1' is not a URL for events: write http://127"),
         ({"event_method": "PUT"}, "'PUT' is not a method for events: choose POST or GET"),
+        ({"event_fallback_url": "x"}, "'x' is not a URL for events: write http://127"),
+        ({"event_fallback_method": "PUT"}, "'PUT' is not a method for events: choose POST or GET"),
+        *(
+            ({"event_timeout": wrong}, f"{wrong!r} is not a timeout for events: write 15s, from 1s to 25s")
+            for wrong in ("500ms", 26, float("nan"), None)
+        ),
         ({"event_duplicates": "101%"}, "'101%' is not a share: write 5% or 0.05, at most 100%"),
         ({"event_disorder": -0.1}, "-0.1 is not a share: write 5% or 0.05, at most 100%"),
         ({"port": 65536}, "65536 is not a port: write 1 to 65535, or 0 for a free one"),

@@ -175,8 +175,8 @@ async def test_what_is_not_read_is_not_waited_for(head: bytes, settings: Any, st
 
 async def test_a_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It gets 408, and the connection is closed."""
-    monkeypatch.setattr(reception, "_BANDWIDTH_TIMEOUT", 0.05)
-    async with receiving(lambda _: None, auth=None) as bandwidth:
+    monkeypatch.setattr(reception, "CALLBACK_TIMEOUTS", (0.05, 25))
+    async with receiving(lambda _: None, auth=None, callback_timeout=0.05) as bandwidth:
         answered = await _answered(URL(bandwidth.url).port or 0, HEAD + HALF + b"\r\n{", b" ")
     assert answered.startswith(b"HTTP/1.1 408 ")
 

@@ -261,10 +261,23 @@ async def test_a_failing_receiver_is_logged_without_secrets(caplog: pytest.LogCa
 
 
 async def test_a_slow_receiver_is_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
-    """By then Bandwidth no longer waits."""
+    """By then Bandwidth no longer waits. How long it waits is a setting of the conference."""
     assert await Sender(15).post() == TAKEN
+    assert await Sender(20, callback_timeout=25).post() == TAKEN
+    assert caplog.messages == []
     assert await Sender(16).post() == TAKEN
-    assert caplog.messages == ["the answer to conferenceMemberJoin took 16.0 s, too long for Bandwidth"]
+    assert await Sender(2, callback_timeout=1.5).post() == TAKEN
+    assert caplog.messages == [
+        f"the answer to conferenceMemberJoin took {took} s, but Bandwidth waits {waits} s (callback_timeout)"
+        for took, waits in (("16.0", "15"), ("2.0", "1.5"))
+    ]
+
+
+@pytest.mark.parametrize("seconds", [0, 0.9, 25.1, float("nan")])
+def test_a_callback_timeout_is_one_that_a_conference_can_have(seconds: float) -> None:
+    """Bandwidth documents 1 to 25 seconds."""
+    with pytest.raises(ConfigurationError, match="callback_timeout is 1 to 25 seconds, not"):
+        Sender(callback_timeout=seconds)
 
 
 async def test_an_event_that_comes_again_gets_the_same_answer() -> None:

@@ -173,8 +173,8 @@ def _password(username: str | None, variable: str | None, option: str) -> str | 
 def announce(conference_id: str, bxml: str) -> int:
     """Send BXML to a conference: play, speak, or start, pause, resume and stop a recording.
 
-    The BXML is checked before anything is sent. A request that may have arrived is not sent again, because
-    the members could hear the BXML twice.
+    The BXML is checked before anything is sent; 64 KB are the most. A request that may have arrived is not
+    sent again, because the members could hear the BXML twice.
     """
     text = _read(bxml)
 

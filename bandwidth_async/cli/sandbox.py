@@ -21,7 +21,8 @@ from bandwidth_async.sandbox import Sandbox, Truth
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Serve on this address. On one that other machines reach, events are sent to --event-url only.",
+    help="Serve on this address. On one that other machines reach, events are sent to --event-url and "
+    "--event-fallback-url only.",
 )
 @click.option("--port", default="4010", show_default=True, help="Serve on this port; 0 picks a free one.")
 @click.option(
@@ -41,11 +42,16 @@ from bandwidth_async.sandbox import Sandbox, Truth
     show_default=True,
     help="Tell in a 429 when to try again: as retry-after, reset-ms, reset-s, date or none.",
 )
-@click.option("--latency", default="0ms", show_default=True, help="Answer after this time, 50ms or 20-200ms.")
+@click.option(
+    "--latency",
+    default="0ms",
+    show_default=True,
+    help="Answer after this time, 50ms or 20-200ms. A number without a unit is in seconds.",
+)
 @click.option(
     "--faults",
     default="",
-    help="Let these shares of the requests fail: 503=2%,reset=1%,hang=0.1%. A fault is a status from 400, "
+    help="Let these shares of the requests fail: 503=2%,reset=1%,hang=0.1%. A fault is a status from 200, "
     "reset, hang, slow, garbage, cut, or cut@0.3 (of the body). Add -before or -after to let it happen "
     "before or after the request takes effect.",
 )
@@ -67,8 +73,8 @@ from bandwidth_async.sandbox import Sandbox, Truth
     "--call-already-ended",
     default="409",
     show_default=True,
-    help="Answer with this status when a call is hung up again: 409, 404 or 200. Nobody knows what Bandwidth "
-    "does.",
+    help="Answer with this status when a call is hung up again: 409, as Bandwidth does soon after its end, "
+    "404, as it does later, or 200.",
 )
 @click.option(
     "--recordings",
@@ -83,11 +89,23 @@ from bandwidth_async.sandbox import Sandbox, Truth
     help="Give each recording a file of this size, 200MB or 64KiB.",
 )
 @click.option(
-    "--event-url", help="Send all events to this URL on this machine, http://127.0.0.1:8000/events."
+    "--event-url", help="Send the events of all conferences to this URL, http://127.0.0.1:8000/events."
 )
 @click.option("--event-method", default="POST", show_default=True, help="Send events by POST or GET.")
 @click.option("--event-username", help="Sign in with this name if the webhook asks for Basic authentication.")
 @click.option("--event-password", help="Sign in with this password.")
+@click.option("--event-fallback-url", help="Send an event to this URL if the other one fails.")
+@click.option(
+    "--event-fallback-method", default="POST", show_default=True, help="Send it there by POST or GET."
+)
+@click.option("--event-fallback-username", help="Sign in with this name there.")
+@click.option("--event-fallback-password", help="Sign in with this password there.")
+@click.option(
+    "--event-timeout",
+    default="15s",
+    show_default=True,
+    help="Wait this long for the response to an event: callbackTimeout, 1 to 25 seconds.",
+)
 @click.option(
     "--event-duplicates", default="0%", show_default=True, help="Send this share of the events twice."
 )
@@ -119,7 +137,9 @@ async def _serve(stand_in: Sandbox) -> None:
 
 
 def _warning(stand_in: Sandbox) -> str:
-    where = "to any URL that they name" if stand_in.events_anywhere else "to --event-url only"
+    where = (
+        "to any URL that they name" if stand_in.events_anywhere else "to --event-url only, and its fallback"
+    )
     return f"# warning: others may reach {stand_in.host}, and the credentials are public; events go {where}"
 
 

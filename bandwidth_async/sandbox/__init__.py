@@ -16,49 +16,56 @@ and faulty as you want.
 blocks, and the sandbox handles other requests between two blocks. So each conference is reported as it is
 when its turn comes.
 
-What Bandwidth publishes is simulated exactly (OpenAPI description, errors page), and tests check it:
+What Bandwidth publishes is simulated exactly, and tests check it. The sources are the OpenAPI description and
+the pages on errors, webhooks, BXML, ``<Conference>``, recording and conferences at dev.bandwidth.com:
 
 - all paths, methods, fields, media types and types of the conference endpoints and of a call's; 204 and 200
-  for success; the form of errors, and the types of 400, 401, 403, 404, 405 and 503; OAuth2 client
-  credentials and Basic authentication
-- the validation of an update; listing oldest first with ``Link: <url>; rel="next"``
+  for success; OAuth2 client credentials and Basic authentication
+- the form, type, id and media type of errors; 401 also for an account without access
+- the validation of an update, with credentials also allowed beside ``completed``; listing oldest first with
+  ``Link: <url>; rel="next"``
 - ending ejects the members while their calls go on; the last member that leaves completes a conference; a
-  call is known for 7 days after its end
-- BXML in a conference has six verbs; recordings are made by it and have one channel
-- webhooks: fields, POST with JSON or GET with a query, no Authorization before a Basic challenge, 15
-  seconds, a second attempt after a connection error; BXML in a response is played
+  call is known for 7 days after its end, and a recording is kept for 30
+- BXML in a conference has six verbs and 64 KB at most; relative URLs lead to the server that it came from
+- recordings are made by BXML, as WAV or MP3 with one channel; a second start, and stopping, pausing or
+  resuming none, has no effect; pauses do not count in ``duration``; the tag, ``transcribe`` and
+  ``multiChannel`` are ignored; the event has the conference's tag and goes to ``recordingAvailableUrl`` alone
+- webhooks: fields, POST with JSON or GET with a query, no Authorization before a Basic challenge, 15 seconds
+  unless ``callbackTimeout`` is 1 to 25 (setting ``event_timeout``); BXML in a response is played, but ignored
+  after conferenceCompleted and conferenceRecordingAvailable; these two have a second attempt after a
+  connection error; a fallback is asked if there is no response
 
 Where nothing is published, the sandbox guesses:
 
 - updating an ended conference: 404 (setting ``already_ended``: 404, 409, 204; a redirect and BXML never get
-  204), or an ended call: 409 (``call_already_ended``: 409, 404, 200)
-- ended conferences are kept for ever (setting ``forget_ended``); so are recordings, members are not
+  204); when the 409 of a call that ended recently becomes a 404: never (setting ``call_already_ended``: 409,
+  404, 200)
+- ended conferences are kept for ever (setting ``forget_ended``), their members are not
 - the quota and the unit of ``Retry-After`` (settings ``quota`` and ``hint``); one quota covers the account
 - ``redirectMethod`` and ``redirectFallbackMethod``, documented as not allowed with ``completed``, are allowed
-  there, as Bandwidth's own SDK sends them; so are credentials, and a call's fallback URL
+  there, as Bandwidth's own SDK sends them; so is a call's fallback URL
 - unknown fields are ignored; redirect URLs are http or https, as the example of an error has it, with a
   host, a valid port, and no spaces or control characters
 - null in an update means absent; a response leaves out a field without a value rather than send null
-- the order of checks: path 404, 401, 403, 429, 405, 415, 413, 400, conference, member or call 404, 409
-- the error types of 409, 413, 415 (``validation``), 429 (``too-many-requests``) and 500
-  (``internal-error``); all descriptions; the limit of 1 MiB on a request; JSON has to be UTF-8 without NaN
+- the order of checks: path 404, 401, 429, 405, 415, 413, 400, conference, member or call 404, 409
+- 413 and the limit of 1 MiB on a request; 400 for BXML of more than 64 KB; most descriptions of errors; JSON
+  has to be UTF-8
 - a time without a zone in a listing is UTC; unknown query parameters are ignored
-- ``application/json`` comes without a charset (the errors page shows one, the description does not)
 - a token is valid for an hour (setting ``token_lifetime``); client credentials are accepted by Basic alone
-- a conference that never had a member stays active until it is ended
+- a conference that never had a member stays active until it is ended; a member may coach beside another
 - a redirected call leaves its conference at once; its redirect and its tag have no other effect
 - calls are inbound, answered when their conference was created, and end by ``hangup``
-- a recording in progress is listed as ``processing`` without media, end and duration; starting another one
-  meanwhile, and stopping, pausing or resuming none, has no effect; it stops with its conference; pauses do
-  not count in ``duration``; its file is 16-bit WAV at 48 kHz, always sent whole
-- BXML is refused with a document type, with text or elements where a verb has none, with ``mp3``, and with a
-  relative ``recordingAvailableUrl``; the event has the recording's tag instead of the conference's
-- conferenceRecordingAvailable is sent to the recording's own URL, else to the conference's
-- each attempt of a webhook has its own 15 seconds, with credentials too; redirects are not followed; a
-  redirect's fallback is asked if the first response is not 2xx; the events of a conference follow each
+- a recording in progress is listed as ``processing`` without media, end and duration; its file is sent whole,
+  a WAV file with 16 bits at 48 kHz, an MP3 file with silence
+- BXML is refused with a document type, and with text or elements where a verb has none
+- a relative URL in BXML that came in a request leads to the server of the conference's events
+- each attempt of a webhook has its own time, with credentials too; redirects are not followed; a fallback is
+  also asked if the response is not 2xx, and after a second attempt; the events of a conference follow each
   other (settings ``event_duplicates`` and ``event_disorder`` change that)
 
-Not simulated: transcriptions, audio that anyone hears, members who join or call back, signed or mutual TLS.
+Not simulated: roles, and so the 403 without one (``plan("403")`` sends it); the minutes until a call can be
+read; the end of a conference after 24 hours; https for the credentials of a recording's webhook;
+transcriptions, audio that anyone hears, members who join or call back, signed or mutual TLS.
 """
 
 from bandwidth_async.sandbox.faults import FaultMix

@@ -46,12 +46,11 @@ class Authentication:
         self._tokens.clear()
 
     def check(self, authorization: str, account_id: str, now: float) -> Response | None:
-        """Return the 401 or 403 for these credentials on that account, None if they are valid."""
-        if self.refuse_all or not self._is_valid(authorization, now):
-            return error_response(401, "The credentials provided were invalid", _CHALLENGE)
-        if account_id != self._credentials.account_id:
-            return error_response(403, "Access is denied")
-        return None
+        """Return the 401 for credentials that are wrong or have no access to the account, else None."""
+        has_access = account_id == self._credentials.account_id and self._is_valid(authorization, now)
+        if has_access and not self.refuse_all:
+            return None
+        return error_response(401, "The credentials provided were invalid", _CHALLENGE)
 
     def _is_valid(self, authorization: str, now: float) -> bool:
         scheme, _, rest = authorization.partition(" ")

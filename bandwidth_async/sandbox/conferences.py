@@ -51,11 +51,6 @@ class Conference:
         """The tag, which two of three conferences have."""
         return f"tag-{self.position % 7}" if self.position % 3 else None
 
-    @property
-    def event_url(self) -> str | None:
-        """The URL for events, which every second conference has. The sandbox sends nothing there."""
-        return f"https://example.com/conferences/{self.position}" if self.position % 2 else None
-
 
 class ConferenceStore:
     """All conferences, oldest first, with when they ended and how many valid end requests they got."""

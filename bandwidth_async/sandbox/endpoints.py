@@ -44,6 +44,7 @@ _RECORDINGS = f"{_CONFERENCE}/recordings"
 _RECORDING = f"{_RECORDINGS}/{{recordingId}}"
 _CALL = "/api/v2/accounts/{accountId}/calls/{callId}"
 _JSON, _XML = "application/json", "application/xml"
+_MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/vnd.wave"}
 _OK = Response(status=200)
 _NO_CONTENT = Response(status=204)
 _APPLICATION_ID = str(uuid5(NAMESPACE_URL, "bandwidth_async sandbox"))
@@ -146,7 +147,7 @@ class Endpoints:
         return _NO_CONTENT
 
     def _list_recordings(self, routed: RoutedRequest) -> Response:
-        recordings = self.simulation.recordings.of(self._find_conference(routed))
+        recordings = self.simulation.recordings.of(self._find_conference(routed), routed.at.wall)
         return json_response(200, [self._recording_fields(it, routed) for it in recordings])
 
     def _get_recording(self, routed: RoutedRequest) -> Response:
@@ -157,7 +158,8 @@ class Endpoints:
         if recording.ended_at is None:
             raise _recording_not_found(routed)
         stream = Stream(size=recording.size, blocks=lambda: self.simulation.recordings.file(recording))
-        return Response(status=200, headers={"Content-Type": "audio/vnd.wave"}, stream=stream)
+        media_type = _MEDIA_TYPES[recording.file_format]
+        return Response(status=200, headers={"Content-Type": media_type}, stream=stream)
 
     def _get_call(self, routed: RoutedRequest) -> Response:
         return json_response(200, self._call_fields(self._find_call(routed)))
@@ -191,7 +193,7 @@ class Endpoints:
         conference = self.simulation.conferences.get(routed.params["conferenceId"])
         if conference is None:
             raise _recording_not_found(routed)
-        recording = self.simulation.recordings.find(conference, routed.params["recordingId"])
+        recording = self.simulation.recordings.find(conference, routed.params["recordingId"], routed.at.wall)
         if recording is None:
             raise _recording_not_found(routed)
         return recording
@@ -207,15 +209,14 @@ class Endpoints:
 
     def _conference_fields(self, conference: Conference) -> dict[str, object]:
         ended_at, webhook = self.simulation.conferences.ended_at(conference), self.simulation.webhook
-        event_url = conference.event_url if webhook is None else webhook.url
         return without_nulls(
             {
                 "id": conference.id,
                 "name": conference.name,
                 "createdTime": format_time(conference.created_at),
                 "completedTime": ended_at and format_time(ended_at),
-                "conferenceEventUrl": event_url,
-                "conferenceEventMethod": (webhook.method if webhook else "POST") if event_url else None,
+                "conferenceEventUrl": webhook and webhook.url,
+                "conferenceEventMethod": webhook and webhook.method,
                 "tag": conference.tag,
             }
         )
@@ -301,7 +302,9 @@ def _has_ended(status: int, what: str) -> RefusedError:
 
     If the setting is a success, only ending again succeeds. Other updates get 404, as nothing was done.
     """
-    return RefusedError(409, f"{what} has ended") if status == 409 else RefusedError(404, f"{what} not found")
+    if status == 409:
+        return RefusedError(409, f"{what} cannot be modified in its current state")
+    return RefusedError(404, f"{what} not found")
 
 
 def _conference_not_found(routed: RoutedRequest) -> RefusedError:

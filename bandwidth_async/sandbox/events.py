@@ -21,13 +21,13 @@ KINDS = (
     "conferenceCompleted",
     "conferenceRecordingAvailable",
 )
-KINDS_ANSWERED_WITH_BXML = frozenset(KINDS[:4])
-"""A webhook may answer these events with BXML for the conference."""
+SYNCHRONOUS_KINDS = frozenset(KINDS[:4])
+"""A webhook may answer these events with BXML for the conference. The others are asynchronous."""
 
 
 @frozen(kw_only=True)
 class Webhook:
-    """Where events are sent. ``fallback`` is tried if it cannot be reached or does not respond with 2xx."""
+    """Where events are sent. ``fallback`` is asked if it does not respond, or not with 2xx (a guess)."""
 
     url: str
     method: str = "POST"

@@ -6,17 +6,18 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
-from typing import NoReturn
 
 from attrs import field, frozen
 
 Fields = Mapping[str, object]
 """The fields of a JSON object."""
 
+# The page of errors has an empty text as the id of these, and null for the others.
+_EMPTY_ID = frozenset({409, 429})
 _ERROR_TYPES = {
     401: "authentication-error",
     403: "authorization-error",
-    429: "too-many-requests",
+    429: "error",
     503: "system-overloaded",
 }
 
@@ -87,13 +88,16 @@ def json_response(status: int, value: object, headers: Mapping[str, str] | None 
 
 
 def error_response(status: int, description: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error in Bandwidth's form, with ``id`` null.
+    """Return an error as https://dev.bandwidth.com/docs/voice/errors shows it.
 
-    The types of 400, 401, 403, 404, 405 and 503 are those of https://dev.bandwidth.com/docs/voice/errors.
-    The types of 409, 413, 415, 429 and 500 are a guess.
+    The types of statuses that are not on that page are a guess.
     """
-    error_type = _ERROR_TYPES.get(status, "validation" if status < 500 else "internal-error")
-    return json_response(status, {"type": error_type, "description": description, "id": None}, headers)
+    error = {
+        "type": _ERROR_TYPES.get(status, "validation" if status < 500 else "internal-error"),
+        "description": description,
+        "id": "" if status in _EMPTY_ID else None,
+    }
+    return json_response(status, error, {"Content-Type": "application/json;charset=UTF-8", **(headers or {})})
 
 
 def streamed_json(blocks: Callable[[], Iterator[bytes]]) -> Response:
@@ -125,20 +129,13 @@ def _to_json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
 def parse_json_object(body: bytes | None) -> Fields | None:
     """Return the fields of a JSON object, without those that are null; None if the body is no such object.
 
-    The body has to be UTF-8, without NaN and Infinity.
+    The body has to be UTF-8.
     """
     try:
-        value = _DECODER.decode((body or b"").decode())
+        value = json.loads((body or b"").decode())
     except (ValueError, RecursionError):
         return None
     return without_nulls(value) if isinstance(value, dict) else None

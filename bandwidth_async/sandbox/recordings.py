@@ -1,8 +1,9 @@
-"""The recordings of conferences and their WAV files.
+"""The recordings of conferences and their files.
 
-The files are 16-bit mono at 48 kHz and contain noise. They are generated while they are sent and never held
-in memory as a whole. The noise differs from recording to recording and from block to block. So a download
-that lost, repeated or swapped a block is not the same file.
+A WAV file is 16-bit mono at 48 kHz and contains noise. An MP3 file is mono at 48 kHz and 128 kbit/s, and
+contains silence, with noise in bytes that no player plays. The files are generated while they are sent and
+never held in memory as a whole. The noise differs from recording to recording and from block to block. So a
+download that lost, repeated or swapped a block is not the same file.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ _SAMPLE_RATE = 48_000
 _BYTES_PER_SECOND = 2 * _SAMPLE_RATE
 _BLOCK_NUMBER_SIZE = 8
 _MAX_LENGTH = 2**32 - 1
+# One MP3 frame is 24 ms of sound. The header is followed by the 17 zero bytes that mean silence.
+_MP3_FRAME_SIZE = 384
+_MP3_FRAME_START = bytes.fromhex("fffb94c0") + bytes(17)
+_WAV_BYTES_PER_MP3_FRAME = 2 * 1152
+# Bandwidth documents how long it keeps a recording.
+_KEPT = timedelta(days=30)
 
 
 @frozen(kw_only=True)
@@ -31,7 +38,7 @@ class Recording:
     """One recording.
 
     ``since`` is when it started or resumed, or None while it is paused and after its end. ``data`` is the
-    number of bytes recorded before ``since``. ``webhook`` is where StartRecording wants the event sent.
+    number of bytes of WAV recorded before ``since``. ``webhook`` is where StartRecording wants its event.
     """
 
     conference: Conference
@@ -41,11 +48,13 @@ class Recording:
     ended_at: datetime | None = None
     data: int = 0
     webhook: Webhook | None = None
-    tag: str | None = None
+    file_format: str = "wav"
 
     @property
     def size(self) -> int:
         """The size of the file in bytes."""
+        if self.file_format == "mp3":
+            return max(1, -(-self.data // _WAV_BYTES_PER_MP3_FRAME)) * _MP3_FRAME_SIZE
         return HEADER_SIZE + self.data
 
     @property
@@ -82,7 +91,7 @@ class Recording:
                 "channels": 1,
                 "startTime": format_time(self.started_at),
                 "endTime": format_time(ended_at) if ended_at else None,
-                "fileFormat": "wav",
+                "fileFormat": self.file_format,
                 "status": "complete" if ended_at else "processing",
                 "mediaUrl": url + path if ended_at else None,
             }
@@ -112,23 +121,25 @@ class RecordingStore:
         """Return how many recordings the conference has."""
         return self._number_at_start(conference) + len(self._made.get(conference.id, ()))
 
-    def of(self, conference: Conference) -> list[Recording]:
-        """Return all recordings of the conference, oldest first."""
+    def of(self, conference: Conference, now: datetime) -> list[Recording]:
+        """Return the recordings of the conference, oldest first, until 30 days after the end of each."""
         at_start = [self._at_start(conference, slot) for slot in range(self._number_at_start(conference))]
-        return at_start + self._made.get(conference.id, [])
+        recordings = at_start + self._made.get(conference.id, [])
+        return [it for it in recordings if it.ended_at is None or now - it.ended_at <= _KEPT]
 
-    def find(self, conference: Conference, recording_id: str) -> Recording | None:
+    def find(self, conference: Conference, recording_id: str, now: datetime) -> Recording | None:
         """Return the recording with that id in that conference."""
-        return next((it for it in self.of(conference) if it.id == recording_id), None)
+        return next((it for it in self.of(conference, now) if it.id == recording_id), None)
 
     def file(self, recording: Recording) -> Iterator[bytes]:
-        """Yield the WAV file of a recording, block by block."""
-        return wav_file(self._generator.noise(recording.id, BLOCK_SIZE), recording.size)
+        """Yield the file of a recording, block by block."""
+        write = mp3_file if recording.file_format == "mp3" else wav_file
+        return write(self._generator.noise(recording.id, BLOCK_SIZE), recording.size)
 
     def start(
-        self, conference: Conference, at: datetime, *, webhook: Webhook | None, tag: str | None
+        self, conference: Conference, at: datetime, *, webhook: Webhook | None, file_format: str
     ) -> None:
-        """Start a recording. If there is one in progress, it continues instead (a guess)."""
+        """Start a recording. If there is one in progress, it continues instead."""
         if self._current(conference) is None:
             at = to_milliseconds(at)
             recording = Recording(
@@ -137,7 +148,7 @@ class RecordingStore:
                 started_at=at,
                 since=at,
                 webhook=webhook,
-                tag=tag,
+                file_format=file_format,
             )
             self._made.setdefault(conference.id, []).append(recording)
 
@@ -199,3 +210,10 @@ def wav_file(noise: bytes, size: int) -> Iterator[bytes]:
     for number, start in enumerate(range(HEADER_SIZE, size, BLOCK_SIZE)):
         block = number.to_bytes(_BLOCK_NUMBER_SIZE, "little") + noise[_BLOCK_NUMBER_SIZE:BLOCK_SIZE]
         yield block[: size - start]
+
+
+def mp3_file(noise: bytes, size: int) -> Iterator[bytes]:
+    """Yield an MP3 file of ``size`` bytes, which are whole frames, frame by frame."""
+    for number in range(size // _MP3_FRAME_SIZE):
+        start = _MP3_FRAME_START + number.to_bytes(_BLOCK_NUMBER_SIZE, "little")
+        yield start + noise[len(start) : _MP3_FRAME_SIZE]

@@ -75,7 +75,7 @@ class Route:
         if operation is None:
             return error_response(405, "Method Not Allowed", {"Allow": ", ".join(sorted(self.operations))})
         if operation.media_type not in {None, routed.request.media_type}:
-            return error_response(415, f"Content-Type must be {operation.media_type}")
+            return error_response(415, f"Content type '{routed.request.media_type}' not supported")
         if routed.request.body is None:
             return error_response(413, "The request body is too large")
         try:

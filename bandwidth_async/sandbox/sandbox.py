@@ -26,6 +26,7 @@ from bandwidth_async.sandbox.service import KINDS, Service, Truth
 from bandwidth_async.sandbox.settings import (
     already_ended_from,
     call_already_ended_from,
+    callback_timeout_from,
     event_url_from,
     latency_from,
     lifetime_from,
@@ -70,19 +71,23 @@ class Sandbox:
     ``forget_ended``
         True hides ended conferences from get and list at once. How long Bandwidth keeps them is not known.
     ``call_already_ended``
-        The status for updating an ended call: 409, 404 or 200. Bandwidth's is not known.
+        The status for updating an ended call: 409, as Bandwidth's soon after its end, 404, as later, or 200.
     ``recordings``, ``recording_size``
         How many finished recordings each conference has at the start: ``0-2``; their size: ``200MB``.
     ``event_url``, ``event_method``, ``event_username``, ``event_password``
         The webhook of all conferences, None for none. Credentials are sent if it asks for them.
+    ``event_fallback_url``, ``event_fallback_method`` and so on
+        The webhook that gets an event if the other one fails, None for none.
+    ``event_timeout``
+        How long each attempt may take, as ``callbackTimeout`` on Bandwidth: ``15s``, from 1 to 25 seconds.
     ``event_duplicates``, ``event_disorder``
         Shares of the events that are sent twice, and that are delayed so that others overtake them: ``5%``.
     ``events_anywhere``
         True allows webhooks on other machines, also those of redirects and BXML.
     ``host``, ``port``
-        Where to serve. On an address that other machines reach, events go to ``event_url`` only, unless
-        ``events_anywhere`` is set. On a loopback address, no web page of another host is served. Port 0 takes
-        any free one, and the sandbox keeps it if you start it again.
+        Where to serve. On an address that other machines reach, events go to ``event_url`` and its fallback
+        only, unless ``events_anywhere`` is set. On a loopback address, no web page of another host is served.
+        Port 0 takes any free one, and the sandbox keeps it if you start it again.
     """
 
     conferences: int = field(default=0, converter=number_from)
@@ -102,6 +107,11 @@ class Sandbox:
     event_method: str = field(default="POST", converter=method_from)
     event_username: str | None = None
     event_password: str | None = field(default=None, repr=False)
+    event_fallback_url: str | None = field(default=None, converter=event_url_from)
+    event_fallback_method: str = field(default="POST", converter=method_from)
+    event_fallback_username: str | None = None
+    event_fallback_password: str | None = field(default=None, repr=False)
+    event_timeout: float = field(default=15.0, converter=callback_timeout_from)
     event_duplicates: float = field(default=0.0, converter=share_from)
     event_disorder: float = field(default=0.0, converter=share_from)
     events_anywhere: bool = False
@@ -121,6 +131,7 @@ class Sandbox:
     _server: Server = field(init=False, repr=False)
 
     @event_url.validator
+    @event_fallback_url.validator
     def _stays_here(self, _setting: object, url: str | None) -> None:
         if url is not None and not (self.events_anywhere or is_on_this_machine(url)):
             raise ConfigurationError(
@@ -133,6 +144,7 @@ class Sandbox:
         return EventSender(
             duplicates=self.event_duplicates,
             disorder=self.event_disorder,
+            timeout=self.event_timeout,
             allowed=self._may_send_to,
             random=Random(f"{self.seed}/events"),
             play=self._play,
@@ -144,13 +156,14 @@ class Sandbox:
         Whoever reaches a sandbox names URLs to it, and its credentials are public. So from an address that
         others reach it asks no service of this machine for them.
         """
-        return self.events_anywhere or (url == self.event_url if self.exposed else is_on_this_machine(url))
+        own = {self.event_url, self.event_fallback_url}
+        return self.events_anywhere or (url in own if self.exposed else is_on_this_machine(url))
 
-    def _play(self, event: Event, body: bytes) -> None:
+    def _play(self, event: Event, url: str, body: bytes) -> None:
         """Execute the BXML that a webhook responded with, unless the conference has ended meanwhile."""
         verbs = parse_bxml(body)
         if self._simulation.conferences.ended_at(event.conference) is None:
-            self._simulation.play(event.conference, verbs, datetime.now(UTC))
+            self._simulation.play(event.conference, verbs, datetime.now(UTC), url)
 
     @_simulation.default
     def _new_simulation(self) -> Simulation:
@@ -172,11 +185,20 @@ class Sandbox:
     def _webhook(self) -> Webhook | None:
         if self.event_url is None:
             return None
+        fallback = None
+        if self.event_fallback_url is not None:
+            fallback = Webhook(
+                url=self.event_fallback_url,
+                method=self.event_fallback_method,
+                username=self.event_fallback_username,
+                password=self.event_fallback_password,
+            )
         return Webhook(
             url=self.event_url,
             method=self.event_method,
             username=self.event_username,
             password=self.event_password,
+            fallback=fallback,
         )
 
     @_authentication.default
@@ -289,11 +311,13 @@ class Sandbox:
 
     def recording_ids(self, conference_id: str) -> list[str]:
         """Return the ids of the recordings of a conference, oldest first."""
-        return [it.id for it in self._simulation.recordings.of(self._conference(conference_id))]
+        conference = self._conference(conference_id)
+        return [it.id for it in self._simulation.recordings.of(conference, datetime.now(UTC))]
 
     def sound(self, conference_id: str, recording_id: str) -> Iterator[bytes]:
-        """Yield the WAV file of a recording, block by block, to compare a download with."""
-        recording = self._simulation.recordings.find(self._conference(conference_id), recording_id)
+        """Yield the file of a recording, block by block, to compare a download with."""
+        conference = self._conference(conference_id)
+        recording = self._simulation.recordings.find(conference, recording_id, datetime.now(UTC))
         if recording is None:
             raise KeyError(recording_id)
         return self._simulation.recordings.file(recording)

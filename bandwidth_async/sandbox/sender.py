@@ -4,9 +4,8 @@ The events of one conference are sent one after the other, unless they are delay
 counts one outcome for every event: the last status, or
 
 - ``withheld``: no event may be sent to the webhook, as it is not on this machine, or others reach the sandbox
-- ``connection-error``, after a second attempt; ``timeout``; or ``failed`` (not a URL that can be asked, not
-  HTTP, or a body of more than 1 MiB)
-- ``invalid-bxml``: 2xx, but the body is not BXML for a conference
+- ``connection-error``; ``timeout``; or ``failed`` (not a URL that can be asked, or not HTTP)
+- ``invalid-bxml``: 2xx, but the body is not BXML for a conference, or larger than 64 KB
 - ``stopped``: the sandbox stopped before
 """
 
@@ -20,13 +19,9 @@ from random import Random
 
 import aiohttp
 
-from bandwidth_async.sandbox.events import KINDS, KINDS_ANSWERED_WITH_BXML, Event, Webhook
+from bandwidth_async import bxml
+from bandwidth_async.sandbox.events import KINDS, SYNCHRONOUS_KINDS, Event, Webhook
 
-# Bandwidth documents 15 seconds for each attempt, and a second attempt after a connection error.
-_TIMEOUT = 15.0
-_ATTEMPTS = 2
-# BXML that is sent to the sandbox has the same limit.
-_MAX_BODY = 1024**2
 _QUEUES = 10
 _MAX_DELAY = 0.5
 
@@ -35,8 +30,9 @@ class EventSender:
     """Sends events to their webhooks.
 
     ``duplicates`` and ``disorder`` are the shares of events that are sent twice, and that are delayed so that
-    others overtake them. ``allowed`` says whether an event may be sent to a URL. ``play`` executes the BXML
-    that a webhook responded with, and raises `ValueError` if it is invalid.
+    others overtake them. ``timeout`` is the time for an attempt in seconds. ``allowed`` says whether an event
+    may be sent to a URL. ``play`` executes the BXML that this URL responded with, and raises `ValueError` if
+    it is invalid.
     """
 
     def __init__(
@@ -44,12 +40,14 @@ class EventSender:
         *,
         duplicates: float,
         disorder: float,
+        timeout: float,
         allowed: Callable[[str], bool],
         random: Random,
-        play: Callable[[Event, bytes], None],
+        play: Callable[[Event, str, bytes], None],
     ) -> None:
         self._duplicates = duplicates
         self._disorder = disorder
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._allowed = allowed
         self._random = random
         self._play = play
@@ -129,8 +127,8 @@ class EventSender:
             self._idle.set()
 
     async def _work(self, queue: asyncio.Queue[Event]) -> None:
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        cookies = aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(timeout=self._timeout, cookie_jar=cookies) as session:
             while True:
                 event = await queue.get()
                 outcome = "stopped"
@@ -150,22 +148,24 @@ class EventSender:
     async def _deliver_to(self, session: aiohttp.ClientSession, event: Event, webhook: Webhook) -> str:
         if not self._allowed(webhook.url):
             return "withheld"
-        outcome = ""
-        for _ in range(_ATTEMPTS):
-            try:
-                return self._outcome(event, *await _ask(session, event, webhook))
-            except TimeoutError:
-                return "timeout"
-            except aiohttp.ClientConnectionError:
-                outcome = "connection-error"
-            except (aiohttp.ClientError, ValueError):
-                return "failed"
+        outcome = await self._attempt(session, event, webhook)
+        # Bandwidth documents a second attempt for the asynchronous webhooks alone.
+        if outcome == "connection-error" and event.kind not in SYNCHRONOUS_KINDS:
+            outcome = await self._attempt(session, event, webhook)
         return outcome
 
-    def _outcome(self, event: Event, status: int, body: bytes) -> str:
-        if 200 <= status < 300 and body.strip() and event.kind in KINDS_ANSWERED_WITH_BXML:
+    async def _attempt(self, session: aiohttp.ClientSession, event: Event, webhook: Webhook) -> str:
+        try:
+            status, body = await _ask(session, event, webhook)
+        except TimeoutError:
+            return "timeout"
+        except aiohttp.ClientConnectionError:
+            return "connection-error"
+        except (aiohttp.ClientError, ValueError):
+            return "failed"
+        if 200 <= status < 300 and body.strip():
             try:
-                self._play(event, body)
+                self._play(event, webhook.url, body)
             except ValueError:
                 return "invalid-bxml"
         return str(status)
@@ -191,14 +191,16 @@ async def _send(
     else:
         request = session.post(webhook.url, json=event.fields, headers=headers, allow_redirects=False)
     async with request as response:
-        return response.status, response.headers.get("WWW-Authenticate", ""), await _read(response)
+        # The body of a response to an asynchronous webhook is ignored.
+        body = await _read(response) if event.kind in SYNCHRONOUS_KINDS else b""
+        return response.status, response.headers.get("WWW-Authenticate", ""), body
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Return the body. Raises `ValueError` as soon as it is too long."""
+    """Return the body, or the beginning of one that is too large for BXML."""
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > _MAX_BODY:
-            raise ValueError(f"a body of more than {_MAX_BODY} bytes")
+        if len(body) > bxml.MAX_SIZE:
+            break
     return bytes(body)

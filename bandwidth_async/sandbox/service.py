@@ -2,7 +2,7 @@
 
 Time passes while a request is handled, so it takes three steps:
 
-- `Service.receive` decides at once who is refused: unknown path 404, credentials 401, account 403, quota 429.
+- `Service.receive` decides at once who is refused: unknown path 404, credentials or account 401, quota 429.
 - `Service.respond`, after the latency, does the rest: faults, method 405, media type 415, size 413, content
   400, conference 404, state 409.
 - `Service.release` frees the place of the request in the quota.

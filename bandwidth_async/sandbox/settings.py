@@ -11,6 +11,7 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.sandbox.conferences import MAX_MEMBERS
 from bandwidth_async.sandbox.events import url_error
 from bandwidth_async.sandbox.recordings import HEADER_SIZE
+from bandwidth_async.webhooks.reception import CALLBACK_TIMEOUTS
 
 _Number = TypeVar("_Number", int, float)
 
@@ -102,6 +103,15 @@ def share_from(given: str | float) -> float:
     if share is None or share > 1:
         raise ConfigurationError(f"{given!r} is not a share: write 5% or 0.05, at most 100%")
     return share
+
+
+def callback_timeout_from(given: str | float) -> float:
+    """Return how long a webhook may take in seconds, 1 to 25, from ``5s`` or a number of seconds."""
+    seconds = parse_duration(given) if isinstance(given, str) else given
+    shortest, longest = CALLBACK_TIMEOUTS
+    if not _is_number(seconds) or not shortest <= seconds <= longest:
+        raise ConfigurationError(f"{given!r} is not a timeout for events: write 15s, from 1s to 25s")
+    return float(seconds)
 
 
 def method_from(given: str) -> str:

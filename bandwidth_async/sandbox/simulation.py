@@ -88,13 +88,22 @@ class Simulation:
         """Send a redirect's event to its URL, which may respond with BXML."""
         self.send(conference_event("conferenceRedirect", conference, at, webhook))
 
-    def play(self, conference: Conference, verbs: Iterable[Verb], at: datetime) -> None:
-        """Execute BXML. Only the verbs for recordings have an effect, as nobody hears the audio."""
+    def play(
+        self, conference: Conference, verbs: Iterable[Verb], at: datetime, base_url: str | None = None
+    ) -> None:
+        """Execute BXML. Only the verbs for recordings have an effect, as nobody hears the audio.
+
+        ``base_url`` is what relative URLs are resolved against: where the BXML came from, or without it the
+        webhook of the conferences.
+        """
+        if base_url is None and self.webhook is not None:
+            base_url = self.webhook.url
         for verb in verbs:
             match verb.name:
                 case "StartRecording":
-                    webhook, tag = recording_webhook(verb), verb.attributes.get("tag")
-                    self.recordings.start(conference, at, webhook=webhook, tag=tag)
+                    webhook = recording_webhook(verb, base_url)
+                    file_format = verb.attributes.get("fileFormat", "wav")
+                    self.recordings.start(conference, at, webhook=webhook, file_format=file_format)
                 case "PauseRecording":
                     self.recordings.pause(conference, at)
                 case "ResumeRecording":
@@ -131,7 +140,6 @@ class Simulation:
 
     def _stop_recording(self, conference: Conference, at: datetime) -> None:
         recording = self.recordings.stop(conference, at)
-        webhook = recording and (recording.webhook or self.webhook)
-        if recording and webhook:
-            fields = {**recording.fields(self.account_id, self.url()), "tag": recording.tag or conference.tag}
-            self.send(conference_event("conferenceRecordingAvailable", conference, at, webhook, **fields))
+        if recording is not None and recording.webhook is not None:
+            fields, kind = recording.fields(self.account_id, self.url()), "conferenceRecordingAvailable"
+            self.send(conference_event(kind, conference, at, recording.webhook, **fields))

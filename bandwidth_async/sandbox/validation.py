@@ -1,13 +1,14 @@
 """Validation of what a request asks for: updates of conferences, calls and members, and BXML.
 
-Guesses where the description is silent: unknown fields are ignored. Credentials, the two redirect methods
-and a call's fallback URL are allowed together with ``completed``, as the official SDK sends the methods
-along and is in use.
+Credentials are allowed together with ``completed``, as Bandwidth's guide to conferences sends them. Guesses
+where the description is silent: unknown fields are ignored. The two redirect methods and a call's fallback
+URL are allowed together with ``completed`` too, as the official SDK sends the methods along and is in use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from urllib.parse import urljoin
 
 from attrs import frozen
 
@@ -20,7 +21,6 @@ _URLS = ("redirectUrl", "redirectFallbackUrl")
 _METHODS = ("redirectMethod", "redirectFallbackMethod")
 _CREDENTIALS = ("username", "password", "fallbackUsername", "fallbackPassword")
 _MAX_CREDENTIAL_LENGTH = 1024
-_MAX_RECORDING_TAG_LENGTH = 256
 
 
 @frozen(kw_only=True)
@@ -136,7 +136,8 @@ def updated_settings(settings: MemberSettings, fields: Fields) -> MemberSettings
 def parse_bxml(body: bytes) -> tuple[Verb, ...]:
     """Return the verbs of BXML for a conference.
 
-    Raises `ValueError` with the description for a 400 if Bandwidth would not allow the document.
+    Raises `ValueError` with the description for a 400 if Bandwidth would not allow the document. That it
+    answers 400 to one of more than 64 KB is a guess.
     """
     try:
         document = read(body)
@@ -167,20 +168,26 @@ def _bxml_errors(document: Document) -> Iterator[str]:
 
 
 def _recording_errors(attributes: Mapping[str, str]) -> Iterator[str]:
-    if attributes.get("fileFormat", "wav") != "wav":
-        yield "the sandbox records wav only"
+    if attributes.get("fileFormat", "wav") not in {"mp3", "wav"}:
+        yield "fileFormat is mp3 or wav"
     if attributes.get("recordingAvailableMethod", "POST") not in {"GET", "POST"}:
         yield "recordingAvailableMethod is GET or POST"
-    if "recordingAvailableUrl" in attributes and url_error(attributes["recordingAvailableUrl"]) is not None:
-        yield "recordingAvailableUrl is an absolute http or https URL in the sandbox"
-    if len(attributes.get("tag", "")) > _MAX_RECORDING_TAG_LENGTH:
-        yield f"a tag has at most {_MAX_RECORDING_TAG_LENGTH} characters"
+    try:
+        error = url_error(urljoin("http://any.invalid/", attributes.get("recordingAvailableUrl", "")))
+    except ValueError as exc:
+        error = f"it cannot be read: {exc}"
+    if error is not None:
+        yield f"recordingAvailableUrl: {error}"
 
 
-def recording_webhook(verb: Verb) -> Webhook | None:
-    """Return where a valid StartRecording wants its event sent, None if it does not say."""
+def recording_webhook(verb: Verb, base_url: str | None) -> Webhook | None:
+    """Return where a valid StartRecording wants its event sent, None if it does not say.
+
+    A relative URL is resolved against the URL that the BXML came from. Without one it leads nowhere.
+    """
     url = verb.attributes.get("recordingAvailableUrl")
-    if url is None:
+    url = url and urljoin(base_url or "", url)
+    if not url or url_error(url) is not None:
         return None
     return Webhook(
         url=url,

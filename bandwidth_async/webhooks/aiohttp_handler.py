@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from bandwidth_async.webhooks.events import BODY_LIMIT
-from bandwidth_async.webhooks.reception import Reception, the_only
+from bandwidth_async.webhooks.reception import DEFAULT_CALLBACK_TIMEOUT, Reception, the_only
 
 if TYPE_CHECKING:
     from bandwidth_async.webhooks.hub import Memory
@@ -28,13 +28,16 @@ def aiohttp_handler(
     auth: BasicAuth | None,
     body_limit: int = BODY_LIMIT,
     memory: Memory | None = None,
+    callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT,
 ) -> Handler:
     """Return a handler that calls ``receive`` with the event of each request.
 
     ``app.router.add_route("*", "/webhooks", aiohttp_handler(hub.publish, auth=BasicAuth(…)))``. The settings
     are those of `Reception`. The application's ``client_max_size`` has no effect here.
     """
-    reception = Reception(receive, auth=auth, body_limit=body_limit, memory=memory)
+    reception = Reception(
+        receive, auth=auth, body_limit=body_limit, memory=memory, callback_timeout=callback_timeout
+    )
 
     async def handle(request: web.Request) -> web.Response:
         reply = await reception.answer(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.webhooks.events import BODY_LIMIT
-from bandwidth_async.webhooks.reception import Reception, the_only
+from bandwidth_async.webhooks.reception import DEFAULT_CALLBACK_TIMEOUT, Reception, the_only
 
 if TYPE_CHECKING:
     from bandwidth_async.webhooks.hub import Memory
@@ -33,6 +33,7 @@ def asgi_app(
     auth: BasicAuth | None,
     body_limit: int = BODY_LIMIT,
     memory: Memory | None = None,
+    callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT,
 ) -> Application:
     """Return an ASGI application that calls ``receive`` with the event of each request, on any path.
 
@@ -40,7 +41,9 @@ def asgi_app(
     mount it in another. A client that disconnects early gets no response, but ``receive`` still runs to its
     end. WebSockets are refused.
     """
-    reception = Reception(receive, auth=auth, body_limit=body_limit, memory=memory)
+    reception = Reception(
+        receive, auth=auth, body_limit=body_limit, memory=memory, callback_timeout=callback_timeout
+    )
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

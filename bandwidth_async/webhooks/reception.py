@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 Receiver = Callable[[Event], Awaitable[str | None] | str | None]
 Read = Callable[[int], Awaitable[bytes]]
 
-# Bandwidth waits this many seconds for a response.
-_BANDWIDTH_TIMEOUT = 15.0
+CALLBACK_TIMEOUTS = (1.0, 25.0)
+"""The shortest and longest ``callbackTimeout`` that a conference or call can have, in seconds."""
+DEFAULT_CALLBACK_TIMEOUT = 15.0
+"""How long Bandwidth waits for a response if no ``callbackTimeout`` was set, in seconds."""
 _METHODS = ("GET", "POST")
 # The responses to requests that were not read to their end.
 _UNREAD = frozenset({401, 405, 408, 413, 414})
@@ -106,7 +108,7 @@ def _decoded(authorization: str) -> tuple[bytes, bytes]:
 
 
 def check_bxml(text: str, *, for_conference: bool = True) -> str:
-    """Return ``text`` when it can answer an event: well-formed, its root ``<Bxml>`` or ``<Response>``.
+    """Return ``text`` when it can answer an event: well-formed, 64 KB at most, its root Bxml or Response.
 
     With ``for_conference`` it may have only the verbs of a conference, like an update with BXML. Without it,
     for the events of calls, it may have any verb. Raises `ConfigurationError` otherwise, also for another
@@ -138,10 +140,10 @@ class Reception:
     """Calls ``receive`` with the event of each webhook request, and answers. Belongs to one event loop.
 
     ``receive``
-        Takes an event and returns None, or BXML to answer with. It may be async. Bandwidth waits 15 seconds.
-        If it raises, the exception is logged and the response is 500. Bandwidth does not send the event
-        again. The same happens to BXML for an event that takes none, and to BXML that `check_bxml` refuses:
-        an event of a conference takes only the verbs of a conference, an `UnknownEvent` takes any.
+        Takes an event and returns None, or BXML to answer with. It may be async. If it raises, the exception
+        is logged and the response is 500. Bandwidth does not send the event to this URL again. The same
+        happens to BXML for an event that takes none, and to BXML that `check_bxml` refuses: an event of a
+        conference takes only the verbs of a conference, an `UnknownEvent` takes any.
     ``auth``
         The credentials that a request must carry. With None, anybody who knows the URL can send events.
     ``body_limit``
@@ -149,6 +151,9 @@ class Reception:
     ``memory``
         How many responses are remembered. An event that comes again gets the same response, and ``receive``
         does not see it. The default is 10,000 for 15 minutes.
+    ``callback_timeout``
+        How long Bandwidth waits for a response: the ``callbackTimeout`` of your conferences, 1 to 25 seconds.
+        A response that takes longer is logged, as Bandwidth has given it up.
     """
 
     def __init__(
@@ -158,12 +163,16 @@ class Reception:
         auth: BasicAuth | None,
         body_limit: int = BODY_LIMIT,
         memory: Memory | None = None,
+        callback_timeout: float = DEFAULT_CALLBACK_TIMEOUT,
     ) -> None:
         if body_limit < 1:
             raise ConfigurationError(f"body_limit is a number of bytes, at least 1, not {body_limit}")
+        if not CALLBACK_TIMEOUTS[0] <= callback_timeout <= CALLBACK_TIMEOUTS[1]:
+            raise ConfigurationError(f"callback_timeout is 1 to 25 seconds, not {callback_timeout}")
         self._receive = receive
         self._auth = auth
         self._limit = body_limit
+        self._timeout = callback_timeout
         self._replies: Recent[Hashable, asyncio.Future[Reply]] = Recent(memory or Memory())
 
     def __repr__(self) -> str:
@@ -183,12 +192,12 @@ class Reception:
         if challenge:
             return Reply(status=challenge.status, headers=challenge.headers)
         try:
-            async with asyncio.timeout(_BANDWIDTH_TIMEOUT) as patience:
+            async with asyncio.timeout(self._timeout) as patience:
                 came = query.encode(errors="replace") if method == "GET" else await read(self._limit)
         except TimeoutError:
             if not patience.expired():
                 raise
-            return _refusal(408, f"the request was not complete after {_BANDWIDTH_TIMEOUT:g} s")
+            return _refusal(408, f"the request was not complete after {self._timeout:g} s")
         return await self._answer_to(method, query, came)
 
     async def _answer_to(self, method: str, query: str, came: bytes) -> Reply:
@@ -227,8 +236,9 @@ class Reception:
         if inspect.isawaitable(returned):
             returned = await returned
         took = loop.time() - started
-        if took > _BANDWIDTH_TIMEOUT:
-            _log.warning("the answer to %s took %.1f s, too long for Bandwidth", event.event_type, took)
+        if took > self._timeout:
+            took_too_long = "the answer to %s took %.1f s, but Bandwidth waits %g s (callback_timeout)"
+            _log.warning(took_too_long, event.event_type, took, self._timeout)
         return _reply(event, returned)
 
 
