@@ -71,7 +71,7 @@ def test_a_terminal_without_room_or_cursor_gets_lines(
 def test_a_pipe_gets_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line appears at most every 5 s, with the rate since the last and the time left, if there is progress."""
+    """A line appears at most every 5 s, with the rate since the last and the time left. None is empty."""
     clock = iter([0.0, 4.9, 5.0, 9.9, 10.0, 20.0])
     reports = [Report(counts=Counter({OutcomeKind.ENDED: done, OutcomeKind.UNKNOWN: 1})) for done in (9, 499)]
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))

@@ -117,7 +117,7 @@ def _numbers() -> list[signal.Signals]:
 
 
 def _leave(code: int) -> None:
-    # A terminal that is stopped takes no sentence.
+    # A terminal that is stopped takes no sentence, and must not keep the process.
     _alarm(1.0, lambda: os._exit(code))
     try:
         os.write(2, _INTERRUPTED)
