@@ -202,6 +202,19 @@ async def _record(path: Path) -> None:
         await journal.record(["conf-1"])
 
 
+def test_ctrl_c_while_ids_are_read_is_one_sentence(tmp_path: Path) -> None:
+    """Nothing else appears, such as a complaint about a file that is closed too early."""
+    (tmp_path / "ids").write_text("conf-1\nconf-2\n")
+    patch = (
+        "import signal; from bandwidth_async.cli import ids; "
+        "ids.Ids.add = lambda *_: signal.raise_signal(signal.SIGINT)"
+    )
+    script = [sys.executable, "-c", AFTER, patch, "end", "--from", str(tmp_path / "ids")]
+    process = started(script, {**os.environ, **ACCOUNT})
+    assert process.communicate(timeout=30) == ("", INTERRUPTED)
+    assert process.returncode == 130
+
+
 def test_a_command_that_is_stuck_is_left(tmp_path: Path) -> None:
     """Nobody reads its output, and the pipe is full: it hears a signal, and cannot do what is left to do."""
     with served(conferences=2000) as stand_in:
