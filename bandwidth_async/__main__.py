@@ -2,17 +2,18 @@
 
 import sys
 
+from bandwidth_async.cli import signals
+
 
 def main() -> None:
     """Run the command line. If its libraries are missing, say how to install them."""
+    signals.leave_at_once()
     try:
-        from bandwidth_async.cli import main as run  # noqa: PLC0415 - its libraries are an extra
+        from bandwidth_async.cli.app import main as run  # noqa: PLC0415 - its libraries are an extra
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
         sys.exit(f"the command line needs {error.name}: pip install 'bandwidth-async[cli]'")
-    except KeyboardInterrupt:
-        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
 
 

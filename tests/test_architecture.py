@@ -182,7 +182,7 @@ def test_imports_of_every_kind_are_seen() -> None:
         (f"{ROOT}.http.exchange", "aiohttp", False, True),
         (f"{ROOT}.http.exchange", f"{ROOT}.wire", False, True),  # from bandwidth_async import wire
         (f"{ROOT}.operation", "aiohttp", True, True),  # for types
-        (f"{ROOT}.__main__", f"{ROOT}.cli", False, False),  # in a function
+        (f"{ROOT}.__main__", f"{ROOT}.cli.app", False, False),  # in a function
         (ROOT, f"{ROOT}.exports", True, True),
     } <= seen
 

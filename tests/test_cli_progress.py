@@ -40,21 +40,50 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "conf-1  unknown  [not markup]\n" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TERM", "dumb"),
+        ("TERM", "unknown"),
+        ("TERM", ""),
+        ("TERM", None),
+        ("COLUMNS", "1"),
+        ("COLUMNS", "20"),
+        ("TTY_INTERACTIVE", "0"),
+        ("TTY_COMPATIBLE", "0"),
+    ],
+)
+def test_a_terminal_without_room_or_cursor_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
+    """A bar would show nothing there until the end, or fill the terminal with pieces of itself."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(display(1000), Bar)
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+    assert isinstance(display(1000), Lines)
+
+
 def test_a_pipe_gets_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line appears at most every 5 s, with the rate since the last line, and none without progress."""
+    """A line appears at most every 5 s, with the rate since the last and the time left. None is empty."""
     clock = iter([0.0, 4.9, 5.0, 9.9, 10.0, 20.0])
     reports = [Report(counts=Counter({OutcomeKind.ENDED: done, OutcomeKind.UNKNOWN: 1})) for done in (9, 499)]
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("bandwidth_async.cli.progress.time.strftime", lambda _: "08:15:00")
     shown = display(1000)
     with shown:
         for report in (reports[0], reports[0], reports[1], reports[1], reports[1]):
             shown.update(report)
     assert isinstance(shown, Lines)
     assert capsys.readouterr().err.splitlines() == [
-        "10 of 1,000 (1%), 2/s, 1 unknown",
-        "500 of 1,000 (50%), 98/s, 1 unknown",
+        "08:15:00 10 of 1,000 (1%), 2/s, 8:15 left, 1 unknown",
+        "08:15:00 500 of 1,000 (50%), 98/s, 0:06 left, 1 unknown",
     ]
 
 
@@ -77,6 +106,7 @@ def test_lines_tell_the_limit_and_long_pauses(
     """A long pause gets its own line, a short one is in the next line, a tiny one is not shown."""
     clock = iter([0.0, 4.0, 5.0, 7.0, 10.0])
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("bandwidth_async.cli.progress.time.strftime", lambda _: "08:15:00")
     with display(1000) as shown:
         shown.on_event(RateChanged(194.0, 198.2))
         shown.on_event(Paused(0.1, hinted=False))
@@ -85,9 +115,10 @@ def test_lines_tell_the_limit_and_long_pauses(
         shown.on_event(Paused(12.0, hinted=True))
         shown.update(HALF)
     assert capsys.readouterr().err.splitlines() == [
-        "10 of 1,000 (1%), 2/s, limit 198/s, paused 1 s after a 429",
-        "paused 12 s as the server asked",
-        "500 of 1,000 (50%), 98/s, limit 198/s, paused 9 s as the server asked, 1 unknown",
+        "08:15:00 10 of 1,000 (1%), 2/s, 8:15 left, limit 198/s, paused 1 s after a 429",
+        "08:15:00 paused 12 s as the server asked",
+        "08:15:00 500 of 1,000 (50%), 98/s, 0:06 left, limit 198/s, paused 9 s as the server asked, "
+        "1 unknown",
     ]
 
 
@@ -97,6 +128,7 @@ def test_lines_tell_that_the_server_fails(
     """An outage gets a line at its beginning and now and then, and a long pause always gets one."""
     clock = iter([0.0, 1.0, 1.0, 1.5, 1.5, 2.0, 2.0, 7.0])
     monkeypatch.setattr("bandwidth_async.cli.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("bandwidth_async.cli.progress.time.strftime", lambda _: "08:15:00")
     with display(1000) as shown:
         shown.on_event(Unavailable(0.7))
         shown.on_event(Unavailable(1.4))
@@ -104,9 +136,10 @@ def test_lines_tell_that_the_server_fails(
         shown.update(Report())
         shown.update(HALF)
     assert capsys.readouterr().err.splitlines() == [
-        "paused 1 s because the server fails or does not answer",
-        "paused 15 s because the server fails or does not answer",
-        "500 of 1,000 (50%), 71/s, paused 10 s because the server fails or does not answer, 1 unknown",
+        "08:15:00 paused 1 s because the server fails or does not answer",
+        "08:15:00 paused 15 s because the server fails or does not answer",
+        "08:15:00 500 of 1,000 (50%), 71/s, 0:07 left, paused 10 s because the server fails or does not "
+        "answer, 1 unknown",
     ]
 
 

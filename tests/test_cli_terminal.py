@@ -27,7 +27,7 @@ from bandwidth_async.cli import formats, main, terminal
 from bandwidth_async.cli.progress import Bar
 from bandwidth_async.cli.run import resume_command
 from bandwidth_async.sandbox import Sandbox
-from tests.test_cli import feed, rows, sandbox, served, use
+from tests.test_cli import ended, feed, rows, sandbox, served, use
 from tests.test_cli_progress import Terminal
 
 if TYPE_CHECKING:
@@ -232,7 +232,10 @@ def test_a_closed_window_stops_the_run_unless_nohup_says_otherwise(ignored: bool
             first = process.stdout.readline()
             process.send_signal(signal.SIGHUP)
             process.send_signal(signal.SIGHUP)
-            out, err = process.communicate(timeout=30)
+            # Not `communicate`, which would lose rows that were read along with the first.
+            out = process.stdout.read()
+            assert process.stderr is not None
+            err = process.stderr.read()
     said = rows(first + out)
     assert "300 conferences in " in err
     assert len(said) == 300
@@ -333,10 +336,10 @@ def test_a_row_into_a_pipe_waits_for_none() -> None:
 _SLOW = """
 import os, sys, time
 from pathlib import Path
-from bandwidth_async.cli import formats
+from bandwidth_async.cli import formats, signals
 path = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 formats._FLUSH_EVERY = 3600.0
-with formats.open_output(path, force=False) as stream:
+with signals.handled(signals.interrupt), formats.open_output(path, force=False) as stream:
     writer = formats.Writer(stream, "jsonl", formats.OUTCOMES, in_bulk=True)
     for number in range(100):
         writer.write({"number": number})
@@ -348,7 +351,7 @@ with formats.open_output(path, force=False) as stream:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("redirected", [False, True])
 def test_a_signal_costs_no_row(tmp_path: Path, number: signal.Signals, redirected: bool) -> None:
-    """What was written is in the file, whoever opened it, and the signal does its work."""
+    """What was written is in the file, whoever opened it, and the exit code tells the signal."""
     output = tmp_path / "rows"
     named = [] if redirected else [str(output)]
     with (
@@ -361,7 +364,7 @@ def test_a_signal_costs_no_row(tmp_path: Path, number: signal.Signals, redirecte
         assert process.stderr.readline() == "written\n"
         process.send_signal(number)
         process.communicate(timeout=20)
-    assert process.returncode == -number
+    assert process.returncode == 128 + number
     assert len(rows(output.read_text())) == 100
 
 
@@ -441,6 +444,50 @@ def _until(seconds: float) -> Iterator[None]:
     while time.monotonic() < end:
         yield
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "count"),
+    [
+        ('end "$@" >&-', 1, 10),
+        ('end "$@" --output rows >&-', 0, 10),
+        ('end "$@" 2>&-', 0, 10),
+        ('end "$@" <&-', 0, 10),
+        ('end "$@" <&- >&- 2>&-', 1, 10),
+        ("end --all-active <&-", 6, 0),
+        ("list >&-", 1, 0),
+        ("list 2>&-", 0, 0),
+        ('get "$1" >&-', 1, 0),
+        ('redirect "$1" https://x.example/ >&-', 0, 0),
+        ("--help >&-", 0, 0),
+    ],
+)
+def test_a_closed_stream_is_no_fault_of_the_program(
+    sandbox: Sandbox, folder: Path, script: str, code: int, count: int
+) -> None:
+    """The command does its work, and fails only if rows were lost. Nothing is asked of nobody."""
+    done = _run(sandbox, script, *sandbox.conference_ids)
+    assert (done.returncode, len(ended(sandbox))) == (code, count)
+    assert "Traceback" not in done.stderr
+    assert ("standard output is closed" in done.stderr) == (code == 1 and "2>&-" not in script)
+
+
+def test_nobody_is_asked_where_the_question_is_not_seen(sandbox: Sandbox, folder: Path) -> None:
+    """Standard error is closed and standard input is a terminal: it does not wait for an answer."""
+    leader, follower = pty.openpty()
+    command = ["/bin/bash", "-c", f"exec {sys.executable} -m bandwidth_async end --all-active 2>&-"]
+    done = subprocess.run(
+        command, env={**os.environ, **sandbox.environ}, stdin=follower, check=False, timeout=60
+    )
+    os.close(leader)
+    os.close(follower)
+    assert (done.returncode, len(ended(sandbox))) == (6, 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_what_is_opened_does_not_get_the_number_of_a_closed_stream(tmp_path: Path) -> None:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from bandwidth_async._version import __version__
-from bandwidth_async.cli import exit_codes, terminal
+from bandwidth_async.cli import exit_codes, signals, terminal
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
@@ -76,6 +74,7 @@ def cli(verbose: bool) -> None:
     and BW_PASSWORD). Set BW_ENVIRONMENT=test for Bandwidth's test hosts. Set BW_VOICE_URL and BW_API_URL for
     any other host, such as the sandbox.
     """
+    click.get_current_context().with_resource(signals.handled(signals.interrupt))
     if verbose:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_Shown("%(asctime)s %(name)s: %(message)s"))
@@ -92,17 +91,22 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Every error is one sentence on standard error."""
     # A shell can start us with these streams closed (>&- and 2>&-). Python then sets them to None.
     terminal.occupy_closed_streams()
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - open until the process ends
+    sys.stdout = sys.stdout or terminal.Closed()
+    sys.stderr = sys.stderr or terminal.Closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # An id with characters that the stream cannot encode must not stop the command.
             stream.reconfigure(errors="backslashreplace")
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        if isinstance(sys.stdout, terminal.Closed) and sys.stdout.lost_rows and code == exit_codes.Exit.OK:
+            terminal.complain("standard output is closed, so the rows could not be written")
+            code = exit_codes.Exit.GENERAL
+        return code
     finally:
         for stream in (sys.stdout, sys.stderr):
             _finish(stream)
+        signals.relent()
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -114,7 +118,7 @@ def _run(arguments: Sequence[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         terminal.say(error.format_message())
         return exit_codes.Exit.USAGE
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, signals.Interrupted) as error:
         sentence, code = _explain(error)
         terminal.complain(sentence)
     return code
@@ -137,8 +141,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
             return error.format_message(), exit_codes.Exit.GENERAL
         case BandwidthError():
             return str(error), exit_codes.exit_for_error(error)
-        case click.Abort() | KeyboardInterrupt():
-            return "interrupted", 130
+        case signals.Interrupted(code=int(code)):
+            return "interrupted", code
         case OSError():
             return f"cannot go on: {error.strerror or error}", exit_codes.Exit.GENERAL
         case _:

@@ -20,7 +20,7 @@ from bandwidth_async.updates import UpdateConference
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
 
 @click.command("list", epilog=exit_codes.HELP)
@@ -67,17 +67,19 @@ def get(conference_id: str, form: str) -> int:
     """Show one conference with its members."""
     conference = event_loop.run(_get(conference_id))
     record = _record(conference)
-    if form == "json":
-        print(json.dumps(record, indent=2))
-        return exit_codes.Exit.OK
+    text = json.dumps(record, indent=2) if form == "json" else "\n".join(_lines(record))
+    formats.write_text(sys.stdout, f"{text}\n")
+    return exit_codes.Exit.OK
+
+
+def _lines(record: dict[str, Any]) -> Iterator[str]:
     members = record.pop("active_members")
     for key, value in record.items():
-        print(f"{key:<23} {'-' if value is None else printable(str(value))}")
-    print(f"{'active_members':<23} {'-' if members is None else len(members)}")
+        yield f"{key:<23} {'-' if value is None else printable(str(value))}"
+    yield f"{'active_members':<23} {'-' if members is None else len(members)}"
     for member in members or ():
         state = [word for word in ("mute", "hold") if member[word]]
-        print(f"  {printable(member['call_id'])}  {' '.join(state)}".rstrip())
-    return exit_codes.Exit.OK
+        yield f"  {printable(member['call_id'])}  {' '.join(state)}".rstrip()
 
 
 async def _get(conference_id: str) -> Conference:
@@ -161,7 +163,12 @@ def _password(username: str | None, variable: str | None, option: str) -> str | 
             f"there is no terminal to ask for the password: name its variable with {option}"
         )
     whose = f"Password of {terminal.one_line(username)}"
-    answer: str = click.prompt(whose, hide_input=True, err=True)
+    try:
+        answer: str = click.prompt(whose, hide_input=True, err=True)
+    except click.Abort:
+        raise click.UsageError(
+            f"the input ended without a password: name its variable with {option}"
+        ) from None
     return answer
 
 

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
@@ -117,27 +117,30 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         terminal.say("there are no conferences to end")
         return exit_codes.Exit.OK
     if not yes and (all_active or len(items) > ASK_ABOVE):
-        _ask(items, from_terminal="-" not in sources and sys.stdin is not None and sys.stdin.isatty())
-    if no_journal or (journal_file is None and len(items) <= ASK_ABOVE):
-        return event_loop.run(_end(client, items, how, files))
-    return event_loop.run(_end_on_record(client, items, how, files, journals.new_file(journal_file)))
-
-
-async def _end(client: VoiceClient, items: list[str | Conference], how: RunOptions, files: list[Path]) -> int:
-    with formats.open_output(how.output, force=how.force, keep=files) as stream:
-        return await carry_out(client, Run(source=items, total=len(items), how=how, stream=stream))
+        there_is_one = sys.stdin is not None and not isinstance(sys.stderr, terminal.Closed)
+        _ask(items, from_terminal=there_is_one and "-" not in sources and sys.stdin.isatty())
+    path = None
+    if not no_journal and (journal_file is not None or len(items) > ASK_ABOVE):
+        path = journals.new_file(journal_file)
+    began = time.monotonic()
+    # The output comes first: opening a pipe waits for its reader, and until then nothing is left behind.
+    keep = files if path is None else [*files, path]
+    with formats.open_output(how.output, force=how.force, keep=keep) as stream:
+        how = how.after(began)
+        if path is None:
+            run = Run(source=items, total=len(items), how=how, stream=stream)
+            return event_loop.run(carry_out(client, run))
+        return event_loop.run(_end_on_record(client, items, how, path, stream))
 
 
 async def _end_on_record(
-    client: VoiceClient, items: list[str | Conference], how: RunOptions, files: list[Path], path: Path
+    client: VoiceClient, items: list[str | Conference], how: RunOptions, path: Path, stream: IO[str]
 ) -> int:
     began = time.monotonic()
-    # The output comes first: opening a pipe waits for its reader, and until then nothing is left behind.
-    with formats.open_output(how.output, force=how.force, keep=[*files, path]) as stream:
-        async with journals.recorded(path, client.account_id, items, how) as (journal, kept):
-            terminal.say(f"journal: {path}")
-            run = Run(source=journal, total=kept, how=how.after(began), stream=stream)
-            return await carry_out(client, run)
+    async with journals.recorded(path, client.account_id, items, how) as (journal, kept):
+        terminal.say(f"journal: {path}")
+        run = Run(source=journal, total=kept, how=how.after(began), stream=stream)
+        return await carry_out(client, run)
 
 
 def _given(ids: tuple[str, ...], sources: tuple[str, ...]) -> list[str | Conference]:
@@ -200,7 +203,14 @@ def _print_ids(items: list[str | Conference], how: RunOptions, files: list[Path]
 def _ask(items: list[str | Conference], *, from_terminal: bool) -> None:
     if not from_terminal:
         raise click.UsageError(f"nothing was ended: confirm with --yes to end {_count(items)}")
-    if not click.confirm(f"End {_count(items)}?", err=True):
+    try:
+        sure = click.confirm(f"End {_count(items)}?", err=True)
+    except click.Abort:
+        terminal.say("")
+        raise click.ClickException(
+            "nothing was ended: the input ended without an answer; confirm with --yes"
+        ) from None
+    if not sure:
         raise click.ClickException("nothing was ended")
 
 

@@ -1,16 +1,20 @@
-"""The event loop of a command: uvloop where it is installed, and a setting of the garbage collector.
+"""The event loop of a command: uvloop where it is installed, the signals, and the garbage collector.
 
-A library must not change either for its program. A command is the program, so it may.
+A library must not change them for its program. A command is the program, so it may.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
+    from signal import Signals
+
+from bandwidth_async.cli import signals
 
 T = TypeVar("T")
 
@@ -20,14 +24,52 @@ _GARBAGE_THRESHOLD = 50_000
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end and return its result."""
+    """Run a command's coroutine to its end and return its result. A signal cancels it.
+
+    Raises `signals.Interrupted` then.
+    """
+    received: list[Signals] = []
     before = gc.get_threshold()
     gc.set_threshold(_GARBAGE_THRESHOLD, *before[1:])
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(work)
+            return runner.run(_cancelled_by_signals(work, received))
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        raise signals.Interrupted(received[0]) from None
     finally:
         gc.set_threshold(*before)
+
+
+async def _cancelled_by_signals(work: Coroutine[Any, Any, T], received: list[Signals]) -> T:
+    task = cast("asyncio.Task[T]", asyncio.current_task())
+
+    def cancel(number: Signals) -> None:
+        received.append(number)
+        task.cancel()
+        signals.insist(number)
+
+    with on_signals(cancel):
+        return await work
+
+
+@contextmanager
+def on_signals(action: Callable[[Signals], object]) -> Iterator[None]:
+    """Call ``action`` in the running event loop with each signal, and leave a process whose loop is stuck."""
+    loop = asyncio.get_running_loop()
+
+    def heard(number: Signals) -> None:
+        signals.relent()
+        action(number)
+
+    def tell(number: Signals) -> None:
+        signals.insist(number)
+        loop.call_soon_threadsafe(heard, number)
+
+    # Not the loop's own handlers: Windows has none, and a loop that is stuck does not call them.
+    with signals.handled(tell):
+        yield
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -7,10 +7,8 @@ import io
 import json
 import os
 import re
-import signal
 import stat
 import sys
-import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, Protocol
@@ -18,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import click
 from attrs import asdict, frozen
 
-from bandwidth_async.cli import signals, terminal
+from bandwidth_async.cli import terminal
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
@@ -209,7 +207,7 @@ class Writer:
 
     def write_lines(self, lines: Iterable[str], *, at_once: bool = True) -> None:
         """Write lines, and flush them ``at_once``. Raises `OSError` when the stream cannot be written."""
-        self._stream.write("".join(f"{line}\n" for line in lines))
+        write_text(self._stream, "".join(f"{line}\n" for line in lines))
         if at_once and (not self._every or time.monotonic() - self._flushed_at >= self._every):
             self.flush()
 
@@ -223,29 +221,36 @@ class Writer:
         terminal.abandon(self._stream)
 
 
+def write_text(stream: IO[str], text: str) -> None:
+    """Write what a command was asked for. Where the stream is closed, its exit code will say so."""
+    if isinstance(stream, terminal.Closed):
+        stream.lost_rows = True
+    stream.write(text)
+
+
 @contextmanager
 def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) -> Iterator[IO[str]]:
     """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``.
+
+    Do this before the event loop: to open a pipe waits for its reader, and there no signal ends that.
 
     Whatever ends the command, kill -9 and a power cut excepted, the rows that were written are in the file.
     A new file that nothing was written to is removed if the command fails.
     """
     if path is None or str(path) == "-":
-        with signals.before_ending(sys.stdout.flush):
-            yield sys.stdout
+        yield sys.stdout
         return
     if any(_is_same(path, kept) for kept in keep):
         raise click.UsageError(f"{path} is the input or the journal; choose another --output")
     is_new = not path.exists()
     try:
-        with _interruptible():
-            stream = path.open("w" if force else "x", encoding="utf-8")
+        stream = path.open("w" if force else "x", encoding="utf-8")
     except FileExistsError:
         raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it") from None
     except OSError as error:
         raise click.UsageError(f"cannot write to {path}: {error.strerror}") from error
     try:
-        with stream, signals.before_ending(stream.flush):
+        with stream:
             yield stream
     except BaseException:
         with suppress(OSError):
@@ -259,21 +264,6 @@ def _is_same(path: Path, kept: Path) -> bool:
     if path.exists() and kept.exists():
         return path.samefile(kept)
     return path.resolve() == kept.resolve()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let the first Ctrl-C interrupt what blocks. In an event loop it would only cancel a task."""
-    is_ours = threading.current_thread() is threading.main_thread()
-    # A job in the background ignores Ctrl-C, which belongs to another one.
-    if not is_ours or not callable(signal.getsignal(signal.SIGINT)):
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _is_file(stream: IO[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import closing
 from io import TextIOWrapper
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,7 +16,7 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.wire import path_segment, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
 COLUMN = "conference_id"
 # A complaint lists this many bad lines and counts the rest.
@@ -48,17 +49,18 @@ class Ids:
 
     def read(self, stream: BinaryIO, name: str) -> None:
         """Add the ids of a file. Its first line decides which of the three formats it has."""
-        lines = self._text(stream, name)
-        first = next(((number, line) for number, line in lines if not _says_nothing(line)), None)
-        if first is None:
-            return
-        rest = chain([first], lines)
-        if first[1].lstrip().startswith("{"):
-            self._read_json(rest, name)
-        elif any(map(_is_column, _cells(first[1]))):
-            self._read_csv(rest, name)
-        else:
-            self._read_plain(rest, name)
+        # Closed before the stream, also when a signal ends the reading.
+        with closing(self._text(stream, name)) as lines:
+            first = next(((number, line) for number, line in lines if not _says_nothing(line)), None)
+            if first is None:
+                return
+            rest = chain([first], lines)
+            if first[1].lstrip().startswith("{"):
+                self._read_json(rest, name)
+            elif any(map(_is_column, _cells(first[1]))):
+                self._read_csv(rest, name)
+            else:
+                self._read_plain(rest, name)
 
     def complaint(self) -> str | None:
         """Return a text with a line for each fault, or None without faults."""
@@ -70,7 +72,7 @@ class Ids:
         count = "1 line" if len(self.faults) == 1 else f"{len(self.faults):,} lines"
         return "\n".join([*lines, f"{count} of the input cannot be used; nothing was sent"])
 
-    def _text(self, stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    def _text(self, stream: BinaryIO, name: str) -> Generator[tuple[int, str], None, None]:
         """Yield each line with its number and its end. A byte that is not UTF-8 becomes a surrogate."""
         text = TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
         try:

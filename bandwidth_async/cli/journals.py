@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -32,9 +35,11 @@ from bandwidth_async.journal import (
 from bandwidth_async.outcome import OutcomeKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from bandwidth_async.models import Conference
+
+T = TypeVar("T")
 
 _RUNS = formats.Columns(
     {"run": 24, "created": 24, "account_id": 12, "total": 9, "settled": 9, "state": 16, "journal": 0}
@@ -59,23 +64,38 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
     """
     del yes
     client = VoiceClient.from_env(rate_limit=how.limit())
-    return event_loop.run(_resume(client, _path_of(journal), how))
-
-
-async def _resume(client: VoiceClient, path: Path, how: RunOptions) -> int:
-    began = time.monotonic()
+    path, began = _path_of(journal), time.monotonic()
     try:
-        journal = Journal.open(path, account_id=client.account_id)
+        opened = _in_a_thread(lambda: Journal.open(path, account_id=client.account_id))
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    async with journal:
-        whole = journal.report()
+    try:
+        whole = opened.report()
         if not whole.unsettled:
             terminal.say(f"nothing to do: all {whole.total:,} conferences are settled")
             return exit_codes.exit_for_run(whole, strict=how.strict, stopped_by=None)
         with formats.open_output(how.output, force=how.force, keep=[path]) as stream:
-            run = Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
-            return await carry_out(client, run)
+            run = Run(source=opened, total=whole.unsettled, how=how.after(began), stream=stream)
+            return event_loop.run(carry_out(client, run))
+    finally:
+        event_loop.run(opened.aclose())
+
+
+def _in_a_thread(check: Callable[[], T]) -> T:
+    """Return the result of a check of a whole journal. SQLite hears no signals, but who waits for it does.
+
+    A signal leaves the thread behind, which ends with the process.
+    """
+    future: Future[T] = Future()
+
+    def resolve() -> None:
+        try:
+            future.set_result(check())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=resolve, daemon=True).start()
+    return future.result()
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -121,7 +141,9 @@ def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
         raise click.UsageError(error.message) from error
     with formats.open_output(output, force=force, keep=[path]) as stream:
         writer = formats.Writer(stream, form, formats.Csv(formats.OUTCOME_KEYS))
-        for outcome in rows:
+        # The check of the whole file comes before the first.
+        first = _in_a_thread(lambda: list(islice(rows, 1)))
+        for outcome in chain(first, rows):
             writer.write(formats.outcome_record(outcome), at_once=False)
     if not info.complete:
         terminal.say("the input of this run was not recorded to its end; nothing was sent")

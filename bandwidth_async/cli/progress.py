@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # The width of a terminal that says it has none.
 _COLUMNS = 80
+# A bar and its figures need this many columns.
+_NARROWEST = 40
 # Seconds between two lines.
 _LINE_EVERY = 5.0
 # Pauses of fewer seconds are not shown: the limiter finds out the rate by them.
@@ -83,6 +86,18 @@ class _Screen:
             self._stream.flush()
         except OSError:
             self.gone = True
+
+
+def has_bar() -> bool:
+    """Return whether standard error is a terminal on which a bar can be redrawn.
+
+    TERM is empty or dumb where the cursor cannot move, for instance in Emacs and in some CI systems.
+    """
+    if not sys.stderr.isatty():
+        return False
+    terminal_has_name = sys.platform == "win32" or os.environ.get("TERM")
+    made = console()
+    return bool(terminal_has_name) and made.is_interactive and made.width >= _NARROWEST
 
 
 def console() -> Console:
@@ -178,7 +193,7 @@ class Bar:
 
 
 class Lines:
-    """A line on standard error every few seconds."""
+    """A line with the time of day on standard error every few seconds."""
 
     redraws = False
 
@@ -205,10 +220,11 @@ class Lines:
         words = (
             f"{done:,} of {self._total:,} ({done / self._total:.0%})",
             f"{rate:,.0f}/s",
+            f"{_minutes((self._total - done) / rate)} left",
             self._limiter.describe(now),
             _trouble(report),
         )
-        self.print_line(", ".join(filter(None, words)))
+        self.print_line(_at_this_time(", ".join(filter(None, words))))
         self._printed_at, self._printed = now, done
 
     def on_event(self, event: PaceEvent) -> None:
@@ -217,7 +233,7 @@ class Lines:
         if isinstance(event, RateChanged):
             return
         if event.seconds >= _LINE_EVERY or (isinstance(event, Unavailable) and self._outage_is_due()):
-            self.print_line(_pause(event.seconds, _reason(event)))
+            self.print_line(_at_this_time(_pause(event.seconds, _reason(event))))
 
     def _outage_is_due(self) -> bool:
         """Return whether an outage needs a line now. One outage brings many short pauses."""
@@ -233,8 +249,18 @@ class Lines:
 
 
 def display(total: int) -> Display:
-    """Return a bar when standard error is a terminal, otherwise lines."""
-    return Bar(total) if sys.stderr.isatty() else Lines(total)
+    """Return a bar where it can be redrawn, otherwise lines."""
+    return Bar(total) if has_bar() else Lines(total)
+
+
+def _at_this_time(line: str) -> str:
+    return f"{time.strftime('%H:%M:%S')} {line}"
+
+
+def _minutes(seconds: float) -> str:
+    """Return a time as 0:07 or 75:20, in minutes and seconds."""
+    minutes, seconds = divmod(math.ceil(seconds), 60)
+    return f"{minutes}:{seconds:02}"
 
 
 def figure(rate: float) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import signal
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import (
@@ -21,14 +19,14 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, signals, terminal
+from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import table_or_jsonl
-from bandwidth_async.cli.progress import console
+from bandwidth_async.cli.progress import console, has_bar
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bandwidth_async.models import ConferenceRecording
 
@@ -87,28 +85,8 @@ def download(conference_id: str, recording_id: str, output: str | None, force: b
             raise click.UsageError("standard output is closed: name a file with --output")
         if sys.stdout.isatty():
             raise click.UsageError("standard output is a terminal: name a file with --output")
-    received: list[signal.Signals] = []
-    try:
-        event_loop.run(_stoppable(_download(conference_id, recording_id, output, force), received))
-    except asyncio.CancelledError:
-        terminal.complain("interrupted")
-        return 128 + received[0]
+    event_loop.run(_download(conference_id, recording_id, output, force))
     return exit_codes.Exit.OK
-
-
-async def _stoppable(download: Coroutine[Any, Any, None], received: list[signal.Signals]) -> None:
-    """Cancel the download on a signal that would otherwise end Python at once, and leave the partial file.
-
-    Ctrl-C cancels it already.
-    """
-    task = cast("asyncio.Task[None]", asyncio.current_task())
-
-    def on_signal(number: signal.Signals) -> None:
-        received.append(number)
-        task.cancel()
-
-    with signals.handled(on_signal, interrupt=False):
-        await download
 
 
 async def _download(conference_id: str, recording_id: str, output: str | None, force: bool) -> None:
@@ -134,7 +112,7 @@ async def _save(client: VoiceClient, conference_id: str, recording_id: str, path
     _check_free(path, force)
     name = terminal.one_line(Path(path).name)
     try:
-        with _bar(name) if sys.stderr.isatty() else _lines(name) as show:
+        with _bar(name) if has_bar() else _lines(name) as show:
             await client.download_conference_recording(
                 conference_id, recording_id, to=path, overwrite=force, on_progress=show
             )

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.cli import exit_codes, formats, signals, terminal
+from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.errors import (
@@ -112,10 +112,11 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
     lines = _summary(report, whole, client.account_id, quota)
     if isinstance(run.source, Journal):
         lines += _journal_lines(whole, report, run.source.path)
+    is_taken = run.stream is sys.stdout or isinstance(sys.stdout, terminal.Closed)
     # If nobody reads the stream any more, the exit code still tells the result.
     with suppress(OSError):
         text = terminal.shown("\n".join(lines))
-        print(text, file=sys.stderr if run.stream is sys.stdout else sys.stdout, flush=True)
+        print(text, file=sys.stderr if is_taken else sys.stdout, flush=True)
 
 
 class _OutcomeWriter:
@@ -164,9 +165,6 @@ def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[Signals]]:
     received: list[Signals] = []
 
     def on_signal(number: Signals) -> None:
-        # A terminal that is closed sends it twice, from the kernel and from the shell. Nobody repeats it.
-        if received and number == signals.HANG_UP:
-            return
         received.append(number)
         stop.request(
             DeadlineExceededError(f"stopped by {number.name}"), grace=GRACE if len(received) == 1 else 0.0
@@ -176,7 +174,7 @@ def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[Signals]]:
                 f"{number.name}: waiting up to {GRACE:g} s for requests in flight; repeat it to stop at once"
             )
 
-    with signals.handled(on_signal):
+    with event_loop.on_signals(on_signal):
         yield received
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bandwidth_async.cli import exit_codes, signals
+from bandwidth_async.cli import event_loop, exit_codes
 from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.credentials import ClientCredentials
@@ -119,14 +119,14 @@ def sandbox(**settings: Any) -> int:
     Prints its URL and the variables that you need to export. GET /_sandbox/truth returns the state of each
     conference, and how many requests of each kind got which status.
     """
-    asyncio.run(_serve(Sandbox(**settings)))
+    event_loop.run(_serve(Sandbox(**settings)))
     return exit_codes.Exit.OK
 
 
 async def _serve(stand_in: Sandbox) -> None:
     stopped = asyncio.Event()
     async with stand_in:
-        with signals.handled(lambda _: stopped.set()):
+        with event_loop.on_signals(lambda _: stopped.set()):
             print(f"# sandbox with {len(stand_in.conference_ids):,} active conferences at {stand_in.url}")
             if stand_in.exposed:
                 print(_warning(stand_in))
@@ -158,7 +158,7 @@ def demo(conferences: int, seed: int) -> int:
     The sandbox allows 200 requests a second. The client is not told, and finds out. The sandbox answers in 20
     to 80 ms and fails 2 % of the requests: half of them with 503, half by cutting the connection.
     """
-    return asyncio.run(_demo(conferences, seed))
+    return event_loop.run(_demo(conferences, seed))
 
 
 async def _demo(conferences: int, seed: int) -> int:

@@ -1,65 +1,132 @@
-"""The signals that stop a command."""
+"""The signals that stop a command: Ctrl-C, SIGTERM, and SIGHUP, which a closed terminal sends.
+
+Each has a handler from the first moment to the last. The process 1 of a container would otherwise ignore
+SIGTERM and SIGHUP, and wherever else it runs, no sentence would say why a command ended.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# A terminal that is closed sends a hang-up. Windows has none.
-HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
-_ENDING = tuple(filter(None, (signal.SIGTERM, HANG_UP)))
+    Action = Callable[[signal.Signals], object]
+
+# Windows has none.
+_HANG_UP: signal.Signals | None = getattr(signal, "SIGHUP", None)
+# Seconds for which a command may go on after the signal: something blocks it that hears no signals, such as a
+# pipe that nobody reads.
+_PATIENCE = 3.0
+# The signal that wakes a thread. Nobody who ignores it misses anything.
+_NUDGE: int = getattr(signal, "SIGURG", 0)
+_INTERRUPTED = b"bandwidth-async: interrupted\n"
+# The alarm belongs to the process. A program that calls the command line from its own code keeps it.
+_IS_A_COMMAND = threading.Event()
+
+
+class Interrupted(SystemExit):
+    """A signal stops the command. ``code`` is the exit code: 128 and the number of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+def leave_at_once() -> None:
+    """Leave the process at the first signal from now on, as long as nobody else handles it.
+
+    This is for the process of a command, before the command begins and after it has ended. There, an
+    exception could come up within an import or the end of Python, which would only print it.
+    """
+    for number in _numbers():
+        signal.signal(number, lambda number, _: _leave(128 + number))
+    # Windows has no alarm.
+    if hasattr(signal, "setitimer"):
+        _IS_A_COMMAND.set()
+        signal.signal(_NUDGE, lambda *_: None)
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        threading.Thread(target=_nudge, args=(reading,), daemon=True).start()
+
+
+def _nudge(arrived: int) -> None:
+    """Wake the first thread after each signal.
+
+    Python calls a handler late if the signal came just before a call that blocks, such as the reading of an
+    answer whose question has just been written.
+    """
+    first = threading.main_thread().ident
+    while numbers := os.read(arrived, 64):
+        if first is not None and set(numbers) != {_NUDGE}:
+            time.sleep(0.05)
+            signal.pthread_kill(first, _NUDGE)
 
 
 @contextmanager
-def handled(on_signal: Callable[[signal.Signals], object], *, interrupt: bool = True) -> Iterator[None]:
-    """Call ``on_signal`` in the running event loop with each SIGTERM and SIGHUP, and to ``interrupt`` SIGINT.
+def handled(action: Action) -> Iterator[None]:
+    """Call ``action`` with each signal, in the midst of whatever Python's first thread does.
 
-    A SIGHUP that is ignored when the command starts stays ignored: this is how nohup works.
+    A SIGHUP that is ignored when the command starts stays ignored: this is how nohup works. After the first
+    SIGHUP the others are ignored: a closed terminal sends it twice, from the kernel and from the shell.
     """
-    loop = asyncio.get_running_loop()
-    numbers = [
-        number for number in _ENDING if number != HANG_UP or signal.getsignal(number) != signal.SIG_IGN
-    ]
-    if interrupt:
-        numbers.append(signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        loop.add_signal_handler(number, on_signal, number)
+
+    def handle(number: int, _: object) -> None:
+        if number == _HANG_UP:
+            signal.signal(number, signal.SIG_IGN)
+        action(signal.Signals(number))
+
+    # Python lets only its first thread handle signals.
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handle) for number in (_numbers() if ours else ())}
     try:
         yield
     finally:
         for number, handler in before.items():
-            loop.remove_signal_handler(number)
             # None stands for a handler that was not set by Python, and that Python cannot set again.
-            if handler is not None:
+            if signal.getsignal(number) is handle and handler is not None:
                 signal.signal(number, handler)
 
 
-@contextmanager
-def before_ending(action: Callable[[], object]) -> Iterator[None]:
-    """Call ``action`` before a SIGTERM or SIGHUP ends the process as it always does."""
+def interrupt(number: signal.Signals) -> None:
+    """Raise `Interrupted`, and leave the process if what is left to be done takes too long."""
+    insist(number)
+    raise Interrupted(number)
 
-    def end(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        try:
-            action()
-        finally:
-            signal.raise_signal(number)
 
-    # A signal that somebody else handles or ignores does not end the process. Python lets only its first
-    # thread handle signals.
-    ours = threading.current_thread() is threading.main_thread()
-    numbers = [number for number in _ENDING if ours and signal.getsignal(number) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, end)
+def insist(number: signal.Signals) -> None:
+    """Leave the process in a few seconds, unless it has ended by then or `relent` is called."""
+    _alarm(_PATIENCE, lambda: _leave(128 + number))
+
+
+def relent() -> None:
+    """Take back what `insist` said."""
+    _alarm(0.0, lambda: None)
+
+
+def _numbers() -> list[signal.Signals]:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if _HANG_UP is not None and signal.getsignal(_HANG_UP) != signal.SIG_IGN:
+        numbers.append(_HANG_UP)
+    return numbers
+
+
+def _leave(code: int) -> None:
+    # A terminal that is stopped takes no sentence, and must not keep the process.
+    _alarm(1.0, lambda: os._exit(code))
     try:
-        yield
+        os.write(2, _INTERRUPTED)
     finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
+        os._exit(code)
+
+
+def _alarm(seconds: float, action: Callable[[], object]) -> None:
+    """Call ``action`` in some seconds instead of what was to be called. With 0 s it is never called."""
+    if _IS_A_COMMAND.is_set():
+        signal.signal(signal.SIGALRM, lambda *_: action())
+        signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import IO
+
+
+class Closed(io.StringIO):
+    """Stands for a standard stream that the shell has closed (``>&-``). What is written is lost.
+
+    ``lost_rows`` says that rows of a command's result were among it.
+    """
+
+    lost_rows = False
+
+    def write(self, text: str) -> int:
+        """Lose a text."""
+        return len(text)
 
 
 def shown(text: str) -> str:
