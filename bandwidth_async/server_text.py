@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import re
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -23,6 +24,11 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"'/\\]))")
 # Shorter ones keep nothing secret, and would be found in every sentence.
 _SHORTEST_SECRET = 4
 _URL_SAFE = str.maketrans("+/", "-_")
+
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
+# It never goes back, so that a page of any content is read in one pass.
+_TAG = re.compile(r"<(/?)([^\s<>/]*+)[^<>]*+>")
+_UNSEEN = frozenset({"script", "style"})
 
 # How deep reasons are looked for, and how many are read.
 _DEPTH = 4
@@ -48,21 +54,23 @@ def printable(text: str) -> str:
 
 
 def shown(text: str, authorization: str, limit: int = DESCRIPTION_LIMIT) -> str:
-    """Return server text as an error may show it: our secrets blanked out, printable, and cut.
+    """Return server text as an error may show it: without secrets and markup, printable, and cut.
 
     ``authorization`` is the header that the request was sent with. Its secrets are found in every escaping
     that servers and proxies use, and in capitals.
     """
-    return printable(_without_secrets(text, authorization))[:limit]
+    # In this order: a secret may look like markup.
+    return printable(_readable(_without_secrets(text, authorization)))[:limit]
 
 
-def decoded(body: bytes) -> str:
-    """Return a body as text, whatever its encoding."""
-    try:
-        return body.decode(json.detect_encoding(body))
-    except ValueError:
-        # A lost letter of a quoted secret would keep the rest of it from being found.
-        return body.decode("latin-1")
+def decoded(body: bytes, content_type: str = "") -> str:
+    """Return a body as text: Unicode if it can be, or else in the charset of its content type."""
+    declared = _CHARSET.search(content_type)
+    for encoding in (json.detect_encoding(body), declared[1] if declared else ""):
+        with suppress(ValueError, LookupError):
+            return body.decode(encoding)
+    # A lost letter of a quoted secret would keep the rest of it from being found.
+    return body.decode("latin-1")
 
 
 def parsed(text: str) -> Any:
@@ -107,6 +115,24 @@ def _reasons(value: Any, depth: int) -> Iterator[str]:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
+
+
+def _readable(text: str) -> str:
+    """Return the words of HTML or XML, each text once, and any other text as it is."""
+    if not text.lstrip().startswith("<"):
+        return text
+    text = text.replace("<![CDATA[", " ").replace("]]>", " ")
+    words, unseen, end = [], "", 0
+    for tag in _TAG.finditer(text):
+        slash, name = tag[1], tag[2].lower()
+        if not unseen:
+            words.append(text[end : tag.start()])
+            unseen = name if name in _UNSEEN and not slash else ""
+        elif slash and name == unseen:
+            unseen = ""
+        end = tag.end()
+    words.append("" if unseen else text[end:])
+    return " ".join(dict.fromkeys(filter(None, (html.unescape(word).strip() for word in words)))) or text
 
 
 def _without_secrets(text: str, authorization: str) -> str:
