@@ -564,7 +564,7 @@ def _without_token(error: TransportError | APIError) -> BandwidthError:
 
 def _no_token(error: APIError) -> AuthenticationError:
     return AuthenticationError(
-        f"Bandwidth gave no access token: {error.message}; check the client id and secret",
+        f"Bandwidth gave no access token: {error.message}",
         status=error.status,
         type=error.type,
         description=error.description,

@@ -33,6 +33,7 @@ from bandwidth_async.errors import (
     TransportError,
     UnexpectedResponseError,
 )
+from bandwidth_async.meanings import meaning_of
 from bandwidth_async.models import Call, Conference, ConferenceMember, ConferenceRecording, checked_id
 from bandwidth_async.retry_after import parse_hint
 from bandwidth_async.server_text import SENTENCE_LIMIT, decoded, parsed, reason_in, shown
@@ -350,8 +351,11 @@ def error_from(
     words = ": ".join(word for word in (said["type"], said["description"]) if word)
     if 300 <= status < 400:
         words = "redirects are not followed, as they could carry the credentials elsewhere; check the host"
+    meaning = "" if kind is RateLimitError else _meaning(request, status, authorization, wall_clock)
     return kind(
-        f"{request.name}: answered {status}" + (f" ({words[:SENTENCE_LIMIT]})" if words else ""),
+        f"{request.name}: answered {status}"
+        + (f" ({words[:SENTENCE_LIMIT]})" if words else "")
+        + (f"; {meaning}" if meaning else ""),
         status=status,
         type=said["type"],
         description=said["description"],
@@ -501,6 +505,16 @@ def _what_came(response: Response, *, private: bool) -> str:
     parts = (shown(part, response.authorization, SENTENCE_LIMIT) for part in (kind, words or ""))
     came = ": ".join(filter(None, parts))
     return f" ({came})" if came else ""
+
+
+def _meaning(request: Request[T], status: int, authorization: str, wall_clock: float) -> str:
+    return meaning_of(
+        status,
+        of_call="/calls/" in request.template,
+        of_token=request.template == _TOKEN,
+        by_api_user=authorization.startswith("Basic "),
+        wall_clock=wall_clock,
+    )
 
 
 def _bandwidth_error(body: bytes, headers: Headers, authorization: str) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -21,7 +22,7 @@ from bandwidth_async.cli import exit_codes, terminal
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # The module and name of each command, and its sentence in the list of commands.
 COMMANDS = {
@@ -81,6 +82,32 @@ def cli(verbose: bool) -> None:
         handler.setFormatter(_Shown("%(asctime)s %(name)s: %(message)s"))
         logging.basicConfig(handlers=[handler], level=logging.WARNING)
         logging.getLogger("bandwidth_async").setLevel(logging.DEBUG)
+    else:
+        click.get_current_context().with_resource(_saying_warnings())
+
+
+@contextmanager
+def _saying_warnings() -> Iterator[None]:
+    """Say each warning of the library once for a command, and as the command says everything."""
+    log, warnings = logging.getLogger("bandwidth_async"), _Warnings()
+    log.addHandler(warnings)
+    try:
+        yield
+    finally:
+        log.removeHandler(warnings)
+
+
+class _Warnings(logging.Handler):
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sentence = record.getMessage()
+        if sentence not in self._said:
+            self._said.add(sentence)
+            terminal.complain(sentence)
 
 
 class _Shown(logging.Formatter):
