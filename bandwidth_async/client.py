@@ -156,8 +156,8 @@ class VoiceClient:
         """Return a client for the account in the ``BW_…`` environment variables.
 
         ``BW_ACCOUNT_ID``, ``BW_CLIENT_ID`` and ``BW_CLIENT_SECRET`` (or the legacy ``BW_USERNAME`` and
-        ``BW_PASSWORD``), and optionally ``BW_ENVIRONMENT`` (prod or test), ``BW_VOICE_URL`` and
-        ``BW_API_URL``. Your ``settings`` win over the environment.
+        ``BW_PASSWORD``), and optionally ``BW_ENVIRONMENT`` (prod, or test, which is also uat),
+        ``BW_VOICE_URL`` and ``BW_API_URL``. Your ``settings`` win over the environment.
 
         Raises `MissingCredentialsError` naming what is not set, `ConfigurationError` for a wrong value.
         """

@@ -98,7 +98,6 @@ def _saying_warnings() -> Iterator[None]:
 
 
 class _Warnings(logging.Handler):
-
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._said: set[str] = set()
