@@ -386,7 +386,7 @@ class VoiceClient:
     async def list_conference_recordings(
         self, conference_id: str, **settings: Unpack[CallSettings]
     ) -> list[ConferenceRecording]:
-        """Return the metadata of each recording of a conference. There may be none."""
+        """Return the metadata of each recording of a conference. Bandwidth keeps recordings for 30 days."""
         return await self._ask(wire.list_conference_recordings(self._account_id, conference_id), settings)
 
     @names_settings(CallSettings)

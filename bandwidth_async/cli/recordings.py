@@ -44,7 +44,7 @@ _LINE_EVERY = 5.0
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
 @table_or_jsonl
 def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str) -> int:
-    """List the recordings of a conference, or those named by their ids."""
+    """List the recordings of a conference, or those named by their ids. Bandwidth keeps them for 30 days."""
     found = event_loop.run(_recordings(conference_id, recording_ids))
     if not found:
         terminal.say("there are no recordings")
@@ -77,7 +77,7 @@ def download(conference_id: str, recording_id: str, output: str | None, force: b
 
     The file appears only when it is complete. After a lost connection the download starts again. If the
     command ends early, it leaves no file. With --output - you have the whole audio only if the exit code
-    is 0.
+    is 0. Bandwidth keeps recordings for 30 days.
     """
     if output == "-":
         if force:
