@@ -12,8 +12,8 @@ from bandwidth_async.errors import ConfigurationError, MissingCredentialsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# For each environment, the URLs of the voice API and of the token endpoint's API. In Bandwidth's command line,
-# uat is another name of test.
+# For each environment, the URLs of the voice API and of the token endpoint. Bandwidth's command line has
+# uat as another name of test.
 HOSTS = {
     "prod": ("https://voice.bandwidth.com", "https://api.bandwidth.com"),
     "test": ("https://test.voice.bandwidth.com", "https://test.api.bandwidth.com"),

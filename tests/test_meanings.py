@@ -6,6 +6,7 @@ import base64
 import logging
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from multidict import CIMultiDict
@@ -24,7 +25,7 @@ BASIC = "Basic " + base64.b64encode(b"me:hunter22").decode()
 
 
 def message(
-    request: wire.Request[object], status: int, *, authorization: str = "Bearer tok-1", now: float = FIRST_DAY
+    request: wire.Request[Any], status: int, *, authorization: str = "Bearer tok-1", now: float = FIRST_DAY
 ) -> str:
     """Return the sentence of an error with a documented body."""
     body = b'{"type":"t","description":"the reason","id":null}'
@@ -47,7 +48,7 @@ def message(
         (wire.token(), 404, "check the URL of the token endpoint (api_url or BW_API_URL)"),
     ],
 )
-def test_a_refusal_says_what_to_check(request_: wire.Request[object], status: int, words: str) -> None:
+def test_a_refusal_says_what_to_check(request_: wire.Request[Any], status: int, words: str) -> None:
     """Behind the server's own words."""
     said = message(request_, status)
     assert said.startswith(f"{request_.name}: answered {status} (t: the reason); ")

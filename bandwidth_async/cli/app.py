@@ -74,8 +74,8 @@ def cli(verbose: bool) -> None:
     """End conferences on Bandwidth's Voice API, one or a million.
 
     Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in (legacy: BW_USERNAME
-    and BW_PASSWORD). Set BW_ENVIRONMENT=test (or uat) for Bandwidth's test hosts. Set BW_VOICE_URL and BW_API_URL for
-    any other host, such as the sandbox.
+    and BW_PASSWORD). Set BW_ENVIRONMENT=test (or uat) for Bandwidth's test hosts. Set BW_VOICE_URL and
+    BW_API_URL for any other host, such as the sandbox.
     """
     if verbose:
         handler = logging.StreamHandler(sys.stderr)
