@@ -45,7 +45,9 @@ _REASON_FIELDS = (
     "reason",
     "title",
 )
+# Where one is when the object has none itself, and where more of them are when it has one.
 _NESTED_FIELDS = ("errors", "error", "fault", "detail", "details")
+_FURTHER_FIELDS = ("errors", "details")
 
 
 def printable(text: str) -> str:
@@ -104,10 +106,10 @@ def _reasons(value: Any, depth: int) -> Iterator[str]:
         said = next((fields[key] for key in _REASON_FIELDS if _is_text(fields.get(key))), None)
         if said is not None:
             yield said
-            return
-        nested = [fields[key] for key in _NESTED_FIELDS if isinstance(fields.get(key), dict | list)]
+        places = _NESTED_FIELDS if said is None else _FURTHER_FIELDS
+        nested = [fields[key] for key in places if isinstance(fields.get(key), dict | list)]
         # Inside of a list of errors the keys may be the names of our fields.
-        if not nested and depth < _DEPTH:
+        if not nested and said is None and depth < _DEPTH:
             nested = list(fields.values())[:_REASONS]
         for one in nested:
             yield from _reasons(one, depth - 1)

@@ -154,6 +154,26 @@ def test_the_reason_is_found_in_every_shape(value: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "reasons"),
+    [
+        (
+            {"type": "validation", "description": "bad", "errors": [{"message": "the reason"}]},
+            "bad; the reason",
+        ),
+        ({"title": "bad", "detail": "", "errors": {"status": ["the reason"]}}, "bad; the reason"),
+        (
+            {"error": {"message": "bad", "errors": [{"message": "bad"}], "details": [{"reason": "x"}]}},
+            "bad; x",
+        ),
+    ],
+    ids=str,
+)
+def test_the_reasons_behind_a_reason_are_shown_too(value: object, reasons: str) -> None:
+    """The first one often says only that something is wrong."""
+    assert reason_in(value) == reasons
+
+
+@pytest.mark.parametrize(
     "value", [None, 1, "text", [], {}, ["text"], {"id": "conf-1", "name": "a"}, {"description": 5}]
 )
 def test_what_gives_no_reason(value: object) -> None:
