@@ -343,7 +343,7 @@ def error_from(
 
     ``authorization`` is the header that the request was sent with. The error does not contain its secrets.
     """
-    said = _bandwidth_error(body, headers, authorization)
+    said = _bandwidth_error(body, headers, authorization, private=request.private)
     kind = _ERRORS.get(status) or (ServerError if status >= 500 else APIError)
     hint = parse_hint(headers, wall_clock, status)
     if hint is not None and turns_away(status):
@@ -517,12 +517,14 @@ def _meaning(request: Request[T], status: int, authorization: str, wall_clock: f
     )
 
 
-def _bandwidth_error(body: bytes, headers: Headers, authorization: str) -> dict[str, str | None]:
+def _bandwidth_error(
+    body: bytes, headers: Headers, authorization: str, *, private: bool
+) -> dict[str, str | None]:
     """Return ``type``, ``description`` and ``id`` of an error body.
 
     The reason is found in every shape that `server_text.reason_in` knows. A body without one is all
-    description, unless it is a JSON object that says no more. Without a body, the reason may be in the
-    challenge of a 401 (RFC 6750).
+    description, unless it is a JSON object that says no more or may hold a secret. Without a body, the reason
+    may be in the challenge of a 401 (RFC 6750).
     """
     text = decoded(body, headers.get("Content-Type", ""))
     said = parsed(text)
@@ -531,7 +533,8 @@ def _bandwidth_error(body: bytes, headers: Headers, authorization: str) -> dict[
     kinds = (fields.get("type"), fields.get("error"))
     found = {"type": next((kind for kind in kinds if kind and isinstance(kind, str)), None)}
     found["id"] = fields.get("id") if isinstance(fields.get("id"), str) else None
-    says_more = fields is not said or any(value and value not in found.values() for value in fields.values())
+    rest = [value for value in fields.values() if value and value not in found.values()]
+    says_more = fields is not said or (rest and not private)
     found["description"] = reason_in(said) or (text.strip() if says_more else "")
     if not found["description"] and (challenge := _CHALLENGE.search(headers.get("WWW-Authenticate", ""))):
         found["description"] = challenge[1]

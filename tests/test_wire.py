@@ -759,6 +759,12 @@ class TestErrorFrom:
         """Without a description there are no empty brackets. A long description is cut."""
         assert error_of(wire.get_conference("1", "x"), 500, body).message == message
 
+    def test_what_may_be_a_token_is_not_shown(self) -> None:
+        """The token endpoint may fail after it made one."""
+        body = b'{"access_token":"tok-secret","token_type":"bearer"}'
+        assert "tok-secret" not in str(vars(error_of(TOKEN, 500, body))) + str(error_of(TOKEN, 500, body))
+        assert error_of(TOKEN, 500, b"the reason").description == "the reason"
+
     def test_words_in_another_charset_are_read(self) -> None:
         """A gateway need not speak UTF-8, if it says so."""
         headers = CIMultiDict({"Content-Type": "text/plain; charset=windows-1251"})
