@@ -156,8 +156,8 @@ class VoiceClient:
         """Return a client for the account in the ``BW_…`` environment variables.
 
         ``BW_ACCOUNT_ID``, ``BW_CLIENT_ID`` and ``BW_CLIENT_SECRET`` (or the legacy ``BW_USERNAME`` and
-        ``BW_PASSWORD``), and optionally ``BW_ENVIRONMENT`` (prod or test), ``BW_VOICE_URL`` and
-        ``BW_API_URL``. Your ``settings`` win over the environment.
+        ``BW_PASSWORD``), and optionally ``BW_ENVIRONMENT`` (prod, or test, which is also uat),
+        ``BW_VOICE_URL`` and ``BW_API_URL``. Your ``settings`` win over the environment.
 
         Raises `MissingCredentialsError` naming what is not set, `ConfigurationError` for a wrong value.
         """
@@ -386,7 +386,7 @@ class VoiceClient:
     async def list_conference_recordings(
         self, conference_id: str, **settings: Unpack[CallSettings]
     ) -> list[ConferenceRecording]:
-        """Return the metadata of each recording of a conference. There may be none."""
+        """Return the metadata of each recording of a conference. Bandwidth keeps recordings for 30 days."""
         return await self._ask(wire.list_conference_recordings(self._account_id, conference_id), settings)
 
     @names_settings(CallSettings)

@@ -19,6 +19,7 @@ import asyncio
 import base64
 import logging
 import math
+import time
 from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 from attrs import Attribute, field, frozen
 
 from bandwidth_async.errors import AuthenticationError, BandwidthError, ClientStateError, ConfigurationError
+from bandwidth_async.meanings import API_USERS_END_SOON, have_api_users_ended
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,7 +79,10 @@ def _no_colon(instance: object, attribute: Attribute[str], value: str) -> None:
 
 @frozen
 class ClientCredentials:
-    """OAuth2 client credentials: the recommended way to sign in."""
+    """OAuth2 client credentials: the way to sign in.
+
+    A secret may have an end date. Two secrets are valid at a time, so that you can replace one without a gap.
+    """
 
     client_id: str = field(validator=_no_colon)
     client_secret: str = field(validator=_credential, repr=False)
@@ -89,7 +94,10 @@ class ClientCredentials:
 
 @frozen
 class BasicCredentials:
-    """The name and password of an API user. Bandwidth removes API users on 2 December 2026."""
+    """The name and password of an API user. Bandwidth removes API users on 2 December 2026.
+
+    Since 1 July 2026 an API user cannot be changed, except for its password.
+    """
 
     username: str = field(validator=_no_colon)
     password: str = field(validator=_credential, repr=False)
@@ -128,6 +136,9 @@ class Authorizer:
         self._fetch_token = fetch_token
         self._uses_tokens = isinstance(credentials, ClientCredentials)
         self._header = "" if self._uses_tokens else credentials.basic()
+        # Afterwards a 401 tells it.
+        if not (self._uses_tokens or have_api_users_ended(time.time())):
+            _log.warning(API_USERS_END_SOON)
         self._renew_at = -math.inf if self._uses_tokens else math.inf
         self._expires_at = self._renew_at
         self._renewal: asyncio.Task[None] | None = None

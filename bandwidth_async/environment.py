@@ -12,10 +12,12 @@ from bandwidth_async.errors import ConfigurationError, MissingCredentialsError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# For each environment, the URLs of the voice API and of the token endpoint's API.
+# For each environment, the URLs of the voice API and of the token endpoint. Bandwidth's command line has
+# uat as another name of test.
 HOSTS = {
     "prod": ("https://voice.bandwidth.com", "https://api.bandwidth.com"),
     "test": ("https://test.voice.bandwidth.com", "https://test.api.bandwidth.com"),
+    "uat": ("https://test.voice.bandwidth.com", "https://test.api.bandwidth.com"),
 }
 
 
@@ -32,6 +34,8 @@ class Environment:
 def read_environment(variables: Mapping[str, str]) -> Environment:
     """Return the settings in ``variables``. An empty variable counts as not set.
 
+    ``BW_ENVIRONMENT`` is read as Bandwidth's command line reads it: in any case, and without blanks around.
+
     Bitwarden's tools use ``BW_CLIENT_ID``, ``BW_CLIENT_SECRET`` and ``BW_PASSWORD`` too. So nothing is
     read unless ``BW_ACCOUNT_ID`` is set. OAuth2 credentials win over a user name and password.
 
@@ -42,10 +46,13 @@ def read_environment(variables: Mapping[str, str]) -> Environment:
         raise MissingCredentialsError(
             "BW_ACCOUNT_ID is not set; set it, with BW_CLIENT_ID and BW_CLIENT_SECRET"
         )
-    environment = variables.get("BW_ENVIRONMENT") or "prod"
-    if environment not in HOSTS:
-        raise ConfigurationError(f"BW_ENVIRONMENT is {environment!r}; it can be 'prod' or 'test'")
-    voice_url, api_url = HOSTS[environment]
+    environment = variables.get("BW_ENVIRONMENT", "")
+    hosts = HOSTS.get(environment.strip().lower() or "prod")
+    if hosts is None:
+        raise ConfigurationError(
+            f"BW_ENVIRONMENT is {environment!r}; it can be 'prod' or 'test' (or 'uat', which means 'test')"
+        )
+    voice_url, api_url = hosts
     return Environment(
         account_id=account_id,
         credentials=_credentials(variables),

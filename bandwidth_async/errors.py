@@ -122,11 +122,15 @@ class BadRequestError(APIError):
 
 
 class AuthenticationError(APIError):
-    """Raised for a 401 that a new access token did not cure. Check your credentials."""
+    """Raised for a 401 that a new access token did not cure, or if there is no access token.
+
+    Check your credentials and the account id: a user without access to the account gets a 401 too. API users,
+    with a name and password, get one from 2 December 2026 on.
+    """
 
 
 class PermissionDeniedError(APIError):
-    """Raised for a 403: these credentials have no permission for the request. Check account and roles."""
+    """Raised for a 403: the user has no access to the Voice API. Check the roles of the credentials."""
 
 
 class NotFoundError(APIError):
@@ -134,7 +138,10 @@ class NotFoundError(APIError):
 
 
 class ConflictError(APIError):
-    """Raised for a 409: the conference or call cannot be changed in its present state. Look at it first."""
+    """Raised for a 409: the conference or call cannot be changed in its present state. Look at it first.
+
+    It may have ended a moment ago, and a call may not be answered yet.
+    """
 
 
 class RateLimitError(APIError):

@@ -126,7 +126,7 @@ class Media:
 
     def _refuse(self, start: bytes) -> APIError:
         flaw = "the answer is not a recording" if start else "the answer is empty"
-        parts = (self.content_type or "no content type", decoded(start))
+        parts = (self.content_type or "no content type", decoded(start, self.content_type or ""))
         came = ": ".join(filter(None, (shown(one, self._authorization, SENTENCE_LIMIT) for one in parts)))
         error = APIError(
             f"{self._name}: {flaw} ({came})",

@@ -117,8 +117,10 @@ class Channel:
         self.timer: TimeoutTimer = TimeoutTimer()
         self.voice: Server
         self.voice, self._api = (
-            Server(url=url, timer=self.timer, proxy=proxy_of(url, proxy, trust_env=trust_env))
-            for url in (voice_url, api_url)
+            Server(
+                url=url, setting=setting, timer=self.timer, proxy=proxy_of(url, proxy, trust_env=trust_env)
+            )
+            for url, setting in ((voice_url, "voice_url"), (api_url, "api_url"))
         )
         self.operations: set[Operation] = set()
         self.closed: bool = False
@@ -264,8 +266,10 @@ class Operation:
             raise self._out_of_time() from self.attempts.last_error
         if isinstance(error, BandwidthError):
             error.attempts, error.ambiguous = self.attempts.sent, self.attempts.ambiguous
-            if isinstance(error, DeadlineExceededError):
-                error.last_error = error.last_error or self.attempts.last_error
+            if isinstance(error, DeadlineExceededError) and self.attempts.last_error is not None:
+                error.last_error = self.attempts.last_error
+                if error.last_error.message not in error.message:
+                    error.args = (f"{error.message}; the last attempt met: {error.last_error.message}",)
 
     async def send(
         self, request: wire.Request[T], receive: Callable[[T], Awaitable[None]] | None = None
@@ -564,7 +568,7 @@ def _without_token(error: TransportError | APIError) -> BandwidthError:
 
 def _no_token(error: APIError) -> AuthenticationError:
     return AuthenticationError(
-        f"Bandwidth gave no access token: {error.message}; check the client id and secret",
+        f"Bandwidth gave no access token: {error.message}",
         status=error.status,
         type=error.type,
         description=error.description,

@@ -114,11 +114,11 @@ class Report:
 
     ``counts`` maps each outcome kind to a number, 0 for a kind that did not occur. The key is a kind or its
     text: ``counts[OutcomeKind.ENDED]`` or ``counts["ended"]``.
-    ``stopped`` is the reason when the run ended before its input did, or could not record an outcome: an
-    `AuthenticationError`, a `RateLimitError` of a server that refused everything for too long, that or a
-    `ServerError` whose ``retry_after`` is longer than allowed, an `UnavailableError` or another
-    `TransportError` of a server that cannot be used, a `PermissionDeniedError`, a `JournalError`, or a
-    `DeadlineExceededError`.
+    ``stopped`` is the reason when the run ended before its input did, could not record an outcome, or got a
+    402 or 403 for every id: an `AuthenticationError`, a `RateLimitError` of a server that refused everything
+    for too long, that or a `ServerError` whose ``retry_after`` is longer than allowed, an `UnavailableError`
+    or another `TransportError` of a server that cannot be used, a `PermissionDeniedError`, another `APIError`
+    with status 402, a `JournalError`, or a `DeadlineExceededError`.
     ``complete`` says that the run has seen the end of its input, and each id of it has its outcome.
     """
 

@@ -39,11 +39,11 @@ from weakref import WeakKeyDictionary
 from attrs import define, evolve
 
 from bandwidth_async.errors import (
+    APIError,
     BandwidthError,
     ConfigurationError,
     DeadlineExceededError,
     HangUpError,
-    PermissionDeniedError,
 )
 from bandwidth_async.models import Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report, kind_of
@@ -54,7 +54,10 @@ GRACE = 10.0
 # Seconds that the first id has before the other workers start.
 _FIRST_ALONE = 1.0
 
-# The run stops when this many ids in a row were answered 403: at its beginning, and later.
+# These are about the account or its user, and not about a conference.
+_DENIALS = frozenset({402, 403})
+
+# The run stops when this many ids in a row were answered so: at its beginning, and later.
 _MOST_DENIED, _MOST_DENIED_LATER = 3, 20
 
 # After a stop, a plain source that may be endless is asked for this many ids more, and for so many seconds:
@@ -480,8 +483,9 @@ class _Run:
         # What ended a worker: an error of the source, of the caller, or of ours.
         self._error: BaseException | None = None
         self._unrecorded = False
-        # Ids answered 403 since an id had another outcome, and the other outcomes until then.
+        # Ids that were denied since an id had another outcome, the other outcomes until then, and the denial.
         self._denied = self._others = 0
+        self._denial: APIError | None = None
         self._settled = 0
         self._loop = asyncio.get_running_loop()
 
@@ -524,6 +528,8 @@ class _Run:
                 await self._take(item, self._outcome_of_unsent)
             if not ids.exhausted or self.report.unsettled or self._unrecorded:
                 self.report.stopped = self._stop.reason
+        if self._denied == self.report.total:
+            self.report.stopped = self.report.stopped or self._denial
         self.report.complete = ids.exhausted
 
     async def _start(self, group: asyncio.TaskGroup, ids: _Input, concurrency: int) -> None:
@@ -671,8 +677,9 @@ class _Run:
         return evolve(second, attempts=first.attempts + second.attempts)
 
     def _stop_if_all_are_denied(self, error: BandwidthError) -> None:
-        """Stop when ids are denied one after the other: then the account is not ours, or no longer."""
-        if isinstance(error, PermissionDeniedError):
+        """Stop when ids are denied one after the other: then the account or its user may do nothing."""
+        if isinstance(error, APIError) and error.status in _DENIALS and not error.transient:
+            self._denial = error
             others = self.report.total - self.report.counts[OutcomeKind.REFUSED]
             if others != self._others:
                 self._denied, self._others = 0, others

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import re
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -24,6 +25,11 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([\"'/\\]))")
 _SHORTEST_SECRET = 4
 _URL_SAFE = str.maketrans("+/", "-_")
 
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:+-]+)", re.IGNORECASE)
+# It never goes back, so that a page of any content is read in one pass.
+_TAG = re.compile(r"<(/?)([^\s<>/]*+)[^<>]*+>")
+_UNSEEN = frozenset({"script", "style"})
+
 # How deep reasons are looked for, and how many are read.
 _DEPTH = 4
 _REASONS = 5
@@ -39,7 +45,9 @@ _REASON_FIELDS = (
     "reason",
     "title",
 )
+# Where one is when the object has none itself, and where more of them are when it has one.
 _NESTED_FIELDS = ("errors", "error", "fault", "detail", "details")
+_FURTHER_FIELDS = ("errors", "details")
 
 
 def printable(text: str) -> str:
@@ -48,21 +56,23 @@ def printable(text: str) -> str:
 
 
 def shown(text: str, authorization: str, limit: int = DESCRIPTION_LIMIT) -> str:
-    """Return server text as an error may show it: our secrets blanked out, printable, and cut.
+    """Return server text as an error may show it: without secrets and markup, printable, and cut.
 
     ``authorization`` is the header that the request was sent with. Its secrets are found in every escaping
     that servers and proxies use, and in capitals.
     """
-    return printable(_without_secrets(text, authorization))[:limit]
+    # In this order: a secret may look like markup.
+    return printable(_readable(_without_secrets(text, authorization)))[:limit]
 
 
-def decoded(body: bytes) -> str:
-    """Return a body as text, whatever its encoding."""
-    try:
-        return body.decode(json.detect_encoding(body))
-    except ValueError:
-        # A lost letter of a quoted secret would keep the rest of it from being found.
-        return body.decode("latin-1")
+def decoded(body: bytes, content_type: str = "") -> str:
+    """Return a body as text: Unicode if it can be, or else in the charset of its content type."""
+    declared = _CHARSET.search(content_type)
+    for encoding in (json.detect_encoding(body), declared[1] if declared else ""):
+        with suppress(ValueError, LookupError):
+            return body.decode(encoding)
+    # A lost letter of a quoted secret would keep the rest of it from being found.
+    return body.decode("latin-1")
 
 
 def parsed(text: str) -> Any:
@@ -96,10 +106,10 @@ def _reasons(value: Any, depth: int) -> Iterator[str]:
         said = next((fields[key] for key in _REASON_FIELDS if _is_text(fields.get(key))), None)
         if said is not None:
             yield said
-            return
-        nested = [fields[key] for key in _NESTED_FIELDS if isinstance(fields.get(key), dict | list)]
+        places = _NESTED_FIELDS if said is None else _FURTHER_FIELDS
+        nested = [fields[key] for key in places if isinstance(fields.get(key), dict | list)]
         # Inside of a list of errors the keys may be the names of our fields.
-        if not nested and depth < _DEPTH:
+        if not nested and said is None and depth < _DEPTH:
             nested = list(fields.values())[:_REASONS]
         for one in nested:
             yield from _reasons(one, depth - 1)
@@ -107,6 +117,24 @@ def _reasons(value: Any, depth: int) -> Iterator[str]:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
+
+
+def _readable(text: str) -> str:
+    """Return the words of HTML or XML, each text once, and any other text as it is."""
+    if not text.lstrip().startswith("<"):
+        return text
+    text = text.replace("<![CDATA[", " ").replace("]]>", " ")
+    words, unseen, end = [], "", 0
+    for tag in _TAG.finditer(text):
+        slash, name = tag[1], tag[2].lower()
+        if not unseen:
+            words.append(text[end : tag.start()])
+            unseen = name if name in _UNSEEN and not slash else ""
+        elif slash and name == unseen:
+            unseen = ""
+        end = tag.end()
+    words.append("" if unseen else text[end:])
+    return " ".join(dict.fromkeys(filter(None, (html.unescape(word).strip() for word in words)))) or text
 
 
 def _without_secrets(text: str, authorization: str) -> str:

@@ -154,8 +154,9 @@ class UpdateConference(_Redirect):
 
     Raises `ConfigurationError` for ``completed`` together with any other field, ``active`` without
     ``redirect_url``, a URL that is not http or https or that cannot be requested, and a credential of more
-    than 1024 characters. The published description rules out less. The server, too, is known to accept
-    methods together with ``completed``.
+    than 1024 characters. The published description rules out less. Bandwidth's guide to conferences has
+    ``username`` and ``password`` beside ``completed``, and the server is known to accept methods. There is
+    no URL to use them for, so leave them out.
     """
 
     status: ConferenceStatus | None = field(default=None, converter=_status)
@@ -234,8 +235,8 @@ class UpdateConferenceMember:
     """The body of the member update. Fields that you do not set stay as they are.
 
     A member on ``mute`` hears the others but is not heard. A member on ``hold`` neither hears nor is heard.
-    Only the calls in ``call_ids_to_coach`` hear this member. The list replaces the former one, and an empty
-    list clears it.
+    A member with ``call_ids_to_coach`` is a coach. Only these calls hear the coach, and the coach hears them
+    too. A conference has one coach at a time. The list replaces the former one, and an empty list clears it.
 
     Raises `ConfigurationError` if no field is set or a value has a wrong type.
     """

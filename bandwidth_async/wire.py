@@ -33,6 +33,7 @@ from bandwidth_async.errors import (
     TransportError,
     UnexpectedResponseError,
 )
+from bandwidth_async.meanings import meaning_of
 from bandwidth_async.models import Call, Conference, ConferenceMember, ConferenceRecording, checked_id
 from bandwidth_async.retry_after import parse_hint
 from bandwidth_async.server_text import SENTENCE_LIMIT, decoded, parsed, reason_in, shown
@@ -63,6 +64,7 @@ _MEDIA = f"{_RECORDING}/media"
 _CALL = "/api/v2/accounts/{accountId}/calls/{callId}"
 _TOKEN = "/api/v1/oauth2/token"  # noqa: S105  # a path, not a secret
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~-]*")
+_CHALLENGE = re.compile(r'error_description="([^"]*)"')
 _END_BODY = UpdateConference(status=ConferenceStatus.COMPLETED).to_json().encode()
 
 # Seconds. Bandwidth documents no lifetime of a token; a longer one than this is taken for a mistake.
@@ -354,7 +356,7 @@ def error_from(
 
     ``authorization`` is the header that the request was sent with. The error does not contain its secrets.
     """
-    said = _bandwidth_error(body, authorization)
+    said = _bandwidth_error(body, headers, authorization, private=request.private)
     kind = _ERRORS.get(status) or (ServerError if status >= 500 else APIError)
     hint = parse_hint(headers, wall_clock, status)
     if hint is not None and turns_away(status):
@@ -362,8 +364,11 @@ def error_from(
     words = ": ".join(word for word in (said["type"], said["description"]) if word)
     if 300 <= status < 400:
         words = "redirects are not followed, as they could carry the credentials elsewhere; check the host"
+    meaning = "" if kind is RateLimitError else _meaning(request, status, authorization, wall_clock)
     return kind(
-        f"{request.name}: answered {status}" + (f" ({words[:SENTENCE_LIMIT]})" if words else ""),
+        f"{request.name}: answered {status}"
+        + (f" ({words[:SENTENCE_LIMIT]})" if words else "")
+        + (f"; {meaning}" if meaning else ""),
         status=status,
         type=said["type"],
         description=said["description"],
@@ -492,30 +497,45 @@ def _iso_time(moment: datetime | None) -> str | None:
 
 def _what_came(response: Response, *, private: bool) -> str:
     """Return the content type and the first words of a response, in brackets, for a sentence about it."""
-    text = decoded(response.body)
+    kind = response.headers.get("Content-Type", "")
+    text = decoded(response.body, kind)
     words = reason_in(parsed(text))
     if words is None and not (private and not text.lstrip().startswith("<")):
         words = text
-    kind = response.headers.get("Content-Type", "")
     parts = (shown(part, response.authorization, SENTENCE_LIMIT) for part in (kind, words or ""))
     came = ": ".join(filter(None, parts))
     return f" ({came})" if came else ""
 
 
-def _bandwidth_error(body: bytes, authorization: str) -> dict[str, str | None]:
+def _meaning(request: Request[T], status: int, authorization: str, wall_clock: float) -> str:
+    return meaning_of(
+        status,
+        of_call="/calls/" in request.template,
+        of_token=request.template == _TOKEN,
+        by_api_user=authorization.startswith("Basic "),
+        wall_clock=wall_clock,
+    )
+
+
+def _bandwidth_error(
+    body: bytes, headers: Headers, authorization: str, *, private: bool
+) -> dict[str, str | None]:
     """Return ``type``, ``description`` and ``id`` of an error body.
 
     The reason is found in every shape that `server_text.reason_in` knows. A body without one is all
-    description, unless it is a JSON object.
+    description, unless it is a JSON object that says no more or may hold a secret. Without a body, the reason
+    may be in the challenge of a 401 (RFC 6750).
     """
-    text = decoded(body)
+    text = decoded(body, headers.get("Content-Type", ""))
     said = parsed(text)
     fields = said if isinstance(said, dict) else {}
-    description = reason_in(said) or (None if isinstance(said, dict) else text)
     # The token endpoint has the fields of OAuth2 (RFC 6749, 5.2).
-    found = {"type": fields.get("type") or fields.get("error"), "description": description}
-    found["id"] = fields.get("id")
-    return {
-        key: (shown(value, authorization) or None) if isinstance(value, str) else None
-        for key, value in found.items()
-    }
+    kinds = (fields.get("type"), fields.get("error"))
+    found = {"type": next((kind for kind in kinds if kind and isinstance(kind, str)), None)}
+    found["id"] = fields.get("id") if isinstance(fields.get("id"), str) else None
+    rest = [value for value in fields.values() if value and value not in found.values()]
+    says_more = fields is not said or (rest and not private)
+    found["description"] = reason_in(said) or (text.strip() if says_more else "")
+    if not found["description"] and (challenge := _CHALLENGE.search(headers.get("WWW-Authenticate", ""))):
+        found["description"] = challenge[1]
+    return {key: (shown(value, authorization) or None) if value else None for key, value in found.items()}

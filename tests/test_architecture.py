@@ -23,6 +23,7 @@ ROOT = "bandwidth_async"
 FLOORS = {
     "errors": 0,
     "_version": 0,
+    "meanings": 1,
     "models": 1,
     "bxml": 1,
     "validators": 1,

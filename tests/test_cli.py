@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -488,6 +489,45 @@ def test_list_stops_at_its_limit(sandbox: Sandbox, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert main(["list", "--active", "--limit", "2", "--format", "jsonl"]) == 0
     assert [row["conference_id"] for row in rows(capsys.readouterr().out)] == sandbox.conference_ids[1:3]
+
+
+@pytest.mark.parametrize("hint", ["retry-after", "none"])
+@pytest.mark.parametrize(
+    "command", [["end", "conf-1", "conf-2"], ["end", "--all-active", "--yes"], ["wait", "conf-1"]]
+)
+def test_a_429_that_outlasts_the_deadline_is_the_rate_limit_s(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str], hint: str
+) -> None:
+    """It exits 7 as Bandwidth's own command line does, whatever it waited for."""
+    with served(conferences=2, quota="fixed-window:limit=1,window=60s", hint=hint) as stand_in:
+        use(stand_in, monkeypatch)
+        assert main(["list"]) == 0  # the quota
+        capsys.readouterr()
+        assert main([*command, "--deadline", "1"]) == 7
+        assert "429" in capsys.readouterr().err
+
+
+def test_a_deadline_in_a_run_that_is_only_slow_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 429 now and then is how the rate is found, and no reason why the deadline came."""
+    with served(conferences=200, quota="fixed-window:limit=20,window=500ms") as stand_in:
+        use(stand_in, monkeypatch)
+        assert main(["end", "--all-active", "--yes", "--deadline", "3"]) == 5
+        assert requests(stand_in)["end"]["429"] > 0
+
+
+def test_an_api_user_is_warned_once(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Although ``--all-active`` makes two clients: one that lists, and one that ends."""
+    monkeypatch.delenv("BW_CLIENT_ID")
+    monkeypatch.delenv("BW_CLIENT_SECRET")
+    monkeypatch.setenv("BW_USERNAME", sandbox.username)
+    monkeypatch.setenv("BW_PASSWORD", sandbox.password)
+    monkeypatch.setattr(time, "time", lambda: datetime(2026, 11, 27, tzinfo=UTC).timestamp())
+    assert main(["end", "--all-active", "--yes"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("bandwidth-async: Bandwidth removes API users (BW_USERNAME and BW_PASSWORD) on 2 D")
+    assert err.count("API users") == 1
 
 
 def test_a_dead_host_is_a_sentence(

@@ -23,6 +23,15 @@ from bandwidth_async.outcome import OutcomeKind, Report
         (errors.ConflictError("x"), 4),
         (errors.DeadlineExceededError("x"), 5),
         (errors.RateLimitError("x"), 7),
+        (errors.APIError("x", status=402), 4),
+        (errors.PermissionDeniedError("x", status=403, description="Access is denied"), 2),
+        (errors.PermissionDeniedError("x", status=403, description="The user lacks the Voice role"), 4),
+        (errors.PermissionDeniedError("x", status=403, description="Upgrade your plan"), 4),
+        (errors.PermissionDeniedError("x", status=403, type="role-missing"), 4),
+        (errors.PermissionDeniedError("x", status=403, description="This planet is explained"), 2),
+        (errors.RateLimitError("x", status=403, description="The rate of your plan is spent"), 7),
+        (errors.DeadlineExceededError("x", last_error=errors.RateLimitError("x")), 7),
+        (errors.DeadlineExceededError("x", last_error=errors.ServerError("x")), 5),
         (errors.BadRequestError("x"), 1),
         (errors.ServerError("x"), 1),
         (errors.TransportError("x"), 1),
@@ -35,6 +44,9 @@ def test_an_error_has_its_code(error: errors.BandwidthError, code: int) -> None:
 
 
 REFUSED_CREDENTIALS = errors.AuthenticationError("x")
+NO_MONEY = errors.APIError("x", status=402)
+NO_ROLE = errors.PermissionDeniedError("x", status=403, description="no such role")
+SHUT = errors.DeadlineExceededError("x", last_error=errors.RateLimitError("x"))
 LATE = errors.DeadlineExceededError("x")
 LONG_WAIT = errors.RateLimitError("x")
 
@@ -53,6 +65,9 @@ LONG_WAIT = errors.RateLimitError("x")
         ({"not_found": 1, "unknown": 1}, None, None, False, Exit.GENERAL),
         ({"failed": 1, "not_attempted": 1}, LONG_WAIT, None, False, Exit.RATE_LIMIT),
         ({"failed": 1, "not_attempted": 1}, LATE, None, False, Exit.DEADLINE),
+        ({"failed": 1, "not_attempted": 1}, SHUT, None, False, Exit.RATE_LIMIT),
+        ({"refused": 1}, NO_MONEY, None, False, Exit.CONFLICT),
+        ({"refused": 3, "not_attempted": 1}, NO_ROLE, None, False, Exit.CONFLICT),
         ({"ended": 1, "not_attempted": 1}, LATE, Signals.SIGINT, False, 130),
         ({"ended": 1, "not_attempted": 1}, LATE, Signals.SIGTERM, False, 143),
         ({"failed": 1, "not_attempted": 1}, REFUSED_CREDENTIALS, Signals.SIGINT, False, Exit.CREDENTIALS),

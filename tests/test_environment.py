@@ -82,6 +82,10 @@ def test_what_is_missing_is_named(variables: dict[str, str], sentence: str) -> N
         ({"BW_ENVIRONMENT": ""}, PROD),
         ({"BW_ENVIRONMENT": "prod"}, PROD),
         ({"BW_ENVIRONMENT": "test"}, TEST),
+        ({"BW_ENVIRONMENT": "uat"}, TEST),
+        ({"BW_ENVIRONMENT": " UAT\n"}, TEST),
+        ({"BW_ENVIRONMENT": "Prod"}, PROD),
+        ({"BW_ENVIRONMENT": " \t"}, PROD),
         ({"BW_VOICE_URL": "http://localhost:1"}, {**PROD, "voice_url": "http://localhost:1"}),
         ({"BW_API_URL": "http://localhost:2"}, {**PROD, "api_url": "http://localhost:2"}),
         (
@@ -92,18 +96,20 @@ def test_what_is_missing_is_named(variables: dict[str, str], sentence: str) -> N
     ],
 )
 def test_where_the_api_is(variables: dict[str, str], hosts: dict[str, str]) -> None:
-    """BW_ENVIRONMENT selects the hosts. BW_VOICE_URL and BW_API_URL each replace one, unless empty."""
+    """BW_ENVIRONMENT selects the hosts, as with `band`. BW_VOICE_URL and BW_API_URL each replace one."""
     assert read_environment({**ACCOUNT, **OAUTH, **variables}) == Environment(
         account_id="9900000", credentials=ClientCredentials("client", "secret"), **hosts
     )
 
 
-@pytest.mark.parametrize("name", ["production", "PROD", "staging", "uat"])
+@pytest.mark.parametrize("name", ["production", "pro d", "staging", "prod,test"])
 def test_an_unknown_environment_is_refused(name: str) -> None:
     """A misspelt environment is an error: guessing could end conferences in production."""
     with pytest.raises(ConfigurationError) as caught:
         read_environment({**ACCOUNT, **OAUTH, "BW_ENVIRONMENT": name})
-    assert str(caught.value) == f"BW_ENVIRONMENT is {name!r}; it can be 'prod' or 'test'"
+    assert str(caught.value) == (
+        f"BW_ENVIRONMENT is {name!r}; it can be 'prod' or 'test' (or 'uat', which means 'test')"
+    )
 
 
 @given(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import resource
+import socket
 import ssl
 import traceback
 from collections.abc import AsyncIterator, Iterator
@@ -678,9 +679,47 @@ async def test_nobody_listens(request_: wire.Request[Any]) -> None:
     async with raw_server() as server:
         pass
     async with session_of() as session:
-        with pytest.raises(TransportError, match="no connection") as caught:
+        with pytest.raises(TransportError, match=f"no connection to 127.0.0.1:{server.port} ") as caught:
             await ask(server, session, request_)
     assert (caught.value.ambiguous, caught.value.dropped) == (False, False)
+
+
+@pytest.mark.parametrize("request_", [END, GET], ids=["end", "get"])
+@pytest.mark.parametrize("setting", ["voice_url", "api_url"])
+@pytest.mark.looptime
+async def test_a_name_that_cannot_be_resolved(
+    monkeypatch: pytest.MonkeyPatch, request_: wire.Request[Any], setting: str
+) -> None:
+    """It is named, with the setting and the variables that it came from."""
+
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    to = Server(url=URL("https://voice.test:8443"), setting=setting, timer=TimeoutTimer())
+    async with session_of() as session:
+        with pytest.raises(TransportError) as caught:
+            await exchange(session, to, request_, "Bearer t", TIMEOUTS)
+    assert caught.value.ambiguous is False
+    assert caught.value.message.startswith(
+        f"{request_.name}: no connection, as the name of the host voice.test "
+    )
+    assert f"{setting}, BW_{setting.upper()} or BW_ENVIRONMENT sets it" in caught.value.message
+
+
+@pytest.mark.looptime
+async def test_the_name_of_a_proxy_that_cannot_be_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named too, and no URL of ours is said to have set it."""
+
+    async def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    to = server_at(URL("https://voice.test"), "http://proxy.test:3128")
+    async with session_of() as session:
+        with pytest.raises(TransportError, match=r"the name of the host proxy\.test ") as caught:
+            await exchange(session, to, END, "Bearer t", TIMEOUTS)
+    assert "voice_url" not in caught.value.message
 
 
 @pytest.mark.looptime

@@ -540,10 +540,14 @@ async def test_the_deadline_bounds_an_attempt(bandwidth: Bandwidth) -> None:
 @virtual_time
 async def test_a_door_that_opens_after_the_deadline(bandwidth: Bandwidth) -> None:
     """If the pause lasts longer than the deadline, the operation fails at once, with the pause's length."""
-    bandwidth.answers = [status(429, Retry_After="30")]
+    bandwidth.answers = [CallbackResult(status=429, headers={"Retry-After": "30"}, body="the reason")]
     async with channel_of() as channel:
-        with pytest.raises(DeadlineExceededError) as caught:
+        with pytest.raises(DeadlineExceededError, match=r"answered 429 \(the reason\)") as caught:
             await end(channel, Options(deadline=10.0))
+        with pytest.raises(DeadlineExceededError) as behind:
+            await end(channel, Options(deadline=10.0))
+    # It was not sent, and the reason is the same.
+    assert (behind.value.attempts, type(behind.value.last_error)) == (0, RateLimitError)
     error = caught.value
     assert now() < 1.0
     assert (error.attempts, error.ambiguous) == (1, False)

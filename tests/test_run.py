@@ -913,6 +913,29 @@ async def test_403_for_all_stops_the_run() -> None:
     assert report.stopped is denied
 
 
+@pytest.mark.parametrize("status", [402, 403])
+@virtual_time
+async def test_a_run_that_was_denied_every_id_says_so(status: int) -> None:
+    """Of two ids too: both were refused, and the reason is no id's. With one other outcome it is an id's."""
+    denied = APIError("no", status=status, attempts=1)
+    report = await carry_out(["a", "b"], Ender(usual=Behaviour(0.1, denied)), Heard(), concurrency=2)
+    assert (report.counts, report.stopped, report.complete) == ({OutcomeKind.REFUSED: 2}, denied, True)
+    other = APIError("no", status=400, attempts=1)
+    for first in (Behaviour(0.1), Behaviour(0.1, other)):
+        ender = Ender({"a": first}, Behaviour(0.1, denied))
+        report = await carry_out(["a", "b"], ender, Heard(), concurrency=2)
+        assert (report.total, report.stopped) == (2, None)
+    assert (await carry_out([], ender, Heard(), concurrency=2)).stopped is None
+
+
+@virtual_time
+async def test_402_for_all_stops_the_run() -> None:
+    """Nothing that the account cannot pay for is asked for a thousand times."""
+    ender = Ender(usual=Behaviour(0.1, APIError("no", status=402, attempts=1)))
+    report = await carry_out([str(number) for number in range(50)], ender, Heard(), concurrency=1)
+    assert report.counts == {OutcomeKind.REFUSED: 3, OutcomeKind.NOT_ATTEMPTED: 47}
+
+
 @virtual_time
 async def test_403_for_some_is_an_outcome() -> None:
     """After any other outcome, a 403 concerns only its own id and does not stop the run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import time
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -81,6 +82,50 @@ def test_a_body_in_any_encoding_hides_no_secret(encoding: str) -> None:
     assert "***" in shown(decoded(body), f"Basic {BASIC}")
 
 
+@pytest.mark.parametrize("charset", ["windows-1252", '"WINDOWS-1252"', "utf-8", "rot13", "none", "", "zip"])
+def test_a_charset_that_is_wrong_or_unknown_loses_no_letter(charset: str) -> None:
+    """The body decides first, then its content type."""
+    assert decoded(b"caf\xe9", f"text/plain; charset={charset}") == "café"
+    assert decoded("café".encode(), f"text/plain; charset={charset}") == "café"
+
+
+PAGES = {
+    "page": "<!DOCTYPE html><head><title>Sorry</title></head><body><h1>Sorry</h1>\n<p>a &amp; b</p></body>",
+    "styled": f"<style>{'body{margin:0}' * 99}</style><script>if (a < b) x('<p>no</p>')</script>Sorry a & b",
+    "xml": "<?xml version='1.0'?><Error><Code>Sorry</Code><Message>a &amp; b</Message></Error>",
+    "cdata": "<soap:Fault><faultcode>Sorry</faultcode><x:string><![CDATA[a & b]]></x:string></soap:Fault>",
+    "cut": "<p>Sorry</p> a &amp; b<script>if (a",
+    "comment": "<!--[if lt IE 7]> <![endif]--><p class='x'>Sorry</p><p>a &amp; b</p>",
+}
+
+
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
+def test_the_words_of_a_page_are_shown_and_not_its_markup(page: str) -> None:
+    """The markup alone would fill the sentence."""
+    assert shown(page, "", 300) == "Sorry a & b"
+
+
+@pytest.mark.parametrize("text", ["<no healthy upstream>", "<err code='1' msg='x'/>", "a < b", "<", ""])
+def test_what_is_only_markup_stays(text: str) -> None:
+    """Some have their words in it."""
+    assert shown(text, "") == text
+
+
+def test_a_secret_that_looks_like_markup_is_blanked_out() -> None:
+    """Without its middle it would not be found."""
+    secret = base64.b64encode(b"me:hunter<b>two").decode()
+    assert shown("<p>hunter<b>two</p>", f"Basic {secret}") == "***"
+
+
+@pytest.mark.parametrize("piece", ["<", "<script", "<script>", "<a ", "&", "<![CDATA["])
+def test_a_page_of_any_content_is_read_quickly(piece: str) -> None:
+    """Each part of it is looked at once."""
+    text = "<" + piece * (64_000 // len(piece))
+    began = time.process_time()
+    shown(text, "Basic bWU6aHVudGVyMg==")
+    assert time.process_time() - began < 1.0
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -106,6 +151,26 @@ def test_a_body_in_any_encoding_hides_no_secret(encoding: str) -> None:
 def test_the_reason_is_found_in_every_shape(value: object) -> None:
     """Once, however often it is repeated."""
     assert reason_in(value) == "the reason"
+
+
+@pytest.mark.parametrize(
+    ("value", "reasons"),
+    [
+        (
+            {"type": "validation", "description": "bad", "errors": [{"message": "the reason"}]},
+            "bad; the reason",
+        ),
+        ({"title": "bad", "detail": "", "errors": {"status": ["the reason"]}}, "bad; the reason"),
+        (
+            {"error": {"message": "bad", "errors": [{"message": "bad"}], "details": [{"reason": "x"}]}},
+            "bad; x",
+        ),
+    ],
+    ids=str,
+)
+def test_the_reasons_behind_a_reason_are_shown_too(value: object, reasons: str) -> None:
+    """The first one often says only that something is wrong."""
+    assert reason_in(value) == reasons
 
 
 @pytest.mark.parametrize(

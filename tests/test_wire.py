@@ -707,18 +707,25 @@ class TestErrorFrom:
             (b"{}", (None, None, None)),
             (b'{"type":"validation","description":"bad","id":null}', ("validation", "bad", None)),
             (b'{"type":"","description":"","id":""}', (None, None, None)),
-            (b'{"type":5,"description":["bad"],"id":{}}', (None, None, None)),
+            (
+                b'{"type":5,"description":["bad"],"id":{}}',
+                (None, '{"type":5,"description":["bad"],"id":{}}', None),
+            ),
+            (b'{"type":"validation","description":null,"id":"9f3c"}', ("validation", None, "9f3c")),
+            (b'{"code":7,"info":"bad"}', (None, '{"code":7,"info":"bad"}', None)),
+            (b'{"type":"t","errors":"bad"}', ("t", '{"type":"t","errors":"bad"}', None)),
             (b'{"description":"bad\\u001b[2J\\nid"}', (None, "bad [2J id", None)),
             (
                 b'{"error":"invalid_client","error_description":"unknown"}',
                 ("invalid_client", "unknown", None),
             ),
-            (b'{"type":"a","error":"b"}', ("a", None, None)),
+            (b'{"type":"a","error":"b"}', ("a", '{"type":"a","error":"b"}', None)),
+            (b'{"type":{"of":"a"},"error":"b"}', ("b", '{"type":{"of":"a"},"error":"b"}', None)),
             (b"[]", (None, "[]", None)),
             (b"null", (None, "null", None)),
             (b'"oops"', (None, '"oops"', None)),
             (b"no healthy upstream", (None, "no healthy upstream", None)),
-            (b"<html>\n<h1>502  Bad</h1>\r\n</html>", (None, "<html> <h1>502 Bad</h1> </html>", None)),
+            (b"<html>\n<h1>502  Bad</h1>\r\n</html>", (None, "502 Bad", None)),
             (b"caf\xe9", (None, "caf\xe9", None)),
             (b"\x1b]0;pwned\x07\x00", (None, "]0;pwned", None)),
             (b"\xff\xfe\x00", (None, "\xff\xfe", None)),
@@ -751,6 +758,27 @@ class TestErrorFrom:
     def test_the_sentence_says_status_request_and_words(self, body: bytes, message: str) -> None:
         """Without a description there are no empty brackets. A long description is cut."""
         assert error_of(wire.get_conference("1", "x"), 500, body).message == message
+
+    def test_what_may_be_a_token_is_not_shown(self) -> None:
+        """The token endpoint may fail after it made one."""
+        body = b'{"access_token":"tok-secret","token_type":"bearer"}'
+        assert "tok-secret" not in str(vars(error_of(TOKEN, 500, body))) + str(error_of(TOKEN, 500, body))
+        assert error_of(TOKEN, 500, b"the reason").description == "the reason"
+
+    def test_words_in_another_charset_are_read(self) -> None:
+        """A gateway need not speak UTF-8, if it says so."""
+        headers = CIMultiDict({"Content-Type": "text/plain; charset=windows-1251"})
+        error = wire.error_from(END, 403, headers, "доступ".encode("windows-1251"), NOW)
+        assert error.description == "доступ"
+
+    def test_a_challenge_may_tell_the_reason(self) -> None:
+        """A gateway that checks tokens has the reason in a header (RFC 6750), and a body may have another."""
+        challenge = 'Bearer realm="x", error="invalid_token", error_description="the token expired"'
+        headers = CIMultiDict({"WWW-Authenticate": challenge})
+        assert wire.error_from(END, 401, headers, b"", NOW).description == "the token expired"
+        assert wire.error_from(END, 401, headers, b"the reason", NOW).description == "the reason"
+        realm = CIMultiDict({"WWW-Authenticate": 'Basic realm="x"'})
+        assert wire.error_from(END, 401, realm, b"{}", NOW).description is None
 
     @pytest.mark.parametrize("status", [300, 301, 302, 307, 308])
     def test_a_redirect_tells_why_it_was_not_followed(self, status: int) -> None:

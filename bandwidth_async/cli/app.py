@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from typing import IO, TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from bandwidth_async.cli import exit_codes, signals, terminal
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # The module and name of each command, and its sentence in the list of commands.
 COMMANDS = {
@@ -71,8 +72,8 @@ def cli(verbose: bool) -> None:
     """End conferences on Bandwidth's Voice API, one or a million.
 
     Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in (legacy: BW_USERNAME
-    and BW_PASSWORD). Set BW_ENVIRONMENT=test for Bandwidth's test hosts. Set BW_VOICE_URL and BW_API_URL for
-    any other host, such as the sandbox.
+    and BW_PASSWORD). Set BW_ENVIRONMENT=test (or uat) for Bandwidth's test hosts. Set BW_VOICE_URL and
+    BW_API_URL for any other host, such as the sandbox.
     """
     click.get_current_context().with_resource(signals.handled(signals.interrupt))
     if verbose:
@@ -80,6 +81,31 @@ def cli(verbose: bool) -> None:
         handler.setFormatter(_Shown("%(asctime)s %(name)s: %(message)s"))
         logging.basicConfig(handlers=[handler], level=logging.WARNING)
         logging.getLogger("bandwidth_async").setLevel(logging.DEBUG)
+    else:
+        click.get_current_context().with_resource(_saying_warnings())
+
+
+@contextmanager
+def _saying_warnings() -> Iterator[None]:
+    """Say each warning of the library once for a command, and as the command says everything."""
+    log, warnings = logging.getLogger("bandwidth_async"), _Warnings()
+    log.addHandler(warnings)
+    try:
+        yield
+    finally:
+        log.removeHandler(warnings)
+
+
+class _Warnings(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sentence = record.getMessage()
+        if sentence not in self._said:
+            self._said.add(sentence)
+            terminal.complain(sentence)
 
 
 class _Shown(logging.Formatter):

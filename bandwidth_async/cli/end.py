@@ -14,9 +14,9 @@ import click
 from bandwidth_async.cli import event_loop, exit_codes, formats, journals, terminal
 from bandwidth_async.cli.ids import Ids
 from bandwidth_async.cli.options import RunOptions, run_options, selection
-from bandwidth_async.cli.run import Run, carry_out
+from bandwidth_async.cli.run import Run, carry_out, refusal_until
 from bandwidth_async.client import VoiceClient
-from bandwidth_async.errors import BandwidthError, DeadlineExceededError
+from bandwidth_async.errors import DeadlineExceededError
 from bandwidth_async.models import Conference
 
 if TYPE_CHECKING:
@@ -173,11 +173,9 @@ async def _listed_as_active(
     chosen: dict[str, Any], limit: RateLimit, deadline: float | None
 ) -> list[str | Conference]:
     """Return the active conferences, each once: one that moves to the next page is listed on both."""
+    client = VoiceClient.from_env(rate_limit=limit, deadline=deadline or math.inf)
     try:
-        async with (
-            asyncio.timeout(deadline),
-            VoiceClient.from_env(rate_limit=limit, deadline=math.inf) as client,
-        ):
+        async with asyncio.timeout(deadline), client:
             listing = client.list_conferences(
                 name=chosen["name"],
                 min_created_time=chosen["created_after"],
@@ -185,10 +183,13 @@ async def _listed_as_active(
             )
             active = {conference.id: conference async for conference in listing if conference.active}
             return list(active.values())
-    except BandwidthError:
-        raise
-    except TimeoutError:
-        raise DeadlineExceededError("the deadline came during the listing; nothing was ended") from None
+    except TimeoutError as error:
+        early = error.last_error if isinstance(error, DeadlineExceededError) else None
+        last = early or refusal_until(client, deadline)
+        met = f"; the last attempt met: {last.message}" if last else ""
+        raise DeadlineExceededError(
+            f"the deadline came during the listing; nothing was ended{met}", last_error=last
+        ) from None
 
 
 def _print_ids(items: list[str | Conference], how: RunOptions, files: list[Path]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -38,9 +39,13 @@ class Exit(IntEnum):
 
 
 HELP = """
-Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict, 5 deadline, 6 usage,
-7 rate limit (the server asked for a longer wait than allowed), 129, 130 and 143 stopped by a signal.
+Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict (also a 402, and a 403 for a plan
+or role), 5 deadline, 6 usage, 7 rate limit (the server asked for a longer wait than allowed, or for one past
+the deadline), 129, 130 and 143 stopped by a signal.
 """
+
+# In the words of a 403: no other credentials would help.
+_PLAN_OR_ROLE = re.compile(r"\b(?:plans?|roles?|features?|upgrade)\b", re.IGNORECASE)
 
 _BY_ERROR: tuple[tuple[type[BandwidthError], Exit], ...] = (
     (MissingCredentialsError, Exit.CREDENTIALS),
@@ -56,7 +61,17 @@ _BY_ERROR: tuple[tuple[type[BandwidthError], Exit], ...] = (
 
 
 def exit_for_error(error: BandwidthError) -> Exit:
-    """Return the exit code of a command that ended with ``error``."""
+    """Return the exit code of a command that ended with ``error``.
+
+    As in Bandwidth's own command line, a 402 and a 403 for a plan or role are conflicts, as new credentials
+    do not help. A deadline that a 429 outlasts counts as the 429.
+    """
+    if isinstance(error, DeadlineExceededError) and isinstance(error.last_error, RateLimitError):
+        return Exit.RATE_LIMIT
+    if isinstance(error, APIError) and error.status == 402:
+        return Exit.CONFLICT
+    if isinstance(error, PermissionDeniedError) and _PLAN_OR_ROLE.search(f"{error.type} {error.description}"):
+        return Exit.CONFLICT
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.GENERAL)
 
 
@@ -65,7 +80,7 @@ def exit_for_run(report: Report, *, strict: bool, stopped_by: Signals | None) ->
     from bandwidth_async.outcome import OutcomeKind  # noqa: PLC0415 - it imports asyncio, --help needs none
 
     if isinstance(report.stopped, AuthenticationError | PermissionDeniedError):
-        return Exit.CREDENTIALS
+        return exit_for_error(report.stopped)
     if report.stopped is not None:
         return exit_for_error(report.stopped) if stopped_by is None else 128 + stopped_by
     if not report.ok or (strict and report.counts[OutcomeKind.NOT_FOUND]):

@@ -75,7 +75,7 @@ def download(conference_id: str, recording_id: str, output: str | None, force: b
 
     The file appears only when it is complete. After a lost connection the download starts again. If the
     command ends early, it leaves no file. With --output - you have the whole audio only if the exit code
-    is 0. Bandwidth keeps a recording for 30 days.
+    is 0. Bandwidth keeps recordings for 30 days.
     """
     if output == "-":
         if force:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import sys
@@ -15,14 +16,17 @@ from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display, figure
 from bandwidth_async.errors import (
+    AuthenticationError,
     BandwidthError,
     DeadlineExceededError,
     JournalError,
     PermissionDeniedError,
+    RateLimitError,
 )
 from bandwidth_async.journal import Journal
 from bandwidth_async.outcome import OutcomeKind
 from bandwidth_async.run import GRACE, Stop
+from bandwidth_async.wire import token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +65,14 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
         writer = _OutcomeWriter(run, shown, stop)
         report = await _end_all(client, run, stop, writer, received)
         writer.finish()
+    if isinstance(report.stopped, DeadlineExceededError) and not received:
+        refusal = refusal_until(client, run.how.deadline)
+        met = f"; {refusal.message}" if refusal else ""
+        report.stopped = DeadlineExceededError(
+            f"{report.stopped.message}{met}",
+            last_error=refusal,
+            retry_after=refusal.retry_after if refusal else None,
+        )
     whole = report
     if isinstance(run.source, Journal):
         # A journal that failed during the run cannot report. Then this part has to stand for the whole.
@@ -70,6 +82,17 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
     if writer.fault:
         raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
     return exit_codes.exit_for_run(whole, strict=run.how.strict, stopped_by=received[0] if received else None)
+
+
+def refusal_until(client: VoiceClient, deadline: float | None) -> RateLimitError | None:
+    """Return the error of a server that let nothing in, by 429s, for most of the time until the deadline."""
+    seen = client.limiter.snapshot()
+    shut_for = client.limiter.closure.lasted(asyncio.get_running_loop().time()) + seen.paused_for
+    if deadline is None or not seen.refusals or shut_for < deadline / 2:
+        return None
+    return RateLimitError(
+        "the rate limit of Bandwidth let nothing in (429)", status=429, retry_after=seen.paused_for or None
+    )
 
 
 async def _end_all(
@@ -186,11 +209,19 @@ def _summary(report: Report, whole: Report, account_id: str, quota: float | None
     if quota is not None:
         lines.append(_quota_line(quota))
     if report.stopped:
-        lines.append(f"stopped early: {report.stopped}")
-    if whole.nothing_found or isinstance(report.stopped, PermissionDeniedError):
+        early = report.unsettled or not report.complete
+        lines.append(f"{'stopped early' if early else 'every conference was refused'}: {report.stopped}")
+    if whole.nothing_found or _is_of_account(report.stopped):
         ended = " Or have they all ended before?" if whole.nothing_found else ""
         lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?{ended}")
     return lines
+
+
+def _is_of_account(error: BandwidthError | None) -> bool:
+    """Return whether the reason of a stop may be a wrong account id."""
+    if isinstance(error, AuthenticationError):
+        return error.request != token().name
+    return isinstance(error, PermissionDeniedError)
 
 
 def _journal_lines(whole: Report, report: Report, path: Path) -> list[str]:

@@ -101,12 +101,13 @@ class ResponseInfo:
 
 @frozen(kw_only=True, eq=False)
 class Server:
-    """A server that requests are sent to: its URL, a proxy on the way, and the timer for its timeouts.
+    """A server that requests are sent to: its URL and what set it, a proxy, and the timer for its timeouts.
 
     ``trust`` knows which of the kept connections to it are still believed to work.
     """
 
     url: URL
+    setting: str = "voice_url"
     timer: TimeoutTimer
     # Its URL may contain a password.
     proxy: str | URL | None = field(default=None, repr=False)
@@ -249,6 +250,9 @@ async def exchange(
         return response or await _result(request, received, secrets, delivery)
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
         failure, cause = translate(error, request, secrets, unsent=delivery.unsent), _cause(error)
+        if isinstance(error, aiohttp.ClientConnectorDNSError) and error.host == server.url.raw_host:
+            variables = f"BW_{server.setting.upper()} or BW_ENVIRONMENT"
+            failure.args = (f"{failure.message}; {server.setting}, {variables} sets it",)
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
         cause = None
@@ -483,7 +487,7 @@ def translate(
         case aiohttp.ConnectionTimeoutError():
             return TransportError(f"{request.name}: no connection within the timeout")
         case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
-            return TransportError(f"{request.name}: no connection ({reason})")
+            return TransportError(f"{request.name}: no connection{_whereto(error)} ({reason})")
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
             dropped = True
         case aiohttp.ClientOSError():
@@ -499,6 +503,17 @@ def translate(
         message = f"no {'connection' if unsent else 'usable response'} ({reason})"
     ambiguous = not (request.safe or unsent)
     return TransportError(f"{request.name}: {message}", dropped=dropped, ambiguous=ambiguous)
+
+
+def _whereto(error: aiohttp.ClientError) -> str:
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return f", as the name of the host {error.host} cannot be resolved"
+        case aiohttp.ClientConnectorError():
+            host = f"[{error.host}]" if ":" in error.host else error.host
+            return f" to {host}:{error.port}"
+        case _:
+            return ""
 
 
 def _reason(error: Exception, authorization: str) -> str:

@@ -316,9 +316,9 @@ class Limiter:
                 retry_after=paused,
             )
         if now + paused > deadline:
-            return DeadlineExceededError(
-                "after a 429 of Bandwidth all requests pause until after the deadline", retry_after=paused
-            )
+            sentence = "after a 429 of Bandwidth all requests pause until after the deadline"
+            refusal = RateLimitError(sentence, status=429, retry_after=paused)
+            return DeadlineExceededError(sentence, last_error=refusal, retry_after=paused)
         if self._pace.earliest(ahead) > deadline:
             return DeadlineExceededError(
                 f"with {ahead} requests ahead of it, this one would be sent after the deadline"
