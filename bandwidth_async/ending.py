@@ -12,7 +12,6 @@ from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
     BandwidthError,
-    CertificateError,
     ClientStateError,
     ConflictError,
     HangUpError,
@@ -275,4 +274,5 @@ def _leaves_open(error: BandwidthError, operation: Operation) -> bool:
 def _concerns_every_id(error: BandwidthError, policy: RetryPolicy) -> bool:
     if isinstance(error, APIError) and error.transient:
         return (error.retry_after or 0.0) > policy.longest_hint
-    return isinstance(error, ClientStateError | CertificateError | UnavailableError)
+    lasting = isinstance(error, TransportError) and error.lasting
+    return lasting or isinstance(error, ClientStateError | UnavailableError)

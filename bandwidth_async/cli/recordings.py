@@ -22,7 +22,7 @@ from rich.progress import (
 )
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, signals, terminal
-from bandwidth_async.cli.options import table_or_jsonl
+from bandwidth_async.cli.options import new_client, table_or_jsonl, through_proxy
 from bandwidth_async.cli.progress import console
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
@@ -43,6 +43,7 @@ _LINE_EVERY = 5.0
 @click.argument("conference_id", metavar="ID")
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
 @table_or_jsonl
+@through_proxy
 def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str) -> int:
     """List the recordings of a conference, or those named by their ids."""
     found = event_loop.run(_recordings(conference_id, recording_ids))
@@ -55,7 +56,7 @@ def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str) ->
 
 
 async def _recordings(conference_id: str, recording_ids: tuple[str, ...]) -> Sequence[ConferenceRecording]:
-    async with VoiceClient.from_env() as client:
+    async with new_client() as client:
         if not recording_ids:
             return await client.list_conference_recordings(conference_id)
         return [await client.get_conference_recording(conference_id, id_) for id_ in recording_ids]
@@ -72,6 +73,7 @@ async def _recordings(conference_id: str, recording_ids: tuple[str, ...]) -> Seq
     "in r-1.wav]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@through_proxy
 def download(conference_id: str, recording_id: str, output: str | None, force: bool) -> int:
     """Download the audio of a recording into a new file, and print the file's name.
 
@@ -112,7 +114,7 @@ async def _stoppable(download: Coroutine[Any, Any, None], received: list[signal.
 
 
 async def _download(conference_id: str, recording_id: str, output: str | None, force: bool) -> None:
-    async with VoiceClient.from_env() as client:
+    async with new_client() as client:
         if output == "-":
             await _stream(client, conference_id, recording_id)
             return
