@@ -179,7 +179,8 @@ async def _set_batch(
             for call_id, task in tasks.items():
                 error = await task
                 # Every other member would get the same refusal.
-                if isinstance(error, AuthenticationError | PermissionDeniedError):
+                lasting = isinstance(error, TransportError) and error.lasting
+                if error and (lasting or isinstance(error, AuthenticationError | PermissionDeniedError)):
                     raise error
                 word = change.word(error)
                 failures += [error] if error and word is None else []

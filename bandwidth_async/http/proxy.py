@@ -31,7 +31,7 @@ _VARIABLES = {
     "https": ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
 }
 _NOT_IN_HOST = re.compile(r"[\s/?#@\\%\"'<>,;]")
-# Of those that proxies ask for instead of Basic, by their names in RFC 9110, 4559 and [MS-NTHT].
+# What proxies ask for in place of Basic (IANA's registry of authentication schemes, and NTLM).
 _SCHEMES = ("Negotiate", "NTLM", "Kerberos", "Digest", "Bearer")
 _URL_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*")
 
