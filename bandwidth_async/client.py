@@ -80,8 +80,9 @@ class VoiceClient:
         Your own `aiohttp.ClientSession`, with all that it does to a request. An end then takes nearly three
         times the processor time. You close it yourself.
     ``proxy``, ``trust_env``
-        A proxy's URL, http or https, also without a scheme; or whether ``HTTPS_PROXY`` and ``NO_PROXY``
-        decide, for each of the two hosts.
+        A proxy's URL, http or https, also without a scheme; and whether the environment decides, for each of
+        the two hosts, as for curl: ``HTTPS_PROXY`` or ``ALL_PROXY`` name a proxy if you give none, and
+        ``NO_PROXY`` has the hosts that need none. Plain http has ``http_proxy``, in lower case only.
 
     Raises `ConfigurationError` for settings that cannot work. Methods raise `APIError` subclasses when the
     server refuses, `TransportError` when no response came, `DeadlineExceededError` when time ran out, and

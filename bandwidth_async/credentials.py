@@ -26,7 +26,13 @@ from typing import TYPE_CHECKING
 
 from attrs import Attribute, field, frozen
 
-from bandwidth_async.errors import AuthenticationError, BandwidthError, ClientStateError, ConfigurationError
+from bandwidth_async.errors import (
+    AuthenticationError,
+    BandwidthError,
+    ClientStateError,
+    ConfigurationError,
+    TransportError,
+)
 from bandwidth_async.meanings import API_USERS_END_SOON, have_api_users_ended
 
 if TYPE_CHECKING:
@@ -355,7 +361,9 @@ class Authorizer:
         Each waiter gets a copy of its own, because it adds its own attempts.
         """
         error = copy(error)
-        error.retry_after = max(error.retry_after or 0.0, self._next_fetch_at - now)
+        # To come again later is no help against what lasts.
+        if not (isinstance(error, TransportError) and error.lasting):
+            error.retry_after = max(error.retry_after or 0.0, self._next_fetch_at - now)
         return error
 
     def _raise_if_blocked(self) -> None:

@@ -13,7 +13,6 @@ from bandwidth_async.errors import (
     APIError,
     AuthenticationError,
     BandwidthError,
-    CertificateError,
     ClientStateError,
     ConflictError,
     HangUpError,
@@ -106,13 +105,13 @@ class Ender:
     def _concerns_every_id(self, error: BandwidthError, policy: RetryPolicy) -> bool:
         """Return whether every further id of a run would meet this error too."""
         match error:
-            case TransportError() if self._channel.limiter.breaker.unreachable:
+            case TransportError() if error.lasting or self._channel.limiter.breaker.unreachable:
                 return True
             case AuthenticationError() if self._channel.authorizer.is_blocked:
                 return True
             case APIError() if error.transient:
                 return (error.retry_after or 0.0) > policy.longest_hint
-        return isinstance(error, ClientStateError | CertificateError | UnavailableError)
+        return isinstance(error, ClientStateError | UnavailableError)
 
     async def _with_calls(self, target: Target, operation: Operation, how: EndSettings) -> Target:
         """Return the target with its calls, which the server forgets once the conference has ended."""

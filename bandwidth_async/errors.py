@@ -164,8 +164,11 @@ class TransportError(BandwidthError):
     """Raised if no usable response arrived. If it is ``ambiguous``, the request may have taken effect.
 
     ``dropped`` is True if the connection closed before the first byte of a response. A kept-alive connection
-    that the server had already closed looks the same.
+    that the server had already closed looks the same. ``lasting`` is True if every request fails like this
+    until somebody changes something, such as the credentials for the proxy.
     """
+
+    lasting: bool = False
 
     def __init__(
         self,
@@ -182,6 +185,8 @@ class TransportError(BandwidthError):
 
 class CertificateError(TransportError):
     """Raised if the server's certificate is not valid. It is never retried: check the URL and your CA."""
+
+    lasting = True
 
 
 class UnavailableError(TransportError):

@@ -446,7 +446,7 @@ class Operation:
                     await asyncio.sleep(pause + _LATE)
                     continue
                 ever_up = channel.limiter.breaker.ever_answered or authorizer.ever_had_token
-                unreachable = isinstance(error, TransportError) and not ever_up
+                unreachable = isinstance(error, TransportError) and (error.lasting or not ever_up)
                 # A server that asks to come later is up.
                 patience = policy.outage if ever_up or isinstance(error, RateLimitError) else self._patience()
                 lasting = authorizer.is_blocked or pause > policy.longest_hint

@@ -12,7 +12,6 @@ from attrs import evolve
 from bandwidth_async.errors import (
     APIError,
     BandwidthError,
-    CertificateError,
     DeadlineExceededError,
     NotFoundError,
     TransportError,
@@ -143,8 +142,9 @@ def _may_pass(error: BandwidthError) -> bool:
     """Return whether a later read may succeed."""
     if isinstance(error, APIError):
         return error.transient
-    passing = isinstance(error, TransportError | DeadlineExceededError)
-    return passing and not isinstance(error, CertificateError)
+    if isinstance(error, TransportError):
+        return not error.lasting
+    return isinstance(error, DeadlineExceededError)
 
 
 def _ended(conference: Conference, moment: datetime) -> Conference:

@@ -26,7 +26,6 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from bandwidth_async.errors import (
     APIError,
     BandwidthError,
-    CertificateError,
     DeadlineExceededError,
     RateLimitError,
     ServerError,
@@ -129,7 +128,7 @@ def may_repeat(error: BaseException, policy: RetryPolicy, *, idempotent: bool) -
         case BandwidthError(retry_after=float(hint)) if hint > policy.longest_hint:
             return False
         # After an unexpected success a reading tells whether it took effect.
-        case CertificateError() | UnavailableError() | UnexpectedResponseError(ambiguous=True):
+        case TransportError(lasting=True) | UnavailableError() | UnexpectedResponseError(ambiguous=True):
             return False
         case TransportError():
             return repeats or not error.ambiguous

@@ -166,7 +166,9 @@ def _secrets_of(authorization: str) -> re.Pattern[str] | None:
         scheme, _, value = header.partition(" ")
         secrets.add(value)
         if scheme == "Basic":
-            secrets.add(base64.b64decode(value).decode().partition(":")[2])
+            name, _, password = base64.b64decode(value).decode().partition(":")
+            # Some proxies take a token in place of a name, and no password.
+            secrets.add(password or name)
     secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
     secrets |= {base64.b64encode(secret.encode()).decode() for secret in secrets}
     secrets |= {secret.rstrip("=") for secret in secrets}

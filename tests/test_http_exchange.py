@@ -155,7 +155,7 @@ async def ask(
 
 def server_at(url: URL, proxy: str | None = None) -> Server:
     """Return a server with a timer of its own."""
-    return Server(url=url, timer=TimeoutTimer(), proxy=proxy)
+    return Server(url=url, timer=TimeoutTimer(), proxy=proxy_of(url, proxy, trust_env=False))
 
 
 async def ask_once(
@@ -800,56 +800,6 @@ async def test_no_error_carries_the_credentials_along(bad: str) -> None:
         chain.append(following)
     assert "hunter2" not in printed + "".join(map(repr, chain))
     assert "t0ken" not in printed + "".join(map(repr, chain))
-
-
-def test_the_environment_s_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HTTPS_PROXY applies to https, NO_PROXY exempts hosts, and .netrc is not read."""
-    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    voice, api = URL("https://voice.bandwidth.com"), URL("https://api.bandwidth.com")
-    given = URL("http://given.test:1")
-    assert proxy_of(voice, None, trust_env=True) is None
-    monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
-    assert proxy_of(voice, None, trust_env=True) == URL("http://proxy.test:3128")
-    assert proxy_of(voice, None, trust_env=False) is None
-    assert proxy_of(voice, given, trust_env=True) == given
-    assert proxy_of(URL("http://voice.bandwidth.com"), None, trust_env=True) is None
-    monkeypatch.setenv("no_proxy", "voice.bandwidth.com")
-    assert proxy_of(voice, None, trust_env=True) is None
-    assert proxy_of(api, None, trust_env=True) == URL("http://proxy.test:3128")
-
-
-@pytest.mark.parametrize("spelled", ["127.0.0.1:3128", "//127.0.0.1:3128", "http://127.0.0.1:3128/"])
-def test_a_proxy_without_a_scheme_is_one_for_http(spelled: str) -> None:
-    """As curl takes it."""
-    proxy = proxy_of(URL("https://h"), spelled, trust_env=False)
-    assert proxy is not None
-    assert proxy.origin() == URL("http://127.0.0.1:3128")
-
-
-@pytest.mark.parametrize(
-    "spelled",
-    [
-        *("socks5://me:hunter2@proxy.test:1", "socks5h://proxy.test", "ftp://me:hunter2@proxy.test"),
-        *("http://", "http://[::1", "http://me:hunter2@proxy.test:99999", "me:hunter2@proxy.test:x", "://"),
-        *("http://me:hunter2@exa mple:1", "http://me:hunter2@[::1:1", "127.1:3128", "http://me:hunter2@:1"),
-        *("me:hun/ter2@proxy.test:1", "me:hun#ter2@proxy.test:1", "http://me:hunter2@proxy.test:0"),
-        *("not a url", "//"),
-    ],
-)
-@pytest.mark.parametrize("trust_env", [False, True])
-def test_what_is_no_proxy_is_refused_before_anything_is_sent(
-    spelled: str, trust_env: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sentence names the proxy, and nothing that may be its password."""
-    monkeypatch.setenv("https_proxy", spelled)
-    monkeypatch.delenv("no_proxy", raising=False)
-    with pytest.raises(ConfigurationError, match="proxy") as caught:
-        proxy_of(URL("https://h"), None if trust_env else spelled, trust_env=trust_env)
-    text = "".join(traceback.format_exception(caught.value))
-    assert "ter2" not in text
-    assert ("socks" in spelled) is ("is not served" in str(caught.value) and "socks" in str(caught.value))
 
 
 async def test_the_connections_of_a_session(monkeypatch: pytest.MonkeyPatch) -> None:

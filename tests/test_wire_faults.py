@@ -1155,14 +1155,6 @@ async def test_what_did_not_get_through_a_proxy_was_never_sent(script: Script, w
         assert all(one.line.startswith("CONNECT") for one in proxy.arrived)
 
 
-@virtual_time
-async def test_a_proxy_that_refuses_a_tunnel_is_quoted() -> None:
-    """Its status and reason are the explanation, not a closed connection."""
-    async with tunnel(TUNNELS["refused"]) as (_, client):
-        with pytest.raises(TransportError, match="the proxy answered 407 Proxy Authentication Required"):
-            await client.end_conference("conf-1")
-
-
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS])
 @virtual_time
 async def test_no_descriptor_is_no_failure_of_the_server(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -96,31 +96,66 @@ async def test_a_certificate_that_holds(authority: trustme.CA) -> None:
         assert [one.connection for one in server.arrived] == [1, 1, 1]
 
 
-@virtual_time
-async def test_a_tunnel_of_a_proxy(authority: trustme.CA) -> None:
-    """All requests use one TLS connection through one tunnel."""
+@asynccontextmanager
+async def tunnelling(port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Serve a proxy that lets everything through to a port. Yield its URL, and what it is asked."""
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
         writer.close()
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.append(asyncio.current_task())
         connects.append(await reader.readuntil(b"\r\n\r\n"))
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await asyncio.gather(forward(reader, far_writer), forward(far_reader, writer))
 
     connects: list[bytes] = []
-    async with wire_server(tls=presenting(authority)) as server:
-        port = int(server.url.rpartition(":")[2])
-        proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
-        async with proxy, trusting(authority, server, proxy=url) as client:
-            for n in range(3):
-                assert (await client.end_conference(f"conf-{n}")).attempts == 1
+    tasks: list[Any] = []
+    proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0, ssl=tls)
+    async with proxy:
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{proxy.sockets[0].getsockname()[1]}", connects
+        await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@virtual_time
+async def test_a_tunnel_of_a_proxy(authority: trustme.CA, secure: bool) -> None:
+    """All requests use one TLS connection through one tunnel, also of a proxy that speaks TLS itself."""
+    async with (
+        wire_server(tls=presenting(authority)) as server,
+        tunnelling(int(server.url.rpartition(":")[2]), presenting(authority) if secure else None) as seen,
+        trusting(authority, server, proxy=seen[0]) as client,
+    ):
+        for n in range(3):
+            assert (await client.end_conference(f"conf-{n}")).attempts == 1
         assert [one.connection for one in server.arrived] == [1, 1, 1]
-    assert len(connects) == 1
+    assert len(seen[1]) == 1
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@virtual_time
+async def test_a_certificate_s_owner_is_named(authority: trustme.CA, secure: bool) -> None:
+    """That of a proxy is not taken for the server's. In a tunnel it may be the proxy's all the same."""
+    unknown = presenting(trustme.CA())
+    async with (
+        wire_server(tls=unknown) as server,
+        tunnelling(int(server.url.rpartition(":")[2]), unknown if secure else None) as (proxy, connects),
+        trusting(authority, server, proxy=proxy) as client,
+    ):
+        error = await refusal(client)
+        assert isinstance(error, CertificateError)
+        assert error.attempts == 1
+        assert len(connects) == (0 if secure else 1)
+    where = proxy.partition("://")[2]
+    if secure:
+        assert f"the certificate of the proxy {where} is not valid (" in str(error)
+    else:
+        assert "the server's certificate is not valid (" in str(error)
+        assert str(error).endswith(f", through the proxy {where}")
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,9 @@ def cli(verbose: bool) -> None:
     Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in (legacy: BW_USERNAME
     and BW_PASSWORD). Set BW_ENVIRONMENT=test (or uat) for Bandwidth's test hosts. Set BW_VOICE_URL and
     BW_API_URL for any other host, such as the sandbox.
+
+    Behind a proxy, set HTTPS_PROXY (for plain http: http_proxy) or ALL_PROXY, and NO_PROXY for the hosts that
+    need none, as for curl. Or give the command --proxy.
     """
     click.get_current_context().with_resource(signals.handled(signals.interrupt))
     if verbose:

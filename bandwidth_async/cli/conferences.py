@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import duration, selection, table_or_jsonl
-from bandwidth_async.client import VoiceClient
+from bandwidth_async.cli.options import duration, new_client, selection, table_or_jsonl, through_proxy
 from bandwidth_async.errors import BandwidthError
 from bandwidth_async.models import Conference
 from bandwidth_async.updates import UpdateConference
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 @selection
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
 @table_or_jsonl
+@through_proxy
 def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
     """List conferences, oldest first."""
     with formats.open_output(None, force=False) as stream:
@@ -38,7 +38,7 @@ def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
 
 async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen: dict[str, Any]) -> None:
     count = 0
-    async with VoiceClient.from_env() as client:
+    async with new_client() as client:
         async for conference in client.list_conferences(
             name=chosen["name"],
             min_created_time=chosen["created_after"],
@@ -63,6 +63,7 @@ async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen:
     show_default=True,
     help="Print lines for people, or JSON for programs.",
 )
+@through_proxy
 def get(conference_id: str, form: str) -> int:
     """Show one conference with its members."""
     conference = event_loop.run(_get(conference_id))
@@ -83,7 +84,7 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
 
 
 async def _get(conference_id: str) -> Conference:
-    async with VoiceClient.from_env() as client:
+    async with new_client() as client:
         return await client.get_conference(conference_id)
 
 
@@ -115,6 +116,7 @@ def _record(conference: Conference) -> dict[str, Any]:
 )
 @click.option("--fallback-username", metavar="NAME", help="Have Bandwidth sign in to the fallback URL.")
 @click.option("--fallback-password-env", metavar="VARIABLE", help="Read its password from this variable.")
+@through_proxy
 def redirect(conference_id: str, url: str, **given: str | None) -> int:
     """Send a conference to the BXML at a URL. Bandwidth requests the URL.
 
@@ -138,7 +140,7 @@ def redirect(conference_id: str, url: str, **given: str | None) -> int:
     )
 
     async def send() -> None:
-        async with VoiceClient.from_env() as client:
+        async with new_client() as client:
             await client.update_conference(conference_id, update)
 
     event_loop.run(_explain_ambiguity(send()))
@@ -177,6 +179,7 @@ def _password(username: str | None, variable: str | None, option: str) -> str | 
 @click.option(
     "--bxml", required=True, metavar="FILE|-", help="Read the BXML from FILE, or from standard input with -."
 )
+@through_proxy
 def announce(conference_id: str, bxml: str) -> int:
     """Send BXML to a conference: play, speak, or start, pause, resume and stop a recording.
 
@@ -186,7 +189,7 @@ def announce(conference_id: str, bxml: str) -> int:
     text = _read(bxml)
 
     async def send() -> None:
-        async with VoiceClient.from_env() as client:
+        async with new_client() as client:
             await client.update_conference_bxml(conference_id, text)
 
     event_loop.run(_explain_ambiguity(send()))
@@ -224,11 +227,12 @@ async def _explain_ambiguity(sending: Coroutine[Any, Any, None]) -> None:
     callback=duration,
     help="Give up after this time: 30s, 10m, 2h or a number of seconds.",
 )
+@through_proxy
 def wait(conference_id: str, deadline: float | None) -> int:
     """Wait until a conference has ended, for whatever reason. Exits 5 when the deadline comes first."""
 
     async def completed() -> str | None:
-        async with VoiceClient.from_env() as client:
+        async with new_client() as client:
             seen = await client.wait_until_completed(conference_id, deadline=deadline or math.inf)
         return formats.iso(seen.completed_time)
 

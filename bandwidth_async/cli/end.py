@@ -13,7 +13,7 @@ import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, journals, terminal
 from bandwidth_async.cli.ids import Ids
-from bandwidth_async.cli.options import RunOptions, run_options, selection
+from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, through_proxy
 from bandwidth_async.cli.run import Run, carry_out, refusal_until
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import DeadlineExceededError
@@ -55,6 +55,7 @@ ASK_ABOVE = 100
     f"than {ASK_ABOVE} ids]",
 )
 @click.option("--no-journal", is_flag=True, help="Keep no journal. You cannot resume the run then.")
+@through_proxy
 def end(  # noqa: PLR0917 - click passes an option a parameter
     ids: tuple[str, ...],
     sources: tuple[str, ...],
@@ -112,7 +113,7 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     files = [Path(source) for source in sources if source != "-"]
     if dry_run:
         return _print_ids(items, how, files)
-    client = VoiceClient.from_env(rate_limit=limit)
+    client = new_client(rate_limit=limit)
     if not items:
         terminal.say("there are no conferences to end")
         return exit_codes.Exit.OK
@@ -173,7 +174,7 @@ async def _listed_as_active(
     chosen: dict[str, Any], limit: RateLimit, deadline: float | None
 ) -> list[str | Conference]:
     """Return the active conferences, each once: one that moves to the next page is listed on both."""
-    client = VoiceClient.from_env(rate_limit=limit, deadline=deadline or math.inf)
+    client = new_client(rate_limit=limit, deadline=deadline or math.inf)
     try:
         async with asyncio.timeout(deadline), client:
             listing = client.list_conferences(

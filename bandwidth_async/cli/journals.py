@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import RunOptions, run_options, table_or_jsonl
+from bandwidth_async.cli.options import RunOptions, new_client, run_options, table_or_jsonl, through_proxy
 from bandwidth_async.cli.run import Run, carry_out, resume_command
-from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import (
     Journal,
@@ -50,6 +49,7 @@ _RUNS = formats.Columns(
 @click.argument("journal", metavar="FILE|RUN")
 @run_options
 @click.option("--yes", is_flag=True, help="Accepted as in end, but not needed: resume never asks.")
+@through_proxy
 def resume(journal: str, how: RunOptions, yes: bool) -> int:
     """Resume a run: end the conferences that its journal does not have as settled.
 
@@ -63,7 +63,7 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
     bandwidth-async resume teardown.journal --rate 50
     """
     del yes
-    client = VoiceClient.from_env(rate_limit=how.limit())
+    client = new_client(rate_limit=how.limit())
     path, began = _path_of(journal), time.monotonic()
     try:
         opened = _in_a_thread(lambda: Journal.open(path, account_id=client.account_id))

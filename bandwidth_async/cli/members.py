@@ -10,7 +10,7 @@ import click
 from attrs import frozen
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import table_or_jsonl
+from bandwidth_async.cli.options import new_client, table_or_jsonl, through_proxy
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import (
     AuthenticationError,
@@ -45,6 +45,7 @@ _WORST_FIRST = (
 @click.argument("conference_id", metavar="ID")
 @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
 @table_or_jsonl
+@through_proxy
 def members(conference_id: str, call_ids: tuple[str, ...], form: str) -> int:
     """List the active members of a conference, or those named by their call ids."""
     found = event_loop.run(_members(conference_id, call_ids))
@@ -57,7 +58,7 @@ def members(conference_id: str, call_ids: tuple[str, ...], form: str) -> int:
 
 
 async def _members(conference_id: str, call_ids: tuple[str, ...]) -> Sequence[ConferenceMember]:
-    async with VoiceClient.from_env() as client:
+    async with new_client() as client:
         if not call_ids:
             return await _active_members(client, conference_id)
         return [await client.get_conference_member(conference_id, call_id) for call_id in call_ids]
@@ -99,6 +100,7 @@ def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember
         help="Change all active members. A member who has left meanwhile is no error.",
     )
     @table_or_jsonl
+    @through_proxy
     def command(conference_id: str, call_ids: tuple[str, ...], everyone: bool, form: str) -> int:
         if everyone == bool(call_ids):
             raise click.UsageError("name the members: give call ids or --all")
@@ -140,7 +142,7 @@ unhold: click.Command = _setting(
 
 async def _set(conference_id: str, call_ids: list[str], change: _Change, writer: formats.Writer) -> int:
     failures: list[BandwidthError] = []
-    async with VoiceClient.from_env() as client:
+    async with new_client() as client:
         if change.everyone:
             call_ids = [member.call_id for member in await _active_members(client, conference_id)]
         for start in range(0, len(call_ids), _AT_ONCE):
@@ -177,7 +179,8 @@ async def _set_batch(
             for call_id, task in tasks.items():
                 error = await task
                 # Every other member would get the same refusal.
-                if isinstance(error, AuthenticationError | PermissionDeniedError):
+                lasting = isinstance(error, TransportError) and error.lasting
+                if error and (lasting or isinstance(error, AuthenticationError | PermissionDeniedError)):
                     raise error
                 word = change.word(error)
                 failures += [error] if error and word is None else []

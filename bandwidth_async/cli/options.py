@@ -1,4 +1,4 @@
-"""Options that several commands share: how a run goes, and the choice among listed conferences."""
+"""Options that several commands share: the proxy, how a run goes, and the choice among listed conferences."""
 
 from __future__ import annotations
 
@@ -6,20 +6,49 @@ import time
 from datetime import UTC, datetime
 from functools import reduce, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.client import DEFAULT_CONCURRENCY
+from bandwidth_async.client import DEFAULT_CONCURRENCY, VoiceClient
 from bandwidth_async.durations import parse_duration
 from bandwidth_async.errors import ConfigurationError
+from bandwidth_async.http import check_proxy
 from bandwidth_async.limiter.pace import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bandwidth_async.settings import ClientSettings
+
+# The key of the context under which --proxy is kept for `new_client`.
+_PROXY = "bandwidth_async.proxy"
 EVERY_ROW_UP_TO = 100  # rows of a table on a terminal; of more, only those that need a look
+
+
+def _keep_proxy(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None and value.strip():
+        check_proxy(value.strip(), "--proxy")
+    context.meta[_PROXY] = value
+
+
+# ``--proxy``, for each command that uses `new_client`.
+through_proxy: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--proxy",
+    metavar="URL",
+    expose_value=False,
+    callback=_keep_proxy,
+    help="Connect through this http or https proxy, except to the hosts in NO_PROXY. "
+    "[default: HTTPS_PROXY, ALL_PROXY]",
+)
+
+
+def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
+    """Return a client for the account in the environment, behind the proxy of the command or environment."""
+    settings["proxy"] = click.get_current_context().meta[_PROXY]
+    settings["trust_env"] = True
+    return VoiceClient.from_env(**settings)
 
 
 def table_or_jsonl(command: Callable[..., Any]) -> Callable[..., Any]:

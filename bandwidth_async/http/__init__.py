@@ -9,8 +9,8 @@ from bandwidth_async.http.exchange import (
     exchange,
     is_loopback,
     origin,
-    proxy_of,
 )
+from bandwidth_async.http.proxy import check_proxy, proxy_of
 from bandwidth_async.http.timeouts import Timeout, Timeouts, TimeoutTimer
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Timeout",
     "TimeoutTimer",
     "Timeouts",
+    "check_proxy",
     "connections_of",
     "exchange",
     "is_loopback",

@@ -6,20 +6,17 @@ aiohttp's exceptions do not leave this module. Also here: which URLs a client ma
 from __future__ import annotations
 
 import asyncio
-import base64
 import errno
 import ipaddress
 import logging
 import math
 import platform
-import re
 import socket
 import time
 import zlib
 from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeGuard
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from attrs import define, field, frozen
@@ -45,8 +42,9 @@ from bandwidth_async.http.connections import (
     tell_when_written,
 )
 from bandwidth_async.http.delivery import Delivery, Trust
+from bandwidth_async.http.proxy import Proxy, is_host
 from bandwidth_async.media import Media
-from bandwidth_async.server_text import SENTENCE_LIMIT, printable, shown
+from bandwidth_async.server_text import SENTENCE_LIMIT, shown
 
 try:
     import resource
@@ -87,7 +85,6 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _WAIT_FOR_DESCRIPTOR = 0.1
 # What zlib is to recognize by itself, and what has no header to be recognized by.
 _ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
-_NOT_IN_HOST = re.compile(r"[\s/?#@\\%]")
 
 
 @frozen(kw_only=True)
@@ -109,22 +106,12 @@ class Server:
     url: URL
     setting: str = "voice_url"
     timer: TimeoutTimer
-    # Its URL may contain a password.
-    proxy: str | URL | None = field(default=None, repr=False)
+    proxy: Proxy | None = None
     trust: Trust = field(factory=Trust, init=False, repr=False)
-    _proxy_secret: str = field(init=False, repr=False)
-
-    @_proxy_secret.default
-    def _secret_of_proxy(self) -> str:
-        proxy = URL(self.proxy or "")
-        if proxy.password is None:
-            return ""
-        user_and_password = f"{proxy.user or ''}:{proxy.password}".encode()
-        return f"\nBasic {base64.b64encode(user_and_password).decode()}"
 
     def secrets(self, authorization: str) -> str:
         """Return all that a server or proxy may quote and no error may show: one header on each line."""
-        return authorization + self._proxy_secret
+        return authorization if self.proxy is None else f"{authorization}\n{self.proxy.authorization}"
 
 
 def origin(url: str, name: str, *, allow_http: bool) -> URL:
@@ -137,7 +124,7 @@ def origin(url: str, name: str, *, allow_http: bool) -> URL:
         host = parsed.host
     except ValueError:
         host = None
-    if host is None or parsed.scheme not in {"http", "https"} or not _is_host(parsed.raw_host or ""):
+    if host is None or parsed.scheme not in {"http", "https"} or not is_host(parsed.raw_host or ""):
         # A URL with a user may also contain a password.
         shown = "" if "@" in url else f", not {url!r}"
         raise ConfigurationError(f"{name} must look like https://host or https://host:port{shown}")
@@ -176,47 +163,6 @@ def _descriptors() -> int:
     return _CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
 
 
-def proxy_of(base: URL, proxy: str | URL | None, *, trust_env: bool) -> URL | None:
-    """Return the proxy for a base URL: the given one, or with ``trust_env`` that of the environment.
-
-    ``HTTPS_PROXY`` or ``HTTP_PROXY`` names it, unless ``NO_PROXY`` exempts the host. A proxy without a scheme
-    is one for plain http, as in curl. aiohttp's own ``trust_env`` is not used: it would also send the
-    credentials in ``.netrc``.
-
-    Raises `ConfigurationError` for what is no proxy's URL, without the password in it.
-    """
-    name = "proxy"
-    if not proxy and trust_env and not proxy_bypass(base.host or ""):
-        name, proxy = f"the proxy in {base.scheme.upper()}_PROXY", getproxies().get(base.scheme)
-    return _checked_proxy(str(proxy), name) if proxy else None
-
-
-def _checked_proxy(text: str, name: str) -> URL:
-    if "://" not in text:
-        text = f"http://{text.removeprefix('//')}"
-    try:
-        url = URL(text)
-        fits = url.scheme in {"http", "https"} and _is_host(url.raw_host or "") and bool(url.port)
-    except ValueError:
-        fits = False
-    if not fits:
-        scheme = text.partition("://")[0]
-        served = "" if scheme in {"http", "https"} else f"; {printable(scheme)} is not served"
-        raise ConfigurationError(f"{name} must look like http://host:port or https://host:port{served}")
-    return url
-
-
-def _is_host(host: str) -> bool:
-    """Return True for a host that aiohttp connects to: a name, or an address in its usual spelling."""
-    if ":" in host or not host.rpartition(".")[2].isdigit():
-        return bool(host) and not _NOT_IN_HOST.search(host)
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True
-
-
 async def exchange(
     session: aiohttp.ClientSession,
     server: Server,
@@ -240,6 +186,9 @@ async def exchange(
     attempt = _Attempt(session, server, request, authorization, timeouts, delivery)
     try:
         received = await attempt.response()
+        # In a tunnel it would be the server's.
+        if received.status == 407 and server.proxy is not None and server.url.scheme == "http":
+            raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
         if on_status:
             on_status(received.status, received.headers)
         _log.debug("%s %s: %s", request.kind, request.subject, received.status)
@@ -249,10 +198,8 @@ async def exchange(
         # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
         return response or await _result(request, received, secrets, delivery)
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-        failure, cause = translate(error, request, secrets, unsent=delivery.unsent), _cause(error)
-        if isinstance(error, aiohttp.ClientConnectorDNSError) and error.host == server.url.raw_host:
-            variables = f"BW_{server.setting.upper()} or BW_ENVIRONMENT"
-            failure.args = (f"{failure.message}; {server.setting}, {variables} sets it",)
+        failure = _failure(error, request, server, secrets, unsent=delivery.unsent)
+        cause = _cause(error)
     except ValueError as error:
         failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
         cause = None
@@ -304,7 +251,7 @@ class _Attempt:
                 _forget_addresses(self.session, server)
                 if not _is_out_of_descriptors(error, server.trust):
                     raise
-                delivery.obstacle = translate(error, self.request, unsent=True)
+                delivery.obstacle = _failure(error, self.request, server, unsent=True)
             else:
                 server.trust.on_response(delivery)
                 return received
@@ -344,6 +291,10 @@ class _Attempt:
 
     async def _by_session(self, headers: dict[str, str], limits: aiohttp.ClientTimeout) -> AnyResponse:
         request, server = self.request, self.server
+        proxy, proxy_headers = (server.proxy.url, server.proxy.headers) if server.proxy else (None, None)
+        if proxy_headers and server.url.scheme == "http":
+            # aiohttp sends the headers for a proxy only where it asks for a tunnel.
+            headers |= proxy_headers
         try:
             return await self.session.request(
                 request.method,
@@ -353,7 +304,8 @@ class _Attempt:
                 allow_redirects=False,
                 raise_for_status=False,
                 timeout=limits,
-                proxy=server.proxy,
+                proxy=proxy,
+                proxy_headers=proxy_headers,
                 middlewares=self._middlewares(),
                 **READING,
             )
@@ -397,7 +349,7 @@ def _can_open() -> bool:
 
 def _forget_addresses(session: aiohttp.ClientSession, server: Server) -> None:
     """Have the name of the server looked up again: it may have moved."""
-    connector, url = session.connector, URL(server.proxy or server.url)
+    connector, url = session.connector, server.proxy.url if server.proxy else server.url
     if not isinstance(connector, aiohttp.TCPConnector) or not url.raw_host:
         return
     if server.trust.may_forget_addresses(server.timer.loop.time()):
@@ -470,6 +422,21 @@ async def _without_repeats(
         raise _NotToRepeatError(error) from None
 
 
+def _failure(
+    error: Exception, request: wire.Request[Any], server: Server, secrets: str = "", *, unsent: bool
+) -> BandwidthError:
+    """Return our error for one of aiohttp's on the way to a server: a proxy's, or that of `translate`."""
+    failure = translate(error, request, secrets, unsent=unsent)
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and error.host == server.url.raw_host:
+        variables = f"BW_{server.setting.upper()} or BW_ENVIRONMENT"
+        failure.args = (f"{failure.message}; {server.setting}, {variables} sets it",)
+    if server.proxy is None:
+        return failure
+    if unsent:
+        failure.args = (f"{failure.message}, through {server.proxy}",)
+    return server.proxy.failure(error, request.name, server.url, _reason(error, secrets)) or failure
+
+
 def translate(
     error: Exception, request: wire.Request[Any], authorization: str = "", *, unsent: bool = False
 ) -> BandwidthError:
@@ -523,7 +490,7 @@ def _reason(error: Exception, authorization: str) -> str:
     """
     match error:
         case aiohttp.ClientHttpProxyError():
-            text = f"the proxy answered {error.status} {error.message}"
+            text = f"{error.status} {error.message}"
         case aiohttp.ClientResponseError():
             # Its status is the parser's own, and not the server's.
             text = error.message
