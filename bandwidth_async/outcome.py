@@ -117,8 +117,8 @@ class Report:
     ``stopped`` is the reason when the run ended before its input did, or could not record an outcome: an
     `AuthenticationError`, a `RateLimitError` of a server that refused everything for too long, that or a
     `ServerError` whose ``retry_after`` is longer than allowed, an `UnavailableError` or another
-    `TransportError` of a server that cannot be used, a `PermissionDeniedError`, a `JournalError`, or a
-    `DeadlineExceededError`.
+    `TransportError` of a server that cannot be used, a `PermissionDeniedError`, a `JournalError`, a
+    `ClientStateError` of a process without file descriptors, or a `DeadlineExceededError`.
     ``complete`` says that the run has seen the end of its input, and each id of it has its outcome.
     """
 

@@ -32,7 +32,8 @@ class Trust:
         # The number of each connection's last response.
         self._heard: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._forgotten_at = -math.inf
-        self.ever_heard: bool = False
+        # The number of the last response, 0 before the first.
+        self.heard: int = 0
 
     def doubts(self, connection: Any) -> bool:
         """Return True if a connection was used before and must not be used again."""
@@ -41,8 +42,7 @@ class Trust:
     def on_response(self, delivery: Delivery) -> None:
         """Note that a response came over the delivery's connection."""
         if delivery.connection is not None:
-            self.ever_heard = True
-            self._heard[delivery.connection] = next(_numbers)
+            self._heard[delivery.connection] = self.heard = next(_numbers)
 
     def on_no_response(self, delivery: Delivery, error: BaseException, now: float) -> None:
         """Note that a request has failed without a response."""
