@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint pyright proofs compat bench bench-goodput bench-goodput-short bench-nginx clean
+.PHONY: demo test lint pyright proofs compat frozen bench bench-goodput bench-goodput-short bench-nginx clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -32,6 +32,11 @@ proofs: .venv/ready-test
 # one; needs the network. With other dependencies of the tests installed as they are in .venv.
 compat: .venv/ready-test
 	$(BIN)/python -m pytest --full -s tests/test_aiohttp_versions.py
+
+# A program that PyInstaller makes of the command line, and each of its commands against a sandbox; needs the network.
+frozen: .venv/ready-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pyinstaller>=6'
+	$(BIN)/python -m pytest --full -s tests/test_frozen.py
 
 # What an end costs, beside what people write or import instead; needs nginx. Saves figures and draws them.
 bench: .venv/ready-bench

@@ -5,7 +5,7 @@
     BandwidthError
     ├── ConfigurationError           an argument cannot be right: an unsafe id, a bad rate
     │   └── MissingCredentialsError  the environment holds no account or no credentials
-    ├── ClientStateError             the client is closed, or belongs to another event loop
+    ├── ClientStateError             the client is closed, of another event loop, or without file descriptors
     ├── APIError                     the server responded with an error
     │   ├── BadRequestError          400
     │   ├── AuthenticationError      401, also from the token endpoint
@@ -81,7 +81,11 @@ class MissingCredentialsError(ConfigurationError):
 
 
 class ClientStateError(BandwidthError, RuntimeError):
-    """Raised if the client is closed or belongs to another event loop. Make a new one in each event loop."""
+    """Raised if the client cannot send anything: it is closed, or belongs to another event loop.
+
+    Make a new one in each event loop. Also raised if this process can open no connection for over a minute,
+    because it has no file descriptor to spare.
+    """
 
 
 class APIError(BandwidthError):

@@ -387,7 +387,11 @@ class Operation:
             )
         except asyncio.CancelledError:
             attempts.ambiguous |= not (request.safe or delivery.unsent)
-            attempts.last_error = delivery.obstacle or attempts.last_error
+            self._is_held_up(delivery)
+            raise
+        except ClientStateError as error:
+            if self._is_held_up(delivery):
+                self._stop_run(error)
             raise
         except (TransportError, APIError) as error:
             if isinstance(error, TransportError | ServerError) or error.transient:
@@ -397,6 +401,14 @@ class Operation:
         finally:
             self._in_flight = False
             channel.authorizer.finished(self)
+
+    def _is_held_up(self, delivery: Delivery) -> bool:
+        """Return True if something of this machine keeps the request from leaving; it is no attempt then."""
+        if not delivery.unsent or delivery.obstacle is None:
+            return False
+        self.attempts.last_error = delivery.obstacle
+        self.attempts.sent -= 1
+        return True
 
     def _tell_limiter(self, admission: Admission, status: int, headers: Headers) -> None:
         """Tell the limiter, and the authorizer, how the server responded."""
@@ -437,6 +449,9 @@ class Operation:
             self._awaited = "there was an access token"
             try:
                 await authorizer.wait_until_ready()
+            except ClientStateError as error:
+                self._stop_run(error)
+                raise
             except (TransportError, APIError) as error:
                 pause = error.retry_after or 0.0
                 if not self.options.bulk:

@@ -118,7 +118,8 @@ class Report:
     402 or 403 for every id: an `AuthenticationError`, a `RateLimitError` of a server that refused everything
     for too long, that or a `ServerError` whose ``retry_after`` is longer than allowed, an `UnavailableError`
     or another `TransportError` of a server that cannot be used, a `PermissionDeniedError`, another `APIError`
-    with status 402, a `JournalError`, or a `DeadlineExceededError`.
+    with status 402, a `JournalError`, a `ClientStateError` of a process without file descriptors, or a
+    `DeadlineExceededError`.
     ``complete`` says that the run has seen the end of its input, and each id of it has its outcome.
     """
 

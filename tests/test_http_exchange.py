@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import resource
 import socket
 import ssl
@@ -810,7 +811,8 @@ async def test_the_connections_of_a_session(monkeypatch: pytest.MonkeyPatch) -> 
         async with aiohttp.ClientSession(connector=connector) as session:
             assert connections_of(session) == expected
             assert connections_of(session, one_host=True) == with_the_token
-    for descriptors, expected in ((65536, 512), (256, 192), (1, 1), (resource.RLIM_INFINITY, 512)):
+    monkeypatch.setattr(os, "listdir", lambda _: ["0"] * 16)
+    for descriptors, expected in ((65536, 512), (272, 192), (17, 1), (1, 1), (resource.RLIM_INFINITY, 512)):
         limits = (descriptors, resource.RLIM_INFINITY)
         monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
         assert connections_of(None) == expected

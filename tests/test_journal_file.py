@@ -357,8 +357,8 @@ def test_a_network_file_system(path: Path, tmp_path: Path, monkeypatch: pytest.M
     listing.write_text("22 1 254:0 / / rw shared:1 - nfs4 server:/ rw\n")
     monkeypatch.setattr(place, "_MOUNTS", listing)
     sentence = (
-        "FILE is on a network file system (nfs4), where SQLite cannot protect it from damage: put the journal"
-        " on a disk of this machine"
+        "FILE is on nfs4, which may be a shared or network file system, where SQLite cannot protect it from"
+        " damage: put the journal on a disk of this machine"
     )
     new = tmp_path / "new.journal"
     assert error_text(lambda: Journal.create(new, account_id="1", created=CREATED), new) == sentence

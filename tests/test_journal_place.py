@@ -1,4 +1,4 @@
-"""The directory and the names of journals, and the file systems that are on a network."""
+"""The directory and the names of journals, and the file systems that other machines share."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from bandwidth_async.errors import ConfigurationError, JournalError
-from bandwidth_async.journal import find, journals, new_journal_path, state_directory
-from bandwidth_async.journal.place import file_system_of
+from bandwidth_async.journal import find, journals, new_journal_path, place, state_directory
+from bandwidth_async.journal.place import file_system_of, shared_file_system
 
 NOW = datetime(2026, 11, 22, 10, 45, 12, tzinfo=UTC)
 
@@ -60,6 +60,30 @@ def test_a_mount_that_a_later_one_hides_is_not_met() -> None:
 def test_without_mounts_nothing_is_known() -> None:
     """Without a list of mounts the file system is unknown."""
     assert file_system_of(Path("/x"), "") is None
+
+
+SHARED = """
+9p afs beegfs ceph cifs davfs drvfs fakeowner gfs2 gpfs jffs2 lustre nfs nfs4 ocfs2 panfs prl_fs pvfs2 smb3
+vboxsf virtiofs vmhgfs wekafs
+fuse fuse.blobfuse2 fuse.gcsfuse fuse.goofys fuse.grpcfuse fuse.juicefs fuse.mergerfs fuse.mount-s3 fuse.osxfs
+fuse.rclone fuse.s3fs fuse.seaweedfs fuse.sshfs fuse.vmhgfs-fuse
+made-next-year fuse.made-next-year
+"""
+LOCAL = (
+    "btrfs ext2 ext3 ext4 exfat f2fs fuse.fuse-overlayfs fuseblk ntfs ntfs3 overlay tmpfs ubifs vfat xfs zfs"
+)
+
+
+@pytest.mark.parametrize("kind", [*SHARED.split(), *LOCAL.split()])
+def test_a_file_system_that_is_not_known_as_local_may_be_shared(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A virtual machine's view of its host, a bucket, a cluster; and what nobody has heard of yet."""
+    listing = tmp_path / "mountinfo"
+    listing.write_text(f"22 1 254:0 / / rw - ext4 /dev/vda rw\n31 22 0:25 / /work rw - {kind} share rw\n")
+    monkeypatch.setattr(place, "_MOUNTS", listing)
+    assert shared_file_system(Path("/work/x.journal")) == (kind if kind in SHARED.split() else None)
+    assert shared_file_system(Path("/home/x.journal")) is None
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ from bandwidth_async import (
     BandwidthError,
     BasicCredentials,
     ClientCredentials,
+    ClientStateError,
     ConflictError,
     DeadlineExceededError,
     HangUpError,
@@ -1155,31 +1156,66 @@ async def test_what_did_not_get_through_a_proxy_was_never_sent(script: Script, w
         assert all(one.line.startswith("CONNECT") for one in proxy.arrived)
 
 
+def out_of_descriptors(monkeypatch: pytest.MonkeyPatch, number: int, until: float = math.inf) -> None:
+    """Have the system refuse new connections up to a time."""
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def create_connection(*args: Any, **more: Any) -> Any:
+        if now() < until:
+            more["sock"].close()
+            raise OSError(number, "no descriptor")
+        return await connect(*args, **more)
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS])
 @virtual_time
 async def test_no_descriptor_is_no_failure_of_the_server(
     number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is waited for, costs no attempt, and a deadline that comes meanwhile leaves nothing open."""
-    loop = asyncio.get_running_loop()
-    connect = loop.create_connection
-
-    async def create_connection(*args: Any, **more: Any) -> Any:
-        if now() < 30.0:
-            more["sock"].close()
-            raise OSError(number, "no descriptor")
-        return await connect(*args, **more)
-
-    monkeypatch.setattr(loop, "create_connection", create_connection)
+    out_of_descriptors(monkeypatch, number, until=30.0)
     impatient = RetryPolicy(attempts=1)
     async with world((NOT_FOUND,), retry=impatient) as (_, client):
         with pytest.raises(DeadlineExceededError, match="no descriptor") as deadline:
             await client.end_conference("conf-1", deadline=2.0)
-        assert deadline.value.ambiguous is False
+        assert (deadline.value.ambiguous, deadline.value.attempts) == (False, 0)
         with pytest.raises(NotFoundError) as caught:
             await client.end_conference("conf-1")
         assert (caught.value.attempts, now() >= 30.0) == (1, True)
         assert not client.limiter.breaker.is_open
+
+
+@virtual_time
+async def test_a_run_that_never_gets_a_descriptor_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so after a minute and the time of an attempt, and no id counts as tried."""
+    out_of_descriptors(monkeypatch, errno.EMFILE)
+    timeouts = Timeouts(attempt=5.0)
+    async with world(retry=RetryPolicy(), timeouts=timeouts) as (server, client):
+        report = await client.end_conferences([f"conf-{n}" for n in range(20)], concurrency=2)
+        assert (dict(report.counts), report.attempts) == ({"not_attempted": 20}, 0)
+        assert isinstance(report.stopped, ClientStateError)
+        assert "no descriptor" in str(report.stopped)
+        assert "this process has had no file descriptor, port or buffer to spare for 65 s" in str(
+            report.stopped
+        )
+        assert 65.0 < report.elapsed < 80.0
+        assert not client.limiter.breaker.is_open
+        assert server.arrived == []
+
+
+@virtual_time
+async def test_a_run_with_one_descriptor_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response to another request shows that it is a matter of time."""
+    otherwise, timeouts = (Wait(10.0), NO_CONTENT), Timeouts(attempt=15.0)
+    async with world(otherwise=otherwise, retry=RetryPolicy(), timeouts=timeouts) as (server, client):
+        assert await ended(client) == ("ended", 1)
+        out_of_descriptors(monkeypatch, errno.EMFILE)
+        report = await client.end_conferences([f"conf-{n}" for n in range(9)], concurrency=2)
+        assert (dict(report.counts), report.attempts) == ({"ended": 9}, 9)
+        assert (report.elapsed >= 90.0, {one.connection for one in server.arrived}) == (True, {1})
 
 
 @virtual_time

@@ -22,7 +22,8 @@ from bandwidth_async.errors import BandwidthError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# The module and name of each command, and its sentence in the list of commands.
+# The module and name of each command, and its sentence in the list of commands. A new module goes into
+# `_name_all_modules` too.
 COMMANDS = {
     "end": ("end:end", "End conferences. Their calls go on unless you give --hang-up."),
     "resume": ("journals:resume", "Resume a run that was stopped or killed."),
@@ -43,6 +44,21 @@ COMMANDS = {
     "sandbox": ("sandbox:sandbox", "Run a local stand-in for Bandwidth's Voice API."),
     "demo": ("sandbox:demo", "Watch a run end conferences on a sandbox."),
 }
+
+
+def _name_all_modules() -> None:
+    """Name the modules of the commands in an import statement. Nobody calls this.
+
+    PyInstaller and its like put into a program what such statements name, wherever they stand.
+    """
+    from bandwidth_async.cli import (  # noqa: F401, PLC0415 - as the docstring says
+        conferences,
+        end,
+        journals,
+        members,
+        recordings,
+        sandbox,
+    )
 
 
 class _Commands(click.Group):

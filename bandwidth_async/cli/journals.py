@@ -44,6 +44,8 @@ _RUNS = formats.Columns(
     {"run": 24, "created": 24, "account_id": 12, "total": 9, "settled": 9, "state": 16, "journal": 0}
 )
 
+_INSTEAD = "choose a file with --journal FILE, or keep no journal with --no-journal"
+
 
 @click.command(epilog=exit_codes.HELP)
 @click.argument("journal", metavar="FILE|RUN")
@@ -161,9 +163,7 @@ def new_file(given: Path | None) -> Path:
     try:
         return new_journal_path(state_directory(os.environ), datetime.now(UTC), Random())
     except JournalError as error:
-        raise click.UsageError(
-            f"{error}; choose a file with --journal FILE, or keep no journal with --no-journal"
-        ) from error
+        raise click.UsageError(f"{error}; {_INSTEAD}") from error
 
 
 def _why_taken(given: Path) -> str:
@@ -191,7 +191,7 @@ async def recorded(
             path, account_id=account_id, created=time.time(), verify=how.verify, hang_up=how.hang_up
         )
     except JournalError as error:
-        raise click.UsageError(error.message) from error
+        raise click.UsageError(f"{error.message}; {_INSTEAD}") from error
     begun = False
     try:
         async with journal:

@@ -32,7 +32,8 @@ class Trust:
     def __init__(self) -> None:
         self._doubted_until = 0
         self._forgotten_at = -math.inf
-        self.ever_heard: bool = False
+        # The number of the last response, 0 before the first.
+        self.heard: int = 0
 
     def doubts(self, connection: Any) -> bool:
         """Return True if a connection was used before and must not be used again."""
@@ -42,8 +43,8 @@ class Trust:
     def on_response(self, delivery: Delivery) -> None:
         """Note that a response came over the delivery's connection."""
         if delivery.connection is not None:
-            self.ever_heard = True
-            setattr(delivery.connection, _LAST_RESPONSE, next(_numbers))
+            self.heard = next(_numbers)
+            setattr(delivery.connection, _LAST_RESPONSE, self.heard)
 
     def on_no_response(self, delivery: Delivery, error: BaseException, now: float) -> None:
         """Note that a request has failed without a response."""

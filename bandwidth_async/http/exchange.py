@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import logging
 import math
+import os
 import platform
 import socket
 import time
@@ -83,6 +84,8 @@ _RESET = frozenset({errno.ECONNRESET, errno.EPIPE})
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 # In seconds, until a connection may be free whose descriptor can be used.
 _WAIT_FOR_DESCRIPTOR = 0.1
+# In seconds, after the time of an attempt, which is how long another request may hold one.
+_LONGEST_WAIT_FOR_DESCRIPTOR = 60.0
 # What zlib is to recognize by itself, and what has no header to be recognized by.
 _ZLIB_OR_GZIP, _RAW_DEFLATE = 47, -15
 
@@ -143,7 +146,8 @@ def connections_of(session: aiohttp.ClientSession | None, *, one_host: bool = Fa
     """Return how many requests may be in flight at once.
 
     A session that the user gave has limits of its own. One of its connections is kept for the token, which
-    is fetched from the same host with ``one_host``. Our own session may use three of four file descriptors.
+    is fetched from the same host with ``one_host``. Our own session may use three quarters of the descriptors
+    that are free.
     """
     connector = session.connector if session is not None else None
     if connector is None:
@@ -156,11 +160,15 @@ def connections_of(session: aiohttp.ClientSession | None, *, one_host: bool = Fa
 
 
 def _descriptors() -> int:
-    """Return how many file descriptors this process may have open, at most."""
+    """Return how many more file descriptors this process may open."""
     if resource is None:
         return _CONNECTIONS * 2
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _CONNECTIONS * 2 if soft == resource.RLIM_INFINITY else soft
+    if soft == resource.RLIM_INFINITY:
+        return _CONNECTIONS * 2
+    with suppress(OSError):
+        soft -= len(os.listdir("/dev/fd"))
+    return soft
 
 
 async def exchange(
@@ -236,6 +244,7 @@ class _Attempt:
     async def response(self) -> AnyResponse:
         """Return the response, or its status alone if nothing after its first line can be read."""
         server, delivery = self.server, self.delivery
+        heard, since = -1, 0.0
         while True:
             self.until = server.timer.loop.time() + self.timeouts.attempt
             try:
@@ -252,10 +261,22 @@ class _Attempt:
                 if not _is_out_of_descriptors(error, server.trust):
                     raise
                 delivery.obstacle = _failure(error, self.request, server, unsent=True)
+                if heard != server.trust.heard:
+                    heard, since = server.trust.heard, server.timer.loop.time()
+                self._check_patience(since, delivery.obstacle)
             else:
                 server.trust.on_response(delivery)
                 return received
             await asyncio.sleep(_WAIT_FOR_DESCRIPTOR)
+
+    def _check_patience(self, since: float, obstacle: BandwidthError) -> None:
+        """Raise `ClientStateError` if no descriptor was free for any request since then (loop time)."""
+        waited = self.server.timer.loop.time() - since
+        if waited > self.timeouts.attempt + _LONGEST_WAIT_FOR_DESCRIPTOR:
+            raise ClientStateError(
+                f"{obstacle.message}: this process has had no file descriptor, port or buffer to spare"
+                f" for {waited:.0f} s"
+            )
 
     def _status_alone(self, error: BaseException) -> DirectResponse:
         """Return the status of a response that could not be read, or raise ``error``.
@@ -334,7 +355,7 @@ def _is_out_of_descriptors(error: BaseException, trust: Trust) -> TypeGuard[Exce
         return False
     if cause.errno == errno.EADDRNOTAVAIL:
         # No port is free, or the server's address is of a kind that this machine does not have.
-        return trust.ever_heard
+        return trust.heard > 0
     return cause.errno in _EXHAUSTED or (isinstance(cause, socket.gaierror) and not _can_open())
 
 

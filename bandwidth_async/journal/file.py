@@ -13,7 +13,6 @@ import os
 import secrets
 import sqlite3
 import stat
-import sys
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from attrs import define, frozen
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import schema
 from bandwidth_async.journal.lock import (
+    CAN_LOCK,
     Identity,
     Lock,
     Opened,
@@ -31,7 +31,7 @@ from bandwidth_async.journal.lock import (
     opened_for_a_look,
     version_in_header,
 )
-from bandwidth_async.journal.place import network_file_system
+from bandwidth_async.journal.place import shared_file_system
 from bandwidth_async.journal.refusals import error_name, refusal, translated
 
 if TYPE_CHECKING:
@@ -162,8 +162,8 @@ def create(path: Path, run: RunRow) -> OpenFile:
     It is made and locked under another name, and gets its own when it is a journal. So a process that is
     killed meanwhile leaves nothing under the name.
     """
-    _refuse_old_sqlite()
-    _refuse_network(path)
+    _refuse_this_python()
+    _refuse_shared(path)
     draft = path.with_name(f".{secrets.token_hex(8)}.new")
     _make_empty(draft, path)
     try:
@@ -182,9 +182,9 @@ def create(path: Path, run: RunRow) -> OpenFile:
 
 def reopen(path: Path, account_id: str | None) -> OpenFile:
     """Check an existing journal and open it. Raises `JournalError` if it cannot be resumed."""
-    _refuse_old_sqlite()
+    _refuse_this_python()
     check_access(path, writing=True)
-    _refuse_network(path)
+    _refuse_shared(path)
     lock = _locked(path)
     with ExitStack() as undo:
         undo.callback(lock.release)
@@ -314,8 +314,7 @@ def _make_empty(draft: Path, path: Path) -> None:
         raise refusal(f"{path} cannot be written: {error.strerror}") from error
     try:
         # The umask may have removed some of the mode's bits.
-        if sys.platform != "win32":
-            os.fchmod(descriptor, 0o600)
+        os.fchmod(descriptor, 0o600)
     finally:
         os.close(descriptor)
 
@@ -360,19 +359,21 @@ def _exists(path: Path) -> JournalError:
     return refusal(f"{path} exists: continue its run with resume, or choose another name for the new journal")
 
 
-def _refuse_old_sqlite() -> None:
+def _refuse_this_python() -> None:
+    if not CAN_LOCK:
+        raise refusal("a journal needs file locks, which Python has on Linux and macOS, but not on Windows")
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise refusal(
             f"a journal needs SQLite 3.33 or newer, and this Python comes with {sqlite3.sqlite_version}"
         )
 
 
-def _refuse_network(path: Path) -> None:
-    kind = network_file_system(path)
+def _refuse_shared(path: Path) -> None:
+    kind = shared_file_system(path)
     if kind is not None:
         raise refusal(
-            f"{path} is on a network file system ({kind}), where SQLite cannot protect it from damage:"
-            " put the journal on a disk of this machine"
+            f"{path} is on {kind}, which may be a shared or network file system, where SQLite cannot protect"
+            " it from damage: put the journal on a disk of this machine"
         )
 
 
@@ -481,7 +482,7 @@ def _tidy(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _is_ours(path: Path) -> bool:
-    if sys.platform == "win32":
+    if not CAN_LOCK:
         return True
     try:
         return os.geteuid() in {0, path.stat().st_uid} and os.access(path, os.W_OK)

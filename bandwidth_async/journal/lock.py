@@ -34,49 +34,45 @@ _USER_VERSION = 60
 # SQLite locks some bytes from 2**30 on.
 _LOCKED_BYTE = 1 << 62
 
-if sys.platform == "win32":
-    # There is no such lock here: on Windows two processes are not kept apart.
-
-    def _try_lock(descriptor: int) -> bool:
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        pass
-
-    def _is_locked(descriptor: int) -> bool:
-        return False
-
-else:
+try:
     import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]  # Windows has none
 
-    # Linux has locks that belong to a descriptor and not to a process. Elsewhere a process has to hold them.
-    _SET: int = getattr(fcntl, "F_OFD_SETLK", fcntl.F_SETLK)
-    _GET: int = getattr(fcntl, "F_OFD_GETLK", fcntl.F_GETLK)
+# Whether this system has the locks. Without them no journal is made or opened for a run.
+CAN_LOCK = fcntl is not None
 
-    # The order in which the system's header declares a lock: its kind (and whence) is first or last.
-    _KIND_FIRST = sys.platform == "linux"
+# Linux has locks that belong to a descriptor and not to a process. Elsewhere a process has to hold them.
+_SET, _GET = (getattr(fcntl, f"F_OFD_{name}", getattr(fcntl, f"F_{name}", 0)) for name in ("SETLK", "GETLK"))
 
-    def _lock(descriptor: int, command: int, kind: int) -> int:
-        """Ask for a kind of lock. Return the kind that `_GET` finds in the way."""
-        if _KIND_FIRST:
-            asked = struct.pack("hhqqi", kind, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
-            return int(struct.unpack("hhqqi", fcntl.fcntl(descriptor, command, asked))[0])
-        asked = struct.pack("qqihh", _LOCKED_BYTE, 1, 0, kind, os.SEEK_SET)
-        return int(struct.unpack("qqihh", fcntl.fcntl(descriptor, command, asked))[3])
+# The order in which the system's header declares a lock: its kind (and whence) is first or last.
+_KIND_FIRST = sys.platform == "linux"
 
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            _lock(descriptor, _SET, fcntl.F_WRLCK)
-        # The two errors with which systems say that somebody has the lock: EAGAIN and EACCES.
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
 
-    def _unlock(descriptor: int) -> None:
-        _lock(descriptor, _SET, fcntl.F_UNLCK)
+def _lock(descriptor: int, command: int, kind: int) -> int:
+    """Ask for a kind of lock. Return the kind that `_GET` finds in the way."""
+    if _KIND_FIRST:
+        asked = struct.pack("hhqqi", kind, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
+        return int(struct.unpack("hhqqi", fcntl.fcntl(descriptor, command, asked))[0])
+    asked = struct.pack("qqihh", _LOCKED_BYTE, 1, 0, kind, os.SEEK_SET)
+    return int(struct.unpack("qqihh", fcntl.fcntl(descriptor, command, asked))[3])
 
-    def _is_locked(descriptor: int) -> bool:
-        return _lock(descriptor, _GET, fcntl.F_RDLCK) != fcntl.F_UNLCK
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        _lock(descriptor, _SET, fcntl.F_WRLCK)
+    # The two errors with which systems say that somebody has the lock: EAGAIN and EACCES.
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _unlock(descriptor: int) -> None:
+    _lock(descriptor, _SET, fcntl.F_UNLCK)
+
+
+def _is_locked(descriptor: int) -> bool:
+    return CAN_LOCK and _lock(descriptor, _GET, fcntl.F_RDLCK) != fcntl.F_UNLCK
 
 
 @define(eq=False)

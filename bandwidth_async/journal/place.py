@@ -1,4 +1,4 @@
-"""Where journals are kept: the user's directory, their names, and why not on a network file system."""
+"""Where journals are kept: the user's directory, their names, and on which file systems."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 SUFFIX = ".journal"
 
-# SQLite's log needs memory that all its processes share. https://sqlite.org/wal.html: "WAL does not work
-# over a network filesystem". The names are the kernel's. A file system in user space is named
-# fuse.<program>.
-_NETWORK = re.compile(
-    "9p|afs|beegfs|ceph|cifs|coda|gfs2|glusterfs|gpfs|lustre|ncpfs|nfs4?|ocfs2|orangefs|smb3|smbfs"
-    r"|fuse\.(ceph|gcsfuse|glusterfs|rclone|s3fs|sshfs)"
+# SQLite's log needs memory that all its processes share, and locks that all of them see. So it does not work
+# over a network (https://sqlite.org/wal.html), nor where a virtual machine sees folders of its host. New file
+# systems of that kind appear all the time, so these are the others, as the kernel names them: on a disk or in
+# the memory of this machine, or layered on those. A file system in user space is named fuse.<program>, or
+# fuseblk if it is on a disk.
+_LOCAL = re.compile(
+    "aufs|bcachefs|btrfs|ecryptfs|exfat|ext[234]|f2fs|fuseblk|hfsplus|jfs|nilfs2|ntfs3?|overlay|ramfs|reiserfs"
+    r"|rootfs|tmpfs|ubifs|vfat|xfs|zfs|fuse\.fuse-overlayfs"
 )
 _MOUNTS = Path("/proc/self/mountinfo")
 
@@ -86,8 +88,8 @@ def located(path: str | PathLike[str]) -> Path:
     return Path(os.path.realpath(path))
 
 
-def network_file_system(path: Path) -> str | None:
-    """Return the kind of network file system that an absolute path is on, or None if it is on none.
+def shared_file_system(path: Path) -> str | None:
+    """Return the kind of file system that an absolute path is on, or None if other machines do not share it.
 
     Only Linux lists its mounts. Elsewhere nothing is known, and this returns None.
     """
@@ -96,7 +98,7 @@ def network_file_system(path: Path) -> str | None:
     except OSError:
         return None
     kind = file_system_of(path, mounts)
-    return kind if kind and _NETWORK.fullmatch(kind) else None
+    return kind if kind and not _LOCAL.fullmatch(kind) else None
 
 
 def file_system_of(path: Path, mounts: str) -> str | None:
