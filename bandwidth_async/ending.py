@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import evolve, frozen
@@ -77,23 +76,23 @@ class Ender:
         # The parts are operations of their own: each of 20 calls is to have all its attempts, and after the
         # deadline `HangUpError` still names the calls that go on.
         started, attempts = self._channel.now(), 0
-        begin = partial(self._channel.operation, options, stop, until=started + options.deadline)
+        operation = self._channel.operation(options, stop)
         try:
             if how.hang_up:
-                async with begin() as operation:
+                async with operation:
                     operation.attempts.ambiguous = target.ambiguous
                     target = await self._with_calls(target, operation, how)
                 attempts = operation.attempts.sent
-            async with begin() as operation:
+                operation = operation.sibling()
+            async with operation:
                 operation.attempts.ambiguous = target.ambiguous
                 end = wire.update_conference(self._account_id, target.conference_id, _END)
-                look = partial(wire.get_conference, self._account_id, target.conference_id)
-                ended = await self._complete(operation, end, look, existed=target.existed)
+                ended = await self._complete(operation, end, wire.get_conference, existed=target.existed)
                 if how.verify and ended:
-                    await self._confirm(operation, look())
+                    await self._confirm(operation, target.conference_id)
             attempts += operation.attempts.sent
             if target.calls:
-                attempts = await self._hang_up(target.calls, begin, attempts)
+                attempts = await self._hang_up(target.calls, operation, attempts)
         except BandwidthError as error:
             if stop is not None and self._concerns_every_id(error, options.retry):
                 stop.request(error)
@@ -128,16 +127,18 @@ class Ender:
             await how.note_calls(target, calls)
         return evolve(target, existed=True, calls=calls)
 
-    async def _hang_up(self, calls: tuple[str, ...], begin: Callable[[], Operation], attempts: int) -> int:
-        """End each call, and return ``attempts`` plus what that took. Raises `HangUpError`."""
+    async def _hang_up(self, calls: tuple[str, ...], end: Operation, attempts: int) -> int:
+        """End each call by the deadline of ``end``, and return ``attempts`` plus those that it took.
+
+        Raises `HangUpError`.
+        """
         left: dict[str, BandwidthError] = {}
         for call_id in calls:
-            look = partial(wire.get_call, self._account_id, call_id)
             try:
                 hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
-                async with begin() as operation:
+                async with end.sibling() as operation:
                     # A call that is not found is over.
-                    await self._complete(operation, hang_up, look, existed=True)
+                    await self._complete(operation, hang_up, wire.get_call, existed=True)
                 attempts += operation.attempts.sent
             except BandwidthError as error:
                 attempts += error.attempts
@@ -159,7 +160,7 @@ class Ender:
         self,
         operation: Operation,
         change: wire.Request[None],
-        look: Callable[[], wire.Request[T]],
+        look: Callable[[str, str], wire.Request[T]],
         *,
         existed: bool,
     ) -> bool:
@@ -178,7 +179,7 @@ class Ender:
                     raise
                 return False
             except (APIError, UnexpectedResponseError) as error:
-                if not await self._is_active_after(error, operation, look()):
+                if not await self._is_active_after(error, operation, look(self._account_id, change.subject)):
                     return False
                 existed = True
                 pause = self._pause_after(error, operation, conflicts)
@@ -225,8 +226,9 @@ class Ender:
             return pause_after(error, operation.attempts, policy, self._channel.random)
         raise error
 
-    async def _confirm(self, operation: Operation, look: wire.Request[Conference]) -> None:
+    async def _confirm(self, operation: Operation, conference_id: str) -> None:
         """Return once a conference whose end was accepted reads as over. Raises `NotConfirmedError`."""
+        look = wire.get_conference(self._account_id, conference_id)
         # The server accepted the end, whatever the reading meets.
         operation.attempts.ambiguous = True
         for pause in (*_READ_PAUSES, None):
@@ -235,7 +237,7 @@ class Ender:
             if pause is not None:
                 await asyncio.sleep(self._channel.random.uniform(*pause))
         raise NotConfirmedError(
-            f"the end of conference {look.subject} was accepted, but it still reads as active"
+            f"the end of conference {conference_id} was accepted, but it still reads as active"
         )
 
 

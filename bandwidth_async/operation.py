@@ -175,12 +175,10 @@ class Channel:
         """Return the time of the event loop that it is bound to."""
         return self.timer.loop.time()
 
-    def operation(
-        self, options: Options, stop: Stop | None = None, *, until: float | None = None
-    ) -> Operation:
-        """Return a context for one operation, which ends at ``until`` (loop time) or at its deadline."""
+    def operation(self, options: Options, stop: Stop | None = None) -> Operation:
+        """Return a context for one operation, whose deadline counts from now."""
         self.bind()
-        return Operation(self, options, stop, self.now() + options.deadline if until is None else until)
+        return Operation(self, options, stop, self.now() + options.deadline)
 
     async def _fetch_token(self) -> Token:
         options, request = self._token_options, wire.token()
@@ -246,6 +244,10 @@ class Operation:
 
     def __repr__(self) -> str:
         return f"<Operation, {self.attempts!r}>"
+
+    def sibling(self) -> Operation:
+        """Return a context for another operation, with attempts of its own, until the same deadline."""
+        return Operation(self._channel, self.options, self._stop, self.attempts.deadline)
 
     async def __aenter__(self) -> Self:
         self._limit.__enter__()

@@ -22,7 +22,7 @@ from yarl import URL
 from bandwidth_async import wire
 from bandwidth_async.http import Delivery, Server, Timeouts, TimeoutTimer, exchange, lacking, open_session
 from bandwidth_async.http import connections as own
-from bandwidth_async.http.connections import SingleResponseProtocol, direct_connections
+from bandwidth_async.http.connections import SingleResponseProtocol, Writes, direct_connections
 from bandwidth_async.updates import UpdateConference
 from tests.wire_server import NO_CONTENT, answered, wire_server
 
@@ -58,11 +58,12 @@ async def turns(count: int) -> None:
 
 
 async def test_requests_of_one_turn_leave_together() -> None:
-    """In the second turn: in the first, the event loop receives what had already arrived."""
+    """Each in its second turn or later: in its first, the event loop receives what had already arrived."""
     connections = [connected() for _ in range(2)]
+    writes = Writes(asyncio.get_running_loop())
     for protocol, _ in connections:
-        protocol.send(b"POST", Delivery())
-    await turns(1)
+        protocol.send(b"POST", Delivery(), writes)
+    await turns(2)
     assert [transport.written for _, transport in connections] == [[], []]
     await turns(1)
     assert [transport.written for _, transport in connections] == [[b"POST"], [b"POST"]]
@@ -74,7 +75,7 @@ async def test_nothing_is_written_to_a_closed_connection(how: str) -> None:
     protocol, transport = connected()
     delivery = Delivery()
     delivery.is_watched = True
-    protocol.send(b"POST", delivery)
+    protocol.send(b"POST", delivery, Writes(asyncio.get_running_loop()))
     transport.closing = True
     if how == "gone":
         protocol.transport = None
@@ -90,7 +91,7 @@ async def test_a_write_that_fails_is_an_error_at_once(error: Exception) -> None:
     transport.error = error
     delivery = Delivery()
     delivery.is_watched = True
-    protocol.send(b"POST", delivery)
+    protocol.send(b"POST", delivery, Writes(asyncio.get_running_loop()))
     with pytest.raises(aiohttp.ClientOSError, match=str(error)):
         await protocol.read()
     assert delivery.unsent is False

@@ -30,7 +30,7 @@ from yarl import URL
 from bandwidth_async.http.delivery import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -72,6 +72,41 @@ def is_final(status: int) -> bool:
     return not 100 <= status < 200 or status == 101
 
 
+class Writes:
+    """The requests that are about to be written, all in one turn of the event loop.
+
+    A server or proxy on the same machine is then woken once for all of them. To wake it for each takes a
+    fifth of the time of an end, in the kernel. And a callback of the event loop for each takes a twentieth.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._writes: list[Callable[[], None]] = []
+
+    def add(self, write: Callable[[], None]) -> None:
+        """Write a request in two or three turns.
+
+        In the turns before that, the event loop receives what has already arrived. That is no response to
+        this request.
+        """
+        self._writes.append(write)
+        if len(self._writes) == 1:
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        writes, self._writes = self._writes, []
+        if len(writes) == 1:
+            self._loop.call_soon(writes[0])
+        else:
+            # Some may have been added in this turn.
+            self._loop.call_soon(self._loop.call_soon, _write_all, writes)
+
+
+def _write_all(writes: Iterable[Callable[[], None]]) -> None:
+    for write in writes:
+        write()
+
+
 class SingleResponseProtocol(ResponseHandler):
     """A connection on which each request has one response; the connection is closed if anything else arrives.
 
@@ -105,16 +140,10 @@ class SingleResponseProtocol(ResponseHandler):
         if hasattr(transport, "max_size"):
             transport.max_size = _RECEIVE_SIZE
 
-    def send(self, message: bytes, delivery: Delivery) -> None:
-        """Write a request together with those of all other connections in this turn of the event loop.
-
-        A server or proxy on the same machine is then woken once for all of them. To wake it for each takes a
-        fifth of the time of an end, in the kernel.
-        """
-        # The event loop receives what has already arrived in its next turn, and that is no response to this
-        # request. So the request is written in the turn after that.
+    def send(self, message: bytes, delivery: Delivery, writes: Writes) -> None:
+        """Write a request soon, together with others."""
         self._awaited = self._unwritten = False
-        self._loop.call_soon(self._loop.call_soon, self._write, message, delivery)
+        writes.add(partial(self._write, message, delivery))
 
     def _write(self, message: bytes, delivery: Delivery) -> None:
         transport = self.transport
@@ -244,6 +273,7 @@ class Connections(aiohttp.TCPConnector):
     def __init__(self) -> None:
         super().__init__(limit=0)
         self.is_direct: bool = False  # whether requests may bypass the session
+        self._writes = Writes(asyncio.get_running_loop())
         self._servers: dict[URL, aiohttp.ClientRequest] = {}  # what `connect` wants to know of each server
         self._seen: WeakSet[Any] = WeakSet()  # connections with aiohttp's own protocol that have been used
         if _PROTOCOL_FITS and not _note_missing(self, "TCPConnector", ("_factory", "_loop")):
@@ -320,7 +350,7 @@ class Connections(aiohttp.TCPConnector):
             raise UnfitConnectionError("the connection does not have the protocol of this client")
         try:
             protocol.set_response_params(read_until_eof=True, **READING)
-            protocol.send(message, delivery)
+            protocol.send(message, delivery, self._writes)
             while True:
                 head, content = await protocol.read()
                 if is_final(head.code):
@@ -506,7 +536,7 @@ def _try_protocol() -> None:
     protocol = SingleResponseProtocol(loop=loop)
     protocol.connection_made(transport)
     protocol.set_response_params(read_until_eof=True, **READING)
-    protocol.send(b"request", Delivery())
+    protocol.send(b"request", Delivery(), Writes(loop))
     protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     protocol.data_received(b"unasked")
     (interim, _), (message, body) = _read_now(protocol), _read_now(protocol)
