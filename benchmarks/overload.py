@@ -1,4 +1,4 @@
-"""Overload: more single calls than the rate lets through, closed quotas, silent servers, and thousands expiring.
+"""Overload: more single calls than the rate lets through, closed quotas, and servers that hang.
 
     python benchmarks/overload.py [--families REGEX] [--seeds 5] [--short] [--check] [--json FILE]
 
@@ -201,7 +201,7 @@ def load(times: float, deadline: float, client: str, seed: int) -> Figures:
 
 
 def closure(shut: float, deadline: float, client: str, seed: int) -> Figures:
-    """Calls at a fifth of the quota, which is closed for a while: the share served from 10 s after its end."""
+    """Calls at a fifth of a quota that is closed for a while: the share served from 10 s after its end."""
     opened = _FINDING + shut
     server = Server(random=Random(seed), quota=True, shut=(_FINDING, opened))
     back = opened + _RECOVERY
@@ -211,7 +211,7 @@ def closure(shut: float, deadline: float, client: str, seed: int) -> Figures:
 
 
 def silence(_: float, deadline: float, client: str, seed: int) -> Figures:
-    """A server that never answers: the share told at once, of the calls that begin after twenty have failed."""
+    """A server that never answers: the share told at once of the calls that begin after twenty failed."""
     server = Server(random=Random(seed), quota=False, hangs=True)
     told = run_virtually(_calls(server, client, 20.0, deadline, 60.0 + deadline))
     twentieth = sorted(call.ended for call in told)[19]
@@ -283,7 +283,7 @@ FAMILIES = {
     "load": Family(
         measure=load,
         values=(0.8, 1.2, 1.5, 3.0),
-        unit="× the rate",
+        unit="times the rate",
         least={"served": 0.9},
         most={"for nobody": 0.02},
         judged=lambda times: times > 1,
