@@ -130,7 +130,7 @@ class Traffic(RuleBasedStateMachine):
             )
         except (DeadlineExceededError, RateLimitError) as error:
             one.rejected = error
-            if "more requests wait" in str(error):
+            if "waited so long" in str(error):
                 assert self.now >= one.deadline
             return
         one.admission, one.admitted_at = admission, asyncio.get_running_loop().time()

@@ -92,7 +92,7 @@ def test_who_is_late_gets_no_turn(line: Line) -> None:
     line.now = 0.6
     assert line.admit(2) == ["patient"]
     assert line.rejected() == ["hurried"]
-    with pytest.raises(DeadlineExceededError, match=r"the 0\.4 s that this one has left are less"):
+    with pytest.raises(DeadlineExceededError, match=r"the 0\.4 s left are less than"):
         line.waiting["hurried"].future.result()
     assert len(line.queue) == 0
 

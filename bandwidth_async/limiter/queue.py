@@ -10,27 +10,27 @@ Theory of overload
     served. The rule that prevents this has two parts.
 
     *Reserve.* A request that reaches the front with less time left than a response usually takes is
-    rejected and takes no turn. The usual time is the smoothed mean plus twice the smoothed deviation, as TCP
-    estimates its timeout (RFC 6298). The reserve is at most half of the time that the request had when it
-    came. Without this limit, an estimate that is too high would reject every request, and no response could
-    correct it.
+    rejected and takes no turn. The usual time is the smoothed mean plus twice the smoothed deviation, with
+    the gains of TCP's timeout (RFC 6298). The reserve of a new request is at most half of the time that it
+    had when it came. Without this limit, an estimate that is too high would reject every request, and no
+    response could correct it.
 
     *Turn.* Dropping the late ones is not enough: in order of arrival all are still sent at the edge, so an
     estimate that is too low serves nobody. The newest request has all its time left, so sending it first
     needs no estimate. This is adaptive LIFO (Maurer, "Fail at Scale", ACM Queue 13(8), 2015). But newest
     first is unfair in a surge that would soon be over. So the order turns once overload has lasted as long as
     a request can wait: when a request is late that came after an earlier one was found late. It turns back
-    when no new single call waits.
+    when no single call waits.
 
 What always holds
     - No request is admitted that waited and has less than its reserve left. None is rejected as late with
       more.
-    - A request that finds none waiting is sent as soon as the pace allows, whatever the estimate says.
+    - A request that comes when none waits and one is due is sent at once, whatever the estimate says.
     - Single calls are in order of arrival until the order turns. Runs are always in order of arrival.
     - A request that was sent before goes before all new ones of its class, in both orders.
     - While newest goes first, a call without a deadline may wait as long as the overload lasts.
 
-CoDel and earliest deadline first were tried too. Both served less at three times the rate.
+CoDel and earliest deadline first were tried too. Both served less under overload.
 
 A request that gave up stays in its queue until it is first, or until most have given up. So every step takes
 the same time however many wait, except `reject_late`.
@@ -161,8 +161,8 @@ class _ClassQueue:
         self.length -= 1
         request.future.set_exception(
             DeadlineExceededError(
-                f"more requests wait than may be sent, and the {request.deadline - now:.2g} s that this one "
-                "has left are less than a response takes"
+                f"the request waited so long that the {max(request.deadline - now, 0.0):.2g} s left are less "
+                "than a response takes"
             )
         )
 
