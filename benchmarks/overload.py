@@ -302,7 +302,7 @@ FAMILIES = {
         unit="answers",
         deadlines=(0.3, 1.0, 5.0, 60.0),
         clients=("fixed", "adaptive"),
-        least={"told at once": 0.97},
+        least={"told at once": 0.95},
     ),
     "expiry": Family(
         measure=expiry,
