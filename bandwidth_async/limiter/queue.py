@@ -10,8 +10,8 @@ Theory of overload
     served. The rule that prevents this has two parts.
 
     *Reserve.* A request that reaches the front with less time left than a response usually takes is
-    rejected and takes no turn. The usual time is the smoothed mean plus twice the smoothed deviation, with
-    the gains of TCP's timeout (RFC 6298). The reserve of a new request is at most half of the time that it
+    rejected and takes no turn. The usual time is the smoothed mean plus four times the smoothed deviation,
+    which is TCP's timeout (RFC 6298). The reserve of a new request is at most half of the time that it
     had when it came. Without this limit, an estimate that is too high would reject every request, and no
     response could correct it.
 
@@ -60,7 +60,7 @@ _FEW = 64
 
 
 class AnswerTime:
-    """The usual time of a response in seconds, learned from good ones; 0 before the first."""
+    """The seconds within which a response usually comes, learned from good ones; 0 before the first."""
 
     def __init__(self) -> None:
         self.usual: float = 0.0
@@ -73,7 +73,7 @@ class AnswerTime:
         else:
             self._deviation += (abs(seconds - self._mean) - self._deviation) / 4
             self._mean += (seconds - self._mean) / 8
-        self.usual = self._mean + 2 * self._deviation
+        self.usual = self._mean + 4 * self._deviation
 
     def latest(self, deadline: float, now: float, *, repeated: bool) -> float:
         """Return the last moment to send a request that comes now, so that its response is in time."""
