@@ -241,9 +241,9 @@ class HangUpError(BandwidthError):
 
 
 class DeadlineExceededError(BandwidthError, TimeoutError):
-    """Raised if the deadline passed or the run was stopped. Try again with a longer deadline.
+    """Raised if the deadline passed, if no response could come before it, or if the run was stopped.
 
-    ``last_error`` is the error of the last attempt, if one failed.
+    Try again with a longer deadline. ``last_error`` is the error of the last attempt, if one failed.
     """
 
     def __init__(

@@ -161,3 +161,12 @@ def test_clients_of_the_extra_end_everything_too() -> None:
 
 def _found(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
+
+
+def test_overload_runs(tmp_path: Path) -> None:
+    """A family runs and meets its goals. Its figures are saved."""
+    saved = tmp_path / "overload.json"
+    arguments = ("--short", "--check", "--families", "silence", "--only", "fixed", "--json", str(saved))
+    done = run("overload.py", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["row"][2] for row in json.loads(saved.read_text())] == [0.3, 1.0, 5.0]

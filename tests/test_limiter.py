@@ -440,6 +440,52 @@ async def test_a_request_without_a_result_changes_nothing() -> None:
     assert now() == 1.0
 
 
+@pytest.mark.parametrize(("silence", "opens"), [(0.2, False), (0.4, True)])
+@virtual_time
+async def test_requests_that_are_given_up(silence: float, opens: bool) -> None:
+    """After a longer silence than usual they are failures. Given up sooner, they say nothing."""
+    limiter = limiter_of(1000)
+    for _ in range(25):
+        with await limiter.admit(bulk=True) as admission:
+            admission.sending()
+            await asyncio.sleep(silence)
+        if limiter.breaker.is_open:
+            break
+    assert limiter.breaker.is_open == opens
+
+
+@virtual_time
+async def test_what_is_a_long_silence_depends_on_the_responses() -> None:
+    """A server that usually takes 2 s does not fail when callers give up after one."""
+    limiter = limiter_of(1000)
+    for number in range(50):
+        with await limiter.admit() as admission:
+            admission.sending()
+            await asyncio.sleep(1.0 if number else 2.0)
+            if not number:
+                admission.accepted()
+    assert limiter.breaker.in_a_row == 0
+
+
+@virtual_time
+async def test_a_request_without_time_for_its_response_is_not_sent() -> None:
+    """It is told at its turn, with nothing sent, and the next one is sent in its place."""
+    limiter = limiter_of(1)
+    with await limiter.admit() as admission:
+        admission.sending()
+        await asyncio.sleep(0.2)
+        admission.accepted()
+    queue = Queue(limiter)
+    await queue.join("hurried", deadline=1.2)
+    await queue.join("patient", deadline=3.0)
+    await queue.finish()
+    assert queue.admitted == {"patient": about(1 - LATENESS)}
+    moment, error = queue.rejected["hurried"]
+    assert moment == about(1 - LATENESS)
+    assert isinstance(error, DeadlineExceededError)
+    assert (error.attempts, error.ambiguous) == (0, False)
+
+
 @virtual_time
 async def test_an_error_inside_ends_the_flight() -> None:
     """A connection is free again however its request ends. One connection is enough for three requests."""

@@ -1,4 +1,4 @@
-"""The limiter under random traffic: no request is lost, and none is overtaken in its class."""
+"""The limiter under random traffic: no request is lost, and each class keeps its order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from bandwidth_async.errors import DeadlineExceededError, RateLimitError
 from bandwidth_async.limiter.limiter import Admission, Limiter
 from bandwidth_async.limiter.pace import RateLimit
-from bandwidth_async.limiter.queue import BULK_EVERY
+from bandwidth_async.limiter.queue import BULK_EVERY, QueuedRequest
 
 TICK = 1e-4  # seconds within which two moments of virtual time are the same
 LONGEST_PAUSE = 15.0  # seconds without a hint
@@ -92,6 +92,7 @@ class Traffic(RuleBasedStateMachine):
         self.ones: list[One] = []
         self.out: list[One] = []
         self.numbers = 0
+        self.turned: dict[int, bool] = {}  # by serial: whether the newest single call went first then
 
     @initialize(
         limit=st.sampled_from(
@@ -102,6 +103,14 @@ class Traffic(RuleBasedStateMachine):
     def begin(self, limit: RateLimit, connections: float) -> None:
         """Start with any pace and any number of connections."""
         self.limiter = Limiter(limit, Random(1), connections=connections)
+        queue = self.limiter._queue
+        admit = queue.admit
+
+        def noted(request: QueuedRequest, serial: int) -> None:
+            self.turned[serial] = queue._interactive.newest_first
+            admit(request, serial)
+
+        queue.admit = noted  # type: ignore[method-assign]  # the order may turn before the task wakes up
 
     # ------------------------------------------------------------------------------------------ the shell
 
@@ -121,6 +130,8 @@ class Traffic(RuleBasedStateMachine):
             )
         except (DeadlineExceededError, RateLimitError) as error:
             one.rejected = error
+            if "waited so long" in str(error):
+                assert self.now >= one.deadline
             return
         one.admission, one.admitted_at = admission, asyncio.get_running_loop().time()
         self._check_admitted(one)
@@ -131,16 +142,21 @@ class Traffic(RuleBasedStateMachine):
         self.out.append(one)
         assert one.admitted_at >= self.books.hinted_until - TICK, "admitted during a hinted pause"
         before = [other for other in self.ones if other.waits and other.bulk == one.bulk]
-        mine = self._rank(one)
-        assert not [other for other in before if self._rank(other) < mine], "overtaken in its class"
+        assert one.admission is not None
+        newest_first = self.turned.get(one.admission._serial, False) and not one.bulk
+        mine = self._rank(one, newest_first=newest_first)
+        ahead = [other for other in before if self._rank(other, newest_first=newest_first) < mine]
+        assert not ahead, "overtaken in its class"
         bulk_waits = any(other.waits and other.bulk for other in self.ones)
         self.books.passed_over = self.books.passed_over + 1 if bulk_waits and not one.bulk else 0
         assert self.books.passed_over < BULK_EVERY, "bulk did not get its share"
 
     @staticmethod
-    def _rank(one: One) -> tuple[int, int]:
+    def _rank(one: One, *, newest_first: bool) -> tuple[int, int]:
         """Return the rank of a request in its class. Refused ones come first, by place, then the others."""
-        return (1, one.number) if one.place is None else (0, one.place)
+        if one.place is not None:
+            return 0, one.place
+        return 1, -one.number if newest_first else one.number
 
     async def _joined(self, one: One) -> None:
         one.task = asyncio.create_task(self._wait(one))
@@ -192,11 +208,11 @@ class Traffic(RuleBasedStateMachine):
         """One request comes."""
         self.join(bulk=bulk, within=within, patience=patience)
 
-    @rule(bulk=st.lists(st.booleans(), min_size=4, max_size=16))
-    def crowd(self, bulk: list[bool]) -> None:
+    @rule(bulk=st.lists(st.booleans(), min_size=4, max_size=16), within=st.sampled_from([math.inf, 0.5, 1.0]))
+    def crowd(self, bulk: list[bool], within: float) -> None:
         """Many requests come at once."""
         for each in bulk:
-            self.join(bulk=each, within=math.inf, patience=math.inf)
+            self.join(bulk=each, within=within, patience=math.inf)
 
     @precondition(lambda self: any(one.waits for one in self.ones))
     @rule(which=st.integers(0, 50))

@@ -15,7 +15,7 @@ from bandwidth_async.limiter.adaptive import AdaptivePace
 from bandwidth_async.limiter.pace import FixedPace, RateLimit, pace_for
 
 LATENESS = 0.004  # seconds of timer overshoot that may be paid back
-LONGEST_PAUSE = 15.0  # seconds, without a hint
+LONGEST_PAUSE = 8.0  # seconds, without a hint
 
 
 @frozen
@@ -185,7 +185,7 @@ def test_a_hint_is_obeyed_in_full(limit: RateLimit, what_happens: list[Step], hi
 
 @given(limits, steps)
 def test_it_is_never_stuck(limit: RateLimit, what_happens: list[Step]) -> None:
-    """Whatever happened, the next send is at most the longest hint, 15 s or one even step away."""
+    """Whatever happened, the next send is at most the longest hint, 8 s or one even step away."""
     assert limit.rate is not None
     seen = traffic(limit).play(what_happens)
     longest_hint = max((step.hint or 0.0 for step in what_happens), default=0.0)
@@ -239,12 +239,12 @@ def test_a_burst_of_refusals_is_one_event(burst: int) -> None:
 
 
 def test_the_pause_doubles_with_refusals_in_a_row_up_to_its_limit() -> None:
-    """A server that keeps refusing without a hint is asked less and less often, at last every 15 s."""
+    """A server that keeps refusing without a hint is asked less and less often, at last every 8 s."""
     pace, now, pauses = FixedPace(1000, 1), 0.0, []
     for _ in range(12):
         now = refuse_next(pace, now, None)
         pauses.append(round(pace.paused_until - now, 6))
-    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 15.0, 15.0, 15.0, 15.0]
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 8.0, 8.0, 8.0, 8.0, 8.0]
     assert not pace.pause_hinted
 
 

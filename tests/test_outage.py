@@ -27,6 +27,7 @@ from bandwidth_async import (
     RateLimitError,
     Report,
     RetryPolicy,
+    Timeouts,
     TransportError,
     VoiceClient,
     wire,
@@ -37,6 +38,7 @@ from bandwidth_async.errors import UnavailableError
 from bandwidth_async.http import Server
 from bandwidth_async.http.exchange import translate
 from bandwidth_async.limiter import PaceEvent, Unavailable
+from bandwidth_async.sandbox.quota import TokenBucket
 
 LATENCY = 0.02
 RATE = 200.0
@@ -78,6 +80,8 @@ class Upstream:
     fault: Fault = lambda _, __: 204
     token_fault: Fault = lambda _, __: 200
     latency: float = LATENCY
+    # Requests whose caller had gone before the answer.
+    unheard: int = 0
     # The time, conference id and status of each request. Status 0 means that there was no response.
     sent: list[tuple[float, str, int]] = field(factory=list)
     tokens: int = 0
@@ -95,7 +99,11 @@ class Upstream:
     ) -> wire.Response:
         """Answer one request as `http.exchange` does."""
         at = now() - self.started
-        await asyncio.sleep(self.latency)
+        try:
+            await asyncio.sleep(self.latency)
+        except asyncio.CancelledError:
+            self.unheard += 1
+            raise
         if request.path.endswith("/token"):
             self.tokens += 1
             answer = self.token_fault("", at)
@@ -621,3 +629,120 @@ async def test_half_of_all_requests_fail(upstream: Upstream, show: Callable[[str
     # A retry is taken from the budget before it is sent. A few workers may be between the two.
     assert worst <= 50 + 100
     assert not [event for event in ran.events if isinstance(event, Unavailable)]
+
+
+# Single calls under overload
+
+
+@define
+class Call:
+    """A single call that has ended."""
+
+    began: float
+    ended: float
+    error: BandwidthError | None
+
+    @property
+    def took(self) -> float:
+        """The seconds until its caller heard."""
+        return self.ended - self.began
+
+
+async def calls(client: VoiceClient, per_second: float, seconds: float, deadline: float) -> list[Call]:
+    """Make single calls at random moments, and return them when all have ended."""
+    random, started, ended = Random(8), now(), list[Call]()
+
+    async def call(number: int) -> None:
+        began, error = now() - started, None
+        try:
+            await client.end_conference(f"call-{number}", deadline=deadline)
+        except BandwidthError as caught:
+            error = caught
+        ended.append(Call(began, now() - started, error))
+
+    async with asyncio.TaskGroup() as group:
+        number = 0
+        while now() - started < seconds:
+            group.create_task(call(number))
+            number += 1
+            await asyncio.sleep(random.expovariate(per_second))
+    return ended
+
+
+def quota_of(rate: float) -> Fault:
+    """Return a fault that refuses what is above ``rate`` a second."""
+    bucket = TokenBucket(rate=rate, burst=5)
+    return lambda _, at: 429 if bucket.admit(at) else 204
+
+
+@pytest.mark.parametrize("deadline", [1.0, 5.0])
+@pytest.mark.parametrize("times", [1.2, 3.0])
+@pytest.mark.parametrize(
+    "rate_limit", [RateLimit.fixed(20), RateLimit.adaptive(start=20)], ids=["fixed", "adaptive"]
+)
+@virtual_time
+async def test_more_single_calls_than_the_rate_lets_through(
+    upstream: Upstream, rate_limit: RateLimit, times: float, deadline: float, show: Callable[[str], None]
+) -> None:
+    """The rate goes to calls that hear the answer. Nearly nothing is sent for those that have gone."""
+    upstream.latency, upstream.fault = 0.15, quota_of(20)
+    async with client_of(upstream, rate_limit=rate_limit) as client:
+        ended = await calls(client, times * 20, 40.0, deadline)
+    served = sum(call.error is None and 10 <= call.ended < 40 for call in ended)
+    show(f"{rate_limit}, {times} x, {deadline} s: {served} of 600 served, {upstream.unheard} for nobody")
+    assert served >= 0.9 * 600
+    assert upstream.unheard <= 0.02 * len(upstream.sent)
+    assert all(call.took <= deadline + 0.001 for call in ended)
+    assert not [call for call in ended if call.error is not None and call.error.ambiguous]
+
+
+@virtual_time
+async def test_an_answer_time_that_was_learned_in_bad_times(upstream: Upstream) -> None:
+    """Calls of one second are served again once a server that took 20 s is well."""
+    upstream.latency = 20.0
+    async with client_of(upstream, rate_limit=RateLimit.fixed(20), timeouts=Timeouts(attempt=30)) as client:
+        await asyncio.gather(*(client.end_conference(f"slow-{number}") for number in range(20)))
+        upstream.latency = 0.15
+        ended = await calls(client, 30.0, 20.0, 1.0)
+    assert sum(call.error is None and call.began >= 2 for call in ended) >= 0.9 * 18 * 20
+
+
+@virtual_time
+async def test_a_run_beside_an_overload(upstream: Upstream) -> None:
+    """A quarter of the rate is the run's, in order. The rest goes to single calls that hear the answer."""
+    async with client_of(upstream, rate_limit=RateLimit.fixed(20)) as client:
+        run = asyncio.create_task(client.end_conferences(ids(150)))
+        ended = await calls(client, 40.0, 30.0, 2.0)
+        assert (await run).ok
+    assert sum(call.error is None for call in ended) >= 0.9 * 0.75 * 20 * 30
+    assert 0.2 <= sum(name.startswith("conf") and at < 25 for at, name, _ in upstream.sent) / (20 * 25) <= 0.3
+    assert upstream.unheard <= 0.02 * len(upstream.sent)
+    sent = [int(name.removeprefix("conf-")) for _, name, _ in upstream.sent if name.startswith("conf")]
+    assert sent == sorted(sent)
+
+
+@pytest.mark.parametrize("deadline", [0.3, 1.0, 5.0])
+@virtual_time
+async def test_single_calls_to_a_server_that_never_answers(upstream: Upstream, deadline: float) -> None:
+    """After twenty have heard nothing until their deadline, the others are told at once."""
+    upstream.latency = 1e6
+    async with client_of(upstream) as client:
+        ended = await calls(client, 20.0, 20.0 + deadline, deadline)
+    twentieth = sorted(call.ended for call in ended)[19]
+    later = [call for call in ended if call.began > twentieth]
+    at_once = [call for call in later if call.took < 0.01]
+    assert {type(call.error) for call in at_once} == {UnavailableError}
+    # The others are probes.
+    assert len(later) - len(at_once) <= 8
+
+
+@virtual_time
+async def test_calls_that_are_patient_beside_calls_that_are_not(upstream: Upstream) -> None:
+    """A server that needs 1.5 s is too slow for the one kind, and no reason to shut out the other."""
+    upstream.latency = 0.05
+    async with client_of(upstream) as client:
+        await calls(client, 20.0, 5.0, 1.0)
+        upstream.latency = 1.5
+        _, patient = await asyncio.gather(calls(client, 20.0, 60.0, 1.0), calls(client, 2.0, 60.0, 60.0))
+    later = [call.error is None for call in patient if call.began >= 30]
+    assert sum(later) >= 0.9 * len(later)

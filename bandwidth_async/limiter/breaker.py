@@ -20,6 +20,10 @@ Theory of operation
     After a minute of outage the pauses grow to a tenth of the outage, and to 30 seconds at most. So a run
     continues within seconds after a short outage, and seldom probes a server that is down for hours.
 
+    *Silence.* A request that its caller gives up is a failure if it had waited longer than a response
+    usually takes, and longer than `LEAST_SILENCE`. Otherwise callers with deadlines shorter than the limit of
+    an attempt would never hear that the server hangs. Given up sooner, it says nothing about the server.
+
     *Closure.* A server that turns requests away, by a 429 or with a time at which it will be back, is neither
     down nor the fault of an id. `Closure` knows since when it has let nothing in at all. While the breaker is
     open, a time that the server named is waited for, as far as the longest pause goes.
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
 IN_A_ROW = 20
 _LEAST_SPAN = 0.5
 _IN_A_ROW_RECOVERING = 3
+
+# Seconds. Before the first response nobody knows how long one takes.
+LEAST_SILENCE = 0.25
 
 # Attempts without any response since the beginning. That is no outage: the address is wrong.
 _UNREACHABLE = 5

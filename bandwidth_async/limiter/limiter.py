@@ -30,10 +30,10 @@ from bandwidth_async.errors import (
     RateLimitError,
     UnavailableError,
 )
-from bandwidth_async.limiter.breaker import Breaker, Closure, RetryBudget
+from bandwidth_async.limiter.breaker import LEAST_SILENCE, Breaker, Closure, RetryBudget
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.pace import RateLimit, pace_for
-from bandwidth_async.limiter.queue import QueuedRequest, RequestQueue
+from bandwidth_async.limiter.queue import AnswerTime, QueuedRequest, RequestQueue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,29 +50,30 @@ class Admission:
     """Permission to send one request, as a context.
 
     Call `sending` when the request is sent, then `accepted`, `refused` or `failed`. Only the first of them
-    counts. Without `sending`, another request is admitted instead. Without a result, nothing is learned.
+    counts. Without `sending`, another request is admitted instead. Without a result, nothing is learned,
+    unless the request was given up after a longer silence than is usual: that is a failure.
 
     ``place`` is the place in the queue to come back to with the next attempt: the serial of the first one.
     """
 
-    __slots__ = ("_limiter", "_sent", "_serial", "_settled", "place")
+    __slots__ = ("_limiter", "_sent_at", "_serial", "_settled", "place")
 
     def __init__(self, limiter: Limiter, serial: int, place: int | None) -> None:
         self.place: int = serial if place is None else place
         self._limiter = limiter
         self._serial = serial
-        self._sent = False
+        self._sent_at: float | None = None
         self._settled = False
 
     def sending(self) -> None:
         """Note that the request is sent now."""
-        self._sent = True
+        self._sent_at = self._limiter._clock()
 
     def accepted(self) -> None:
         """Report a response other than a refusal and a 5xx."""
         if not self._settled:
             self._settled = True
-            self._limiter._on_accepted(self._serial)
+            self._limiter._on_accepted(self._serial, self._sent_at)
 
     def refused(self, hint: float | None) -> None:
         """Report a refusal that asks for ``hint`` seconds, or None when it names no time."""
@@ -90,7 +91,10 @@ class Admission:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self._limiter._release(None if self._settled else self._serial, sent=self._sent)
+        sent = self._sent_at is not None
+        if not self._settled and self._sent_at is not None and self._limiter._is_silence(self._sent_at):
+            self.failed(answered=False)
+        self._limiter._release(None if self._settled else self._serial, sent=sent)
         self._settled = True
 
 
@@ -120,6 +124,7 @@ class Limiter:
         self.breaker: Breaker = Breaker(self._random)
         self.closure: Closure = Closure()
         self.budget: RetryBudget = RetryBudget()
+        self._answer_time = AnswerTime()
         self._queue = RequestQueue()
         # Admissions that were not released yet, and how many there may be.
         self._connected = 0
@@ -197,8 +202,9 @@ class Limiter:
         that the request waits for when the server asks for it.
 
         Raises `DeadlineExceededError` as soon as it is known that the request cannot be sent before its
-        deadline, `RateLimitError` when the server asks for a longer pause, `UnavailableError` for a single
-        call while the breaker is open, and `ClientStateError` in another event loop.
+        deadline, and at its turn when less time is left than a response takes; `RateLimitError` when the
+        server asks for a longer pause, `UnavailableError` for a single call while the breaker is open, and
+        `ClientStateError` in another event loop.
         """
         loop = self._loop
         # To ask the known loop whether it runs is cheaper than to ask which loop runs.
@@ -208,19 +214,21 @@ class Limiter:
         due = self._due(now)
         if due <= now <= deadline and not len(self._queue):
             return Admission(self, self._grant(now), place)
-        ahead = self._queue.count(bulk=bulk) if place is None else 0
+        ahead = self._queue.ahead(bulk=bulk) if place is None else 0
         error = self._wait_error(now, deadline, patience, ahead)
         if not bulk:
             error = self._outage_error(now) or error
         if error is not None:
             raise error
-        if due <= now and self._queue.first() is None:
+        if due <= now and self._queue.first(now) is None:
             return Admission(self, self._grant(now), place)
         request = QueuedRequest(
             future=loop.create_future(),
             place=math.inf if place is None else place,
             bulk=bulk,
+            came=now,
             deadline=deadline,
+            latest=self._answer_time.latest(deadline, now, repeated=place is not None),
             patience=patience,
         )
         self._queue.add(request)
@@ -238,8 +246,10 @@ class Limiter:
         elif not request.future.exception():
             self._release(request.future.result(), sent=False)
 
-    def _on_accepted(self, serial: int) -> None:
+    def _on_accepted(self, serial: int, sent_at: float | None) -> None:
         now = self._clock()
+        if sent_at is not None:
+            self._answer_time.add(now - sent_at)
         self._in_flight -= 1
         wanted = len(self._queue) > 0
         self._pace.on_accepted(serial, now, wanted=wanted)
@@ -294,6 +304,10 @@ class Limiter:
                 self._pace.on_unsent(unsettled)
         self._admit_due(now)
 
+    def _is_silence(self, sent_at: float) -> bool:
+        """Return whether the server should have responded by now."""
+        return self._clock() - sent_at > max(self._answer_time.usual, LEAST_SILENCE)
+
     def _outage_error(self, now: float) -> UnavailableError | None:
         """Return the error for a single call while the breaker is open."""
         pause = self.breaker.paused_for(now)
@@ -342,7 +356,7 @@ class Limiter:
 
     def _admit_due(self, now: float) -> None:
         """Admit the requests that are due, set the timer for the next, and emit what has changed."""
-        while len(self._queue) and (request := self._queue.first()) is not None:
+        while len(self._queue) and (request := self._queue.first(now)) is not None:
             due = self._due(now)
             if due > now:
                 self._set_timer(due)

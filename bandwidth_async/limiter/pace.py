@@ -19,9 +19,10 @@ from bandwidth_async.validators import above_zero, at_least
 # rate; without that, the rate would be up to 20 % too low.
 _LATENESS = 0.004
 
-# Seconds of a pause after a refusal without a hint. The pause doubles with each refusal in a row.
+# Seconds of a pause after a refusal without a hint. The pause doubles with each refusal in a row, but single
+# calls are served again within 10 s after a closure.
 _SHORTEST_PAUSE = 0.1
-_LONGEST_PAUSE = 15.0
+_LONGEST_PAUSE = 8.0
 
 
 @frozen
