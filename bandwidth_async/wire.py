@@ -220,7 +220,7 @@ def list_conferences(
         given = urlencode({key: value for key, value in query.items() if value is not None})
     except UnicodeEncodeError:
         raise ConfigurationError(f"the name {name!r} cannot be sent: it is not Unicode text") from None
-    return next_page(f"{_CONFERENCES.format(accountId=account)}?{given}")
+    return next_page(f"{_CONFERENCES.replace('{accountId}', account)}?{given}")
 
 
 def next_page(path: str) -> Request[Page]:
@@ -380,22 +380,23 @@ def error_from(
 
 
 def _conference(template: str, account: str, conference_id: str) -> str:
-    return template.format(accountId=account, conferenceId=path_segment(conference_id))
+    # `str.format` would take three times as long.
+    path = template.replace("{accountId}", account)
+    return path.replace("{conferenceId}", path_segment(conference_id))
 
 
 def _member(account: str, conference_id: str, call_id: str) -> str:
-    ids = {"conferenceId": path_segment(conference_id), "callId": path_segment(call_id, "call id")}
-    return _MEMBER.format(accountId=account, **ids)
+    path = _conference(_MEMBER, account, conference_id)
+    return path.replace("{callId}", path_segment(call_id, "call id"))
 
 
 def _recording(template: str, account: str, conference_id: str, recording_id: str) -> str:
-    ids = {"conferenceId": path_segment(conference_id)}
-    ids["recordingId"] = path_segment(recording_id, "recording id")
-    return template.format(accountId=account, **ids)
+    path = _conference(template, account, conference_id)
+    return path.replace("{recordingId}", path_segment(recording_id, "recording id"))
 
 
 def _call(account: str, call_id: str) -> str:
-    return _CALL.format(accountId=account, callId=path_segment(call_id, "call id"))
+    return _CALL.replace("{accountId}", account).replace("{callId}", path_segment(call_id, "call id"))
 
 
 def _get(value: type[T], kind: str, subject: str, template: str, path: str) -> Request[T]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _numbers = count(1)
 
 # The attribute of a connection, which is aiohttp's object, that holds the number of its last response.
-_LAST_RESPONSE = "_bandwidth_async_last_response"
+LAST_RESPONSE = "_bandwidth_async_last_response"
 
 # Seconds without a response, after which a request that is cancelled says something about its connection.
 _SILENCE = 1.0
@@ -37,14 +37,14 @@ class Trust:
 
     def doubts(self, connection: Any) -> bool:
         """Return True if a connection was used before and must not be used again."""
-        heard: float = getattr(connection, _LAST_RESPONSE, math.inf)
+        heard: float = getattr(connection, LAST_RESPONSE, math.inf)
         return heard <= self._doubted_until
 
     def on_response(self, delivery: Delivery) -> None:
         """Note that a response came over the delivery's connection."""
         if delivery.connection is not None:
             self.heard = next(_numbers)
-            setattr(delivery.connection, _LAST_RESPONSE, self.heard)
+            setattr(delivery.connection, LAST_RESPONSE, self.heard)
 
     def on_no_response(self, delivery: Delivery, error: BaseException, now: float) -> None:
         """Note that a request has failed without a response."""
