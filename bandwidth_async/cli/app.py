@@ -144,9 +144,8 @@ def main(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _run(arguments)
-        if isinstance(sys.stdout, terminal.Closed) and sys.stdout.lost_rows and code == exit_codes.Exit.OK:
-            terminal.complain("standard output is closed, so the rows could not be written")
-            code = exit_codes.Exit.GENERAL
+        if isinstance(sys.stdout, terminal.Closed) and sys.stdout.lost_rows:
+            terminal.complain("standard output is closed, so nobody gets the rows")
         return code
     finally:
         for stream in (sys.stdout, sys.stderr):

@@ -222,7 +222,7 @@ class Writer:
 
 
 def write_text(stream: IO[str], text: str) -> None:
-    """Write what a command was asked for. Where the stream is closed, its exit code will say so."""
+    """Write what a command was asked for. Where the stream is closed, the command will say so."""
     if isinstance(stream, terminal.Closed):
         stream.lost_rows = True
     stream.write(text)
