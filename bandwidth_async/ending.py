@@ -76,8 +76,8 @@ class Ender:
         # The parts are operations of their own: each of 20 calls is to have all its attempts, and after the
         # deadline `HangUpError` still names the calls that go on.
         started, attempts = self._channel.now(), 0
-        operation = self._channel.operation(options, stop)
         try:
+            operation = self._channel.operation(options, stop)
             if how.hang_up:
                 async with operation:
                     operation.attempts.ambiguous = target.ambiguous
@@ -137,8 +137,9 @@ class Ender:
             try:
                 hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
                 async with end.sibling() as operation:
-                    # A call that is not found is over.
-                    await self._complete(operation, hang_up, wire.get_call, existed=True)
+                    # A call that is not found is over. But Bandwidth documents that a call which goes on may
+                    # not be readable for some minutes.
+                    await self._complete(operation, hang_up, wire.get_call, existed=True, lags=True)
                 attempts += operation.attempts.sent
             except BandwidthError as error:
                 attempts += error.attempts
@@ -163,12 +164,14 @@ class Ender:
         look: Callable[[str, str], wire.Request[T]],
         *,
         existed: bool,
+        lags: bool = False,
     ) -> bool:
         """Return True when ``change`` ended it, False when it is over and no response proves that.
 
         Only the documented success proves it. A 404 says that it is over if it ``existed``, or if an earlier
         attempt may have ended it. Where a response leaves open whether it is over, we look. If it is still
-        active, no attempt has ended it. Then we change it again if that may help.
+        active, no attempt has ended it. Then we change it again if that may help. With ``lags`` a reading may
+        not find yet what is active.
         """
         conflicts = iter(_CONFLICT_PAUSES)
         while True:
@@ -179,7 +182,8 @@ class Ender:
                     raise
                 return False
             except (APIError, UnexpectedResponseError) as error:
-                if not await self._is_active_after(error, operation, look(self._account_id, change.subject)):
+                reading = look(self._account_id, change.subject)
+                if not await self._is_active_after(error, operation, reading, lags=lags):
                     return False
                 existed = True
                 pause = self._pause_after(error, operation, conflicts)
@@ -188,7 +192,12 @@ class Ender:
             await asyncio.sleep(pause)
 
     async def _is_active_after(
-        self, error: APIError | UnexpectedResponseError, operation: Operation, look: wire.Request[T]
+        self,
+        error: APIError | UnexpectedResponseError,
+        operation: Operation,
+        look: wire.Request[T],
+        *,
+        lags: bool,
     ) -> bool:
         """Return whether it is active after a response that leaves that open. Raises ``error`` for any other.
 
@@ -200,8 +209,8 @@ class Ender:
         if refused and not _leaves_open(error, operation):
             raise error
         try:
-            # Bandwidth documents that a call cannot be read for some minutes, and a 409 after its end.
-            over = await _is_over(operation, look, missing=conflict or look.kind != "get call")
+            # A 409 is documented for what has just ended.
+            over = await _is_over(operation, look, missing=conflict or not lags)
         except BandwidthError as unread:
             if refused:
                 raise error from unread
