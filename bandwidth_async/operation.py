@@ -389,10 +389,10 @@ class Operation:
             )
         except asyncio.CancelledError:
             attempts.ambiguous |= not (request.safe or delivery.unsent)
-            self._is_held_up(delivery)
+            self._take_back(delivery)
             raise
         except ClientStateError as error:
-            if self._is_held_up(delivery):
+            if self._take_back(delivery):
                 self._stop_run(error)
             raise
         except (TransportError, APIError) as error:
@@ -404,8 +404,8 @@ class Operation:
             self._in_flight = False
             channel.authorizer.finished(self)
 
-    def _is_held_up(self, delivery: Delivery) -> bool:
-        """Return True if something of this machine keeps the request from leaving; it is no attempt then."""
+    def _take_back(self, delivery: Delivery) -> bool:
+        """Uncount the attempt if something of this machine kept the request from leaving. Return whether."""
         if not delivery.unsent or delivery.obstacle is None:
             return False
         self.attempts.last_error = delivery.obstacle
