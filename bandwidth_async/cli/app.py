@@ -181,7 +181,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     match error:
         case click.UsageError():
             help_ = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-            return f"{error.format_message()}{help_}", exit_codes.Exit.USAGE
+            sentence = error.format_message().removesuffix(".")
+            return f"{sentence}{help_}", exit_codes.Exit.USAGE
         case click.ClickException():
             return error.format_message(), exit_codes.Exit.GENERAL
         case BandwidthError():
