@@ -344,7 +344,9 @@ class Authorizer:
                 self.block(error)
                 return
         if error is not None:
-            _log.warning("could not get a new access token: %s", error)
+            # Without a token, whoever waits is told of the first failure by the error itself.
+            if self.ever_had_token or self._failures:
+                _log.warning("could not get a new access token: %s", error)
             self._renew_at = self._now() + _RENEWAL_PAUSE
             if isinstance(error, BandwidthError):
                 pause = min(_LONGEST_FETCH_PAUSE, 2.0 ** min(self._failures, 16))

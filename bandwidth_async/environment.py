@@ -72,7 +72,4 @@ def _credentials(variables: Mapping[str, str]) -> Credentials:
     if client_id or client_secret:
         missing = "BW_CLIENT_SECRET" if client_id else "BW_CLIENT_ID"
         raise MissingCredentialsError(f"{missing} is not set; OAuth2 needs BW_CLIENT_ID and BW_CLIENT_SECRET")
-    raise MissingCredentialsError(
-        "no credentials are set; set BW_CLIENT_ID and BW_CLIENT_SECRET "
-        "(or the legacy BW_USERNAME and BW_PASSWORD)"
-    )
+    raise MissingCredentialsError("no credentials are set; set BW_CLIENT_ID and BW_CLIENT_SECRET")

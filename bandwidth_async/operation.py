@@ -73,6 +73,9 @@ _KNOCKS = 8
 # Seconds behind a moment, so that a timer which fires early does not come before it.
 _LATE = 0.001
 
+# What an operation waits for once it has a token, in the words of its error.
+_ANSWER = "an answer"
+
 # Seconds that a fetch of a token waits at most when the token endpoint asks for it.
 _TOKEN_HINT = 2.0
 
@@ -126,6 +129,9 @@ class Channel:
         self.closed: bool = False
         self._credentials = credentials
         self._token_options = token_options
+        # What the fetch of a token has met so far.
+        self._fetch: Attempts = Attempts(paced=False)
+        self._fetch_delivery: Delivery = Delivery()
         self._given_session = session
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -180,13 +186,22 @@ class Channel:
         self.bind()
         return Operation(self, options, stop, self.now() + options.deadline)
 
+    @property
+    def token_error(self) -> BandwidthError | None:
+        """What the newest fetch of a token met last, or what keeps it from leaving this machine."""
+        return self._fetch_delivery.obstacle or self._fetch.last_error
+
     async def _fetch_token(self) -> Token:
         options, request = self._token_options, wire.token()
 
         async def attempt() -> Token:
+            self._fetch_delivery = delivery = Delivery()
             try:
                 basic = self._credentials.basic()
-                response = await exchange(self.bind(), self._api, request, basic, options.timeouts)
+                session = self.bind()
+                response = await exchange(
+                    session, self._api, request, basic, options.timeouts, delivery=delivery
+                )
             except APIError as error:
                 if error.transient:
                     raise
@@ -196,8 +211,8 @@ class Channel:
         # All who need the token wait for this, some of them only for a moment. So they are told of a longer
         # wait, and not kept waiting.
         policy = evolve(options.retry, longest_hint=min(options.retry.longest_hint, _TOKEN_HINT))
-        attempts = Attempts(paced=False)
-        return await persist(attempt, attempts, policy, self.random, idempotent=request.idempotent)
+        self._fetch = Attempts(paced=False)
+        return await persist(attempt, self._fetch, policy, self.random, idempotent=request.idempotent)
 
 
 class Operation:
@@ -231,7 +246,7 @@ class Operation:
         self._limit = channel.timer.timeout_at(deadline)
         self._lifted = False
         self._in_flight = False
-        self._awaited = "an answer"
+        self._awaited = _ANSWER
 
         # The place in the limiter's order of arrival, from the first admission on.
         self._place: int | None = None
@@ -470,7 +485,7 @@ class Operation:
                 if lasting or unreachable or channel.now() - started > patience:
                     raise self._stop_run(_without_token(error)) from error
             else:
-                self._awaited = "an answer"
+                self._awaited = _ANSWER
                 return
             await asyncio.sleep(pause + channel.random.uniform(*_ASK_AGAIN))
 
@@ -544,6 +559,8 @@ class Operation:
 
     def _out_of_time(self) -> BandwidthError:
         attempts, last = self.attempts, self.attempts.last_error
+        if last is None and self._awaited != _ANSWER:
+            last = self._channel.token_error
         if self._channel.closed:
             return ClientStateError(
                 "this VoiceClient was closed while the operation was under way",

@@ -109,7 +109,7 @@ class Watch:
         met = error.last_error if isinstance(error, DeadlineExceededError) else error
         if met is not None and self._last_error is None:
             _log.warning(
-                "conference %s cannot be looked at now, and will be again: %s",
+                "conference %s cannot be read now, and is read again later: %s",
                 self._conference_id,
                 met.message,
             )

@@ -167,7 +167,7 @@ def test_bad_lines_are_all_told_and_nothing_is_sent(
         (["get", "../x"], "is no conference id"),
         (["sandbox", "--quota", "lots"], "lots"),
         (["sandbox", "--faults", "503=200%"], "the faults add up to 200 %"),
-        (["nonsense"], "No such command"),
+        (["nonsense"], "No such command 'nonsense' (see bandwidth-async --help)"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_6(

@@ -522,7 +522,7 @@ def test_wait_outlasts_an_outage(
     capsys.readouterr()
     assert main(["wait", conference]) == 0
     assert capsys.readouterr().out.startswith(f"{conference} completed ")
-    assert [message for message in caplog.messages if "will be again" in message] != []
+    assert [message for message in caplog.messages if "is read again later" in message] != []
 
 
 def test_recordings_are_listed(

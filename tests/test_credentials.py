@@ -269,6 +269,20 @@ class TestRenewal:
         assert await header_at(3548, auth) == ("Bearer t3", 3548)
         assert endpoint.asked_at == [0, 3540, 3546]
 
+    async def test_a_first_token_that_does_not_come_is_told_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The error tells it. A log that says it too is for those who go on and ask again."""
+        auth = authorizer(TokenEndpoint(TransportError("no answer"), TransportError("no answer")))
+        with caplog.at_level(logging.WARNING, "bandwidth_async.credentials"):
+            with pytest.raises(TransportError):
+                await auth.wait_until_ready()
+            assert caplog.messages == []
+            await until(5)
+            with pytest.raises(TransportError):
+                await auth.wait_until_ready()
+        assert caplog.messages == ["could not get a new access token: no answer"]
+
     async def test_a_token_that_expires_in_the_pause_is_not_sent_after(self) -> None:
         """The five seconds apply while the old token is valid. Past its end a new one comes sooner."""
         endpoint = TokenEndpoint(10.0, TransportError("no answer"))

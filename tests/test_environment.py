@@ -18,10 +18,7 @@ BASIC = {"BW_USERNAME": "user", "BW_PASSWORD": "pass"}
 NAMES = [*ACCOUNT, *OAUTH, *BASIC, "BW_ENVIRONMENT", "BW_VOICE_URL", "BW_API_URL"]
 
 NO_ACCOUNT = "BW_ACCOUNT_ID is not set; set it, with BW_CLIENT_ID and BW_CLIENT_SECRET"
-NO_CREDENTIALS = (
-    "no credentials are set; set BW_CLIENT_ID and BW_CLIENT_SECRET "
-    "(or the legacy BW_USERNAME and BW_PASSWORD)"
-)
+NO_CREDENTIALS = "no credentials are set; set BW_CLIENT_ID and BW_CLIENT_SECRET"
 NO_SECRET = "BW_CLIENT_SECRET is not set; OAuth2 needs BW_CLIENT_ID and BW_CLIENT_SECRET"
 NO_CLIENT = "BW_CLIENT_ID is not set; OAuth2 needs BW_CLIENT_ID and BW_CLIENT_SECRET"
 

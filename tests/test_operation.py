@@ -33,6 +33,7 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
+from bandwidth_async.http import Delivery
 from bandwidth_async.limiter import Limiter, RateLimit
 from bandwidth_async.operation import Channel, Options
 from bandwidth_async.retry import Attempts, RetryPolicy
@@ -899,4 +900,39 @@ async def test_a_deadline_that_comes_without_a_token(
         with pytest.raises(DeadlineExceededError) as caught:
             await end(channel, Options(deadline=5.0))
     assert caught.value.message == "the deadline of 5 s came before there was an access token"
+    assert bandwidth.asked == []
+
+
+@virtual_time
+async def test_a_deadline_that_comes_without_a_token_tells_what_kept_it_away(
+    bandwidth: Bandwidth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that never answers costs some timeouts, and more than the time that the operation has."""
+
+    async def unanswered(*_: Any, **__: Any) -> None:
+        await asyncio.sleep(15)
+        raise TransportError("get an access token: no response within 15 s")
+
+    monkeypatch.setattr("bandwidth_async.operation.exchange", unanswered)
+    async with channel_of() as channel:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await end(channel, Options(deadline=20.0))
+    assert caught.value.message.endswith("the last attempt met: get an access token: no response within 15 s")
+    assert bandwidth.asked == []
+
+
+@virtual_time
+async def test_a_deadline_that_comes_without_a_token_tells_what_keeps_its_request_here(
+    bandwidth: Bandwidth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process without a free file cannot even ask for a token, and waits for one."""
+
+    async def held_up(*_: Any, delivery: Delivery, **__: Any) -> None:
+        delivery.obstacle = TransportError("get an access token: too many open files")
+        await asyncio.sleep(math.inf)
+
+    monkeypatch.setattr("bandwidth_async.operation.exchange", held_up)
+    async with channel_of() as channel:
+        with pytest.raises(DeadlineExceededError, match="too many open files"):
+            await end(channel, Options(deadline=5.0))
     assert bandwidth.asked == []

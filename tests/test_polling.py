@@ -230,7 +230,7 @@ async def test_an_outage_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     """Each outage is logged once, so that you can see why a wait takes long."""
     cut = TransportError("cut")
     await watch(Looks([cut, cut, ACTIVE, cut, cut, ENDED])).completed(None)
-    sentence = "conference conf-1 cannot be looked at now, and will be again: cut"
+    sentence = "conference conf-1 cannot be read now, and is read again later: cut"
     assert caplog.messages == [sentence, sentence]
 
 

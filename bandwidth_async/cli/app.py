@@ -87,9 +87,9 @@ class _Commands(click.Group):
 def cli(verbose: bool) -> None:
     """End conferences on Bandwidth's Voice API, one or a million.
 
-    Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in (legacy: BW_USERNAME
-    and BW_PASSWORD). Set BW_ENVIRONMENT=test (or uat) for Bandwidth's test hosts. Set BW_VOICE_URL and
-    BW_API_URL for any other host, such as the sandbox.
+    Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in. BW_USERNAME and
+    BW_PASSWORD work until Bandwidth removes API users on 2 December 2026. Set BW_ENVIRONMENT=test (or uat)
+    for Bandwidth's test hosts. Set BW_VOICE_URL and BW_API_URL for any other host, such as the sandbox.
 
     Behind a proxy, set HTTPS_PROXY (for plain http: http_proxy) or ALL_PROXY, and NO_PROXY for the hosts that
     need none, as for curl. Or give the command --proxy.
@@ -180,7 +180,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
     match error:
         case click.UsageError():
             help_ = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-            return f"{error.format_message()}{help_}", exit_codes.Exit.USAGE
+            sentence = error.format_message().removesuffix(".")
+            return f"{sentence}{help_}", exit_codes.Exit.USAGE
         case click.ClickException():
             return error.format_message(), exit_codes.Exit.GENERAL
         case BandwidthError():

@@ -40,8 +40,8 @@ class Exit(IntEnum):
 
 HELP = """
 Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict (also a 402, and a 403 for a plan
-or role), 5 deadline, 6 usage, 7 rate limit (the server asked for a longer wait than allowed, or for one past
-the deadline), 129, 130 and 143 stopped by a signal.
+or role), 5 deadline, 6 usage, 7 rate limit (the server asked for a longer wait than allowed, or answered 429
+past the deadline), 129, 130 and 143 stopped by a signal.
 """
 
 # In the words of a 403: no other credentials would help.
