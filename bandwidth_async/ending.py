@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from bandwidth_async import wire
 from bandwidth_async.errors import (
@@ -82,7 +82,7 @@ class Ender:
             if how.hang_up:
                 async with begin() as operation:
                     operation.attempts.ambiguous = target.ambiguous
-                    target = await self._with_calls(target, operation, how)
+                    await self._find_calls(target, operation, how)
                 attempts = operation.attempts.sent
             async with begin() as operation:
                 operation.attempts.ambiguous = target.ambiguous
@@ -93,8 +93,10 @@ class Ender:
                     await self._confirm(operation, look())
             attempts += operation.attempts.sent
             if target.calls:
-                attempts = await self._hang_up(target.calls, begin, attempts)
+                attempts += await self._hang_up(target.calls, begin)
         except BandwidthError as error:
+            # It knows the attempts of its own part.
+            error.attempts += attempts
             if stop is not None and self._concerns_every_id(error, options.retry):
                 stop.request(error)
             raise
@@ -113,24 +115,25 @@ class Ender:
                 return (error.retry_after or 0.0) > policy.longest_hint
         return isinstance(error, ClientStateError | UnavailableError)
 
-    async def _with_calls(self, target: Target, operation: Operation, how: EndSettings) -> Target:
-        """Return the target with its calls, which the server forgets once the conference has ended."""
+    async def _find_calls(self, target: Target, operation: Operation, how: EndSettings) -> None:
+        """Note the calls in the target. The server forgets them once the conference has ended."""
         request = wire.get_conference(self._account_id, target.conference_id)
         try:
             found = await _read(operation, request)
         except NotFoundError:
-            return evolve(target, existed=target.existed or bool(target.calls))
+            target.existed = target.existed or bool(target.calls)
+            return
         if found.active and found.active_members is None:
             raise TransportError(f"{request.name}: the answer does not say who is in it, so nobody was ended")
         members = (member.call_id for member in found.active_members or ())
         calls = tuple(dict.fromkeys((*target.calls, *members)))
         if calls != target.calls and how.note_calls is not None:
             await how.note_calls(target, calls)
-        return evolve(target, existed=True, calls=calls)
+        target.existed, target.calls = True, calls
 
-    async def _hang_up(self, calls: tuple[str, ...], begin: Callable[[], Operation], attempts: int) -> int:
-        """End each call, and return ``attempts`` plus what that took. Raises `HangUpError`."""
-        left: dict[str, BandwidthError] = {}
+    async def _hang_up(self, calls: tuple[str, ...], begin: Callable[[], Operation]) -> int:
+        """End each call, and return how many attempts that took. Raises `HangUpError`."""
+        attempts, left = 0, dict[str, BandwidthError]()
         for call_id in calls:
             look = partial(wire.get_call, self._account_id, call_id)
             try:
