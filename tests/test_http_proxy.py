@@ -168,7 +168,7 @@ def test_spellings_that_are_served(spelled: str, address: str, user_and_password
         *("http://me:hunter2@proxy.test:0", "not a url", "//", "::1:3128", "http:proxy.test:3128"),
         *("http://me:12/ter2@proxy.test:1", "http://me:12?ter2@proxy.test:1", "me:1#ter2@proxy.test:1"),
         *('"http://proxy.test:3128"', "'proxy.test'", "a:1,b:2", "http://m%3Ae:hunter2@proxy.test:1"),
-        *("me:hunter2://proxy.test:1", "http://a;b:1"),
+        *("me:hunter2://proxy.test:1", "http://a;b:1", "http:/proxy.test:1", "http://http://proxy.test:1"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("trust_env", [False, True])

@@ -158,6 +158,8 @@ def check_proxy(text: str, name: str, source: str = "") -> Proxy:
         fits = url.scheme in _VARIABLES and is_host(url.raw_host or "") and bool(url.port)
         # A password with a special character ends the host, and a name with a colon is no name (RFC 7617).
         fits = fits and "@" not in url.path_qs + url.fragment and ":" not in (url.user or "")
+        # What looks like the host may be a scheme: of http:/host, or of http://http://host.
+        fits = fits and url.raw_host not in _VARIABLES
     except ValueError:
         fits = False
     if fits:
