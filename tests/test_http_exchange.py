@@ -43,7 +43,7 @@ from bandwidth_async.http import (
     origin,
     proxy_of,
 )
-from bandwidth_async.http.delivery import Trust
+from bandwidth_async.http.delivery import Delivery, Trust
 from bandwidth_async.http.exchange import USER_AGENT, translate
 from bandwidth_async.updates import UpdateConference
 
