@@ -820,7 +820,7 @@ async def test_the_connections_of_a_session(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_connection_that_takes_no_attribute_is_never_doubted() -> None:
-    """The object is aiohttp's, whose next version may give it slots. A response over it counts all the same."""
+    """The object is aiohttp's, whose next version may give it slots. A response over it counts."""
     trust, delivery, connection = Trust(), Delivery(), object()
     delivery.on_write(connection, 0.0)
     trust.on_response(delivery)

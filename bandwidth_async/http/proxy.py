@@ -56,11 +56,14 @@ class Proxy:
     def failure(self, error: Exception, name: str, server: URL, reason: str) -> TransportError | None:
         """Return our error for one of aiohttp's that is about this proxy, or None.
 
-        ``name`` is that of the request, and ``reason`` what may be shown of the error.
+        ``name`` is that of the request, and ``reason`` what may be shown of the error. A name that cannot be
+        resolved is told alike for a server and a proxy.
         """
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return self.refusal(error.status, error.headers, name, server, reason)
         if isinstance(error, aiohttp.ClientConnectorError):
+            if isinstance(error, aiohttp.ClientConnectorDNSError):
+                return None
             if (error.host, error.port) != (self.url.raw_host, self.url.port):
                 return None
             if not isinstance(error, aiohttp.ClientConnectorCertificateError):
