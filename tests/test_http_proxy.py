@@ -382,11 +382,12 @@ async def test_a_proxy_that_cannot_be_reached_is_named(
     """It may come back, so it is tried again. A variable is named too."""
     async with client_of(address, voice_url=voice) as client:
         error = await failure(client)
-        assert f"no connection to the proxy {address} (" in error.message
+        assert "no connection" in error.message
+        assert f"the proxy {address}" in error.message
         assert (error.lasting, error.attempts) == (False, ATTEMPTS)
     monkeypatch.setenv("all_proxy", address)
     async with client_of(address, voice_url=voice, proxy=None, trust_env=True) as client:
-        assert f"no connection to the proxy {address} in all_proxy (" in (await failure(client)).message
+        assert f"the proxy {address} in all_proxy" in (await failure(client)).message
 
 
 @virtual_time

@@ -62,9 +62,8 @@ class Proxy:
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return self.refusal(error.status, error.headers, name, server, reason)
         if isinstance(error, aiohttp.ClientConnectorError):
-            if isinstance(error, aiohttp.ClientConnectorDNSError):
-                return None
-            if (error.host, error.port) != (self.url.raw_host, self.url.port):
+            unresolved = isinstance(error, aiohttp.ClientConnectorDNSError)
+            if unresolved or (error.host, error.port) != (self.url.raw_host, self.url.port):
                 return None
             if not isinstance(error, aiohttp.ClientConnectorCertificateError):
                 return TransportError(f"{name}: no connection to {self} ({reason})")
