@@ -81,7 +81,6 @@ class Ender:
         try:
             if how.hang_up:
                 async with begin() as operation:
-                    operation.attempts.ambiguous = target.ambiguous
                     await self._find_calls(target, operation, how)
                 attempts = operation.attempts.sent
             async with begin() as operation:
@@ -117,6 +116,7 @@ class Ender:
 
     async def _find_calls(self, target: Target, operation: Operation, how: EndSettings) -> None:
         """Note the calls in the target. The server forgets them once the conference has ended."""
+        operation.attempts.ambiguous = target.ambiguous
         request = wire.get_conference(self._account_id, target.conference_id)
         try:
             found = await _read(operation, request)
