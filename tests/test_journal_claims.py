@@ -261,7 +261,7 @@ class Upstream:
         await asyncio.sleep(0)
         script = self.answers.get(conference_id, [204])
         status = script.pop(0) if len(script) > 1 else script[0]
-        how["on_status"](status, {})
+        how["on_status"](status, CIMultiDict())
         if status >= 300:
             raise wire.error_from(request, status, CIMultiDict(), b"", 0.0)
         return wire.Response(status=status, headers=CIMultiDict())
