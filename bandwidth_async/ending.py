@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from bandwidth_async import wire
 from bandwidth_async.errors import (
@@ -80,8 +80,7 @@ class Ender:
             operation = self._channel.operation(options, stop)
             if how.hang_up:
                 async with operation:
-                    operation.attempts.ambiguous = target.ambiguous
-                    target = await self._with_calls(target, operation, how)
+                    await self._find_calls(target, operation, how)
                 attempts = operation.attempts.sent
                 operation = operation.sibling()
             async with operation:
@@ -92,8 +91,10 @@ class Ender:
                     await self._confirm(operation, target.conference_id)
             attempts += operation.attempts.sent
             if target.calls:
-                attempts = await self._hang_up(target.calls, operation, attempts)
+                attempts += await self._hang_up(target.calls, operation)
         except BandwidthError as error:
+            # It knows the attempts of its own part.
+            error.attempts += attempts
             if stop is not None and self._concerns_every_id(error, options.retry):
                 stop.request(error)
             raise
@@ -112,27 +113,26 @@ class Ender:
                 return (error.retry_after or 0.0) > policy.longest_hint
         return isinstance(error, ClientStateError | UnavailableError)
 
-    async def _with_calls(self, target: Target, operation: Operation, how: EndSettings) -> Target:
-        """Return the target with its calls, which the server forgets once the conference has ended."""
+    async def _find_calls(self, target: Target, operation: Operation, how: EndSettings) -> None:
+        """Note the calls in the target. The server forgets them once the conference has ended."""
+        operation.attempts.ambiguous = target.ambiguous
         request = wire.get_conference(self._account_id, target.conference_id)
         try:
             found = await _read(operation, request)
         except NotFoundError:
-            return evolve(target, existed=target.existed or bool(target.calls))
+            target.existed = target.existed or bool(target.calls)
+            return
         if found.active and found.active_members is None:
             raise TransportError(f"{request.name}: the answer does not say who is in it, so nobody was ended")
         members = (member.call_id for member in found.active_members or ())
         calls = tuple(dict.fromkeys((*target.calls, *members)))
         if calls != target.calls and how.note_calls is not None:
             await how.note_calls(target, calls)
-        return evolve(target, existed=True, calls=calls)
+        target.existed, target.calls = True, calls
 
-    async def _hang_up(self, calls: tuple[str, ...], end: Operation, attempts: int) -> int:
-        """End each call by the deadline of ``end``, and return ``attempts`` plus those that it took.
-
-        Raises `HangUpError`.
-        """
-        left: dict[str, BandwidthError] = {}
+    async def _hang_up(self, calls: tuple[str, ...], end: Operation) -> int:
+        """End each call by the deadline of ``end``, and return the attempts. Raises `HangUpError`."""
+        attempts, left = 0, dict[str, BandwidthError]()
         for call_id in calls:
             try:
                 hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)

@@ -83,8 +83,8 @@ class Target:
 
     ``existed`` says that a list of conferences contained it. ``ambiguous`` says that an earlier run may have
     ended it without learning the outcome. In both cases a 404 means that the conference has ended.
-    ``number`` is its row in the journal, 0 without a journal. ``calls`` are the calls that an earlier run
-    was going to hang up with it.
+    ``number`` is its row in the journal, 0 without a journal. ``calls`` are the calls to hang up with it that
+    are known so far, also from an earlier run.
     """
 
     conference_id: str

@@ -607,7 +607,14 @@ def test_a_signal_lets_what_is_in_flight_finish(number: signal.Signals, code: in
         assert f"stopped early: stopped by {number.name}" in err
 
 
-def test_a_second_signal_stops_at_once() -> None:
+@pytest.mark.parametrize(
+    ("first", "how", "second"),
+    [
+        (signal.SIGINT, "repeat it", signal.SIGINT),
+        (signal.SIGHUP, "send SIGTERM", signal.SIGTERM),
+    ],
+)
+def test_a_second_signal_stops_at_once(first: signal.Signals, how: str, second: signal.Signals) -> None:
     """Requests without a response become unknown, and it waits for none of them."""
     with served(conferences=20) as stand_in:
         stand_in.plan("hang-before", times=20)
@@ -615,12 +622,12 @@ def test_a_second_signal_stops_at_once() -> None:
         process = start(stand_in, "end", *ids, "--rate", "1000", "--format", "jsonl")
         while requests(stand_in).get("end", {}).get("hang-before", 0) < len(ids):
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(first)
         assert process.stderr is not None
-        assert "repeat it to stop at once" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        assert f"{how} to stop at once" in process.stderr.readline()
+        process.send_signal(second)
         out, _ = process.communicate(timeout=5)
-        assert process.returncode == 130
+        assert process.returncode == 128 + first
         assert Counter(row["outcome"] for row in rows(out)) == {"unknown": 20}
 
 

@@ -9,6 +9,7 @@ import pytest
 from aioresponses import aioresponses
 
 from bandwidth_async import (
+    BadRequestError,
     BasicCredentials,
     ClientCredentials,
     DeadlineExceededError,
@@ -262,6 +263,37 @@ async def test_a_journal_remembers_the_calls(tmp_path: Path) -> None:
             assert journal.report().unsettled == 0
         assert [len(outcome.calls_ended) for outcome in read_outcomes(path)] == [2, 2, 2]
         assert active(sandbox) == set()
+
+
+async def test_the_second_try_of_the_first_id_hangs_up_the_calls_that_the_first_try_saw() -> None:
+    """The first try may have ended the conference. Then the second can no longer read who was in it."""
+    async with (
+        Sandbox(conferences=1, members="2") as sandbox,
+        client_of(sandbox, retry=RetryPolicy(attempts=1)) as client,
+    ):
+        sandbox.plan("reset-after", kind="end")
+        sandbox.plan("reset-after", kind="end")
+        outcomes: list[Outcome] = []
+        await client.end_conferences(sandbox.conference_ids, hang_up=True, on_outcome=outcomes.append)
+        (outcome,) = outcomes
+        assert (outcome.kind, len(outcome.calls_ended)) == (OutcomeKind.ALREADY_ENDED, 2)
+        assert active(sandbox) == set()
+
+
+async def test_the_attempts_of_an_end_that_failed_include_the_reading_of_its_members() -> None:
+    """An outcome and an error tell all requests, whichever part of the end they belong to."""
+    async with Sandbox(conferences=1, members="1") as sandbox, client_of(sandbox) as client:
+        (conference_id,) = sandbox.conference_ids
+        sandbox.plan("400", kind="end")
+        with pytest.raises(BadRequestError) as caught:
+            await client.end_conference(conference_id, hang_up=True)
+        assert caught.value.attempts == 2
+        sandbox.plan("409", times=9, kind="hang-up")
+        with pytest.raises(HangUpError) as left:
+            await client.end_conference(conference_id, hang_up=True)
+        sent = requests(sandbox, "get") + requests(sandbox, "end")
+        sent += requests(sandbox, "hang-up") + requests(sandbox, "get-call")
+        assert left.value.attempts + caught.value.attempts == sent
 
 
 async def test_no_call_is_left_alive(full: bool, show: Callable[[str], None]) -> None:

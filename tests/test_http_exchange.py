@@ -43,6 +43,7 @@ from bandwidth_async.http import (
     origin,
     proxy_of,
 )
+from bandwidth_async.http.delivery import Delivery, Trust
 from bandwidth_async.http.exchange import USER_AGENT, translate
 from bandwidth_async.updates import UpdateConference
 
@@ -816,3 +817,13 @@ async def test_the_connections_of_a_session(monkeypatch: pytest.MonkeyPatch) -> 
         limits = (descriptors, resource.RLIM_INFINITY)
         monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
         assert connections_of(None) == expected
+
+
+def test_a_connection_that_takes_no_attribute_is_never_doubted() -> None:
+    """The object is aiohttp's, whose next version may give it slots. A response over it counts."""
+    trust, delivery, connection = Trust(), Delivery(), object()
+    delivery.on_write(connection, 0.0)
+    trust.on_response(delivery)
+    assert trust.heard > 0
+    trust.on_no_response(delivery, TimeoutError(), 1.0)
+    assert not trust.doubts(connection)

@@ -168,7 +168,7 @@ def test_spellings_that_are_served(spelled: str, address: str, user_and_password
         *("http://me:hunter2@proxy.test:0", "not a url", "//", "::1:3128", "http:proxy.test:3128"),
         *("http://me:12/ter2@proxy.test:1", "http://me:12?ter2@proxy.test:1", "me:1#ter2@proxy.test:1"),
         *('"http://proxy.test:3128"', "'proxy.test'", "a:1,b:2", "http://m%3Ae:hunter2@proxy.test:1"),
-        *("me:hunter2://proxy.test:1", "http://a;b:1"),
+        *("me:hunter2://proxy.test:1", "http://a;b:1", "http:/proxy.test:1", "http://http://proxy.test:1"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("trust_env", [False, True])
@@ -382,11 +382,12 @@ async def test_a_proxy_that_cannot_be_reached_is_named(
     """It may come back, so it is tried again. A variable is named too."""
     async with client_of(address, voice_url=voice) as client:
         error = await failure(client)
-        assert f"no connection to the proxy {address} (" in error.message
+        assert "no connection" in error.message
+        assert f"the proxy {address}" in error.message
         assert (error.lasting, error.attempts) == (False, ATTEMPTS)
     monkeypatch.setenv("all_proxy", address)
     async with client_of(address, voice_url=voice, proxy=None, trust_env=True) as client:
-        assert f"no connection to the proxy {address} in all_proxy (" in (await failure(client)).message
+        assert f"the proxy {address} in all_proxy" in (await failure(client)).message
 
 
 @virtual_time

@@ -193,8 +193,10 @@ def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[Signals]]:
             DeadlineExceededError(f"stopped by {number.name}"), grace=GRACE if len(received) == 1 else 0.0
         )
         if len(received) == 1:
+            # A second SIGHUP is not heard.
+            again = "send SIGTERM" if number.name == "SIGHUP" else "repeat it"
             shown.print_line(
-                f"{number.name}: waiting up to {GRACE:g} s for requests in flight; repeat it to stop at once"
+                f"{number.name}: waiting up to {GRACE:g} s for requests in flight; {again} to stop at once"
             )
 
     with event_loop.on_signals(on_signal):

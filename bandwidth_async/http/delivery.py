@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ class Trust:
         """Note that a response came over the delivery's connection."""
         if delivery.connection is not None:
             self.heard = next(_numbers)
-            setattr(delivery.connection, LAST_RESPONSE, self.heard)
+            # Nobody promises that the object takes attributes. One that takes none is never doubted.
+            with suppress(AttributeError):
+                setattr(delivery.connection, LAST_RESPONSE, self.heard)
 
     def on_no_response(self, delivery: Delivery, error: BaseException, now: float) -> None:
         """Note that a request has failed without a response."""

@@ -56,12 +56,14 @@ class Proxy:
     def failure(self, error: Exception, name: str, server: URL, reason: str) -> TransportError | None:
         """Return our error for one of aiohttp's that is about this proxy, or None.
 
-        ``name`` is that of the request, and ``reason`` what may be shown of the error.
+        ``name`` is that of the request, and ``reason`` what may be shown of the error. A name that cannot be
+        resolved is told alike for a server and a proxy.
         """
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return self.refusal(error.status, error.headers, name, server, reason)
         if isinstance(error, aiohttp.ClientConnectorError):
-            if (error.host, error.port) != (self.url.raw_host, self.url.port):
+            unresolved = isinstance(error, aiohttp.ClientConnectorDNSError)
+            if unresolved or (error.host, error.port) != (self.url.raw_host, self.url.port):
                 return None
             if not isinstance(error, aiohttp.ClientConnectorCertificateError):
                 return TransportError(f"{name}: no connection to {self} ({reason})")
@@ -158,6 +160,8 @@ def check_proxy(text: str, name: str, source: str = "") -> Proxy:
         fits = url.scheme in _VARIABLES and is_host(url.raw_host or "") and bool(url.port)
         # A password with a special character ends the host, and a name with a colon is no name (RFC 7617).
         fits = fits and "@" not in url.path_qs + url.fragment and ":" not in (url.user or "")
+        # What looks like the host may be a scheme: of http:/host, or of http://http://host.
+        fits = fits and url.raw_host not in _VARIABLES
     except ValueError:
         fits = False
     if fits:
