@@ -46,7 +46,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._random = Random(1)
         super().__init__(self._leaper)
 
-    def call_at(self, when: float, callback: Any, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+    # The stub of the base class counts the arguments by a type variable.
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
         if self._late:
             when += self._random.expovariate(1 / self._late)
         return super().call_at(when, callback, *args, **kwargs)

@@ -110,7 +110,7 @@ def _rows(
 
 def _schedule(name: str) -> Callable[[float], float] | None:
     rates = _SCHEDULES.get(name)
-    return rates and (lambda now: [rate for start, rate in rates if start <= now][-1])
+    return None if rates is None else lambda now: [rate for start, rate in rates if start <= now][-1]
 
 
 def _unsaid(*hints: Hint) -> dict[Hint, float]:

@@ -7,6 +7,7 @@ alternatives use 100 workers, the default of our client.
 from __future__ import annotations
 
 import asyncio
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -43,8 +44,9 @@ class Scene:
     told: float
     concurrency: int
     random: Random
-    quota_at: Callable[[float], float]
+    quota_at: Callable[[float], float] = lambda _: math.inf
     clients: int = 1
+    status: int = 429
 
 
 class AnswerError(Exception):
@@ -58,6 +60,7 @@ class AnswerError(Exception):
 
 async def ours(scene: Scene, limit: RateLimit | None = None) -> None:
     """Our client, without any knowledge of the quota."""
+    limit = limit or RateLimit(refusal_statuses=[429, scene.status])
     async with asyncio.TaskGroup() as group:
         for number in range(scene.clients):
             limiter = Limiter(limit, scene.random)
