@@ -231,6 +231,7 @@ class Operation:
         "_lifted",
         "_limit",
         "_place",
+        "_rest",
         "_round",
         "_sent_before",
         "_stop",
@@ -250,6 +251,9 @@ class Operation:
 
         # The place in the limiter's order of arrival, from the first admission on.
         self._place: int | None = None
+
+        # Seconds that it rests after a refusal, so that others knock before it.
+        self._rest = 0.0
 
         # Of the request that is being sent: attempts before its first one, and the header that its last
         # attempt was sent with, with the authorizer's round.
@@ -358,6 +362,9 @@ class Operation:
         repeats = self.attempts.sent > self._sent_before
         if repeats:
             await self._afford()
+        if self._rest:
+            rest, self._rest = self._rest, 0.0
+            await asyncio.sleep(rest)
         admitted = await self._channel.limiter.admit(
             bulk=self.options.bulk,
             place=self._place,
@@ -429,9 +436,11 @@ class Operation:
 
     def _tell_limiter(self, admission: Admission, status: int, headers: Headers) -> None:
         """Tell the limiter, and the authorizer, how the server responded."""
+        channel = self._channel
         hint = parse_hint(headers, time.time(), status) if status >= 400 else None
-        if status == 429 or (hint is not None and wire.turns_away(status)):
-            admission.refused(hint)
+        refuses = status == 429 or status in channel.limiter.refusal_statuses
+        if refuses or (hint is not None and wire.turns_away(status)):
+            self._rest = admission.refused(hint)
         elif status >= 500 or status == 408:
             admission.failed(answered=True, hint=hint)
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import mock
 
@@ -33,19 +35,32 @@ class _Leaper(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop without sockets and threads. Its time passes only when nothing is left to do."""
+    """An event loop without sockets and threads. Its time passes only when nothing is left to do.
 
-    def __init__(self) -> None:
+    Each timer fires ``late`` seconds after it is due, on average.
+    """
+
+    def __init__(self, late: float = 0.0) -> None:
         self._leaper = _Leaper()
+        self._late = late
+        self._random = Random(1)
         super().__init__(self._leaper)
+
+    # The stub of the base class counts the arguments by a type variable.
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
+        if self._late:
+            when += self._random.expovariate(1 / self._late)
+        return super().call_at(when, callback, *args, **kwargs)
 
     def time(self) -> float:
         return self._leaper.now
 
 
-def run_virtually(main: Coroutine[Any, Any, T]) -> T:
+def run_virtually(main: Coroutine[Any, Any, T], late: float = 0.0) -> T:
     """Run ``main`` from second 0 of a new event loop. ``time.time()`` follows the loop meanwhile."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=partial(VirtualLoop, late)) as runner:
         loop = runner.get_loop()
 
         def wall() -> float:

@@ -26,8 +26,12 @@ class Row:
 
     The ideal time is ``seconds``: the count ÷ the quota. If windows last a minute, the first does not count.
     The ideal is at least the time that ``count`` responses take in the slots of the server, or in our
-    concurrency. ``completion`` is the goal for the time ÷ the ideal. ``refusals`` is the goal for 429s per
-    success.
+    concurrency. ``completion`` is the goal for the time ÷ the ideal, or ÷ the oracle's time with
+    ``beside_oracle``. ``refusals`` is the goal for 429s per success, ``p99`` that for the 99th percentile.
+
+    ``told`` gives the quota at each moment, where the oracle cannot have it from the ideal. ``status`` is
+    that of a refusal, ``late`` the seconds that timers are late on average, ``clients`` how many processes
+    share the ids. ``opens_at`` is the end of a closure: the time from there to 90 % of the quota is measured.
     """
 
     name: str
@@ -39,11 +43,23 @@ class Row:
     completion: float = 1.5
     refusals: float = 0.05
     latency: Latency = FAST
+    family: str = "quotas"
+    p99: float = math.inf
+    told: Callable[[float], float] | None = None
+    beside_oracle: bool = False
+    status: int = 429
+    late: float = 0.0
+    clients: int = 1
+    opens_at: float = math.inf
 
     @property
     def ideal(self) -> float:
         """The ideal seconds."""
         return max(self.seconds, self.count * self.latency.mean / self.slots)
+
+    def quota_at(self, now: float) -> float:
+        """The quota that the oracle is told, in requests a second."""
+        return self.told(now) if self.told else self.count / self.ideal
 
 
 def _bucket(rate: float, burst: int) -> MakeQuota:
@@ -86,18 +102,26 @@ def _rows(
             slots=slots,
             completion=completion,
             refusals=refusals,
+            told=_schedule(name),
         )
         for hint, completion in goals.items()
     ]
+
+
+def _schedule(name: str) -> Callable[[float], float] | None:
+    rates = _SCHEDULES.get(name)
+    return None if rates is None else lambda now: [rate for start, rate in rates if start <= now][-1]
 
 
 def _unsaid(*hints: Hint) -> dict[Hint, float]:
     return dict.fromkeys(hints, 1.5)
 
 
-_DROP = _changing((0, 200), (15, 40), (40, 200))
-_RISE = _changing((0, 50), (20, 500))
-_FALL = _changing((0, 500), (20, 50))
+_DROPS = ((0.0, 200.0), (15.0, 40.0), (40.0, 200.0))
+_RISES = ((0.0, 50.0), (20.0, 500.0))
+_FALLS = ((0.0, 500.0), (20.0, 50.0))
+_DROP, _RISE, _FALL = _changing(*_DROPS), _changing(*_RISES), _changing(*_FALLS)
+_SCHEDULES = {"200-40-200/s": _DROPS, "rise 50-500/s": _RISES, "fall 500-50/s": _FALLS}
 
 FIRST = [
     *_rows("bucket 50/s", _bucket(50, 10), 3000, 60, {NONE: 1.05, SECONDS: 1.12}, refusals=0.01),

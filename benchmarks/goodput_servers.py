@@ -3,6 +3,8 @@
 A request arrives 4 to 20 ms after it was sent, and the quota admits or refuses it at once. A refusal is back
 4 to 20 ms later. An admitted request is answered after a latency that counts from the sending. Until then it
 keeps its slot, if the quota has slots. 3 of 1,000 admitted requests get a 503.
+
+A `Gate` is a quota that looks at more than the time: at the id, or at what else goes on at the server.
 """
 
 from __future__ import annotations
@@ -82,6 +84,18 @@ class ChangingBucket(Quota):
         return None
 
 
+class Gate(Quota):
+    """A quota that may look at the id of a request, and may hold an admitted request back."""
+
+    def admit_id(self, path: str, now: float) -> Refusal | None:
+        """Admit or refuse the request for ``path`` at ``now``."""
+        return self.admit(now)
+
+    def held(self, now: float) -> float:
+        """Return the seconds that the request which was admitted last waits at the server."""
+        return 0.0
+
+
 @frozen(kw_only=True)
 class Books:
     """Records of the server."""
@@ -89,6 +103,8 @@ class Books:
     elapsed: list[float] = field(factory=list)  # seconds from first attempt to end, of each that ended
     first: dict[str, float] = field(factory=dict)  # when an id that has not ended yet was first sent
     refused: list[float] = field(factory=list)  # when each 429 was decided
+    ended: list[float] = field(factory=list)  # when each end was decided
+    order: list[int] = field(factory=list)  # the numbers of the ids, as they ended
 
 
 class Server:
@@ -98,9 +114,10 @@ class Server:
     auth = None
     connector = None
 
-    def __init__(self, quota: Quota, hint: Hint, latency: Latency, random: Random) -> None:
+    def __init__(self, quota: Quota, hint: Hint, latency: Latency, random: Random, status: int = 429) -> None:
         self.books = Books()
         self._quota = quota
+        self._status = status
         self._hint = hint
         self._latency = latency
         self._random = random
@@ -126,14 +143,17 @@ class Server:
     def _arrive(self, answer: asyncio.Future[_Response], path: str, sent: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        refusal = self._quota.admit(now)
+        gate = self._quota if isinstance(self._quota, Gate) else None
+        refusal = self._quota.admit(now) if gate is None else gate.admit_id(path, now)
         if refusal is None:
-            loop.call_at(max(now, sent + self._latency.draw(self._random)), self._depart, answer, path)
+            held = 0.0 if gate is None else gate.held(now)
+            answered = max(now, sent + self._latency.draw(self._random)) + held
+            loop.call_at(answered, self._depart, answer, path)
             return
         self.books.refused.append(now)
         wall = time.time()
         headers = {"Date": formatdate(wall, usegmt=True), **self._hint.headers(refusal.seconds, wall)}
-        response = _Response(429, CIMultiDict(headers))
+        response = _Response(self._status, CIMultiDict(headers))
         loop.call_later(self._random.uniform(*_ONE_WAY), _give, answer, response)
 
     def _depart(self, answer: asyncio.Future[_Response], path: str) -> None:
@@ -141,7 +161,10 @@ class Server:
         if self._random.random() < _FAULTS:
             _give(answer, _Response(503, CIMultiDict()))
             return
-        self.books.elapsed.append(asyncio.get_running_loop().time() - self.books.first.pop(path))
+        now = asyncio.get_running_loop().time()
+        self.books.elapsed.append(now - self.books.first.pop(path))
+        self.books.ended.append(now)
+        self.books.order.append(int(path.rpartition("-")[2]))
         _give(answer, _Response(204, CIMultiDict()))
 
 

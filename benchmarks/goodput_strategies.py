@@ -7,7 +7,10 @@ alternatives use 100 workers, the default of our client.
 from __future__ import annotations
 
 import asyncio
+import math
+from functools import partial
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import aiohttp
 from aiolimiter import AsyncLimiter
@@ -16,7 +19,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_base, wait_random_exponential
 from yarl import URL
 
-from bandwidth_async import BasicCredentials, VoiceClient
+from bandwidth_async import BasicCredentials, Limiter, RateLimit, VoiceClient
+from bandwidth_async.limiter.pace import FixedPace
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -40,6 +44,9 @@ class Scene:
     told: float
     concurrency: int
     random: Random
+    quota_at: Callable[[float], float] = lambda _: math.inf
+    clients: int = 1
+    status: int = 429
 
 
 class AnswerError(Exception):
@@ -51,18 +58,48 @@ class AnswerError(Exception):
         self.retry_after = retry_after
 
 
-async def ours(scene: Scene) -> None:
+async def ours(scene: Scene, limit: RateLimit | None = None) -> None:
     """Our client, without any knowledge of the quota."""
+    limit = limit or RateLimit(refusal_statuses=[429, scene.status])
+    async with asyncio.TaskGroup() as group:
+        for number in range(scene.clients):
+            limiter = Limiter(limit, scene.random)
+            group.create_task(_end_share(scene, limiter, range(number, scene.count, scene.clients)))
+
+
+async def fixed(scene: Scene) -> None:
+    """Our client at a fixed rate, told the quota."""
+    await ours(scene, RateLimit.fixed(scene.told / scene.clients))
+
+
+async def oracle(scene: Scene) -> None:
+    """Our client, told the quota of each moment. It obeys hints, and pauses after a refusal like `fixed`."""
+    with mock.patch("bandwidth_async.limiter.limiter.pace_for", partial(_Knowing, scene)):
+        await ours(scene)
+
+
+class _Knowing(FixedPace):
+    def __init__(self, scene: Scene, _limit: RateLimit) -> None:
+        super().__init__(scene.quota_at(0.0) / scene.clients, burst=1)
+        self._scene = scene
+
+    def next_time(self, now: float, in_flight: int) -> float:
+        self.rate = self._scene.quota_at(now) / self._scene.clients
+        return super().next_time(now, in_flight)
+
+
+async def _end_share(scene: Scene, limiter: Limiter, numbers: range) -> None:
     client = VoiceClient(
         account_id="1",
         credentials=BasicCredentials("user", "password"),
         voice_url=scene.base,
         session=scene.session,
+        limiter=limiter,
         random=scene.random,
     )
     async with client:
-        ids = (f"conf-{number}" for number in range(scene.count))
-        await client.end_conferences(ids, concurrency=scene.concurrency)
+        ids = (f"conf-{number}" for number in numbers)
+        await client.end_conferences(ids, concurrency=scene.concurrency // scene.clients)
 
 
 async def end(session: aiohttp.ClientSession, url: URL) -> None:

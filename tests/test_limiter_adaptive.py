@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 from random import Random
+from typing import Any
 
 import pytest
 from attrs import define, frozen
@@ -17,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bandwidth_async.limiter.adaptive import AdaptivePace
 
-LATENESS = 0.004  # seconds of timer overshoot that may be paid back
+LATENESS = 0.02  # seconds of timer overshoot that may be paid back
 SHORTEST_PROBE_WAIT = 0.03  # seconds without another request after a probe, at least
 LONGEST_PROBE_GAP = 15.0  # seconds between two probes at most
 RESTART = 0.98  # of the refused rate, at most
@@ -206,7 +207,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
         super().__init__()
         self.pace = AdaptivePace()
         self.floor, self.ceiling = 0.1, math.inf
-        self.settings: dict[str, float] = {}
+        self.settings: dict[str, Any] = {}
         self.now = 0.0
         self.out: list[Out] = []
         self.hinted_until = -math.inf
@@ -233,11 +234,13 @@ class AdaptiveTraffic(RuleBasedStateMachine):
         self.calls.append((name, args, kwargs))
         self.trace.append((self.pace.rate, self.pace.next_time(self.now, len(self.out))))
         if is_closed(self.pace) and not was_closed:
-            self.refused_rate = rate
+            # After a hint that was too short, the closure before goes on.
+            assert self.pace._closure is not None
+            self.refused_rate = max(rate, self.pace._closure.rate)
         if was_closed and not is_closed(self.pace):
             self.opened_at, self.hinted_until = self.now, -math.inf
-            # This rule does not apply if slots are the limit. Then the rate makes room for them.
-            if self.pace._slots == math.inf:
+            # This rule does not apply if slots are the limit, or if the rate was found not to be the cause.
+            if self.pace._belief.slots == math.inf and not self.pace._belief.noise:
                 assert self.pace.rate <= max(RESTART * self.refused_rate, self.floor)
         return given
 
@@ -333,8 +336,9 @@ class AdaptiveTraffic(RuleBasedStateMachine):
     def nothing_piles_up(self) -> None:
         """The pace stores only requests in flight and a bounded past."""
         assert set(self.pace._unsettled) == {one.serial for one in self.out}
-        assert len(self.pace._suspects) <= 3
-        assert len(self.pace._admitted) <= (self.pace._admitted.maxlen or 0)
+        assert len(self.pace._belief.suspects) <= 3
+        assert len(self.pace._belief.loners) <= 5
+        assert len(self.pace._accepted) <= 20_000
 
     def teardown(self) -> None:
         """If all are accepted, the next request may be sent soon. The same steps have the same result."""
@@ -364,17 +368,17 @@ SEEDS = (1, 2, 3)
     ("server", "hint", "items", "ideal", "longest", "refused"),
     [
         pytest.param(lambda: bucket(50, (0, 50)), no_hint, 6000, 119, 1.12, 0.02, id="bucket"),
-        pytest.param(lambda: bucket(50, (0, 50)), whole_seconds, 6000, 119, 1.2, 0.015, id="bucket-seconds"),
+        pytest.param(lambda: bucket(50, (0, 50)), whole_seconds, 6000, 119, 1.2, 0.02, id="bucket-seconds"),
         pytest.param(lambda: bucket(50, (0, 50)), exact, 6000, 119, 1.12, 0.03, id="bucket-exact"),
-        pytest.param(lambda: bucket(100, (0, 1000)), no_hint, 20_000, 20, 1.2, 0.01, id="1000/s"),
+        pytest.param(lambda: bucket(100, (0, 1000)), no_hint, 20_000, 20, 1.2, 0.015, id="1000/s"),
         pytest.param(lambda: bucket(5, (0, 5)), no_hint, 300, 59, 1.08, 0.06, id="5/s"),
         pytest.param(lambda: fixed_window(100), no_hint, 3000, 29.6, 1.25, 0.025, id="fixed"),
         pytest.param(lambda: fixed_window(100), whole_seconds, 3000, 29.6, 1.3, 0.015, id="fixed-seconds"),
-        pytest.param(lambda: sliding_window(100), no_hint, 3000, 29, 1.25, 0.02, id="sliding"),
+        pytest.param(lambda: sliding_window(100), no_hint, 3000, 29, 1.25, 0.03, id="sliding"),
         pytest.param(lambda: sliding_window(100), whole_seconds, 3000, 29, 1.45, 0.015, id="sliding-seconds"),
         pytest.param(lambda: slots(25), no_hint, 10_000, 44, 1.3, 0.015, id="slots"),
         pytest.param(
-            lambda: bucket(20, (0, 200), (10, 40), (30, 200)), no_hint, 6000, 46, 1.25, 0.02, id="dip"
+            lambda: bucket(20, (0, 200), (10, 40), (30, 200)), no_hint, 6000, 46, 1.25, 0.03, id="dip"
         ),
     ],
 )
@@ -442,7 +446,7 @@ def test_an_hour_of_refusals(hint: Hint, wait: float, fewest: int, most: int) ->
 # ----------------------------------------------------------------------------------------- single cases
 
 
-def closed_pace(hint: float | None = None, **bounds: float) -> tuple[AdaptivePace, int]:
+def closed_pace(hint: float | None = None, **bounds: Any) -> tuple[AdaptivePace, int]:
     """Return a pace that was refused at 0.1 s, and the serial of a request that is still in flight."""
     pace = AdaptivePace(**bounds)
     first, second = pace.on_send(0.0, 0), pace.on_send(0.05, 1)
@@ -562,9 +566,9 @@ def test_growth_that_finds_only_the_burst_returns_to_the_known_quota() -> None:
     assert sum(run.seconds for run in runs) / len(runs) <= 1.22 * 59
 
 
-@pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 110, 114), (0.95, 115, 122)])
+@pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 110, 118), (0.95, 115, 122)])
 def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, fastest: float) -> None:
-    """It is refused at 125/s, and 114 were accepted in the last second. A hint of 1 s keeps it below 114."""
+    """It is refused at 134/s, and 118 were accepted in the last second. A hint of 1 s keeps it below 118."""
     pace, now, highest = AdaptivePace(start=100), 0.0, 0.0
     refused: list[float] = []
     while len(refused) < 3 or now < refused[2] + 30:
@@ -593,7 +597,7 @@ def test_refusals_in_no_time_are_survived() -> None:
 def test_slots_grow_without_an_end() -> None:
     """A limit of slots that no longer applies is dropped. Otherwise its number would grow without end."""
     pace = AdaptivePace()
-    pace._slots, pace._raise, now = 5, 1.0, 0.0
+    pace._belief.slots, pace._belief.next_raise, now = 5, 1.0, 0.0
     for _ in range(1200):
         now += 1.1
         pace.on_accepted(pace.on_send(now, 0), now, wanted=True)
@@ -603,7 +607,7 @@ def test_slots_grow_without_an_end() -> None:
 def test_slots_that_are_too_few_grow_though_they_leave_the_rate_unused() -> None:
     """A wrong limit of one slot, far below the rate, is not kept forever."""
     pace = AdaptivePace()
-    pace._slots, pace.rate, now = 2, 100.0, 0.0
+    pace._belief.slots, pace.rate, now = 2, 100.0, 0.0
     for _ in range(100):
         serial = pace.on_send(now, 1)
         now += 0.5
@@ -691,3 +695,94 @@ def test_a_late_answer_s_hint_is_obeyed() -> None:
     pace.on_accepted(probe, 1.25, wanted=True)
     pace.on_refused(serials[2], 1.3, 60.0)
     assert pace.next_time(1.4, 17) == pytest.approx(61.3)
+
+
+# --------------------------------------------------------------- refusals that the rate did not cause
+
+
+def with_chance(share: float, inner: Admit, seed: int, wait: float = 0.05) -> Admit:
+    """Return a server that also refuses a share of the requests, whatever the rate."""
+    random = Random(seed)
+    return lambda now, busy: wait if random.random() < share else inner(now, busy)
+
+
+def banning(seconds: float, inner: Admit) -> Admit:
+    """Return a server that refuses everything for ``seconds`` after a request over the quota."""
+    until = -math.inf
+
+    def admit(now: float, busy: int) -> float:
+        nonlocal until
+        if now >= until and inner(now, busy):
+            until = now + seconds
+        return max(until - now, 0.0)
+
+    return admit
+
+
+def shut(begin: float, end: float, inner: Admit) -> Admit:
+    """Return a server that refuses everything from ``begin`` to ``end``."""
+    return lambda now, busy: end - now if begin <= now < end else inner(now, busy)
+
+
+def mean_seconds(server: Callable[[int], Admit], hint: Hint = no_hint, items: int = 4000) -> float:
+    """Return the mean seconds that ``items`` take."""
+    return sum(simulate(server(seed), hint, items=items, seed=seed).seconds for seed in SEEDS) / len(SEEDS)
+
+
+def test_refusals_by_chance_do_not_bring_the_rate_down() -> None:
+    """One request of a hundred is refused at any rate. At 100/s that costs little time."""
+    assert mean_seconds(lambda seed: with_chance(0.01, bucket(20, (0, 100)), seed)) <= 1.3 * 40
+
+
+@pytest.mark.parametrize("seconds", [5.0, 30.0])
+def test_a_ban_is_no_window(seconds: float) -> None:
+    """A ban costs its own length, and is not taken for the quota."""
+    longest = 1.4 * 120 + 2 * seconds
+    assert mean_seconds(lambda _: banning(seconds, bucket(10, (0, 50))), items=6000) <= longest
+
+
+@pytest.mark.parametrize("seconds", [1.0, 30.0, 600.0])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_way_back_is_quick(seconds: float, seed: int) -> None:
+    """Half a minute after a closure of any length, nearly as much is accepted as before."""
+    opens = 20 + seconds
+    run = simulate(shut(20, opens, bucket(20, (0, 100))), until=opens + 45, seed=seed)
+    assert sum(at > opens + 30 for at in run.sent) >= 0.8 * 15 * 100
+
+
+def test_a_constant_hint_costs_its_own_length() -> None:
+    """A server that always asks for 60 s is not taken for one with windows of a minute."""
+    assert mean_seconds(lambda _: bucket(10, (0, 50)), lambda _: 60.0, items=6000) <= 1.15 * 120 + 2 * 60
+
+
+def test_after_a_hint_that_was_too_short_the_same_closure_goes_on() -> None:
+    """A server asks for half of what it needs. That is not measured as a lower and lower quota."""
+    assert mean_seconds(lambda _: fixed_window(100), lambda wait: wait / 2) <= 1.2 * 40
+
+
+def test_a_request_s_own_refusal_is_taken_back() -> None:
+    """The rate is as before once the same request was refused again while others passed."""
+    pace, now = AdaptivePace(start=100), 0.0
+    for _ in range(50):
+        now = max(now + 0.01, pace.next_time(now, 0))
+        pace.on_accepted(pace.on_send(now, 0), now, wanted=True)
+    rate, first = pace.rate, pace.on_send(now + 0.01, 0)
+    pace.on_refused(first, now + 0.03, None)
+    for _ in range(4):
+        now = max(now + 0.04, pace.next_time(now, 0))
+        pace.on_accepted(pace.on_send(now, 0), now + 0.001, wanted=True)
+    assert pace.rate < rate
+    rest = pace.on_refused(pace.on_send(now + 0.01, 0), now + 0.02, 5.0, own=first)
+    assert not is_closed(pace)
+    assert pace.rate == rate
+    assert rest > 0
+
+
+def test_what_was_learned_is_begun_with() -> None:
+    """A pace with the knowledge of another is near the quota from the first second on."""
+    before = AdaptivePace()
+    simulate(bucket(50, (0, 50)), items=3000, pace=before)
+    after = AdaptivePace(knowledge=before.knowledge)
+    assert 40 <= after.rate <= 55
+    run = simulate(bucket(50, (0, 50)), items=1000, pace=after, seed=2)
+    assert (run.seconds <= 1.1 * 20, run.share <= 0.02) == (True, True)

@@ -14,7 +14,7 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter.adaptive import AdaptivePace
 from bandwidth_async.limiter.pace import FixedPace, RateLimit, pace_for
 
-LATENESS = 0.004  # seconds of timer overshoot that may be paid back
+LATENESS = 0.02  # seconds of timer overshoot that may be paid back
 LONGEST_PAUSE = 8.0  # seconds, without a hint
 
 
@@ -160,7 +160,7 @@ def test_a_timer_that_rings_late_is_made_up_for() -> None:
     for _ in range(1000):
         now = max(now, pace.next_time(now, 0)) + 0.003
         pace.on_send(now, 0)
-    assert now == pytest.approx(10, abs=0.02)
+    assert now == pytest.approx(10, abs=LATENESS + 0.01)
 
 
 @given(limits, steps)

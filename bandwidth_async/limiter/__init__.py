@@ -1,5 +1,6 @@
 """Decides when each request may be sent: the queue, the pace, the breaker, and the events they emit."""
 
+from bandwidth_async.limiter.adaptive import Knowledge
 from bandwidth_async.limiter.breaker import Breaker, RetryBudget
 from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
 from bandwidth_async.limiter.limiter import Admission, Limiter
@@ -8,6 +9,7 @@ from bandwidth_async.limiter.pace import RateLimit
 __all__ = [
     "Admission",
     "Breaker",
+    "Knowledge",
     "Limiter",
     "LimiterSnapshot",
     "PaceEvent",

@@ -1,58 +1,54 @@
-"""Finds out the quota: a pace that measures how many requests the server accepts.
+"""Finds out the quota: a pace that models how many requests the server lets in.
 
 Theory of operation
-    The server accepts a request or refuses it with a 429. All that can be learned is how many requests it
-    accepted between two moments. So this is an estimator and a throttle.
-
-    *Pace.* While the server accepts, requests are sent evenly at ``rate``. Evenly spaced requests make every
-    kind of limiter behave alike: below the quota it refuses nothing, above it a few requests a second.
+    The server accepts a request or refuses it. All that can be learned is how many it accepted between two
+    moments, its delivery rate. As in BBR's congestion control, the pace keeps a model of the best delivery
+    rate and sends evenly at that rate. Evenly spaced requests make every kind of limiter behave alike: below
+    the quota it refuses nothing, above it a few requests a second.
 
     *Closure and probe.* A refusal begins a closure: nothing is sent until the time of the hint has passed.
-    Without a hint, one request at a time is sent as a probe. Refusals come quickly, as the server does no
-    work for them. So a probe that was not refused within twice the time of a refusal was accepted, and the
-    closure ends. The next request then follows at the even pace. Sent at once, it would be refused by a
-    bucket without depth. After a refused probe, the next waits as long again as the closure has lasted. Thus
-    many refusals at once are one event, and a closed window costs the logarithm of its length in probes.
+    Without a hint, one request at a time is sent as a probe. A probe that was not refused within twice the
+    time of a refusal was accepted, and the closure ends. After a refused probe, the next waits as long again
+    as the closure has lasted. So many refusals at once are one event, and a closed window costs the logarithm
+    of its length in probes. When a hint ends and fewer than three requests are accepted before the next
+    refusal, the hint was too short: the same closure goes on.
 
-    *Measure.* A cycle runs from the end of one closure to the end of the next. The requests that were sent in
-    it and not refused, divided by its length, are the quota. That is exact for a bucket that was empty at
-    both ends, and for a window. Requests without a response yet count as accepted. To count responses would
-    measure less the slower they are. Four cases differ:
+    *Measure.* A cycle runs from the end of one closure to the end of the next. Accepted requests ÷ length is
+    the quota: exact for a bucket that was empty at both ends, and for a window. Requests without a response
+    yet count as accepted. Part of a closure may be rounding, that of a hint in whole seconds or the time
+    between probes; then the quota lies in a bracket. While the rate grew, the last second and the last
+    moments before the refusal bound the quota. A cycle too short to count uses the last second.
 
-    - The rate was growing. Then the cycle averages over lower rates of the past. The quota lies between two
-      other measures: the last second before the refusal, which is exact for a window, and the last moments
-      before it, which are nearly exact for a bucket.
-    - Growth was refused near the quota that was known before. Then it has mostly found the depth of a bucket,
-      and the quota lies between the known one and the measure. After a hint in whole seconds, where closures
-      are dear, the lower of the two measures is used.
-    - The cycle is too short to count. Then the last second is measured instead, closures included.
-    - The closure was much longer than the sample. Then the server counts in a long window, and the cycle is
-      the measure even so. Its length is remembered: after a raise, a whole window passes before the next.
+    *A closure is a window only if it repeats.* After a long closure the pace goes on near the rate of the
+    last second before it. Only if the next long cycle accepts as many, or if a short closure follows at once
+    (a sliding window), is the first cycle believed, and its length remembered. A ban, a constant hint or an
+    outage does neither, so it costs its own length and nothing more.
 
-    A part of a closure may be rounding: a hint in whole seconds, or the time between probes. Then the quota
-    lies in a bracket.
+    *Converge.* Restart inside the bracket, below the refused rate, and rise to its top in the quiet time.
 
-    *Converge.* Restart inside the bracket, at least 2 % below the refused rate, and rise slowly to the top of
-    the bracket, fast at first.
+    *Grow.* After the quiet time, raise the rate by 2, 3, 4.5 … 100 % a step until a refusal, but never while
+    no request waits. The start follows the same rule and begins with 100 %. Below the best rate that *stood*
+    for seconds, growth is a way back: half as much again each half second. A way back that is refused takes
+    20 % off that memory and doubles the wait before the next.
 
-    *Grow.* After a quiet time, raise the rate by 2, 3, 4.5 … 100 % a step until a refusal, but never while no
-    request waits. The start follows the same rule. It begins with 100 %, in steps as short as responses are
-    quick. A closure before three requests were accepted is no measure. Then continue as at the start, at half
-    the rate. But if any request was accepted, each refused probe shows that no more are accepted in that much
-    time. Then do not send faster than that. Do not send slower than 1/s either, since other clients may have
-    used most of the window.
+    *Pay.* Growth causes refusals, and pays for them with a quiet time, so long that closures take 2.5 % of
+    the time and refusals are 0.5 % of the requests. Far below the rate that stood, and after a refusal at a
+    rate that had stood for seconds, which growth did not cause, the quiet is short.
 
-    *Pay.* Growth causes refusals, and pays for them. A closure is followed by a quiet time, so long that the
-    closure took 2.5 % of the time and its refusals were 0.5 % of the requests. The quiet lasts at most ten
-    times as long as what was measured, since a few requests measure roughly. Below the highest rate that was
-    measured, the peak, the quiet is shorter in proportion, as quotas that drop often come back. Each growth
-    that does not reach the peak again takes 30 % off it.
+    *Refusals that the rate did not cause.* A dose-response test: refusals that come alone, at the same
+    distance though each cut the rate by 2, 4, 8 … %, are not caused by the rate. Then the rate returns to
+    where it was, and lone refusals are ignored while they come about as often. A request's own refusal, as
+    when its conference is locked, is known by its repetition while others, sent later, pass.
 
     *Slots.* A server that limits how many requests are in service refuses when many are in flight, whatever
     the rate. Two closures in a row are taken for that when they began with alike numbers in flight, which
-    hardly any accepted request had. From then on fewer are in flight, and the rate may rise. Before the
-    second of these closures the quiet is short. A refusal below that number, or right after a closure,
-    disproves it.
+    hardly any accepted request had. From then on fewer are in flight, and the rate may rise.
+
+Assumptions, and what happens when they do not hold
+    Refusals are rarer at lower rates. Where they are not, the dose-response test finds out; it needs five
+    refusals. The quota changes slower than the pace finds it; where not, the rate lags by some closures. A
+    refusal comes sooner than other responses; where not, closures last as long as a response takes. A server
+    that queues instead of refusing is filled until it refuses.
 
 Why it converges, for a quota r: above r a refusal comes after at most burst / (rate - r) seconds, and each
 restart is lower by at least 2 %. Below r nothing is refused, so growth resumes with ever larger steps. A
@@ -62,94 +58,102 @@ whole cycle measures r to within (burst + 1) / its length, so brackets shrink as
 from __future__ import annotations
 
 import math
-from collections import deque
+from itertools import islice
+from statistics import fmean
 
-from attrs import define
+from attrs import define, evolve, frozen
 
 # Requests per second at the start. Two or three requests are sent before the first response.
 _START = 20.0
 
-# Seconds and requests between two raises before any refusal.
-_FIRST_STEP, _FIRST_STEP_REQUESTS = 0.24, 6
+# A step of growth: seconds and requests at the start, and later; and how long the requests may make it last.
+# At the start it is as short as three responses take, but no shorter than these seconds.
+_FIRST_STEP, _FIRST_STEP_REQUESTS, _LEAST_FIRST_STEP = 0.24, 6, 0.05
+_STEP, _STEP_REQUESTS, _LONGEST_STEP = 0.5, 16, 2.0
 
-# Before any refusal, a step is as short as this many responses take, but no shorter than these seconds.
-_FIRST_STEP_ANSWERS, _LEAST_FIRST_STEP = 3.0, 0.05
+# The first raise of a growth, the factor from one raise to the next, and the raise on a way back.
+_FIRST_RAISE, _RAISE_FACTOR, _BACK_RAISE = 0.02, 1.5, 0.5
 
-# Seconds and requests between two raises after the first refusal.
-_STEP, _STEP_REQUESTS = 0.5, 16
+# A way back leads to this share of the rate that stood. One that is refused takes off a fifth of that rate.
+_BACK, _BACK_FADE, _MOST_DOUBLINGS = 0.9, 0.7, 3
 
-# The first raise of a growth, and the factor from one raise to the next.
-_FIRST_RAISE, _RAISE_FACTOR = 0.02, 1.5
-
-# The highest restart, as a share of the refused rate.
-_RESTART = 0.98
-
-# Requests per second that are sent at least while nothing is measured.
-_LEAST_BLIND = 1.0
+# The least cut, and how often it doubles with refusals that come alone.
+_CUT, _CUT_DOUBLINGS = 0.02, 3
 
 # A short sample never cuts the rate to less than this share of the refused rate.
 _LEAST_CUT = 0.5
 
-# Seconds and requests that are counted at least.
-_SAMPLE = 1.0
-_LEAST = 8
-
-# Fewer accepted requests than this make no first measure.
-_LEAST_MEASURED = 3
+# Seconds and requests that are counted at least, and the requests of a first measure.
+_SAMPLE, _LEAST, _LEAST_FIRST = 1.0, 8, 3
 
 # Seconds or requests that show what the server accepts just before a refusal.
 _BRIEF, _BRIEF_REQUESTS = 0.2, 50
 
-# The longest window in seconds that is remembered. A longer closure is an outage.
+# A closed window takes at least this share of its cycle. Cycles are alike within the second share.
+_WINDOW_SHARE, _ALIKE = 0.3, 0.15
 _LONGEST_WINDOW = 60.0
 
-# The share of the remembered window that is kept with each cycle.
-_FADE = 0.8
+# Where to restart after a closure that may be no window, as a share of the rate in the last second before it.
+_DOUBTED = 0.95
 
 # Where in the bracket to restart: after a hint, and after probes.
-_COARSE_SHARE, _PROBED_SHARE = 0.7, 0.6
+_HINTED_SHARE, _PROBED_SHARE = 0.7, 0.6
+
+# Growth to more than this many times the known quota found another. Else it restarts between the two.
+_RISE, _GROWTH_SHARE = 1.5, 0.35
 
 # The shares of the time and of the requests that closures and their refusals may cost.
 _TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005
 
-# Seconds of quiet after a closure.
-_SHORTEST_QUIET, _LONGEST_QUIET = 0.5, 300.0
+# Seconds of quiet after a closure; at most so many times the cycle that was measured; and at most so many
+# times as long as the rate stood, if it stood so many seconds before a refusal that growth did not cause.
+_SHORTEST_QUIET, _LONGEST_QUIET, _GUESS_QUIET, _TRUST = 0.5, 300.0, 2.0, 10.0
+_STOOD, _STOOD_QUIET = 5.0, 0.6
 
-# The quiet lasts at most this many times as long as the cycle that was measured.
-_TRUST = 10.0
+# Below this share of the rate that stood the quiet shrinks, with this power of the ratio.
+_NEAR, _POWER = 0.85, 6
 
-# The share of the peak that is kept when growth did not reach it again.
-_PEAK_FADE = 0.7
+# Lone refusals that show that the rate is no cause; the rate at the last, as a share of the highest; the
+# least requests between two; and for how many such distances the finding holds.
+_LONERS, _LOWER, _SPARSE, _HOLDS = 5, 0.75, 20, 60
 
-# Growth to more than this many times the known quota has found another quota.
-_RISE = 1.5
+# Requests that passed after a refused one, and show that it came alone.
+_PASSED = 10
 
-# Where to restart between the known quota and what growth seemed to find.
-_GROWTH_SHARE = 0.35
+# Refusals that are ignored while they come alone; and how fast they are forgotten, by their share.
+_EXCESS, _DRAIN = 4, 1.5
 
 # Seconds between probes at most.
 _LONGEST_PROBE_GAP = 15.0
 
-# Timers fire late by some milliseconds. A request may be sent this many seconds before it is due.
-_LATENESS = 0.004
+# Timers fire late. A request may be sent this many seconds before it is due at an even rate.
+LATENESS = 0.02
 
-# Closures in a row that must look like a limit of slots.
-_SUSPICIONS = 2
+# Closures in a row that look like a limit of slots, how much they may differ, seconds of quiet between them.
+_SUSPICIONS, _ALIKE_SLOTS, _SUSPENSE = 2, 0.25, 5.0
 
-# The share by which the numbers in flight at these closures may differ.
-_ALIKE = 0.25
+# Slots beyond which there is no limit of slots, and the seconds between two raises of them.
+_MOST_SLOTS, _SLOT_STEP = 10_000, 1.0
 
-# Seconds of quiet at most before the last of these closures.
-_SUSPENSE = 5.0
-
-# With more slots than this, the server is taken to have no limit of slots.
-_MOST_SLOTS = 10_000
-
-# Seconds between two raises of the slots.
-_SLOT_STEP = 1.0
-
-# Accepted requests that are remembered one by one.
+# Requests that are remembered one by one.
 _MEMORY = 20_000
+
+
+@frozen(kw_only=True)
+class Knowledge:
+    """What a pace has learned about a server, for the next run to begin with.
+
+    ``rate``
+        Requests per second to begin with.
+    ``stood``
+        The best rate that stood for seconds, 0 if none.
+    ``window``
+        Seconds of the window that the server counts in, 0 if none is known.
+    """
+
+    rate: float
+    stood: float = 0.0
+    window: float = 0.0
 
 
 # A named tuple would take twice as long to make.
@@ -159,70 +163,118 @@ class _Sent:
     in_flight: int
 
 
+@define
+class _Belief:
+    """What a closure changes. A copy of it takes the closure back."""
+
+    rate: float
+    # The rates from which and to which the pace rises until the quiet time ends.
+    base: float
+    top: float
+    # When the last closure ended, the quiet time ends, and the next raise is due; and that raise.
+    opened_at: float = math.nan
+    quiet_until: float = -math.inf
+    raise_at: float = -math.inf
+    next_raise: float = 1.0
+    # Whether nothing was measured yet, the rate grew, it was on its way back, and ways back that failed.
+    first: bool = True
+    growing: bool = True
+    going_back: bool = False
+    failed: int = 0
+    # The best rate that stood, the quota by a cycle without growth, the window, and a cycle not believed yet.
+    stood: float = 0.0
+    known: float = 0.0
+    window: float = 0.0
+    doubtful: tuple[int, float] | None = None
+    # Rates of lone refusals and requests before each; the share of them that is ignored, until which serial.
+    loners: tuple[tuple[float, int], ...] = ()
+    noise: float = 0.0
+    noise_until: int = 0
+    # How many requests may be in flight, and the numbers in flight at closures that look like slots.
+    slots: float = math.inf
+    suspects: tuple[int, ...] = ()
+    # When the cycle began; seconds of its closures that may be rounding, and that were spent on probes.
+    mark: float = -math.inf
+    slack: float = 0.0
+    probed: float = 0.0
+
+
+@define
+class _Closure:
+    """The refusals from the first one until a request is accepted. ``since`` is when the first came."""
+
+    since: float
+    # The first refused request, its serial, and the rate then.
+    serial: int
+    refused: _Sent
+    rate: float
+    refusals: int = 0
+    hinted: bool = False
+    coarse: bool = False
+
+
 class AdaptivePace:
     """Seeks the highest rate that the server accepts. The module explains the theory."""
 
-    def __init__(self, *, start: float | None = None, floor: float = 0.1, ceiling: float = math.inf) -> None:
-        self.rate: float = min(max(start or _START, floor), ceiling)
+    def __init__(
+        self,
+        *,
+        start: float | None = None,
+        floor: float = 0.1,
+        ceiling: float = math.inf,
+        knowledge: Knowledge | None = None,
+    ) -> None:
+        begin = start or (knowledge.rate if knowledge else _START)
+        self.rate: float = min(max(begin, floor), ceiling)
         self.quota: float | None = None
         self.paused_until: float = -math.inf
-        self.pause_hinted: bool = False
         self._floor, self._ceiling = floor, ceiling
+        self._belief = _Belief(self.rate, self.rate, self.rate)
+        if start is not None or knowledge is not None:
+            self._belief.next_raise = _FIRST_RAISE
+        if knowledge is not None:
+            self._belief.stood, self._belief.window = knowledge.stood, knowledge.window
+            self._belief.first = False
         self._due = -math.inf
-        self._unsettled: dict[int, _Sent] = {}
-        self._admitted: deque[_Sent] = deque(maxlen=_MEMORY)
         self._serial = 0
-        # When the last closure ended, and when the present one began. None without a closure.
-        self._opened_at = math.nan
-        self._closed_at: float | None = None
-        # The refused request that began the closure, and the rate then.
-        self._refused = _Sent(-math.inf, 0)
-        self._refused_rate = self.rate
-        # When the latest of all refused requests was sent, and the refusals since the last closure ended.
+        # Requests without a response yet, and those of the last time that were not refused, by serial.
+        self._unsettled: dict[int, _Sent] = {}
+        self._accepted: dict[int, _Sent] = {}
+        self._closure: _Closure | None = None
+        # The closure that ended last, and what was believed before its end.
+        self._last: tuple[_Closure, _Belief] | None = None
         self._latest_refused = -math.inf
-        self._refusals = 0
-        # Whether the last hint was in whole seconds, and the seconds that a refusal takes, smoothed.
-        self._coarse = False
-        self._refusal_time: float | None = None
-        # The serial of the probe in flight, and when the last probe was sent.
+        self._refusal_time = 0.0
+        # The serial of the probe in flight, and when the last two probes were sent.
         self._probe: int | None = None
-        self._probed_at = -math.inf
-        # When the cycle began, and the requests sent since and not refused.
-        self._mark = -math.inf
-        self._since_mark = 0
-        # Seconds of the closures of this cycle that may be rounding, and that were spent on probes.
-        self._slack = 0.0
-        self._closures = 0.0
-        # Seconds of the present closure in which no request wanted to end it.
-        self._unwanted = 0.0
+        self._probed_at = self._probed_before = -math.inf
         # When requests began to come after the last idle time.
         self._busy_since = -math.inf
-        # The window of the server when it is long, the quota by a cycle without growth, and the peak.
-        self._window = 0.0
-        self._known = 0.0
-        self._peak = 0.0
-        # The next raise, and when it is due.
-        self._growing = True
-        self._raise = 1.0 if start is None else _FIRST_RAISE
-        self._raise_at = -math.inf
         # When a raise was last decided on, and the serial sent last then.
         self._raised_at, self._raised_serial = -math.inf, 0
-        # The end of the quiet time, and the rates from which and to which the pace rises in it.
-        self._quiet_until = -math.inf
-        self._base = self._top = self.rate
-        # How many requests may be in flight, and the numbers in flight at closures that look like slots.
-        self._slots = math.inf
-        self._suspects: list[int] = []
+        # Refusals that were ignored and are not forgotten.
+        self._excess = 0.0
 
     def __repr__(self) -> str:
-        state = "open" if self._closed_at is None else "closed"
+        state = "open" if self._closure is None else "closed"
         return f"<AdaptivePace {self.rate:.4g}/s, quota {self.quota or math.nan:.4g}/s, {state}>"
+
+    @property
+    def pause_hinted(self) -> bool:
+        """Whether the server named the time of the pause."""
+        return self._closure is not None and self._closure.hinted
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What was learned so far."""
+        belief = self._belief
+        return Knowledge(rate=self.quota or self.rate, stood=belief.stood, window=belief.window)
 
     def next_time(self, now: float, in_flight: int) -> float:
         """Return when the next request may be sent; infinity when a response has to come first."""
-        if self._closed_at is None:
-            return math.inf if in_flight >= self._slots else self._due - _LATENESS
-        if self._probe is None or self.pause_hinted:
+        if self._closure is None:
+            return math.inf if in_flight >= self._belief.slots else self._due - LATENESS
+        if self._probe is None or self._closure.hinted:
             return self.paused_until
         return self._probed_at + self._probe_wait()
 
@@ -233,25 +285,22 @@ class AdaptivePace:
     def on_send(self, now: float, in_flight: int) -> int:
         """Note that a request is sent, and return its serial."""
         self._serial += 1
-        if math.isnan(self._opened_at):
-            self._opened_at = now
-            self._raise_at = now + _FIRST_STEP
-            self._raised_at = now
+        if math.isnan(self._belief.opened_at):
+            self._belief.opened_at = self._raised_at = now
+            self._belief.raise_at = now + _FIRST_STEP
         # Idle time is no measure of the server.
-        if self._closed_at is None and now - self._due > _SAMPLE:
+        if self._closure is None and now - self._due > _SAMPLE:
             self._busy_since = now
             self._begin_cycle(now)
-        if self._closed_at is not None:
-            # No request wanted to be sent sooner.
-            if self._probe is None and now - self.paused_until > _SAMPLE:
-                self._unwanted += now - self.paused_until
-            if self.pause_hinted or self._probe is not None:
+        if self._closure is not None:
+            if self._closure.hinted or self._probe is not None:
                 self._open(now)
             else:
-                self._probe, self._probed_at = self._serial, now
+                self._probe, self._probed_before, self._probed_at = self._serial, self._probed_at, now
         self._due = max(self._due, now) + 1 / self.rate
-        self._unsettled[self._serial] = _Sent(now, in_flight)
-        self._since_mark += 1
+        self._unsettled[self._serial] = self._accepted[self._serial] = _Sent(now, in_flight)
+        if len(self._accepted) > _MEMORY:
+            del self._accepted[next(iter(self._accepted))]
         return self._serial
 
     def on_unsent(self, serial: int) -> None:
@@ -267,53 +316,97 @@ class AdaptivePace:
 
     def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
         """Learn that a request was accepted, and raise the rate when a raise is due."""
-        sent = self._settle(serial)
-        self._admitted.append(sent)
-        if self._closed_at is not None:
-            if sent.at > self._latest_refused and not self.pause_hinted:
+        belief, sent = self._belief, self._settle(serial)
+        if belief.noise:
+            self._excess = max(0.0, self._excess - _DRAIN * belief.noise)
+            if self._serial > belief.noise_until:
+                belief.noise = 0.0
+        if self._closure is not None:
+            if sent.at > self._latest_refused and not self._closure.hinted:
                 self._open(now)
         elif not wanted:
             # A rate that is not used proves nothing.
-            self._raise_at = max(self._raise_at, now + _STEP)
-        elif now < self._quiet_until:
-            share = (now - self._opened_at) / (self._quiet_until - self._opened_at)
-            self._set_rate(max(self.rate, self._base + (self._top - self._base) * math.sqrt(share)))
-        elif now >= self._raise_at:
+            belief.raise_at = max(belief.raise_at, now + _STEP)
+        elif now < belief.quiet_until and self.rate < belief.top:
+            share = (now - belief.opened_at) / (belief.quiet_until - belief.opened_at)
+            self._set_rate(max(self.rate, belief.base + (belief.top - belief.base) * math.sqrt(share)))
+        elif now >= belief.raise_at:
             if self._is_used(now, sent.in_flight):
                 self._grow(now)
             self._raised_at, self._raised_serial = now, self._serial
 
-    def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
-        """Begin a closure, or learn that it still lasts."""
-        probed = serial == self._probe
-        sent = self._uncount(serial)
-        self._refusals += 1
+    def on_refused(
+        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+    ) -> float:
+        """Begin a closure, or learn that it still lasts.
+
+        ``own`` is the serial of an earlier refusal of the same request, if others passed since: then both
+        concern this request only, and what the earlier one changed is taken back.
+
+        Returns the seconds after which the request may come again, so that others knock before it.
+        """
+        probed, sent = serial == self._probe, self._uncount(serial)
         self._latest_refused = max(self._latest_refused, sent.at)
         took = now - sent.at
-        self._refusal_time = took if self._refusal_time is None else 0.8 * self._refusal_time + 0.2 * took
-        if self._closed_at is None and sent.at >= self._opened_at:
-            self._closed_at, self._refused, self._refused_rate = now, sent, self.rate
-            self.pause_hinted = False
-            self.paused_until = now + max(1.5 / self.rate, 0.02)
-        # A late response, but the server asks for the time.
-        elif self._closed_at is None and hint and hint >= _SAMPLE:
-            self._closed_at, self._refused, self._refused_rate = now, sent, self.rate
-            self.pause_hinted = False
-        elif self._closed_at is not None and probed and not self.pause_hinted:
-            closed_for = max(now - self._closed_at, 1 / self.rate)
-            self.paused_until = now + min(closed_for, _LONGEST_PROBE_GAP)
-            if self._peak == 0 and 0 < self._since_mark < _LEAST_MEASURED:
-                self._set_rate(min(self.rate, max(self._since_mark / (now - self._mark), _LEAST_BLIND)))
-        if hint:
-            self._obey(now + hint + jitter, coarse=float(hint).is_integer())
+        self._refusal_time = 0.8 * self._refusal_time + 0.2 * took if self._refusal_time else took
+        rest = min(max(0.05, 2.5 * len(self._unsettled) / self.rate), _LONGEST_STEP)
+        if own is not None and self._closure is None:
+            self._take_back(own)
+            return 2 * rest
+        if self._closure is None and self._is_noise(sent):
+            return rest
+        late = self._closure is None and sent.at < self._belief.opened_at
+        if late and not (hint and hint >= _SAMPLE):
+            return rest
+        if self._closure is None:
+            self._close(now, serial, sent)
+        elif probed and not self._closure.hinted:
+            self._wait_longer(now)
+        if self._closure is not None:
+            self._closure.refusals += 1
+            if hint:
+                until = now + hint + jitter
+                self.paused_until = max(until, self.paused_until if self._closure.hinted else until)
+                self._closure.hinted, self._closure.coarse = True, float(hint).is_integer()
+        return rest
 
-    def _obey(self, until: float, *, coarse: bool) -> None:
-        """Keep to the hint while the closure lasts, also to that of a late response."""
-        if self._closed_at is None:
-            return
-        self.paused_until = max(until, self.paused_until if self.pause_hinted else until)
-        self.pause_hinted = True
-        self._coarse = coarse
+    def _take_back(self, serial: int) -> None:
+        """Believe what was believed before the last closure, if the refusal with this serial began it."""
+        if self._last is not None and self._last[0].serial == serial:
+            opened_at, self._belief = self._belief.opened_at, self._last[1]
+            self._belief.opened_at, self._last = opened_at, None
+            self._set_rate(self._belief.rate)
+
+    def _is_noise(self, sent: _Sent) -> bool:
+        """Return whether this refusal is one of those that the rate does not cause."""
+        if not self._belief.noise or sent.at < self._belief.opened_at:
+            return False
+        self._excess += 1
+        if self._excess < _EXCESS:
+            return True
+        self._excess = 0.0
+        return False
+
+    def _close(self, now: float, serial: int, sent: _Sent) -> None:
+        """Begin a closure, or go on with the last one if its hint was too short."""
+        last, self._last = self._last, None
+        if last and last[0].hinted and self._count(self._belief.opened_at, now) < _LEAST_FIRST:
+            self._closure, self._belief = last
+            self._closure.hinted = False
+            self._set_rate(min(self._belief.rate, self._closure.rate))
+        else:
+            self._closure = _Closure(now, serial, sent, self.rate)
+        self.paused_until = now + max(1.5 / self.rate, 0.02)
+
+    def _wait_longer(self, now: float) -> None:
+        """Wait as long again as the closure has lasted. Few accepted at first show how low the quota is."""
+        assert self._closure is not None  # noqa: S101  # only a closure has probes
+        closed_for = max(now - self._closure.since, 1 / self.rate)
+        self.paused_until = now + min(closed_for, _LONGEST_PROBE_GAP)
+        count = self._count(self._belief.mark, now)
+        if self._belief.first and 0 < count < _LEAST_FIRST:
+            # Not slower than 1/s, since others may have used most of the window.
+            self._set_rate(min(self.rate, max(count / (now - self._belief.mark), 1.0)))
 
     def _settle(self, serial: int) -> _Sent:
         if serial == self._probe:
@@ -321,173 +414,273 @@ class AdaptivePace:
         return self._unsettled.pop(serial)
 
     def _uncount(self, serial: int) -> _Sent:
-        sent = self._settle(serial)
-        self._since_mark -= sent.at >= self._mark
-        return sent
+        self._accepted.pop(serial, None)
+        return self._settle(serial)
 
     def _probe_wait(self) -> float:
         """Return how long a probe may get no response before it counts as accepted and the next is due."""
-        return min(max(2 * (self._refusal_time or 0.0), 0.03, 1 / self.rate), _LONGEST_PROBE_GAP)
+        return min(max(2 * self._refusal_time, 0.03, 1 / self.rate), _LONGEST_PROBE_GAP)
 
     def _set_rate(self, rate: float) -> None:
-        self.rate = min(max(rate, self._floor), self._ceiling)
+        self.rate = self._belief.rate = min(max(rate, self._floor), self._ceiling)
 
     def _is_used(self, now: float, in_flight: int) -> bool:
         """Return whether the slots, or the rate since the last raise, held requests back."""
         # A request does not count itself.
-        full = in_flight >= self._slots - 1
+        full = in_flight >= self._belief.slots - 1
         used = full or self._serial - self._raised_serial >= 0.5 * self.rate * (now - self._raised_at)
         if not used:
-            self._raise_at = now + _STEP
+            self._belief.raise_at = now + _STEP
         return used
 
     def _grow(self, now: float) -> None:
-        if self._slots < math.inf:
-            self._slots += max(1, int(self._slots * self._raise))
-            self._raise_at = now + _SLOT_STEP
-            if self._slots > _MOST_SLOTS:
-                self._slots = math.inf
-        else:
-            self._growing = True
-            first = self._peak == 0
-            step, requests = (self._first_step(), _FIRST_STEP_REQUESTS) if first else (_STEP, _STEP_REQUESTS)
-            self._set_rate(self.rate * (1 + self._raise))
-            self._raise_at = now + max(step, requests / self.rate, self._window)
-        self._raise = min(1.0, _RAISE_FACTOR * self._raise)
-
-    def _first_step(self) -> float:
-        """Return the seconds until the next raise before any refusal: the time of some responses."""
-        # Little's law gives the time of one.
+        belief = self._belief
+        if belief.slots < math.inf:
+            belief.slots += max(1, int(belief.slots * belief.next_raise))
+            belief.slots = math.inf if belief.slots > _MOST_SLOTS else belief.slots
+            belief.raise_at = now + _SLOT_STEP
+            belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
+            return
+        belief.growing = True
+        if not belief.first and now - belief.opened_at >= _SAMPLE:
+            belief.stood = max(belief.stood, self.rate)
+        if self.rate < 0.999 * _BACK * belief.stood:
+            belief.going_back = True
+            self._set_rate(min(self.rate * (1 + _BACK_RAISE), _BACK * belief.stood))
+            belief.raise_at = now + _STEP
+            return
+        if belief.going_back:
+            belief.going_back, belief.failed = False, 0
+        # Little's law gives the time of a response.
         answers = len(self._unsettled) / self.rate
-        return min(max(_FIRST_STEP_ANSWERS * answers, _LEAST_FIRST_STEP), _FIRST_STEP)
+        self._set_rate(self.rate * (1 + belief.next_raise))
+        step = min(max(_STEP, _STEP_REQUESTS / self.rate), _LONGEST_STEP)
+        if belief.first:
+            step = min(max(3 * answers, _LEAST_FIRST_STEP), _FIRST_STEP)
+            step = max(step, _FIRST_STEP_REQUESTS / self.rate)
+        belief.raise_at = now + max(step, belief.window)
+        belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
 
     def _open(self, now: float) -> None:
         """End the closure and its cycle. Begin the next at a rate that was measured or, at first, guessed."""
-        hinted = self.pause_hinted
-        if self._peak == 0 and self._since_mark < _LEAST_MEASURED:
-            self._begin_blind(now)
-        else:
-            self._begin_measured(now, hinted=hinted)
-        self._due = max(now, self._due if hinted else self._probed_at + 1 / self.rate)
-        self._opened_at, self._closed_at, self._probe, self._refusals = now, None, None, 0
+        belief, closure = self._belief, self._closure
+        assert closure is not None  # noqa: S101  # only a closure can end
+        self._last = (closure, evolve(belief))
+        if belief.first and self._count(belief.mark, now) < _LEAST_FIRST:
+            self._begin_blind(now, closure)
+        elif not self._goes_on(now, closure):
+            self._begin_measured(now, closure)
+        self._due = max(now, self._due if closure.hinted else self._probed_at + 1 / self.rate)
+        belief.opened_at, self._closure, self._probe = now, None, None
         self.paused_until = min(self.paused_until, now)
         self._raised_at, self._raised_serial = now, self._serial
 
-    def _begin_blind(self, now: float) -> None:
+    def _begin_blind(self, now: float, closure: _Closure) -> None:
         """Continue as at the start, as the closure began before enough was accepted to measure."""
-        most = min(self.rate, _LEAST_CUT * self._refused_rate)
-        self._set_rate(max(most, min(_RESTART * self._refused_rate, _LEAST_BLIND)))
-        self._base = self._top = self.rate
-        self._quiet_until = self._raise_at = now + _SHORTEST_QUIET
+        belief = self._belief
+        most = min(self.rate, _LEAST_CUT * closure.rate)
+        self._set_rate(max(most, min((1 - _CUT) * closure.rate, 1.0)))
+        belief.base = belief.top = self.rate
+        belief.quiet_until = belief.raise_at = now + _SHORTEST_QUIET
         self._begin_cycle(now)
-        self._busy_since, self._unwanted = now, 0.0
+        self._busy_since = now
 
-    def _begin_measured(self, now: float, *, hinted: bool) -> None:
+    def _goes_on(self, now: float, closure: _Closure) -> bool:
+        """Return True, with the rate set, if the rate did not cause the refusals of this closure."""
+        belief = self._belief
+        passed = self._count(closure.refused.at, closure.since)
+        lone = closure.refusals <= max(1, 0.2 * passed)
+        if self._is_no_cause(closure, lone=lone):
+            requests = sum(distance for _, distance in belief.loners)
+            belief.noise = len(belief.loners) / (requests + len(belief.loners))
+            belief.noise_until = self._serial + int(_HOLDS / belief.noise)
+            self._excess = 0.0
+            rate = (1 - _CUT) * sorted(rate for rate, _ in belief.loners)[-2]
+            belief.stood = max(belief.stood, rate)
+            belief.loners, belief.growing, belief.next_raise = (), False, _BACK_RAISE
+            belief.going_back, belief.failed = False, 0
+            belief.raise_at = now + _SHORTEST_QUIET
+        elif belief.first and closure.refusals == 1 and (passed >= _PASSED or self._is_early(now, closure)):
+            rate = (1 - _CUT) * closure.rate
+            belief.raise_at = now + _FIRST_STEP
+        else:
+            return False
+        self._set_rate(rate)
+        belief.base = belief.top = self.rate
+        belief.quiet_until = -math.inf
+        self._begin_cycle(now)
+        return True
+
+    def _is_early(self, now: float, closure: _Closure) -> bool:
+        """Return whether the start rate was refused, though it had been accepted for a while."""
+        return closure.rate <= _START and self._count(self._belief.mark, now) >= _LEAST
+
+    def _is_no_cause(self, closure: _Closure, *, lone: bool) -> bool:
+        """Return whether lone refusals come as often although each has cut the rate."""
+        belief = self._belief
+        distance = max(self._count(belief.opened_at, closure.since), 1)
+        rates = [rate for rate, _ in belief.loners]
+        mean = fmean(each for _, each in belief.loners) if rates else math.inf
+        # Growth causes its refusals, and a cut that brought a long rest was right.
+        if rates and (distance > 4 * mean or (belief.growing and closure.rate > _BACK * max(rates))):
+            belief.loners = ()
+        if belief.noise or not lone:
+            belief.loners = ()
+            return False
+        belief.loners = (*belief.loners, (closure.rate, distance))[-_LONERS:]
+        if len(belief.loners) < _LONERS or fmean(each for _, each in belief.loners) < _SPARSE:
+            return False
+        return closure.rate <= _LOWER * max(rate for rate, _ in belief.loners)
+
+    def _begin_measured(self, now: float, closure: _Closure) -> None:
         """Measure the cycle, restart below the refused rate, and stay quiet as long as the closure costs."""
-        assert self._closed_at is not None  # noqa: S101  # only a closure can end
-        closed = max(now - self._closed_at - self._unwanted, 0.0)
-        slack = min(1.0, 0.9 * closed) if hinted and self._coarse else 0.0
-        self._slack += slack
-        self._closures += 0.0 if hinted else closed
-        limit = _RESTART * self._refused_rate
-        self._judge_slots()
-        low, top = self._measure(now - self._unwanted, closed - slack)
-        if self._unwanted:
-            self._begin_cycle(now)
-            self._busy_since, self._unwanted = now, 0.0
-        share = _COARSE_SHARE if hinted else _PROBED_SHARE
-        if not self._growing:
-            self._known = low + share * (top - low)
-        elif low < _RISE * self._known:
+        belief, closed = self._belief, now - closure.since
+        slack = min(1.0, 0.9 * closed) if closure.hinted and closure.coarse else 0.0
+        belief.slack += slack
+        belief.probed += 0.0 if closure.hinted else closed
+        doublings = min(max(len(belief.loners), 1) - 1, _CUT_DOUBLINGS)
+        limit = closure.rate * (1 - _CUT * 2**doublings)
+        self._judge_slots(closure)
+        low, top, whole = self._measure(now, closure, closed - slack)
+        share = _HINTED_SHARE if closure.hinted else _PROBED_SHARE
+        if not belief.growing:
+            belief.known = low + share * (top - low)
+        elif low < _RISE * belief.known:
             # The last moments are believed only where a closure is cheap.
             top = low if slack else top
-            low, share = min(self._known, top), _GROWTH_SHARE
+            low, share = min(belief.known, top), 0.0 if belief.going_back else _GROWTH_SHARE
         self.quota = low + share * (top - low)
-        self._base = min(self.quota, limit)
-        self._top = max(self._base, min(top, limit))
-        if self._slots < math.inf:
-            self._base = self._top = max(self._base, self._refused_rate)
-        self._set_rate(self._base)
-        self._peak = max(self._peak * (_PEAK_FADE if self._growing else 1.0), self.rate)
-        self._quiet_until = self._raise_at = now + self._quiet(now, closed)
-        self._growing, self._raise = False, _FIRST_RAISE
+        belief.base = min(self.quota, limit)
+        belief.top = max(belief.base, min(top, limit))
+        if belief.slots < math.inf:
+            belief.base = belief.top = max(belief.base, closure.rate)
+        self._set_rate(belief.base)
+        self._remember(whole=whole)
+        belief.quiet_until = belief.raise_at = now + self._quiet(now, closure, closed)
+        belief.growing = belief.first = False
+        belief.next_raise = _FIRST_RAISE
 
-    def _quiet(self, now: float, closed: float) -> float:
+    def _remember(self, *, whole: bool) -> None:
+        """Keep the best rate that stood, and let it fade when growth did not reach it again."""
+        belief = self._belief
+        if belief.going_back:
+            belief.failed += 1
+            belief.stood *= _BACK_FADE
+            belief.going_back = False
+        if whole:
+            belief.stood = max(belief.stood, self.rate)
+
+    def _quiet(self, now: float, closure: _Closure, closed: float) -> float:
         """Return the seconds of quiet that a closure of ``closed`` seconds costs."""
-        price = max(closed / _TIME_PRICE, self._refusals / (_REFUSAL_PRICE * self.rate))
-        quiet = min(price, _LONGEST_QUIET) * min(1.0, self.rate / self._peak)
-        if len(self._suspects) == _SUSPICIONS - 1 and self._slots == math.inf:
+        belief = self._belief
+        quiet = max(closed / _TIME_PRICE, closure.refusals / (_REFUSAL_PRICE * self.rate))
+        quiet = min(quiet, _LONGEST_QUIET)
+        if belief.stood:
+            quiet *= min(1.0, self.rate / (_NEAR * belief.stood)) ** _POWER
+        if len(belief.suspects) == _SUSPICIONS - 1 and belief.slots == math.inf:
             quiet = min(quiet, _SUSPENSE)
-        return max(min(quiet, _TRUST * (now - self._opened_at)), _SHORTEST_QUIET)
+        lasted = closure.since - belief.opened_at
+        if not belief.growing and lasted >= _STOOD:
+            quiet = min(quiet, _STOOD_QUIET * lasted)
+        # A cut to the least was not measured.
+        if closed < 2 * _SAMPLE and belief.top <= 1.001 * _LEAST_CUT * closure.rate:
+            quiet = min(quiet, _GUESS_QUIET)
+        quiet = min(quiet, _TRUST * (now - belief.opened_at))
+        return max(quiet, _SHORTEST_QUIET * 2.0 ** min(belief.failed, _MOST_DOUBLINGS))
 
-    def _measure(self, now: float, closed: float) -> tuple[float, float]:
-        """Return the bracket of the quota, after a closure of ``closed`` seconds without its rounding."""
-        need = max(_SAMPLE, _LEAST / self._refused_rate)
-        span = now - self._mark
-        long = closed >= 2 * need and self._since_mark >= _LEAST
-        if long or (not self._growing and span >= max(need, self._window)):
-            low = self._since_mark / span
-            top = self._since_mark / max(span - self._slack, 0.3 * span)
-            self._window = min(span, _LONGEST_WINDOW) if long else _FADE * self._window
+    def _measure(self, now: float, closure: _Closure, closed: float) -> tuple[float, float, bool]:
+        """Return the bracket of the quota after a closure of ``closed`` seconds without its rounding.
+
+        The last item says whether it was measured over a whole stretch.
+        """
+        belief = self._belief
+        need = max(_SAMPLE, _LEAST / closure.rate)
+        span, count = now - belief.mark, self._count(belief.mark, now)
+        doubtful, belief.doubtful = belief.doubtful, None
+        if closed >= 2 * need and count >= _LEAST:
+            return self._measure_long(now, closure, closed, doubtful)
+        if doubtful and closure.since - belief.opened_at < need:
+            count, span = doubtful
+            belief.window = min(span, _LONGEST_WINDOW)
             self._begin_cycle(now)
-        elif self._growing:
-            end = self._refused.at
-            width = max(min(need, end - self._mark), 1e-3)
-            brief = max(min(width / 2, max(_BRIEF, _BRIEF_REQUESTS / self._refused_rate)), 1e-3)
-            rates = (self._count(end - width, end) / width, self._count(end - brief, end) / brief)
-            low, top = min(rates), max(rates)
+            return count / span, count / span, False
+        least = _LEAST_CUT * closure.rate
+        if not belief.growing and span >= max(need, belief.window):
+            low, top = count / span, count / max(span - belief.slack, 0.3 * span)
+            belief.window = 0.8 * belief.window if belief.window > 1 else 0.0
             self._begin_cycle(now)
-        else:
-            width = max(min(max(need, self._window), now - self._busy_since), 1e-3)
-            admitted = self._count(now - width, now)
-            idle = min(self._slack + self._closures, 0.7 * width)
-            low, top = admitted / width, admitted / (width - idle)
-        if long:
-            return low, top
-        least = _LEAST_CUT * self._refused_rate
-        return max(low, least), max(top, least)
+            return max(low, least), max(top, least), span >= 3 * need
+        if belief.growing:
+            rates = self._rates_before(closure, need)
+            self._begin_cycle(now)
+            return max(min(rates), least), max(*rates, least), False
+        width = max(min(max(need, belief.window), now - self._busy_since), 1e-3)
+        admitted, idle = self._count(now - width, now), min(belief.slack + belief.probed, 0.7 * width)
+        return max(admitted / width, least), max(admitted / (width - idle), least), False
+
+    def _measure_long(
+        self, now: float, closure: _Closure, closed: float, doubtful: tuple[int, float] | None
+    ) -> tuple[float, float, bool]:
+        """Do as `_measure` after a closure that may be a closed window. It is one only if it repeats."""
+        belief = self._belief
+        span, count, slack = now - belief.mark, self._count(belief.mark, now), belief.slack
+        repeats = doubtful and abs(count - doubtful[0]) <= _ALIKE * doubtful[0]
+        known = belief.window and abs(span - belief.window) <= 2 * _ALIKE * belief.window
+        belief.doubtful = (count, span)
+        if closed < _WINDOW_SHARE * span or not (repeats or known):
+            rate = _DOUBTED * self._rates_before(closure, max(_SAMPLE, _LEAST / closure.rate))[0]
+            self._begin_cycle(now)
+            return rate, rate, False
+        # The last pause between probes may be lateness.
+        if not closure.hinted and self._probed_before > closure.since:
+            slack += now - self._probed_before
+        belief.window = min(span, _LONGEST_WINDOW)
+        self._begin_cycle(now)
+        return count / span, count / max(span - slack, 0.7 * span), True
+
+    def _rates_before(self, closure: _Closure, need: float) -> tuple[float, float]:
+        """Return the delivery rates of the last second, and of the last moments, before the refusal."""
+        end = closure.refused.at
+        width = max(min(need, end - self._belief.mark), 1e-3)
+        brief = max(min(width / 2, max(_BRIEF, _BRIEF_REQUESTS / closure.rate)), 1e-3)
+        return self._count(end - width, end) / width, self._count(end - brief, end) / brief
 
     def _begin_cycle(self, now: float) -> None:
-        self._mark, self._since_mark, self._slack, self._closures = now, 0, 0.0, 0.0
+        self._belief.mark, self._belief.slack, self._belief.probed = now, 0.0, 0.0
 
     def _count(self, start: float, end: float) -> int:
         """Return how many were sent from ``start`` until before ``end``, and not refused."""
-        count = sum(start <= sent.at < end for sent in self._unsettled.values())
-        for sent in reversed(self._admitted):
-            # Responses overtake each other by less than that.
-            if sent.at < start - 15.0:
+        count = 0
+        for sent in reversed(self._accepted.values()):
+            if sent.at < start:
                 break
-            count += start <= sent.at < end
+            count += sent.at < end
         return count
 
-    def _judge_slots(self) -> None:
+    def _judge_slots(self, closure: _Closure) -> None:
         """Decide whether the server limits how many requests are in service, and to how many."""
-        level = self._refused.in_flight
-        if self._slots < math.inf:
+        belief, level = self._belief, closure.refused.in_flight
+        if belief.slots < math.inf:
             # A refusal below the slots, or right after a closure, shows that there is no limit of slots.
-            lasted = self._closed_at is not None and self._closed_at - self._opened_at >= _SAMPLE
-            self._slots = max(1, self._slots - 1) if lasted and level >= self._slots - 2 else math.inf
-            self._suspects.clear()
+            lasted = closure.since - belief.opened_at >= _SAMPLE
+            belief.slots = max(1, belief.slots - 1) if lasted and level >= belief.slots - 2 else math.inf
+            belief.suspects = ()
             return
-        if self._growing and self._refused_rate >= 1.3 * self._peak:
+        if belief.growing and closure.rate >= 1.3 * belief.stood:
             return
-        levels = [sent.in_flight for sent in self._since(self._opened_at - 0.5)]
+        levels = self._levels_since(belief.opened_at - 0.5)
         above = sum(one >= level for one in levels)
         rare = level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels)
-        if not rare or any(abs(level - one) > max(1, _ALIKE * one) for one in self._suspects):
-            self._suspects.clear()
+        if not rare or any(abs(level - one) > max(1, _ALIKE_SLOTS * one) for one in belief.suspects):
+            belief.suspects = ()
         if rare:
-            self._suspects.append(level)
-        if len(self._suspects) >= _SUSPICIONS:
-            self._slots = max(1, min(self._suspects) - 1)
+            belief.suspects = (*belief.suspects, level)
+        if len(belief.suspects) >= _SUSPICIONS:
+            belief.slots = max(1, min(belief.suspects) - 1)
             # The slots limit now, so the rate gets room to rise.
-            self._refused_rate *= 1.5
+            closure.rate *= 1.5
 
-    def _since(self, start: float) -> list[_Sent]:
-        found: list[_Sent] = []
-        for sent in reversed(self._admitted):
-            if sent.at < start - 1.0 or len(found) == 400:
-                break
-            if sent.at >= start:
-                found.append(sent)
-        return found
+    def _levels_since(self, start: float) -> list[int]:
+        """Return the numbers in flight at the requests since ``start`` that were answered."""
+        recent = islice(reversed(self._accepted.items()), 1000)
+        return [s.in_flight for serial, s in recent if s.at >= start and serial not in self._unsettled][:400]

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from heapq import heappushpop
 from random import Random
 from typing import TYPE_CHECKING, Self
 
@@ -30,6 +31,7 @@ from bandwidth_async.errors import (
     RateLimitError,
     UnavailableError,
 )
+from bandwidth_async.limiter.adaptive import AdaptivePace, Knowledge
 from bandwidth_async.limiter.breaker import LEAST_SILENCE, Breaker, Closure, RetryBudget
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.pace import RateLimit, pace_for
@@ -44,6 +46,12 @@ if TYPE_CHECKING:
 
 # Seconds added to a hint at most, so that several processes do not resume at the same moment.
 _HINT_JITTER = 0.02
+
+# Requests that were sent after a refused one and let in. If it is refused again, it alone is the cause.
+_WITNESSES = 3
+
+# Refused requests that are remembered at most: who gives up is never heard of again.
+_REMEMBERED = 10_000
 
 
 class Admission:
@@ -73,13 +81,17 @@ class Admission:
         """Report a response other than a refusal and a 5xx."""
         if not self._settled:
             self._settled = True
-            self._limiter._on_accepted(self._serial, self._sent_at)
+            self._limiter._on_accepted(self._serial, self.place, self._sent_at)
 
-    def refused(self, hint: float | None) -> None:
-        """Report a refusal that asks for ``hint`` seconds, or None when it names no time."""
-        if not self._settled:
-            self._settled = True
-            self._limiter._on_refused(self._serial, hint)
+    def refused(self, hint: float | None) -> float:
+        """Report a refusal that asks for ``hint`` seconds, or None when it names no time.
+
+        Returns the seconds that this request rests before it asks to be admitted again.
+        """
+        if self._settled:
+            return 0.0
+        self._settled = True
+        return self._limiter._on_refused(self._serial, hint, self.place)
 
     def failed(self, *, answered: bool, hint: float | None = None) -> None:
         """Report a failure: ``answered`` with a 5xx, which may name a time, or not at all."""
@@ -116,7 +128,10 @@ class Limiter:
         connections: float = math.inf,
         on_pace: Callable[[PaceEvent], object] | None = None,
     ) -> None:
-        self._pace = pace_for(limit or RateLimit())
+        limit = limit or RateLimit()
+        self.refusal_statuses: frozenset[int] = limit.refusal_statuses
+        self._within_second = limit.within_second
+        self._pace = pace_for(limit)
         self._events = EventEmitter(self._pace)
         if on_pace is not None:
             self._events.add_listener(on_pace)
@@ -132,6 +147,9 @@ class Limiter:
         # Admissions without a result yet.
         self._in_flight = 0
         self._refusals = 0
+        # The last serial of each request that was refused, by its place; the latest serials that were let in.
+        self._turned_away: dict[int, int] = {}
+        self._let_in = [0] * _WITNESSES
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock: Callable[[], float] = self._now
         # The moment is kept beside the timer, as uvloop's handle does not give one that has passed.
@@ -151,6 +169,11 @@ class Limiter:
     def rate(self) -> float:
         """The requests per second that it sends at most at present."""
         return self._pace.rate
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """What was learned, for `RateLimit.adaptive` of the next run; None at a fixed rate."""
+        return self._pace.knowledge if isinstance(self._pace, AdaptivePace) else None
 
     def snapshot(self) -> LimiterSnapshot:
         """Return the state at this moment."""
@@ -246,11 +269,14 @@ class Limiter:
         elif not request.future.exception():
             self._release(request.future.result(), sent=False)
 
-    def _on_accepted(self, serial: int, sent_at: float | None) -> None:
+    def _on_accepted(self, serial: int, place: int, sent_at: float | None) -> None:
         now = self._clock()
         if sent_at is not None:
             self._answer_time.add(now - sent_at)
         self._in_flight -= 1
+        heappushpop(self._let_in, serial)
+        if self._turned_away:
+            self._turned_away.pop(place, None)
         wanted = len(self._queue) > 0
         self._pace.on_accepted(serial, now, wanted=wanted)
         self.breaker.on_success(serial, now, self._pace.rate)
@@ -260,18 +286,31 @@ class Limiter:
         else:
             self._events.emit_changes(now)
 
-    def _on_refused(self, serial: int, hint: float | None) -> None:
+    def _on_refused(self, serial: int, hint: float | None, place: int) -> float:
         now = self._clock()
         self._in_flight -= 1
         self._refusals += 1
+        if self._within_second and hint and float(hint).is_integer():
+            hint = hint - 1 or None
         jitter = self._random.uniform(0, _HINT_JITTER) if hint else 0.0
-        self._pace.on_refused(serial, now, hint, jitter)
+        # Refused again, while others that were sent later were let in: that concerns this request only.
+        own = self._turned_away.get(place)
+        if own is not None and self._let_in[0] <= own:
+            own = None
+        self._turned_away[place] = serial
+        if len(self._turned_away) > _REMEMBERED:
+            del self._turned_away[next(iter(self._turned_away))]
+        rest = self._pace.on_refused(serial, now, hint, jitter, own=own)
         self.closure.on_turned_away(now, self._pace.paused_until)
         self.breaker.on_success(serial, now, self._pace.rate)
         self._queue.reject_late(
             now, self._pace.paused_until, lambda one: self._wait_error(now, one.deadline, one.patience)
         )
+        waiting = len(self._queue)
         self._admit_due(now)
+        # A hint that pauses nobody else is kept by this request.
+        alone = hint if hint and self._pace.paused_until <= now else 0.0
+        return max(alone, rest if waiting or own is not None else 0.0)
 
     def _on_failed(self, serial: int, *, answered: bool, hint: float | None) -> None:
         now = self._clock()

@@ -7,22 +7,31 @@ server asks for with it.
 from __future__ import annotations
 
 import math
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from attrs import field, frozen, validators
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.limiter.adaptive import AdaptivePace
+from bandwidth_async.limiter.adaptive import LATENESS, AdaptivePace, Knowledge
 from bandwidth_async.validators import above_zero, at_least
 
-# Timers fire late by some milliseconds. A request may be sent this many seconds before it is due at an even
-# rate; without that, the rate would be up to 20 % too low.
-_LATENESS = 0.004
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Seconds of a pause after a hint of 0, once.
+_LEAST_PAUSE = 0.004
 
 # Seconds of a pause after a refusal without a hint. The pause doubles with each refusal in a row, but single
 # calls are served again within 10 s after a closure.
 _SHORTEST_PAUSE = 0.1
 _LONGEST_PAUSE = 8.0
+
+# Seconds that a request rests after a refusal of its own.
+_OWN_REST = 0.25
+
+
+def _statuses(given: Iterable[int]) -> frozenset[int]:
+    return frozenset(given)
 
 
 @frozen
@@ -37,6 +46,13 @@ class RateLimit:
         that the server uses a token bucket of that depth: one that counts in windows refuses the excess.
     ``start``, ``floor``, ``ceiling``
         Without a given rate, the rate to begin with, such as one learned before, and the bounds of the rate.
+    ``knowledge``
+        What an earlier limiter learned (`Limiter.knowledge`), to begin with.
+    ``within_second``
+        Read a hint of whole seconds as rounded up: 1 as "within a second". By default a hint is obeyed to the
+        letter, which costs up to a second for each.
+    ``refusal_statuses``
+        Statuses that mean "over the quota", whatever else they may mean. A 403 with a time always does.
 
     Raises `ConfigurationError` for a floor above the ceiling, and for both a rate and a start.
     """
@@ -50,6 +66,9 @@ class RateLimit:
     ceiling: float = field(
         default=math.inf, validator=above_zero("requests per second", endless=True), kw_only=True
     )
+    knowledge: Knowledge | None = field(default=None, kw_only=True)
+    within_second: bool = field(default=False, kw_only=True)
+    refusal_statuses: frozenset[int] = field(default=frozenset({429}), converter=_statuses, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if self.floor > self.ceiling:
@@ -65,9 +84,19 @@ class RateLimit:
         return cls(rate, burst)
 
     @classmethod
-    def adaptive(cls, *, start: float | None = None, floor: float = 0.1, ceiling: float = math.inf) -> Self:
+    def adaptive(
+        cls,
+        *,
+        start: float | None = None,
+        floor: float = 0.1,
+        ceiling: float = math.inf,
+        knowledge: Knowledge | None = None,
+        within_second: bool = False,
+    ) -> Self:
         """Return a limit whose rate the client finds out, between ``floor`` and ``ceiling``."""
-        return cls(start=start, floor=floor, ceiling=ceiling)
+        return cls(
+            start=start, floor=floor, ceiling=ceiling, knowledge=knowledge, within_second=within_second
+        )
 
 
 class Pace(Protocol):
@@ -80,7 +109,10 @@ class Pace(Protocol):
     rate: float
     quota: float | None
     paused_until: float
-    pause_hinted: bool
+
+    @property
+    def pause_hinted(self) -> bool:
+        """Whether the server named the time of the pause."""
 
     def next_time(self, now: float, in_flight: int) -> float:
         """Return when the next request may be sent. Infinity means after a response, the past means now."""
@@ -97,8 +129,14 @@ class Pace(Protocol):
     def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
         """Learn from a response other than 429. ``wanted`` says that more requests wait."""
 
-    def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
-        """Learn from a 429 with a ``hint`` or None, and pause for ``jitter`` seconds more."""
+    def on_refused(
+        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+    ) -> float:
+        """Learn from a refusal with a ``hint`` or None, and pause for ``jitter`` seconds more.
+
+        ``own`` is the serial of an earlier refusal of the same request, if others passed since: then it
+        concerns this request only. Returns the seconds that it rests, so that others are sent before it.
+        """
 
     def on_lost(self, serial: int, now: float) -> None:
         """Note that a request gets no response, which says nothing about the quota."""
@@ -117,7 +155,7 @@ class FixedPace:
         self.quota: float | None = None
         self.paused_until: float = -math.inf
         self.pause_hinted: bool = False
-        self._early = max((burst - 1) / rate, _LATENESS)
+        self._early = max((burst - 1) / rate, LATENESS)
         # When the next request is due at an even rate.
         self._due = -math.inf
         self._resumed_at = -math.inf
@@ -152,20 +190,26 @@ class FixedPace:
         if self._sent.pop(serial) >= self._resumed_at:
             self._refusals_in_a_row = 0
 
-    def on_refused(self, serial: int, now: float, hint: float | None, jitter: float = 0.0) -> None:
-        """Pause all requests.
+    def on_refused(
+        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+    ) -> float:
+        """Pause all requests, except for a refusal that is one request's own.
 
         A hint of 0 allows the next request at once. If that is refused too, a further hint of 0 counts as
         no hint.
         """
-        if self._sent.pop(serial) >= self._resumed_at:
+        sent = self._sent.pop(serial)
+        if own is not None:
+            return _OWN_REST
+        if sent >= self._resumed_at:
             self._refusals_in_a_row += 1
             pause = min(_SHORTEST_PAUSE * 2 ** min(self._refusals_in_a_row - 1, 16), _LONGEST_PAUSE)
             if hint is not None and (hint > 0 or self._refusals_in_a_row == 1):
-                pause = max(hint, _LATENESS)
+                pause = max(hint, _LEAST_PAUSE)
             self._pause(now + pause + jitter, hinted=bool(hint))
         elif hint:
             self._pause(now + hint + jitter, hinted=True)
+        return 0.0
 
     def on_lost(self, serial: int, now: float) -> None:
         """Forget a request that gets no response."""
@@ -181,4 +225,6 @@ def pace_for(limit: RateLimit) -> Pace:
     """Return the pace that keeps to ``limit``."""
     if limit.rate is not None:
         return FixedPace(limit.rate, limit.burst)
-    return AdaptivePace(start=limit.start, floor=limit.floor, ceiling=limit.ceiling)
+    return AdaptivePace(
+        start=limit.start, floor=limit.floor, ceiling=limit.ceiling, knowledge=limit.knowledge
+    )
