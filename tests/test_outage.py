@@ -352,12 +352,12 @@ async def test_an_id_that_always_answers_408_after_an_outage(upstream: Upstream)
     def fault(conference_id: str, at: float) -> int:
         if 5.0 <= at < 10.0:
             return 503
-        return 408 if conference_id == "conf-1000" and at >= 10.0 else 204
+        return 408 if conference_id == "conf-2500" and at >= 10.0 else 204
 
     upstream.fault = fault
     async with asyncio.timeout(200):
-        ran = await end_all(upstream, 1500)
-    assert ran.kinds == {"ended": 1499, "failed": 1}
+        ran = await end_all(upstream, 3000)
+    assert ran.kinds == {"ended": 2999, "failed": 1}
 
 
 @virtual_time
