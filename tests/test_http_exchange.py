@@ -706,7 +706,9 @@ async def test_a_name_that_cannot_be_resolved(
     assert caught.value.message.startswith(
         f"{request_.name}: no connection, as the name of the host voice.test "
     )
-    assert f"{setting}, BW_{setting.upper()} or BW_ENVIRONMENT sets it" in caught.value.message
+    assert (
+        f"{setting}, BW_{setting.upper()} or BW_ENVIRONMENT sets it; if only a proxy" in caught.value.message
+    )
 
 
 @pytest.mark.looptime

@@ -229,7 +229,10 @@ async def _explain_ambiguity(sending: Coroutine[Any, Any, None]) -> None:
 )
 @through_proxy
 def wait(conference_id: str, deadline: float | None) -> int:
-    """Wait until a conference has ended, for whatever reason. Exits 5 when the deadline comes first."""
+    """Wait until a conference has ended, for whatever reason.
+
+    Exits 5 when the deadline comes first, or 7 if 429s kept it from an answer until then.
+    """
 
     async def completed() -> str | None:
         async with new_client() as client:

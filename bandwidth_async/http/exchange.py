@@ -450,7 +450,8 @@ def _failure(
     failure = translate(error, request, secrets, unsent=unsent)
     if isinstance(error, aiohttp.ClientConnectorDNSError) and error.host == server.url.raw_host:
         variables = f"BW_{server.setting.upper()} or BW_ENVIRONMENT"
-        failure.args = (f"{failure.message}; {server.setting}, {variables} sets it",)
+        behind = "" if server.proxy else "; if only a proxy knows it, name the proxy (HTTPS_PROXY)"
+        failure.args = (f"{failure.message}; {server.setting}, {variables} sets it{behind}",)
     if server.proxy is None:
         return failure
     if unsent:
