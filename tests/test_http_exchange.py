@@ -721,7 +721,7 @@ async def test_the_name_of_a_proxy_that_cannot_be_resolved(monkeypatch: pytest.M
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
     to = server_at(URL("https://voice.test"), "http://proxy.test:3128")
     async with session_of() as session:
-        with pytest.raises(TransportError, match=r"to the proxy proxy\.test:3128 \(.*not known") as caught:
+        with pytest.raises(TransportError, match=r"the name of the host proxy\.test ") as caught:
             await exchange(session, to, END, "Bearer t", TIMEOUTS)
     assert "voice_url" not in caught.value.message
 
