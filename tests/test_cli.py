@@ -347,6 +347,12 @@ def test_the_output_is_not_the_input(
     assert ids.read_text() == sandbox.conference_ids[0]
 
 
+def test_a_device_needs_no_force(sandbox: Sandbox) -> None:
+    """Nothing is lost in it: --output /dev/null throws the rows away."""
+    assert main(["end", sandbox.conference_ids[0], "--output", os.devnull]) == 0
+    assert ended(sandbox) == {sandbox.conference_ids[0]}
+
+
 def test_a_dash_is_standard_output(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     """--output - is standard output, as --from - is standard input."""
     assert main(["end", sandbox.conference_ids[0], "--output", "-"]) == 0

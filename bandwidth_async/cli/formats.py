@@ -244,7 +244,9 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
         raise click.UsageError(f"{path} is the input or the journal; choose another --output")
     is_new = not path.exists()
     try:
-        stream = path.open("w" if force else "x", encoding="utf-8")
+        # Nothing is lost in a pipe or a device.
+        keeps_nothing = path.exists() and not path.is_file()
+        stream = path.open("w" if force or keeps_nothing else "x", encoding="utf-8")
     except FileExistsError:
         raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it") from None
     except OSError as error:
