@@ -12,7 +12,7 @@ demo: .venv/ready-cli
 test: .venv/ready-test
 	$(BIN)/python -m pytest --numprocesses=auto
 
-# The same with the lines that no test reaches. It takes about twice as long.
+# The same with the lines that no test reaches. It takes longer.
 coverage: .venv/ready-test
 	$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term:skip-covered
 

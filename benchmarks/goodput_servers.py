@@ -13,6 +13,7 @@ import asyncio
 import math
 import time
 from email.utils import formatdate
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from attrs import field, frozen
@@ -21,7 +22,7 @@ from multidict import CIMultiDict
 from bandwidth_async.sandbox.quota import FixedWindow, Quota, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
     from random import Random
 
     import aiohttp
@@ -127,20 +128,20 @@ class Server:
         """This server, with the type of a session."""
         return cast("aiohttp.ClientSession", self)
 
-    def request(self, method: str, url: URL, **_: Any) -> _Exchange:
+    def request(self, method: str, url: URL, **_: Any) -> Exchange:
         """Return the exchange as a context, like `aiohttp.ClientSession.request`."""
-        return _Exchange(self, url.raw_path)
+        return Exchange(partial(self.send, url.raw_path))
 
-    def send(self, path: str) -> asyncio.Future[_Response]:
+    def send(self, path: str) -> asyncio.Future[Response]:
         """Send a request, and return the future of its response."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         self.books.first.setdefault(path, now)
-        answer: asyncio.Future[_Response] = loop.create_future()
+        answer: asyncio.Future[Response] = loop.create_future()
         loop.call_later(self._random.uniform(*_ONE_WAY), self._arrive, answer, path, now)
         return answer
 
-    def _arrive(self, answer: asyncio.Future[_Response], path: str, sent: float) -> None:
+    def _arrive(self, answer: asyncio.Future[Response], path: str, sent: float) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
         gate = self._quota if isinstance(self._quota, Gate) else None
@@ -153,42 +154,43 @@ class Server:
         self.books.refused.append(now)
         wall = time.time()
         headers = {"Date": formatdate(wall, usegmt=True), **self._hint.headers(refusal.seconds, wall)}
-        response = _Response(self._status, CIMultiDict(headers))
+        response = Response(self._status, CIMultiDict(headers))
         loop.call_later(self._random.uniform(*_ONE_WAY), _give, answer, response)
 
-    def _depart(self, answer: asyncio.Future[_Response], path: str) -> None:
+    def _depart(self, answer: asyncio.Future[Response], path: str) -> None:
         self._quota.release()
         if self._random.random() < _FAULTS:
-            _give(answer, _Response(503, CIMultiDict()))
+            _give(answer, Response(503, CIMultiDict()))
             return
         now = asyncio.get_running_loop().time()
         self.books.elapsed.append(now - self.books.first.pop(path))
         self.books.ended.append(now)
         self.books.order.append(int(path.rpartition("-")[2]))
-        _give(answer, _Response(204, CIMultiDict()))
+        _give(answer, Response(204, CIMultiDict()))
 
 
-def _give(answer: asyncio.Future[_Response], response: _Response) -> None:
+def _give(answer: asyncio.Future[Response], response: Response) -> None:
     if not answer.done():  # It is done if the client has cancelled the request.
         answer.set_result(response)
 
 
-class _Exchange:
-    def __init__(self, server: Server, path: str) -> None:
-        self._server = server
-        self._path = path
+class Exchange:
+    """A request as `aiohttp.ClientSession.request` returns it: awaited, or entered as a context."""
 
-    def __await__(self) -> Generator[Any, Any, _Response]:
-        return self._server.send(self._path).__await__()
+    def __init__(self, response: Callable[[], Awaitable[Response]]) -> None:
+        self._response = response
 
-    async def __aenter__(self) -> _Response:
+    def __await__(self) -> Generator[Any, Any, Response]:
+        return self._response().__await__()
+
+    async def __aenter__(self) -> Response:
         return await self
 
     async def __aexit__(self, *_: object) -> None:
         pass
 
 
-class _Response:
+class Response:
     """The parts of an `aiohttp.ClientResponse` that the clients use. Its body is empty."""
 
     def __init__(self, status: int, headers: CIMultiDict[str]) -> None:

@@ -20,11 +20,12 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from aiolimiter import AsyncLimiter
 from attrs import define, field, frozen
 from goodput_clock import run_virtually
+from goodput_servers import Exchange, Response
 from goodput_strategies import end
 from multidict import CIMultiDict
 from yarl import URL
@@ -34,7 +35,7 @@ from bandwidth_async.http import TimeoutTimer
 from bandwidth_async.sandbox.quota import TokenBucket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     import aiohttp
 
@@ -78,63 +79,28 @@ class Server:
         """This server, with the type of a session."""
         return cast("aiohttp.ClientSession", self)
 
-    def request(self, *_: object, **__: object) -> _Exchange:
+    def request(self, *_: object, **__: object) -> Exchange:
         """Return the exchange as a context, like `aiohttp.ClientSession.request`."""
-        return _Exchange(self)
+        return Exchange(self._respond)
 
-    async def respond(self) -> int:
-        """Return the status of the response."""
+    async def _respond(self) -> Response:
         now = asyncio.get_running_loop().time()
         start, stop = self.shut
         if start <= now < stop or (self.quota and self._bucket.admit(now)):
             await asyncio.sleep(0.02)
-            return 429
+            return Response(429, CIMultiDict())
         try:
             await asyncio.sleep(1e6 if self.hangs else self.random.gammavariate(4, 0.025))
         except asyncio.CancelledError:
             self.gone.append(now)
             raise
         self.heard.append(now)
-        return 204
+        return Response(204, CIMultiDict())
 
     def sent_for_nobody(self, since: float) -> float:
         """Return the share of the requests let in since then whose caller had gone."""
         gone, heard = (sum(at >= since for at in moments) for moments in (self.gone, self.heard))
         return gone / max(1, gone + heard)
-
-
-class _Exchange:
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def __await__(self) -> Generator[Any, Any, _Response]:
-        return self.__aenter__().__await__()
-
-    async def __aenter__(self) -> _Response:
-        return _Response(await self._server.respond())
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-
-class _Response:
-    """The parts of an `aiohttp.ClientResponse` that the clients use. Its body is empty."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-        self.headers = CIMultiDict[str]()
-
-    def release(self) -> None:
-        """Do nothing, because there is no connection."""
-
-    @property
-    def content(self) -> Self:
-        return self
-
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        """Yield no chunk."""
-        for chunk in tuple[bytes, ...]():
-            yield chunk
 
 
 @frozen
@@ -228,7 +194,7 @@ def expiry(count: float, _: float, client: str, seed: int) -> Figures:
         timer = TimeoutTimer()
 
         async def one(seconds: float) -> None:
-            with suppress(TimeoutError), timer.timeout(seconds):
+            with suppress(TimeoutError), timer.timeout_at(timer.loop.time() + seconds):
                 await asyncio.get_running_loop().create_future()
 
         await asyncio.gather(*map(one, moments))

@@ -25,17 +25,17 @@ from bandwidth_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
 
 @contextmanager
-def served(**settings: Any) -> Iterator[Sandbox]:
-    """Run a sandbox in a thread, because the commands start their own event loops."""
+def in_thread(server: AbstractAsyncContextManager[object]) -> Iterator[None]:
+    """Run a server in a thread, because the commands start their own event loops."""
     ready, done = threading.Event(), threading.Event()
-    stand_in = Sandbox(**settings)
 
     async def serve() -> None:
-        async with stand_in:
+        async with server:
             ready.set()
             await asyncio.to_thread(done.wait)
 
@@ -43,10 +43,18 @@ def served(**settings: Any) -> Iterator[Sandbox]:
     thread.start()
     try:
         assert ready.wait(10)
-        yield stand_in
+        yield
     finally:
         done.set()
         thread.join()
+
+
+@contextmanager
+def served(**settings: Any) -> Iterator[Sandbox]:
+    """Run a sandbox."""
+    stand_in = Sandbox(**settings)
+    with in_thread(stand_in):
+        yield stand_in
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import asyncio
 import base64
 import json
 import ssl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from attrs import define, field
 from bandwidth_async.cli import main
 from bandwidth_async.cli.app import COMMANDS, cli
 from bandwidth_async.sandbox import Sandbox
+from tests.test_cli import in_thread
 
 # They talk to nobody but this machine.
 LOCAL = {"runs", "outcomes", "sandbox", "demo"}
@@ -95,7 +95,8 @@ def proxy(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pr
     authority.configure_trust(trusting)
     authority.issue_cert(VOICE, API).configure_cert(presenting)
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", trusting)
-    with _served(presenting) as (found, stand_in):
+    found, stand_in = Proxy(0, presenting), Sandbox(conferences=10)
+    with in_thread(_serving(found, stand_in)):
         for name, value in stand_in.environ.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("BW_VOICE_URL", f"https://{VOICE}")
@@ -103,28 +104,13 @@ def proxy(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pr
         yield found
 
 
-@contextmanager
-def _served(presenting: ssl.SSLContext) -> Iterator[tuple[Proxy, Sandbox]]:
-    """Run a sandbox and a proxy in a thread, because the commands start their own event loops."""
-    ready, done = threading.Event(), threading.Event()
-    stand_in, proxy = Sandbox(conferences=10), Proxy(0, presenting)
-
-    async def serve() -> None:
-        async with stand_in:
-            proxy.port = int(stand_in.url.rpartition(":")[2])
-            async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listener:
-                proxy.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-                ready.set()
-                await asyncio.to_thread(done.wait)
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        yield proxy, stand_in
-    finally:
-        done.set()
-        thread.join()
+@asynccontextmanager
+async def _serving(proxy: Proxy, stand_in: Sandbox) -> AsyncIterator[None]:
+    async with stand_in:
+        proxy.port = int(stand_in.url.rpartition(":")[2])
+        async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listener:
+            proxy.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+            yield
 
 
 def listed(capsys: pytest.CaptureFixture[str]) -> list[str]:

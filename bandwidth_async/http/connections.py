@@ -76,7 +76,7 @@ class Writes:
     """The requests that are about to be written, all in one turn of the event loop.
 
     A server or proxy on the same machine is then woken once for all of them. To wake it for each takes a
-    fifth of the time of an end, in the kernel. And a callback of the event loop for each takes a twentieth.
+    fifth of the time of an end, in the kernel. And one callback of the event loop serves for all.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -117,7 +117,6 @@ class SingleResponseProtocol(ResponseHandler):
     # Whether aiohttp's session tells when it has written a request; `_try_session` finds that out.
     hears_of_writing: bool = False
 
-    # Beside aiohttp's thirty attributes, ten more in its dictionary would make all of them slower.
     __slots__ = (
         LAST_RESPONSE,
         "_awaited",

@@ -60,12 +60,11 @@ class TimeoutTimer:
         """The event loop that the timer belongs to."""
         return asyncio.get_running_loop()
 
-    def timeout(self, seconds: float) -> Timeout:
-        """Return a context that raises `TimeoutError` after so many seconds, as `asyncio.timeout` does."""
-        return Timeout(self, self.loop.time() + seconds)
-
     def timeout_at(self, deadline: float) -> Timeout:
-        """Return a context that raises `TimeoutError` at a loop time; infinity is no limit yet."""
+        """Return a context that raises `TimeoutError` at a loop time, as `asyncio.timeout_at` does.
+
+        Infinity is no limit yet.
+        """
         return Timeout(self, deadline)
 
     def watch(self, timeout: Timeout) -> None:
