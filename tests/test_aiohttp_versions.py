@@ -25,7 +25,7 @@ print(aiohttp.__version__, "C" if in_c else "Python", *lacking(), sep="|")
 """
 WIRE_TESTS = [
     *("tests/test_http_connections.py", "tests/test_http_exchange.py", "tests/test_http_timeouts.py"),
-    *("tests/test_wire_faults.py", "tests/test_wire_tls.py"),
+    *("tests/test_http_proxy.py", "tests/test_wire_faults.py", "tests/test_wire_tls.py"),
 ]
 QUICK_TESTS = ["tests/test_http_connections.py"]
 
