@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import aiohttp
-from aiolimiter import AsyncLimiter
 from attrs import frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, stop_never
 from tenacity.wait import wait_base, wait_random_exponential
@@ -176,6 +175,8 @@ async def semaphore(scene: Scene) -> None:
 
 
 def _paced(scene: Scene) -> End:
+    from aiolimiter import AsyncLimiter  # noqa: PLC0415  # only this client needs it
+
     limiter = AsyncLimiter(scene.told, 1)
 
     async def once(url: URL) -> None:

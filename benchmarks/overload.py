@@ -22,7 +22,6 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from aiolimiter import AsyncLimiter
 from attrs import define, field, frozen
 from goodput_clock import run_virtually
 from goodput_servers import Exchange, Response
@@ -137,6 +136,8 @@ async def _calls(server: Server, client: str, arrivals: float, deadline: float, 
 def _client(server: Server, name: str, deadline: float) -> tuple[Call, Any]:
     """Return what makes a call, and a context to make it in."""
     if name == "aiolimiter":
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415  # only this client needs it
+
         limiter = AsyncLimiter(1, 1 / RATE)
 
         async def call(conference_id: str) -> None:
