@@ -189,6 +189,11 @@ class VoiceClient:
         return self._account_id
 
     @property
+    def voice_url(self) -> str:
+        """Scheme and host of the Voice API that it talks to."""
+        return str(self._channel.voice.url)
+
+    @property
     def limiter(self) -> Limiter:
         """The limiter of all requests. Read its `Limiter.snapshot`, or give it to another client."""
         return self._channel.limiter

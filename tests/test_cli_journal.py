@@ -32,6 +32,7 @@ from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import read_outcomes
 from bandwidth_async.sandbox import Sandbox
 from tests.test_cli import ended, feed, requests, rows, served, start, use
+from tests.test_cli_progress import Fed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -340,7 +341,7 @@ def test_a_line_that_nobody_reads_is_lost(monkeypatch: pytest.MonkeyPatch) -> No
     """A closed standard error must not stop a run."""
     with open("/dev/full", "w") as full:  # a device
         monkeypatch.setattr(sys, "stderr", full)
-        assert not display(1).print_line("1 of 1")
+        assert not display(Fed(1).state).print_line("1 of 1")
         terminal.abandon(full)
 
 

@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 
 from bandwidth_async import Journal, Outcome, OutcomeKind
 from bandwidth_async.cli import formats, main, terminal
-from bandwidth_async.cli.progress import Bar
+from bandwidth_async.cli.live import LiveView
 from bandwidth_async.cli.run import resume_command
 from bandwidth_async.sandbox import Sandbox
 from tests.test_cli import ended, feed, rows, sandbox, served, use
-from tests.test_cli_progress import Terminal
+from tests.test_cli_progress import Fed, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,14 +148,14 @@ def test_the_command_that_resumes_can_be_pasted(name: str) -> None:
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "20", "100"])
-def test_a_row_on_a_terminal_is_what_was_written(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+async def test_a_row_on_a_terminal_is_what_was_written(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
     """No emoji, no markup, and all of it whatever the width."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("TERM", "xterm")
     row = '{"conference_id": "a:bomb:b[red]c[/red]", "error": "' + "word " * 30 + '"}'
-    with Bar(10) as shown:
+    with LiveView(Fed(10).state) as shown:
         assert shown.print_line(row)
     assert f"{row}\n" in screen.getvalue()
 
@@ -175,12 +175,12 @@ class _Gone(Terminal):
             raise OSError(5, "Input/output error")
 
 
-def test_a_bar_outlives_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_view_outlives_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing it does fails, and it says that a line was not seen."""
     screen = _Gone()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm")
-    with Bar(10) as shown:
+    with LiveView(Fed(10).state) as shown:
         assert shown.print_line("seen")
         screen.closed_now = True
         assert not shown.print_line("not seen")

@@ -139,7 +139,8 @@ async def _end_on_record(
 ) -> int:
     began = time.monotonic()
     async with journals.recorded(path, client.account_id, items, how) as (journal, kept):
-        terminal.say(f"journal: {path}")
+        if not how.quiet:
+            terminal.say(f"journal: {path}")
         run = Run(source=journal, total=kept, how=how.after(began), stream=stream)
         return await carry_out(client, run)
 

@@ -78,6 +78,7 @@ class RunOptions:
     form: str
     output: Path | None
     force: bool
+    quiet: bool
 
     def after(self, began: float) -> RunOptions:
         """Return what is left when something has taken the time since ``began`` (`time.monotonic`)."""
@@ -194,4 +195,10 @@ _RUN = (
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
     ),
     click.option("--force", is_flag=True, help="Replace an existing --output file."),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        help="Show no progress. Print the summary, and rows of a table, only for what needs a look.",
+    ),
 )

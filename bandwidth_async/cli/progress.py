@@ -1,46 +1,27 @@
-"""The progress of a run: a bar with rate, limit and time left on a terminal, plain lines elsewhere."""
+"""The display of a run: a live view on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import math
-import os
-import sys
 import time
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.segment import Segment, Segments
-from rich.text import Text
+from typing import TYPE_CHECKING, Protocol, Self
 
 from bandwidth_async.cli import terminal
-from bandwidth_async.limiter import Paused, RateChanged, Unavailable
-from bandwidth_async.outcome import OutcomeKind
+from bandwidth_async.cli.live import LiveView
+from bandwidth_async.cli.run_state import PAUSES, duration, figure
+from bandwidth_async.cli.screen import can_redraw
+from bandwidth_async.limiter import RateChanged, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+    from bandwidth_async.cli.run_state import RunState
     from bandwidth_async.limiter import PaceEvent
-    from bandwidth_async.outcome import Report
+    from bandwidth_async.outcome import Outcome, Report
 
-# The width of a terminal that says it has none.
-_COLUMNS = 80
-# A bar and its figures need this many columns.
-_NARROWEST = 40
 # Seconds between two lines.
 _LINE_EVERY = 5.0
-# Pauses of fewer seconds are not shown: the limiter finds out the rate by them.
-_SHORTEST_SHOWN = 1.0
-_TROUBLES = tuple(kind for kind in OutcomeKind if kind.trouble)
 
 
 class Display(Protocol):
@@ -52,8 +33,8 @@ class Display(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def update(self, report: Report) -> None:
-        """Show the counts of ``report``."""
+    def update(self, outcome: Outcome, report: Report) -> None:
+        """Show an outcome, and the counts of ``report``."""
 
     def on_event(self, event: PaceEvent) -> None:
         """Show what the limiter reports: the server's limit and pauses."""
@@ -62,145 +43,15 @@ class Display(Protocol):
         """Print a line as it is, without disturbing the display. Return whether somebody could see it."""
 
 
-class _Screen:
-    """The stream of a display. When its terminal goes away, what is written is lost and ``gone`` is True."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self.gone = False
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write if that is possible."""
-        try:
-            return self._stream.write(text)
-        except OSError:
-            self.gone = True
-            return len(text)
-
-    def flush(self) -> None:
-        """Flush if that is possible."""
-        try:
-            self._stream.flush()
-        except OSError:
-            self.gone = True
-
-
-def has_bar() -> bool:
-    """Return whether standard error is a terminal on which a bar can be redrawn.
-
-    TERM is empty or dumb where the cursor cannot move, for instance in Emacs and in some CI systems.
-    """
-    if not sys.stderr.isatty():
-        return False
-    terminal_has_name = sys.platform == "win32" or os.environ.get("TERM")
-    made = console()
-    return bool(terminal_has_name) and made.is_interactive and made.width >= _NARROWEST
-
-
-def console() -> Console:
-    """Return a console on standard error that changes no text and never fails, whatever the terminal."""
-    made = Console(file=cast("IO[str]", _Screen(sys.stderr)), emoji=False, markup=False, highlight=False)
-    # In no columns at all, rich shows nothing.
-    if made.width < 1:
-        made.width = _COLUMNS
-    return made
-
-
-class _LimiterState:
-    """The last news of the limiter, in words."""
-
-    def __init__(self) -> None:
-        self._limit = ""
-        self._pause_ends = 0.0
-        self._why = ""
-
-    def on_event(self, event: PaceEvent) -> None:
-        if isinstance(event, RateChanged):
-            self._limit = "" if event.quota is None else f"limit {figure(event.quota)}/s"
-        elif isinstance(event, Unavailable) or event.seconds >= _SHORTEST_SHOWN:
-            self._pause_ends = time.monotonic() + event.seconds
-            self._why = _reason(event)
-
-    def describe(self, now: float) -> str:
-        """Return the limit, and the pause if there is one now."""
-        left = self._pause_ends - now
-        return ", ".join(filter(None, (self._limit, _pause(left, self._why) if left > 0 else "")))
-
-
-class _Live(ProgressColumn):
-    """The limiter's column. It is rendered at every redraw, so a pause counts down meanwhile."""
-
-    def __init__(self, limiter: _LimiterState) -> None:
-        super().__init__()
-        self._limiter = limiter
-
-    def render(self, task: Task) -> Text:
-        return Text(self._limiter.describe(time.monotonic()))
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s")
-
-
-class Bar:
-    """A bar on the terminal of standard error."""
-
-    def __init__(self, total: int) -> None:
-        self._limiter = _LimiterState()
-        self._console = console()
-        self._progress = Progress(
-            TextColumn("ending"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TaskProgressColumn(),
-            _Speed(),
-            TimeRemainingColumn(compact=True),
-            _Live(self._limiter),
-            TextColumn("{task.fields[trouble]}"),
-            console=self._console,
-        )
-        self._task = self._progress.add_task("", total=total, trouble="")
-
-    @property
-    def redraws(self) -> bool:
-        """Whether there is still a bar to be redrawn."""
-        return not cast("_Screen", self._console.file).gone
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def update(self, report: Report) -> None:
-        """Move the bar."""
-        self._progress.update(self._task, completed=_tried(report), trouble=_trouble(report))
-
-    def on_event(self, event: PaceEvent) -> None:
-        """Show the event at the next redraw."""
-        self._limiter.on_event(event)
-
-    def print_line(self, line: str) -> bool:
-        """Print above the bar."""
-        self._console.print(Segments([Segment(line), Segment.line()]), soft_wrap=True)
-        return self.redraws
-
-
 class Lines:
     """A line with the time of day on standard error every few seconds."""
 
     redraws = False
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._limiter = _LimiterState()
-        self._printed_at = time.monotonic()
+    def __init__(self, state: RunState, clock: Callable[[], float] = time.monotonic) -> None:
+        self._state = state
+        self._clock = clock
+        self._printed_at = clock()
         self._outage_printed_at = -math.inf
         self._printed = 0
 
@@ -210,34 +61,38 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def update(self, report: Report) -> None:
+    def update(self, outcome: Outcome, report: Report) -> None:
         """Print a line when one is due."""
-        now, done = time.monotonic(), _tried(report)
+        state, now = self._state, self._clock()
+        state.on_outcome(outcome, report)
         elapsed = now - self._printed_at
-        if elapsed < _LINE_EVERY or done == self._printed:
+        if elapsed < _LINE_EVERY or state.tried == self._printed:
             return
-        rate = (done - self._printed) / elapsed
+        rate, left = (state.tried - self._printed) / elapsed, state.seconds_left()
         words = (
-            f"{done:,} of {self._total:,} ({done / self._total:.0%})",
-            f"{rate:,.0f}/s",
-            f"{_minutes((self._total - done) / rate)} left",
-            self._limiter.describe(now),
-            _trouble(report),
+            f"{state.tried:,} of {state.total:,} ({state.tried / state.total:.0%})",
+            f"{figure(rate)}/s",
+            "" if left is None else f"{duration(left)} left",
+            state.limit(),
+            state.wait(),
+            state.trouble(),
         )
         self.print_line(_at_this_time(", ".join(filter(None, words))))
-        self._printed_at, self._printed = now, done
+        self._printed_at, self._printed = now, state.tried
 
     def on_event(self, event: PaceEvent) -> None:
-        """Show the event in the next line. A long pause gets its own line, and an outage one now and then."""
-        self._limiter.on_event(event)
+        """Give a long pause its own line, and an outage one now and then."""
+        self._state.on_event(event)
         if isinstance(event, RateChanged):
             return
-        if event.seconds >= _LINE_EVERY or (isinstance(event, Unavailable) and self._outage_is_due()):
-            self.print_line(_at_this_time(_pause(event.seconds, _reason(event))))
+        failing = isinstance(event, Unavailable)
+        if event.seconds >= _LINE_EVERY or (failing and self._outage_is_due()):
+            reason = PAUSES["unavailable" if isinstance(event, Unavailable) else _reason(hinted=event.hinted)]
+            self.print_line(_at_this_time(f"paused {math.ceil(event.seconds)} s {reason}"))
 
     def _outage_is_due(self) -> bool:
         """Return whether an outage needs a line now. One outage brings many short pauses."""
-        now = time.monotonic()
+        now = self._clock()
         due = now - self._outage_printed_at >= _LINE_EVERY
         if due:
             self._outage_printed_at = now
@@ -248,39 +103,38 @@ class Lines:
         return terminal.say(line)
 
 
-def display(total: int) -> Display:
-    """Return a bar where it can be redrawn, otherwise lines."""
-    return Bar(total) if has_bar() else Lines(total)
+class Silence:
+    """Shows no progress. Only what somebody has to know gets a line."""
+
+    redraws = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, outcome: Outcome, report: Report) -> None:
+        """Show nothing."""
+
+    def on_event(self, event: PaceEvent) -> None:
+        """Show nothing."""
+
+    def print_line(self, line: str) -> bool:
+        """Print a line. If standard error is closed, it is lost."""
+        return terminal.say(line)
+
+
+def display(state: RunState, *, quiet: bool = False) -> Display:
+    """Return a live view where lines can be redrawn, otherwise lines, and nothing if ``quiet``."""
+    if quiet:
+        return Silence()
+    return LiveView(state) if can_redraw() else Lines(state)
 
 
 def _at_this_time(line: str) -> str:
     return f"{time.strftime('%H:%M:%S')} {line}"
 
 
-def _minutes(seconds: float) -> str:
-    """Return a time as 0:07 or 75:20, in minutes and seconds."""
-    minutes, seconds = divmod(math.ceil(seconds), 60)
-    return f"{minutes}:{seconds:02}"
-
-
-def figure(rate: float) -> str:
-    """Return requests per second with two digits or more: 0.52, 4.8, 198, 1,000."""
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-
-
-def _reason(event: Paused | Unavailable) -> str:
-    if isinstance(event, Unavailable):
-        return "because the server fails or does not answer"
-    return "as the server asked" if event.hinted else "after a 429"
-
-
-def _pause(seconds: float, why: str) -> str:
-    return f"paused {math.ceil(seconds)} s {why}"
-
-
-def _tried(report: Report) -> int:
-    return report.total - report.counts[OutcomeKind.NOT_ATTEMPTED]
-
-
-def _trouble(report: Report) -> str:
-    return ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in _TROUBLES if report.counts[kind])
+def _reason(*, hinted: bool) -> str:
+    return "hint" if hinted else "refused"

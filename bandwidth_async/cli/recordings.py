@@ -21,7 +21,7 @@ from rich.progress import (
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import new_client, table_or_jsonl, through_proxy
-from bandwidth_async.cli.progress import console, has_bar
+from bandwidth_async.cli.screen import can_redraw, console
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
 
@@ -114,7 +114,7 @@ async def _save(client: VoiceClient, conference_id: str, recording_id: str, path
     _check_free(path, force)
     name = terminal.one_line(Path(path).name)
     try:
-        with _bar(name) if has_bar() else _lines(name) as show:
+        with _bar(name) if can_redraw() else _lines(name) as show:
             await client.download_conference_recording(
                 conference_id, recording_id, to=path, overwrite=force, on_progress=show
             )

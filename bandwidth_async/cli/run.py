@@ -14,7 +14,8 @@ from attrs import evolve, frozen
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
-from bandwidth_async.cli.progress import display, figure
+from bandwidth_async.cli.progress import display
+from bandwidth_async.cli.run_state import RunState, figure
 from bandwidth_async.errors import (
     AuthenticationError,
     BandwidthError,
@@ -54,11 +55,18 @@ class Run:
     stream: IO[str]
 
 
+def _state(client: VoiceClient, run: Run) -> RunState:
+    title = [f"account {client.account_id}", client.voice_url.partition("//")[2]]
+    if isinstance(run.source, Journal):
+        title.append(f"run {run.source.path.stem}")
+    return RunState(run.total, client.limiter.snapshot, tuple(title))
+
+
 async def carry_out(client: VoiceClient, run: Run) -> int:
     """End the conferences of a run and return the exit code. With a journal it is that of the whole run."""
     stop = Stop()
     with (
-        display(run.total) as shown,
+        display(_state(client, run), quiet=run.how.quiet) as shown,
         _stopping_on_signals(stop, shown) as received,
         client.limiter.listening(shown.on_event),
     ):
@@ -78,7 +86,8 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
         # A journal that failed during the run cannot report. Then this part has to stand for the whole.
         with suppress(JournalError):
             whole = evolve(run.source.report(), stopped=report.stopped)
-    _print_summary(client, run, report, whole)
+    if not run.how.quiet or whole.stopped or not whole.ok:
+        _print_summary(client, run, report, whole)
     if writer.fault:
         raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
     return exit_codes.exit_for_run(whole, strict=run.how.strict, stopped_by=received[0] if received else None)
@@ -150,15 +159,16 @@ class _OutcomeWriter:
         self._writer = formats.Writer(run.stream, run.how.form, formats.OUTCOMES, in_bulk=True)
         self._shown = shown
         self._stop = stop
-        few = run.how.form == "jsonl" or run.total <= EVERY_ROW_UP_TO
-        self._every = few or not self._writer.on_terminal
+        few = run.total <= EVERY_ROW_UP_TO or not self._writer.on_terminal
+        self._every = run.how.form == "jsonl" or (few and not run.how.quiet)
+        self._quiet = run.how.quiet
 
     def put(self, outcome: Outcome, report: Report) -> None:
         self._write(outcome)
-        self._shown.update(report)
+        self._shown.update(outcome, report)
 
     def _write(self, outcome: Outcome) -> None:
-        worth_a_look = outcome.kind.trouble or outcome.kind is OutcomeKind.NOT_FOUND
+        worth_a_look = outcome.kind.trouble or (outcome.kind is OutcomeKind.NOT_FOUND and not self._quiet)
         if self.fault or not (worth_a_look or self._every):
             return
         lines = list(self._writer.lines(formats.outcome_record(outcome)))

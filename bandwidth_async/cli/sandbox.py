@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes
-from bandwidth_async.cli.progress import display, figure
+from bandwidth_async.cli.progress import display
+from bandwidth_async.cli.run_state import RunState, figure
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.credentials import ClientCredentials
 from bandwidth_async.outcome import OutcomeKind
@@ -178,11 +179,12 @@ async def _demo(conferences: int, seed: int) -> int:
             voice_url=stand_in.url,
             api_url=stand_in.url,
         ) as client:
-            with display(conferences) as shown, client.limiter.listening(shown.on_event):
+            state = RunState(conferences, client.limiter.snapshot, ("a sandbox on this machine",))
+            with display(state) as shown, client.limiter.listening(shown.on_event):
                 async with client.ending_conferences(stand_in.conference_ids) as stream:
                     async for outcome in stream:
                         kinds[outcome.conference_id] = outcome.kind
-                        shown.update(stream.report)
+                        shown.update(outcome, stream.report)
         truth, quota = stand_in.truth(), client.limiter.snapshot().quota
     return _compare(kinds, stream.report.elapsed, truth, quota)
 
