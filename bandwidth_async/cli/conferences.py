@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import duration, new_client, selection, table_or_jsonl, through_proxy
+from bandwidth_async.cli.options import duration, in_a_format, new_client, selection, through_proxy
 from bandwidth_async.errors import BandwidthError
 from bandwidth_async.models import Conference
 from bandwidth_async.updates import UpdateConference
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 @click.option("--active", is_flag=True, help="List only conferences that have not ended.")
 @selection
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
-@table_or_jsonl
+@in_a_format
 @through_proxy
-def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
+def list_(active: bool, limit: int | None, form: str | None, **chosen: Any) -> int:
     """List conferences, oldest first."""
-    with formats.open_output(None, force=False) as stream:
-        writer = formats.Writer(stream, form, formats.CONFERENCES, in_bulk=True)
+    form = formats.form_for(form, None)
+    with (
+        formats.open_output(None, force=False) as stream,
+        formats.Writer(stream, form, formats.CONFERENCES, in_bulk=True) as writer,
+    ):
         event_loop.run(_list(active, limit, writer, chosen))
     return exit_codes.Exit.OK
 
@@ -55,21 +58,19 @@ async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen:
 
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Print lines for people, or JSON for programs.",
-)
+@in_a_format
 @through_proxy
-def get(conference_id: str, form: str) -> int:
-    """Show one conference with its members."""
-    conference = event_loop.run(_get(conference_id))
-    record = _record(conference)
-    text = json.dumps(record, indent=2) if form == "json" else "\n".join(_lines(record))
-    formats.write_text(sys.stdout, f"{text}\n")
+def get(conference_id: str, form: str | None) -> int:
+    """Show one conference with its members. As JSON it is one object, and no array."""
+    record = _record(event_loop.run(_get(conference_id)))
+    match form:
+        case "json":
+            formats.write_text(sys.stdout, f"{json.dumps(record, indent=2)}\n")
+        case "jsonl" | "csv":
+            with formats.Writer(sys.stdout, form, formats.Table({}, tuple(record))) as writer:
+                writer.write(record)
+        case _:
+            formats.write_text(sys.stdout, "".join(f"{line}\n" for line in _lines(record)))
     return exit_codes.Exit.OK
 
 

@@ -195,8 +195,10 @@ async def _listed_as_active(
 
 
 def _print_ids(items: list[str | Conference], how: RunOptions, files: list[Path]) -> int:
-    with formats.open_output(how.output, force=how.force, keep=files) as stream:
-        writer = formats.Writer(stream, how.form, formats.Columns({"conference_id": 0}))
+    with (
+        formats.open_output(how.output, force=how.force, keep=files) as stream,
+        formats.Writer(stream, how.form, formats.IDS) as writer,
+    ):
         for item in items:
             writer.write({"conference_id": item.id if isinstance(item, Conference) else item}, at_once=False)
     terminal.say(f"dry run: {_count(items)} would be ended; none was")

@@ -1,22 +1,25 @@
-"""The formats of the output: records, one a line, as JSON, as CSV or in columns."""
+"""The formats of the output: records in columns, as JSON, as JSON lines or as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import os
 import re
+import shutil
 import stat
 import sys
 import time
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 import click
-from attrs import asdict, frozen
+from attrs import asdict, fields, frozen
 
 from bandwidth_async.cli import terminal
+from bandwidth_async.models import ConferenceMember, ConferenceRecording
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bandwidth_async.models import Conference, ConferenceMember, ConferenceRecording
+    from bandwidth_async.models import Conference
     from bandwidth_async.outcome import Outcome
 
 
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 # Seconds for which rows into a file may wait for each other.
 _FLUSH_EVERY = 1.0
+
+
+# The formats of every command that prints records.
+FORMATS = ("table", "json", "jsonl", "csv")
 
 
 class Format(Protocol):
@@ -44,6 +51,9 @@ class Format(Protocol):
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record."""
 
+    def end(self) -> str | None:
+        """Return the line after the last record, if there is one."""
+
 
 class JsonLines:
     """One JSON object a line."""
@@ -54,6 +64,29 @@ class JsonLines:
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record."""
         return json.dumps(record)
+
+    def end(self) -> None:
+        """Return None: each line stands for itself."""
+
+
+class JsonArray:
+    """One JSON array, with one object a line."""
+
+    def __init__(self) -> None:
+        self._comma = " "
+
+    def header(self) -> str:
+        """Begin the array."""
+        return "["
+
+    def row(self, record: Mapping[str, Any]) -> str:
+        """Return the line of one record."""
+        comma, self._comma = self._comma, ","
+        return comma + json.dumps(record)
+
+    def end(self) -> str:
+        """End the array."""
+        return "]"
 
 
 class Csv:
@@ -72,7 +105,10 @@ class Csv:
 
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record. None is an empty cell, and a list is separated by blanks."""
-        return self._line([_cell(value) for value in record.values()])
+        return self._line([_cell(record[key]) for key in self._keys])
+
+    def end(self) -> None:
+        """Return None: nothing follows the rows."""
 
     def _line(self, cells: Sequence[Any]) -> str:
         line = io.StringIO()
@@ -81,8 +117,10 @@ class Csv:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
         value = " ".join(value)
+    if isinstance(value, list | tuple | dict):
+        value = json.dumps(value)
     if not isinstance(value, str):
         return value
     text = printable(value)
@@ -96,9 +134,14 @@ def plain_cell(text: str) -> str:
 
 @frozen
 class Columns:
-    """A table: the width of each key's column. A longer value pushes the rest aside; none is cut."""
+    """A table: the width of each key's column. A longer value pushes the rest aside.
+
+    On a terminal each line has ``room`` columns, and what is longer is cut at its end, but never an id: the
+    first column is always whole. Elsewhere nothing is cut.
+    """
 
     widths: Mapping[str, int]
+    room: float = math.inf
 
     def header(self) -> str:
         """Return the first line of the table."""
@@ -106,20 +149,68 @@ class Columns:
 
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record."""
-        values = (record[key] for key in self.widths)
-        return self._line(["-" if value is None else terminal.one_line(str(value)) for value in values])
+        return self._line([_word(record[key]) for key in self.widths])
 
-    def _line(self, cells: Any) -> str:
+    def end(self) -> None:
+        """Return None: nothing follows the rows."""
+
+    def _line(self, cells: Iterable[str]) -> str:
         pairs = zip(cells, self.widths.values(), strict=True)
-        return "  ".join(f"{cell:<{width}}" for cell, width in pairs).rstrip()
+        first, *rest = (f"{cell:<{width}}" for cell, width in pairs)
+        line = "  ".join((first, *rest)).rstrip()
+        if len(line) <= self.room:
+            return line
+        return line[: max(int(self.room) - 1, len(first.rstrip()))].rstrip() + "…"
 
 
-OUTCOMES = Columns({"conference_id": 50, "outcome": 13, "attempts": 8, "error": 0})
-OUTCOME_KEYS = ("conference_id", "outcome", "attempts", "error", "elapsed", "calls_ended")
-CONFERENCES = Columns({"conference_id": 50, "name": 24, "created_time": 24, "completed_time": 24, "tag": 0})
-MEMBERS = Columns({"call_id": 47, "mute": 4, "hold": 4, "call_ids_to_coach": 0})
-CHANGES = Columns({"call_id": 47, "done": 7, "error": 0})
-RECORDINGS = Columns({"recording_id": 47, "status": 10, "start_time": 24, "duration": 10, "file_format": 0})
+def _word(value: Any) -> str:
+    """Return a value as a person reads it in a table."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        value = ", ".join(value) or None
+    return "-" if value is None else terminal.one_line(str(value))
+
+
+@frozen
+class Table:
+    """The records of a command: the columns of its table, and the keys of its CSV."""
+
+    widths: Mapping[str, int]
+    keys: tuple[str, ...]
+
+    def format(self, name: str, stream: IO[str]) -> Format:
+        """Return one of `FORMATS` for a stream."""
+        match name:
+            case "jsonl":
+                return JsonLines()
+            case "json":
+                return JsonArray()
+            case "csv":
+                return Csv(self.keys)
+            case _:
+                room = shutil.get_terminal_size().columns if stream.isatty() else math.inf
+                return Columns(self.widths, room or math.inf)
+
+
+OUTCOMES = Table(
+    {"conference_id": 50, "outcome": 13, "attempts": 8, "error": 0},
+    ("conference_id", "outcome", "attempts", "error", "elapsed", "calls_ended"),
+)
+CONFERENCES = Table(
+    {"conference_id": 50, "created_time": 24, "completed_time": 24, "name": 24, "tag": 0},
+    ("conference_id", "name", "created_time", "completed_time", "tag"),
+)
+MEMBERS = Table(
+    {"call_id": 47, "mute": 4, "hold": 4, "call_ids_to_coach": 0},
+    tuple(field.name for field in fields(ConferenceMember)),
+)
+CHANGES = Table({"call_id": 47, "done": 7, "error": 0}, ("call_id", "done", "error"))
+RECORDINGS = Table(
+    {"recording_id": 47, "status": 10, "start_time": 24, "duration": 10, "file_format": 0},
+    tuple(field.name for field in fields(ConferenceRecording)),
+)
+IDS = Table({"conference_id": 0}, ("conference_id",))
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
@@ -132,6 +223,11 @@ def outcome_record(outcome: Outcome) -> dict[str, Any]:
         "elapsed": round(outcome.elapsed, 6),
         "calls_ended": list(outcome.calls_ended),
     }
+
+
+def reason(outcome: Outcome) -> str | None:
+    """Return the error of an outcome for a line that names its id already."""
+    return outcome.error and outcome.error.replace(f"end conference {outcome.conference_id}: ", "")
 
 
 def conference_record(conference: Conference) -> dict[str, Any]:
@@ -150,17 +246,6 @@ def member_record(member: ConferenceMember) -> dict[str, Any]:
     return asdict(member)
 
 
-def member_row(member: ConferenceMember) -> dict[str, str | None]:
-    """Return the record of a member for a table."""
-    words = {None: None, True: "yes", False: "no"}
-    return {
-        "call_id": member.call_id,
-        "mute": words[member.mute],
-        "hold": words[member.hold],
-        "call_ids_to_coach": ", ".join(member.call_ids_to_coach or ()) or None,
-    }
-
-
 def recording_record(recording: ConferenceRecording) -> dict[str, Any]:
     """Return the record of a recording."""
     times = {"start_time": iso(recording.start_time), "end_time": iso(recording.end_time)}
@@ -173,18 +258,18 @@ def iso(moment: datetime | None) -> str | None:
 
 
 class Writer:
-    """Writes records to a stream: as JSON lines if --format is ``jsonl``, otherwise in ``other``.
+    """Writes the records of a ``table`` to a stream, in one of `FORMATS`.
 
     A row is flushed if it is written ``at_once``. Rows ``in_bulk`` are flushed together once a second where
     the stream is a file: to flush each costs more than to make it. The stream is one of `open_output` where
     rows wait for each other, because that flushes the last.
     """
 
-    def __init__(self, stream: IO[str], form: str, other: Format, *, in_bulk: bool = False) -> None:
+    def __init__(self, stream: IO[str], form: str, table: Table, *, in_bulk: bool = False) -> None:
         self._stream = stream
         self._every = _FLUSH_EVERY if in_bulk and _is_file(stream) else 0.0
         self._flushed_at = time.monotonic()
-        self._format: Format = JsonLines() if form == "jsonl" else other
+        self._format = table.format(form, stream)
         self._begun = False
 
     @property
@@ -194,12 +279,28 @@ class Writer:
 
     def lines(self, record: Mapping[str, Any]) -> Iterator[str]:
         """Yield the line of a record, and the header before the first."""
+        yield from self._beginning()
+        yield self._format.row(record)
+
+    def _beginning(self) -> Iterator[str]:
         if not self._begun:
             self._begun = True
             header = self._format.header()
             if header is not None:
                 yield header
-        yield self._format.row(record)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.end()
+
+    def end(self) -> None:
+        """End the output. Raises `OSError` when the stream cannot be written."""
+        end = self._format.end()
+        if end is not None:
+            self.write_lines([*self._beginning(), end], at_once=False)
 
     def write(self, record: Mapping[str, Any], *, at_once: bool = True) -> None:
         """Write one record. Raises `OSError` when the stream cannot be written."""
@@ -219,6 +320,12 @@ class Writer:
     def abandon(self) -> None:
         """Give up on the stream: see `terminal.abandon`."""
         terminal.abandon(self._stream)
+
+
+def form_for(given: str | None, output: Path | None, default: str = "table") -> str:
+    """Return the format that was asked for, or else that of the output's suffix, or else the default."""
+    suffix = "" if output is None else output.suffix.lower().removeprefix(".")
+    return given or (suffix if suffix in FORMATS else default)
 
 
 def write_text(stream: IO[str], text: str) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import RunOptions, new_client, run_options, table_or_jsonl, through_proxy
+from bandwidth_async.cli.options import RunOptions, in_a_format, new_client, run_options, through_proxy
 from bandwidth_async.cli.run import Run, carry_out, resume_command
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import (
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_RUNS = formats.Columns(
-    {"run": 24, "created": 24, "account_id": 12, "total": 9, "settled": 9, "state": 16, "journal": 0}
+_RUNS = formats.Table(
+    {"run": 24, "state": 16, "settled": 9, "total": 9, "account_id": 12, "created": 24, "journal": 0},
+    ("run", "created", "account_id", "total", "settled", "state", "journal", "counts"),
 )
 
 _INSTEAD = "choose a file with --journal FILE, or keep no journal with --no-journal"
@@ -101,17 +102,17 @@ def _in_a_thread(check: Callable[[], T]) -> T:
 
 
 @click.command(epilog=exit_codes.HELP)
-@table_or_jsonl
-def runs(form: str) -> int:
+@in_a_format
+def runs(form: str | None) -> int:
     """List the runs whose journals are in the state directory, oldest first."""
     directory = state_directory(os.environ)
-    writer = formats.Writer(sys.stdout, form, _RUNS)
     paths = journals(directory)
-    for path in paths:
-        try:
-            writer.write(_run_record(describe(path)))
-        except JournalError as error:
-            terminal.complain(str(error))
+    with formats.Writer(sys.stdout, formats.form_for(form, None), _RUNS) as writer:
+        for path in paths:
+            try:
+                writer.write(_run_record(describe(path)))
+            except JournalError as error:
+                terminal.complain(str(error))
     if not paths:
         terminal.say(f"there are no journals in {directory}")
     return exit_codes.Exit.OK
@@ -119,18 +120,10 @@ def runs(form: str) -> int:
 
 @click.command(epilog=exit_codes.HELP)
 @click.argument("journal", metavar="FILE|RUN")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["jsonl", "csv"]),
-    default="jsonl",
-    show_default=True,
-    help="Print JSON lines, or comma-separated values with a header. In CSV a text that a spreadsheet would "
-    "run, such as =1+1, has an apostrophe in front.",
-)
+@in_a_format
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")
-def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
+def outcomes(journal: str, form: str | None, output: Path | None, force: bool) -> int:
     """Print the outcome of each id of a run, in the order of its input.
 
     Ids that were not tried yet are not_attempted. Ids that may have been sent, but have no recorded
@@ -142,11 +135,11 @@ def outcomes(journal: str, form: str, output: Path | None, force: bool) -> int:
     except JournalError as error:
         raise click.UsageError(error.message) from error
     with formats.open_output(output, force=force, keep=[path]) as stream:
-        writer = formats.Writer(stream, form, formats.Csv(formats.OUTCOME_KEYS))
         # The check of the whole file comes before the first.
         first = _in_a_thread(lambda: list(islice(rows, 1)))
-        for outcome in chain(first, rows):
-            writer.write(formats.outcome_record(outcome), at_once=False)
+        with formats.Writer(stream, formats.form_for(form, output, "jsonl"), formats.OUTCOMES) as writer:
+            for outcome in chain(first, rows):
+                writer.write(formats.outcome_record(outcome), at_once=False)
     if not info.complete:
         terminal.say("the input of this run was not recorded to its end; nothing was sent")
     return exit_codes.Exit.OK

@@ -10,7 +10,7 @@ import click
 from attrs import frozen
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import new_client, table_or_jsonl, through_proxy
+from bandwidth_async.cli.options import in_a_format, new_client, through_proxy
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import (
     AuthenticationError,
@@ -44,16 +44,16 @@ _WORST_FIRST = (
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
-@table_or_jsonl
+@in_a_format
 @through_proxy
-def members(conference_id: str, call_ids: tuple[str, ...], form: str) -> int:
+def members(conference_id: str, call_ids: tuple[str, ...], form: str | None) -> int:
     """List the active members of a conference, or those named by their call ids."""
     found = event_loop.run(_members(conference_id, call_ids))
     if not found:
         terminal.say("there are no active members")
-    writer = formats.Writer(sys.stdout, form, formats.MEMBERS)
-    for member in found:
-        writer.write(formats.member_record(member) if form == "jsonl" else formats.member_row(member))
+    with formats.Writer(sys.stdout, formats.form_for(form, None), formats.MEMBERS) as writer:
+        for member in found:
+            writer.write(formats.member_record(member))
     return exit_codes.Exit.OK
 
 
@@ -99,17 +99,17 @@ def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember
         is_flag=True,
         help="Change all active members. A member who has left meanwhile is no error.",
     )
-    @table_or_jsonl
+    @in_a_format
     @through_proxy
-    def command(conference_id: str, call_ids: tuple[str, ...], everyone: bool, form: str) -> int:
+    def command(conference_id: str, call_ids: tuple[str, ...], everyone: bool, form: str | None) -> int:
         if everyone == bool(call_ids):
             raise click.UsageError("name the members: give call ids or --all")
         path_segment(conference_id)
         for call_id in call_ids:
             path_segment(call_id, "call id")
-        writer = formats.Writer(sys.stdout, form, formats.CHANGES)
         change = _Change(update=update, done=done, everyone=everyone)
-        return event_loop.run(_set(conference_id, list(dict.fromkeys(call_ids)), change, writer))
+        with formats.Writer(sys.stdout, formats.form_for(form, None), formats.CHANGES) as writer:
+            return event_loop.run(_set(conference_id, list(dict.fromkeys(call_ids)), change, writer))
 
     return command
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 from attrs import evolve, frozen
 
+from bandwidth_async.cli.formats import FORMATS, form_for
 from bandwidth_async.client import DEFAULT_CONCURRENCY, VoiceClient
 from bandwidth_async.durations import parse_duration
 from bandwidth_async.errors import ConfigurationError
@@ -51,17 +52,15 @@ def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
     return VoiceClient.from_env(**settings)
 
 
-def table_or_jsonl(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--format``, which is passed as ``form``, to a command that prints a list."""
-    option = click.option(
-        "--format",
-        "form",
-        type=click.Choice(["table", "jsonl"]),
-        default="table",
-        show_default=True,
-        help="Columns for people, or JSON lines for programs.",
-    )
-    return option(command)
+# ``--format``, which is passed as ``form``, for each command that prints records.
+in_a_format: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="Columns for people, which a terminal shows as far as it is wide; one JSON array; JSON lines; or "
+    "comma-separated values with a header. In CSV a text that a spreadsheet would run, such as =1+1, has an "
+    "apostrophe in front. [default: by the suffix of --output, or table]",
+)
 
 
 @frozen(kw_only=True)
@@ -145,6 +144,7 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def told(*arguments: Any, **given: Any) -> Any:
         names = RunOptions.__attrs_attrs__
+        given["form"] = form_for(given["form"], given["output"])
         how = RunOptions(**{name.name: given.pop(name.name) for name in names})
         return command(*arguments, how=how, **given)
 
@@ -182,15 +182,7 @@ _RUN = (
         help="End the members' calls too, which otherwise go on; the outcomes name them (calls_ended).",
     ),
     click.option("--strict", is_flag=True, help="Count conferences that are not found as failures."),
-    click.option(
-        "--format",
-        "form",
-        type=click.Choice(["table", "jsonl"]),
-        default="table",
-        show_default=True,
-        help="Outcomes in columns for people, or as JSON lines for programs. On a terminal, a table of over "
-        f"{EVERY_ROW_UP_TO} shows only those that need a look.",
-    ),
+    in_a_format,
     click.option(
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
     ),

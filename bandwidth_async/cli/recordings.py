@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import new_client, table_or_jsonl, through_proxy
+from bandwidth_async.cli.options import in_a_format, new_client, through_proxy
 from bandwidth_async.cli.screen import can_redraw, console
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
@@ -40,16 +40,16 @@ _LINE_EVERY = 5.0
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
-@table_or_jsonl
+@in_a_format
 @through_proxy
-def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str) -> int:
+def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str | None) -> int:
     """List the recordings of a conference, or those named by their ids. Bandwidth keeps them for 30 days."""
     found = event_loop.run(_recordings(conference_id, recording_ids))
     if not found:
         terminal.say("there are no recordings")
-    writer = formats.Writer(sys.stdout, form, formats.RECORDINGS)
-    for recording in found:
-        writer.write(formats.recording_record(recording))
+    with formats.Writer(sys.stdout, formats.form_for(form, None), formats.RECORDINGS) as writer:
+        for recording in found:
+            writer.write(formats.recording_record(recording))
     return exit_codes.Exit.OK
 
 

@@ -160,7 +160,8 @@ class _OutcomeWriter:
         self._shown = shown
         self._stop = stop
         few = run.total <= EVERY_ROW_UP_TO or not self._writer.on_terminal
-        self._every = run.how.form == "jsonl" or (few and not run.how.quiet)
+        self._is_table = run.how.form == "table"
+        self._every = not self._is_table or (few and not run.how.quiet)
         self._quiet = run.how.quiet
 
     def put(self, outcome: Outcome, report: Report) -> None:
@@ -171,7 +172,10 @@ class _OutcomeWriter:
         worth_a_look = outcome.kind.trouble or (outcome.kind is OutcomeKind.NOT_FOUND and not self._quiet)
         if self.fault or not (worth_a_look or self._every):
             return
-        lines = list(self._writer.lines(formats.outcome_record(outcome)))
+        record = formats.outcome_record(outcome)
+        if self._is_table:
+            record["error"] = formats.reason(outcome)
+        lines = list(self._writer.lines(record))
         if self._writer.on_terminal and self._shown.redraws and all(map(self._shown.print_line, lines)):
             return
         with self._noting_faults():
@@ -180,6 +184,7 @@ class _OutcomeWriter:
     def finish(self) -> None:
         """Write what still waits for other rows."""
         with self._noting_faults():
+            self._writer.end()
             self._writer.flush()
 
     @contextmanager

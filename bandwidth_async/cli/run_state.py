@@ -9,6 +9,7 @@ from collections import Counter, deque
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from bandwidth_async.cli import formats
 from bandwidth_async.limiter import RateChanged, Unavailable
 from bandwidth_async.outcome import OutcomeKind
 
@@ -66,7 +67,8 @@ class RunState:
         self.tried = report.total - report.counts[OutcomeKind.NOT_ATTEMPTED]
         self.attempts = report.attempts
         if outcome.error and outcome.kind.trouble:
-            reason = _without_id(outcome)
+            # Without what differs from id to id.
+            reason = _TRIES.sub("", formats.reason(outcome) or "").replace(outcome.conference_id, "…")
             if reason in self._reasons or len(self._reasons) < _REASONS:
                 # The latest stands last.
                 self._reasons[reason] = self._reasons.pop(reason, 0) + 1
@@ -184,12 +186,6 @@ def duration(seconds: float) -> str:
     if whole >= 2 * 3600:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
     return f"{whole // 60}:{whole % 60:02}"
-
-
-def _without_id(outcome: Outcome) -> str:
-    """Return the reason of an outcome without what differs from id to id."""
-    reason = (outcome.error or "").replace(f"end conference {outcome.conference_id}: ", "")
-    return _TRIES.sub("", reason).replace(outcome.conference_id, "…")
 
 
 def _time_of_day(seconds: float | None) -> str:
