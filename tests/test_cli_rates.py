@@ -99,12 +99,12 @@ def test_a_resume_begins_there_too(
     journal = str(tmp_path / "run.journal")
     ids = sandbox.conference_ids[:3]
     assert main(["end", *ids, "--journal", journal, "--deadline", "0.001"]) == 5
-    for command in (["resume", journal], ["get", ids[0]], ["list"]):
+    for command in (["resume", journal], ["get", ids[0]], ["end", "--all-active", "--yes"]):
         caplog.clear()
         with caplog.at_level(logging.INFO, "bandwidth_async.cli"):
             assert main(command) == 0
         assert [one.getMessage().partition(",")[0] for one in caplog.records] == [
-            "begins at 150 requests a second"
+            "begins at 150.0 requests a second"
         ]
 
 
@@ -157,7 +157,16 @@ def test_each_account_and_host_has_a_private_file_whose_name_tells_nothing(
 
 
 @pytest.mark.parametrize(
-    "case", ["", "{", "[" * 100_000, '{"version": 2}', "\xff", '{"version": 1, "rate": 1e999}']
+    "case",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        '{"version": 2}',
+        "\xff",
+        '{"version": 1, "rate": 1e999}',
+        '{"version": 1, "rate": 9, "stood": 9, "window": 0, "at": 1e300}',
+    ],
 )
 def test_a_file_that_cannot_be_read_is_one_sentence(
     state: Path, sandbox: Sandbox, capsys: pytest.CaptureFixture[str], case: str
@@ -227,6 +236,13 @@ def test_what_another_run_has_learned_since_is_kept(state: Path, sandbox: Sandbo
     file = know(sandbox, state)
     rates.keep(Limiter(RateLimit.adaptive(knowledge=Knowledge(rate=3, stood=3, at=time.time() - 60))))
     assert json.loads(file.read_text())["rate"] == 150
+
+
+def test_a_clock_that_was_wrong_once_does_not_stop_the_learning(state: Path, sandbox: Sandbox) -> None:
+    """What was learned in the year 3000 is replaced."""
+    know(sandbox, state, at=32_503_680_000.0)
+    rates.keep(Limiter(RateLimit.adaptive(knowledge=Knowledge(rate=90, stood=90))))
+    assert known_in(state)["rate"] == 90
 
 
 def test_command_lines_at_the_same_time_leave_a_whole_file(state: Path, sandbox: Sandbox) -> None:

@@ -78,13 +78,12 @@ def test_the_second_run_knows_what_the_first_found_out(
     [
         (Knowledge(rate=20, stood=20), 1.15),
         (Knowledge(rate=20, stood=100), 1.1),
-        (Knowledge(rate=5), 1.1),
         (Knowledge(rate=5, stood=5), 1.4),
         (Knowledge(rate=1000, stood=1000), 1.1),
     ],
 )
 def test_knowledge_that_is_wrong_costs_seconds(known: Knowledge, at_most: float) -> None:
-    """A quota of 100/s that was another before is found again. A low rate that never stood is no start."""
+    """A quota of 100/s that was another before is found again."""
     runs = [
         simulate(bucket(20, (0, 100)), items=3000, pace=AdaptivePace(knowledge=known), seed=seed)
         for seed in range(3)
@@ -156,11 +155,12 @@ def test_what_comes_back_is_what_was_saved(hint: Any) -> None:
 
 
 @pytest.mark.parametrize("age", [DAY + 60, 400 * DAY, -2 * DAY])
-def test_of_old_knowledge_only_the_rate_is_left(age: float) -> None:
-    """A day, or a clock that was set, makes it a hint. It stays as old as it is."""
+def test_old_knowledge_is_only_a_start(age: float) -> None:
+    """A day, or a clock that was set, makes it a hint. It stays as old as it is. A slow one is dropped."""
     at = time.time() - age
-    known = Knowledge.from_dict(Knowledge(rate=98, stood=97, window=10, at=at).to_dict())
-    assert known == Knowledge(rate=98, at=at)
+    for rate, start in ((98, 98), (2, 20)):
+        known = Knowledge.from_dict(Knowledge(rate=rate, stood=97, window=10, at=at).to_dict())
+        assert known == Knowledge(rate=start, at=at)
     fresh = Knowledge(rate=98, stood=97, window=10, at=time.time() - DAY + 60)
     assert Knowledge.from_dict(fresh.to_dict()) == fresh
 

@@ -63,7 +63,7 @@ def keep(limiter: Limiter) -> None:
     try:
         with suppress(*_NOTHING_THERE, ValueError):
             # Either the run has learned nothing, or another one has learned something since.
-            if _read(path).at >= learned.at:
+            if learned.at <= _read(path).at <= time.time():
                 return
         _write(path, learned)
         _tidy(path.parent)
@@ -79,13 +79,13 @@ def _known() -> Knowledge | None:
         return None
     try:
         found = _read(path)
+        learned = formats.iso(datetime.fromtimestamp(found.at, UTC))
     except _NOTHING_THERE:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         terminal.complain(f"the run has to find out the rate again: {path}: {_reason(error)}")
         return None
-    learned = formats.iso(datetime.fromtimestamp(found.at, UTC))
-    _log.info("begins at %.3g requests a second, learned at %s (%s)", found.rate, learned, path)
+    _log.info("begins at %.1f requests a second, learned at %s (%s)", found.rate, learned, path)
     return found
 
 
@@ -96,7 +96,7 @@ def _path() -> Path:
     """
     found = read_environment(os.environ)
     host = origin(found.voice_url, "voice_url", allow_http=False)
-    name = sha256(f"{found.account_id}\n{host}".encode()).hexdigest()[:32]
+    name = sha256(f"{found.account_id}\n{host}".encode(errors="backslashreplace")).hexdigest()[:32]
     return state_directory(os.environ) / "rates" / f"{name}.json"
 
 
@@ -129,7 +129,8 @@ def _tidy(directory: Path) -> None:
             written[path] = path.stat().st_mtime
     for place, path in enumerate(sorted(written, key=written.__getitem__, reverse=True)):
         if place >= _MOST_FILES or written[path] < time.time() - _KEPT_FOR:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
 
 def _reason(error: Exception) -> str:

@@ -63,10 +63,7 @@ from statistics import fmean
 
 from attrs import define, evolve
 
-from bandwidth_async.limiter.knowledge import Knowledge
-
-# Requests per second at the start. Two or three requests are sent before the first response.
-_START = 20.0
+from bandwidth_async.limiter.knowledge import START, Knowledge
 
 # A step of growth: seconds and requests at the start, and later; and how long the requests may make it last.
 # At the start it is as short as three responses take, but no shorter than these seconds.
@@ -212,9 +209,7 @@ class AdaptivePace:
         ceiling: float = math.inf,
         knowledge: Knowledge | None = None,
     ) -> None:
-        known = knowledge.rate if knowledge else 0.0
-        # A low rate that did not stand may have been left to us by others.
-        begin = start or (known if knowledge and knowledge.stood else max(known, _START))
+        begin = start or (knowledge.rate if knowledge else START)
         self.rate: float = min(max(begin, floor), ceiling)
         self.quota: float | None = None
         self.paused_until: float = -math.inf
@@ -262,7 +257,11 @@ class AdaptivePace:
             return given
         if len(self._accepted) < _TAUGHT_BY:
             return given
-        return Knowledge(rate=self.quota or belief.stood, stood=belief.stood, window=belief.window)
+        rate = self.quota or belief.stood
+        # A low rate that did not stand may be what others left.
+        return Knowledge(
+            rate=rate if belief.stood else max(rate, START), stood=belief.stood, window=belief.window
+        )
 
     def next_time(self, now: float, in_flight: int) -> float:
         """Return when the next request may be sent; infinity when a response has to come first."""
@@ -507,7 +506,7 @@ class AdaptivePace:
 
     def _is_early(self, now: float, closure: _Closure) -> bool:
         """Return whether the start rate was refused, though it had been accepted for a while."""
-        return closure.rate <= _START and self._count(self._belief.mark, now) >= _LEAST
+        return closure.rate <= START and self._count(self._belief.mark, now) >= _LEAST
 
     def _is_no_cause(self, closure: _Closure, *, lone: bool) -> bool:
         """Return whether lone refusals come as often although each has cut the rate."""

@@ -14,6 +14,9 @@ from bandwidth_async.validators import above_zero, at_least
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Requests per second at the start, if nothing is known. Two or three are sent before the first response.
+START = 20.0
+
 # The version of what `Knowledge.to_dict` returns.
 _VERSION = 1
 
@@ -48,7 +51,7 @@ class Knowledge:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` was called on. Of what is older than a day, only the rate is kept.
+        """Return what `to_dict` was called on. Older than a day, it is only a start, and no slow one.
 
         Raises `ConfigurationError` for anything that `to_dict` of this version did not return.
         """
@@ -61,4 +64,4 @@ class Knowledge:
             raise ConfigurationError(f"this is no knowledge that this release has saved: {saved!r:.80}")
         found = cls(**known)
         fresh = abs(time.time() - found.at) <= _FRESH
-        return found if fresh else cls(rate=found.rate, at=found.at)
+        return found if fresh else cls(rate=max(found.rate, START), at=found.at)
