@@ -29,6 +29,7 @@ from bandwidth_async.errors import (
 from bandwidth_async.http import ResponseInfo, Timeouts
 from bandwidth_async.journal import Journal, JournalInfo, Recorded
 from bandwidth_async.limiter import (
+    Knowledge,
     Limiter,
     LimiterSnapshot,
     PaceEvent,
@@ -85,6 +86,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "JournalInfo",
+    "Knowledge",
     "Limiter",
     "LimiterSnapshot",
     "Media",

@@ -20,6 +20,7 @@ from bandwidth_async.errors import (
     UnavailableError,
 )
 from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
+from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.limiter.limiter import Admission, Limiter
 from bandwidth_async.limiter.pace import RateLimit
 
@@ -1148,8 +1149,10 @@ async def test_a_whole_second_may_be_read_as_within_a_second() -> None:
 
 @virtual_time
 async def test_what_a_limiter_has_learned_is_given_to_the_next() -> None:
-    """The next run begins with it. At a fixed rate nothing is learned."""
-    limiter = Limiter(RateLimit.adaptive(start=70))
-    assert limiter.knowledge is not None
-    assert Limiter(RateLimit.adaptive(knowledge=limiter.knowledge)).rate == 70
+    """The next run begins with it. Nothing is known at first, and at a fixed rate."""
+    known = Knowledge(rate=70, stood=70)
+    limiter = Limiter(RateLimit.adaptive(knowledge=known))
+    assert limiter.rate == 70
+    assert limiter.knowledge is known
+    assert Limiter(RateLimit.adaptive(start=70)).knowledge is None
     assert Limiter(RateLimit.fixed(5)).knowledge is None

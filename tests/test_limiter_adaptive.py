@@ -778,13 +778,3 @@ def test_a_request_s_own_refusal_is_taken_back() -> None:
     assert not is_closed(pace)
     assert pace.rate == rate
     assert rest > 0
-
-
-def test_what_was_learned_is_begun_with() -> None:
-    """A pace with the knowledge of another is near the quota from the first second on."""
-    before = AdaptivePace()
-    simulate(bucket(50, (0, 50)), items=3000, pace=before)
-    after = AdaptivePace(knowledge=before.knowledge)
-    assert 40 <= after.rate <= 55
-    run = simulate(bucket(50, (0, 50)), items=1000, pace=after, seed=2)
-    assert (run.seconds <= 1.1 * 20, run.share <= 0.02) == (True, True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 from attrs import evolve, frozen
 
+from bandwidth_async.cli import rates
 from bandwidth_async.cli.formats import FORMATS, form_for
 from bandwidth_async.client import DEFAULT_CONCURRENCY, VoiceClient
 from bandwidth_async.durations import parse_duration
@@ -46,9 +47,13 @@ through_proxy: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option
 
 
 def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
-    """Return a client for the account in the environment, behind the proxy of the command or environment."""
+    """Return a client for the account in the environment, behind the proxy of the command or environment.
+
+    It begins with what earlier runs have learned about the rate.
+    """
     settings["proxy"] = click.get_current_context().meta[_PROXY]
     settings["trust_env"] = True
+    settings["rate_limit"] = rates.begun_with_known(settings.get("rate_limit") or RateLimit())
     return VoiceClient.from_env(**settings)
 
 
@@ -157,8 +162,9 @@ _RUN = (
         "--start-rate",
         type=float,
         metavar="R",
-        help="Find the rate out, but begin with R requests per second: the summary of an earlier run tells "
-        "it.",
+        help="Find the rate out, but begin with R requests per second. [default: what earlier runs have "
+        "learned, after a day only as a hint. It is in the folder rates of the state directory: remove its "
+        "files to forget it.]",
     ),
     click.option(
         "--concurrency",

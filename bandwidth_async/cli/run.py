@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
+from bandwidth_async.cli import event_loop, exit_codes, formats, rates, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display
 from bandwidth_async.cli.run_state import RunState, figure
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from bandwidth_async.client import VoiceClient
     from bandwidth_async.models import Conference
     from bandwidth_async.outcome import Outcome, Report
-
-# The start rate that a summary proposes, as a share of the limit that the run found. A run that starts above
-# the limit would begin with a 429.
-_START_AT = 0.98
 
 
 @frozen(kw_only=True)
@@ -88,6 +84,7 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
             whole = evolve(run.source.report(), stopped=report.stopped)
     if not run.how.quiet or whole.stopped or not whole.ok:
         _print_summary(client, run, report, whole)
+    rates.keep(client.limiter)
     if writer.fault:
         raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
     return exit_codes.exit_for_run(whole, strict=run.how.strict, stopped_by=received[0] if received else None)
@@ -224,7 +221,7 @@ def _summary(report: Report, whole: Report, account_id: str, quota: float | None
         f"{_plural(report.attempts, 'request')}, {report.rate:,.0f} conferences a second",
     ]
     if quota is not None:
-        lines.append(_quota_line(quota))
+        lines.append(f"the server's limit seems to be about {figure(quota)} requests a second")
     if report.stopped:
         early = report.unsettled or not report.complete
         lines.append(f"{'stopped early' if early else 'every conference was refused'}: {report.stopped}")
@@ -273,12 +270,3 @@ def _plural(count: int, noun: str) -> str:
 
 def _counts(report: Report) -> str:
     return ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in OutcomeKind if report.counts[kind])
-
-
-def _quota_line(quota: float) -> str:
-    """Return a line with the server's limit as the run found it, and with the option to start there."""
-    start = _START_AT * quota
-    return (
-        f"the server's limit seems to be about {figure(quota)} requests a second; "
-        f"begin the next run with --start-rate {figure(start).replace(',', '')}"
-    )

@@ -1,8 +1,8 @@
 """Decides when each request may be sent: the queue, the pace, the breaker, and the events they emit."""
 
-from bandwidth_async.limiter.adaptive import Knowledge
 from bandwidth_async.limiter.breaker import Breaker, RetryBudget
 from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
+from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.limiter.limiter import Admission, Limiter
 from bandwidth_async.limiter.pace import RateLimit
 

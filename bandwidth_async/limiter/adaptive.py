@@ -61,10 +61,9 @@ import math
 from itertools import islice
 from statistics import fmean
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 
-# Requests per second at the start. Two or three requests are sent before the first response.
-_START = 20.0
+from bandwidth_async.limiter.knowledge import START, Knowledge
 
 # A step of growth: seconds and requests at the start, and later; and how long the requests may make it last.
 # At the start it is as short as three responses take, but no shorter than these seconds.
@@ -135,25 +134,11 @@ _SUSPICIONS, _ALIKE_SLOTS, _SUSPENSE = 2, 0.25, 5.0
 # Slots beyond which there is no limit of slots, and the seconds between two raises of them.
 _MOST_SLOTS, _SLOT_STEP = 10_000, 1.0
 
+# Accepted requests that teach something for the next run: a few may have met others' use.
+_TAUGHT_BY = 100
+
 # Requests that are remembered one by one.
 _MEMORY = 20_000
-
-
-@frozen(kw_only=True)
-class Knowledge:
-    """What a pace has learned about a server, for the next run to begin with.
-
-    ``rate``
-        Requests per second to begin with.
-    ``stood``
-        The best rate that stood for seconds, 0 if none.
-    ``window``
-        Seconds of the window that the server counts in, 0 if none is known.
-    """
-
-    rate: float
-    stood: float = 0.0
-    window: float = 0.0
 
 
 # A named tuple would take twice as long to make.
@@ -224,7 +209,7 @@ class AdaptivePace:
         ceiling: float = math.inf,
         knowledge: Knowledge | None = None,
     ) -> None:
-        begin = start or (knowledge.rate if knowledge else _START)
+        begin = start or (knowledge.rate if knowledge else START)
         self.rate: float = min(max(begin, floor), ceiling)
         self.quota: float | None = None
         self.paused_until: float = -math.inf
@@ -232,9 +217,9 @@ class AdaptivePace:
         self._belief = _Belief(self.rate, self.rate, self.rate)
         if start is not None or knowledge is not None:
             self._belief.next_raise = _FIRST_RAISE
+        self._given = knowledge
         if knowledge is not None:
             self._belief.stood, self._belief.window = knowledge.stood, knowledge.window
-            self._belief.first = False
         self._due = -math.inf
         self._serial = 0
         # Requests without a response yet, and those of the last time that were not refused, by serial.
@@ -265,10 +250,18 @@ class AdaptivePace:
         return self._closure is not None and self._closure.hinted
 
     @property
-    def knowledge(self) -> Knowledge:
-        """What was learned so far."""
-        belief = self._belief
-        return Knowledge(rate=self.quota or self.rate, stood=belief.stood, window=belief.window)
+    def knowledge(self) -> Knowledge | None:
+        """What was measured, or stood, over enough requests. Else what was given at the start."""
+        belief, given = self._belief, self._given
+        if self.quota is None and belief.stood <= (given.stood if given else 0.0):
+            return given
+        if len(self._accepted) < _TAUGHT_BY:
+            return given
+        rate = self.quota or belief.stood
+        # A low rate that did not stand may be what others left.
+        return Knowledge(
+            rate=rate if belief.stood else max(rate, START), stood=belief.stood, window=belief.window
+        )
 
     def next_time(self, now: float, in_flight: int) -> float:
         """Return when the next request may be sent; infinity when a response has to come first."""
@@ -442,7 +435,7 @@ class AdaptivePace:
             belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
             return
         belief.growing = True
-        if not belief.first and now - belief.opened_at >= _SAMPLE:
+        if (self._given or not belief.first) and now - belief.opened_at >= _SAMPLE:
             belief.stood = max(belief.stood, self.rate)
         if self.rate < 0.999 * _BACK * belief.stood:
             belief.going_back = True
@@ -513,7 +506,7 @@ class AdaptivePace:
 
     def _is_early(self, now: float, closure: _Closure) -> bool:
         """Return whether the start rate was refused, though it had been accepted for a while."""
-        return closure.rate <= _START and self._count(self._belief.mark, now) >= _LEAST
+        return closure.rate <= START and self._count(self._belief.mark, now) >= _LEAST
 
     def _is_no_cause(self, closure: _Closure, *, lone: bool) -> bool:
         """Return whether lone refusals come as often although each has cut the rate."""

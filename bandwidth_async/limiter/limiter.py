@@ -31,9 +31,10 @@ from bandwidth_async.errors import (
     RateLimitError,
     UnavailableError,
 )
-from bandwidth_async.limiter.adaptive import AdaptivePace, Knowledge
+from bandwidth_async.limiter.adaptive import AdaptivePace
 from bandwidth_async.limiter.breaker import LEAST_SILENCE, Breaker, Closure, RetryBudget
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
+from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.limiter.pace import RateLimit, pace_for
 from bandwidth_async.limiter.queue import AnswerTime, QueuedRequest, RequestQueue
 
@@ -172,7 +173,10 @@ class Limiter:
 
     @property
     def knowledge(self) -> Knowledge | None:
-        """What was learned, for `RateLimit.adaptive` of the next run; None at a fixed rate."""
+        """What is known, for `RateLimit.adaptive` of the next run.
+
+        It is None at a fixed rate, and as long as nothing was learned and nothing was known before.
+        """
         return self._pace.knowledge if isinstance(self._pace, AdaptivePace) else None
 
     def snapshot(self) -> LimiterSnapshot:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 from attrs import field, frozen, validators
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.limiter.adaptive import LATENESS, AdaptivePace, Knowledge
+from bandwidth_async.limiter.adaptive import LATENESS, AdaptivePace
+from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.validators import above_zero, at_least
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class RateLimit:
     ``start``, ``floor``, ``ceiling``
         Without a given rate, the rate to begin with, such as one learned before, and the bounds of the rate.
     ``knowledge``
-        What an earlier limiter learned (`Limiter.knowledge`), to begin with.
+        What an earlier limiter learned (`Limiter.knowledge`), to begin with. A ``start`` overrules its rate.
     ``within_second``
         Read a hint of whole seconds as rounded up: 1 as "within a second". By default a hint is obeyed to the
         letter, which costs up to a second for each.
