@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bandwidth_async.sandbox import Sandbox
 
-QUOTA = 200
+QUOTA = 60
 DAY = 24 * 3600.0
 
 
@@ -38,7 +38,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def sandbox(state: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """Serve conferences within a quota, and set the environment for them."""
-    with served(conferences=700, quota=f"token-bucket:rate={QUOTA},burst=20", hint="reset-ms") as stand_in:
+    with served(conferences=400, quota=f"token-bucket:rate={QUOTA},burst=20", hint="reset-ms") as stand_in:
         use(stand_in, monkeypatch)
         yield stand_in
 
@@ -84,11 +84,12 @@ def test_the_next_run_begins_near_the_limit_that_the_first_found(
 ) -> None:
     """The first run begins with nothing, the second where the first came to. The log tells it."""
     ids = sandbox.conference_ids
-    assert end(ids[:400]) is None
+    assert end(ids[:250]) is None
     known = known_in(state)
-    assert known["rate"] == pytest.approx(QUOTA, rel=0.4)
+    # On a machine that does other work the measure is rough.
+    assert QUOTA / 2 <= known["rate"] <= 2 * QUOTA
     assert known["at"] == pytest.approx(time.time(), abs=60)
-    assert end(ids[400:]) == pytest.approx(known["rate"], rel=0.01)
+    assert end(ids[250:]) == pytest.approx(known["rate"], rel=0.01)
 
 
 def test_a_resume_begins_there_too(
@@ -119,7 +120,7 @@ def test_a_start_rate_overrules_and_a_fixed_rate_neither_reads_nor_writes(
     before = file.read_text()
     assert end(ids[150:160], "--rate", "100") is None
     assert file.read_text() == before
-    assert end(ids[200:], "--start-rate", "1000") is None
+    assert end(ids[200:350], "--start-rate", "1000") is None
     assert file.read_text() != before
 
 
@@ -128,12 +129,12 @@ def test_a_run_of_a_few_ids_changes_nothing(
 ) -> None:
     """Others have used up the quota, and it was refused."""
     ids = sandbox.conference_ids
-    sandbox.plan("429", times=20)
+    sandbox.plan("429", times=4)
     end(ids[:10])
     assert files(state) == []
     file = know(sandbox, state)
     before = file.read_text()
-    sandbox.plan("429", times=20)
+    sandbox.plan("429", times=4)
     assert end(ids[10:20]) == 150
     assert file.read_text() == before
 
@@ -189,7 +190,7 @@ def test_a_state_directory_that_cannot_be_written_fails_no_run(
 ) -> None:
     """One sentence tells it, after the summary."""
     (tmp_path / "state").write_text("a file, and no directory")
-    ids = sandbox.conference_ids[:300]
+    ids = sandbox.conference_ids[:150]
     (tmp_path / "ids.txt").write_text("\n".join(ids))
     assert main(["end", "--from", str(tmp_path / "ids.txt"), "--yes", "--no-journal"]) == 0
     sentences = [
