@@ -16,7 +16,8 @@ from attrs import evolve
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from growth import Row  # noqa: E402  # the path comes first
+import goodput_sockets  # noqa: E402  # the path comes first
+from growth import Row  # noqa: E402
 from hot_path import Figure, Spread, goals, ratios, table  # noqa: E402
 from hot_path_drawing import draw  # noqa: E402
 from hot_path_server import served, serving, why_not  # noqa: E402
@@ -161,6 +162,40 @@ def test_clients_of_the_extra_end_everything_too() -> None:
 
 def _found(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
+
+
+@pytest.mark.parametrize("name", ["nginx 200/s burst=20 nodelay", "haproxy 100/1s"])
+def test_limiter_on_a_socket_refuses_and_everything_ends(name: str, tmp_path: Path) -> None:
+    """The client that is told nothing ends all conferences of a short run, with refusals on its way."""
+    if (reason := goodput_sockets.SERVERS[name].why_not()) is not None:
+        pytest.skip(reason)
+    saved = tmp_path / "runs.json"
+    done = run(
+        "goodput_sockets.py", "--short", "--servers", f"^{name}$", "--only", "ours", "--json", str(saved)
+    )
+    assert done.returncode == 0, done.stderr
+    (only,) = json.loads(saved.read_text())
+    assert only["server"] == name
+    assert only["lost"] == 0
+    assert only["refusals"] > 0
+
+
+def test_limiter_that_is_not_there_is_said_and_left_out(tmp_path: Path) -> None:
+    """The benchmark names each missing server once with the way to get it, and this is no error."""
+    done = run("goodput_sockets.py", "--short", PATH=str(tmp_path))
+    assert done.returncode == 0
+    assert [line.partition(" is not in the path; install it: ")[0] for line in done.stderr.splitlines()] == [
+        "haproxy",
+        "nginx",
+        "node",
+    ]
+
+
+def test_no_limiter_of_that_name() -> None:
+    """The names that there are help with a mistyped one."""
+    done = run("goodput_sockets.py", "--servers", "apache")
+    assert done.returncode == 2
+    assert done.stderr.startswith("no server matches 'apache'; there are: nginx 200/s burst=20 nodelay, ")
 
 
 def test_overload_runs(tmp_path: Path) -> None:
