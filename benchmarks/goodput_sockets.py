@@ -8,8 +8,8 @@ is not on this machine is said and left out. A run takes a minute if the client 
 A cell has the time ÷ (conferences ÷ quota), the refusals per success, and the 99th percentile of the seconds
 from a conference's first attempt to its end. If conferences were lost, it also has their number. The last
 figure says how late timers fired in that run: on a busy machine nobody keeps a pace. All numbers are medians
-of the turns. *oracle* is our client at exactly the quota as a fixed rate, and it knows which status is a
-refusal. *aiolimiter* is told the quota too and retries by tenacity.
+of the turns. *oracle* is our client at the best fixed rate that the server lets through, and it knows which
+status is a refusal. *aiolimiter* is told the quota too and retries by tenacity.
 """
 
 from __future__ import annotations
@@ -28,17 +28,21 @@ import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import aiohttp
 from attrs import asdict, define, field, frozen
 from goodput import Result, middle, table
+from goodput_limiters import WITHIN
 from goodput_rows import Goals
 from goodput_strategies import Scene, aiolimiter_retry, ours
 from hot_path_server import free_port, nginx_command, running
 
 from bandwidth_async import RateLimit
+from bandwidth_async.limiter.pace import FixedPace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,8 +53,9 @@ if TYPE_CHECKING:
     Command = Callable[[Path, int], list[str]]
 
 _CONCURRENCY = 100
-_SECONDS, _SHORT_SECONDS = 60, 3
+_SECONDS, _SHORT_SECONDS = 60, 2
 _TIMER = 0.05  # seconds of the timer whose lateness is noted
+_SPACED = 0.9  # the share of the quota that a bucket without depth lets through, as far as timers are exact
 _HERE = Path(__file__).parent
 _MODULES = _HERE.parent / ".limiters" / "node_modules"
 _INSTALL = {
@@ -89,28 +94,49 @@ frontend limited
 """
 
 
-async def oracle(scene: Scene) -> None:
-    """Our client at exactly the quota. It knows which status is a refusal."""
-    await ours(scene, RateLimit(scene.told, refusal_statuses=[429, scene.status]))
-
-
 async def adaptive(scene: Scene) -> None:
     """Our client without any hint of the quota, nor of the status."""
     await ours(scene, RateLimit())
 
 
-STRATEGIES: dict[str, Strategy] = {"ours": adaptive, "oracle": oracle, "aiolimiter": aiolimiter_retry}
+async def told(scene: Scene, share: float = 1.0) -> None:
+    """Our client at a fixed share of the quota. It knows which status is a refusal."""
+    await ours(scene, RateLimit(share * scene.told, refusal_statuses=[429, scene.status]))
+
+
+class _Spaced(FixedPace):
+    def __init__(self, limit: RateLimit) -> None:
+        assert limit.rate is not None  # noqa: S101  # it is told
+        super().__init__(limit.rate, limit.burst)
+        self._early = 0.0
+
+
+async def told_to_space(scene: Scene, share: float) -> None:
+    """The same, but without two requests closer than the rate has them, not even after a late timer."""
+    with mock.patch("bandwidth_async.limiter.limiter.pace_for", _Spaced):
+        await told(scene, share)
+
+
+STRATEGIES = ("ours", "oracle", "aiolimiter")
 
 
 @frozen(kw_only=True)
 class Server(Goals):
-    """A limiter that allows ``rate`` requests a second on the long run, and needs ``program``."""
+    """A limiter that allows ``rate`` requests a second on the long run, and needs ``program``.
+
+    ``oracle`` is the best that our client can do at an even rate, as far as it was found out.
+    """
 
     rate: float
     program: str
     command: Command
+    oracle: Strategy
     status: int = 429
     needs: str = ""  # a module of npm
+
+    def strategy(self, name: str) -> Strategy:
+        """Return the strategy of this name."""
+        return {"ours": adaptive, "oracle": self.oracle, "aiolimiter": aiolimiter_retry}[name]
 
     def why_not(self) -> str | None:
         """Return the reason why it cannot run on this machine, or None."""
@@ -141,6 +167,7 @@ def _nginx(rate: int, options: str = "", status: int = 429) -> Server:
         rate=rate,
         program="nginx",
         command=command,
+        oracle=told if options else partial(told_to_space, share=_SPACED),
         status=status,
         completion=1.04,
     )
@@ -159,6 +186,7 @@ def _haproxy(limit: int, window: int, completion: float, retry_after: int | None
         rate=limit / window,
         program="haproxy",
         command=command,
+        oracle=partial(told, share=WITHIN),
         completion=completion,
     )
 
@@ -173,6 +201,7 @@ def _npm(module: str, limit: int, window: int) -> Server:
         program="node",
         needs=module,
         command=command,
+        oracle=partial(told, share=WITHIN),
         completion=1.20,
     )
 
@@ -278,7 +307,7 @@ async def _measure(job: Job, base: str) -> Run:
         )
         watch = asyncio.create_task(books.watch_timers())
         started = time.perf_counter()
-        await STRATEGIES[job.strategy](scene)
+        await server.strategy(job.strategy)(scene)
         elapsed = time.perf_counter() - started
         watch.cancel()
     ended = sorted(books.elapsed)
@@ -304,7 +333,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None)
     parser.add_argument("--servers", default="", metavar="REGEX", help="servers whose name it is found in")
-    parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=list(STRATEGIES), help="strategies")
+    parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=STRATEGIES, help="strategies")
     parser.add_argument("--turns", type=int, metavar="N", help="runs of each kind (3; with --short 1)")
     parser.add_argument("--short", action="store_true", help=f"runs of {_SHORT_SECONDS} s")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="runs at a time (2)")

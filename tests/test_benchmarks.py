@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import aiohttp
 import pytest
 from attrs import evolve
 
@@ -164,20 +166,34 @@ def _found(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-@pytest.mark.parametrize("name", ["nginx 200/s burst=20 nodelay", "haproxy 100/1s"])
-def test_limiter_on_a_socket_refuses_and_everything_ends(name: str, tmp_path: Path) -> None:
-    """The client that is told nothing ends all conferences of a short run, with refusals on its way."""
-    if (reason := goodput_sockets.SERVERS[name].why_not()) is not None:
+def limited(name: str) -> goodput_sockets.Server:
+    """Return the server of this name, or skip the test."""
+    server = goodput_sockets.SERVERS[name]
+    if (reason := server.why_not()) is not None:
         pytest.skip(reason)
-    saved = tmp_path / "runs.json"
-    done = run(
-        "goodput_sockets.py", "--short", "--servers", f"^{name}$", "--only", "ours", "--json", str(saved)
-    )
+    return server
+
+
+def test_conferences_end_at_a_limiter_on_a_socket(tmp_path: Path) -> None:
+    """The client that is told nothing ends all conferences of a short run."""
+    server, saved = limited("nginx 50/s burst=20 nodelay"), tmp_path / "runs.json"
+    arguments = ("--short", "--servers", f"^{server.name}$", "--only", "ours", "--json", str(saved))
+    done = run("goodput_sockets.py", *arguments)
     assert done.returncode == 0, done.stderr
     (only,) = json.loads(saved.read_text())
-    assert only["server"] == name
-    assert only["lost"] == 0
-    assert only["refusals"] > 0
+    assert (only["server"], only["lost"]) == (server.name, 0)
+
+
+@pytest.mark.parametrize("name", ["nginx 50/s", "nginx 50/s 503", "haproxy 500/10s retry-after 10"])
+async def test_limiter_on_a_socket_refuses_what_is_over_its_quota(name: str) -> None:
+    """Of many requests at once some pass, and the others get the status that the benchmark counts."""
+    server = limited(name)
+    with server.serving() as base:
+        async with aiohttp.ClientSession(base) as session:
+            answers = await asyncio.gather(*(session.post("/conference", data=b"{}") for _ in range(600)))
+    assert {answer.status for answer in answers} == {204, server.status}
+    refused = next(answer for answer in answers if answer.status != 204)
+    assert refused.headers.get("Retry-After") == ("10" if "retry-after" in name else None)
 
 
 def test_limiter_that_is_not_there_is_said_and_left_out(tmp_path: Path) -> None:
