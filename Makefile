@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage lint pyright proofs compat frozen bench bench-goodput bench-goodput-short bench-nginx clean
+.PHONY: demo test coverage lint pyright proofs compat frozen bench bench-goodput bench-goodput-short bench-sockets clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -57,9 +57,15 @@ bench-goodput: .venv/ready-bench
 bench-goodput-short: .venv/ready-bench
 	$(BIN)/python benchmarks/goodput.py --short
 
-# The same on real sockets, against nginx's limit_req; needs nginx.
-bench-nginx: .venv/ready-bench
-	$(BIN)/python benchmarks/goodput_nginx.py --repeat 3
+# The same on real sockets, at nginx, HAProxy and limiters from npm, those of them that are there.
+bench-sockets: .venv/ready-bench
+	@! command -v npm >/dev/null || $(MAKE) .limiters/ready
+	$(BIN)/python benchmarks/goodput_sockets.py
+
+.limiters/ready:
+	npm install --prefix .limiters --no-save --no-package-lock --no-audit --no-fund --loglevel=error \
+		express@5 express-rate-limit@8 rate-limiter-flexible@9 fastify@5 @fastify/rate-limit@10
+	@touch $@
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist

@@ -22,13 +22,14 @@ from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import asdict, frozen
 from goodput_botocore import botocore
 from goodput_clock import run_virtually
 from goodput_families import FAMILIES
-from goodput_rows import CONCURRENCY, ROWS, SHORT, Row
+from goodput_limiters import LIMITERS
+from goodput_rows import CONCURRENCY, ROWS, SHORT, Goals, Row
 from goodput_servers import Books, Server
 from goodput_strategies import (
     Scene,
@@ -40,9 +41,10 @@ from goodput_strategies import (
     semaphore,
     tenacity,
 )
+from goodput_unseen import UNSEEN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from goodput_strategies import Strategy
 
@@ -57,7 +59,7 @@ STRATEGIES: dict[str, Strategy] = {
     "aiolimiter+retry": aiolimiter_retry,
 }
 
-ALL = ROWS | {row.name: row for row in FAMILIES}
+ALL = ROWS | {row.name: row for row in FAMILIES + LIMITERS + UNSEEN}
 
 # Recovery is over when this share of the quota was let in during this many seconds.
 _RECOVERED, _RECOVERY_SECONDS = 0.9, 2.0
@@ -95,11 +97,14 @@ class Result:
         fairness = f" / fair {self.fairness:.2f}" if self.fairness < 1 else ""
         return f"{self.completion:.2f} / {self.refusals:.1%} / {self.p99:.2f}{lost}{recovery}{fairness}"
 
-    def meets(self, row: Row, oracle: Result | None = None) -> bool:
+    def meets(self, row: Goals, oracle: Result | None = None) -> bool:
         """Return True if the result meets the goals of the row, which may be relative to the oracle's."""
         longest = row.completion * (oracle.completion if oracle and row.beside_oracle else 1.0)
         done = not self.lost and self.p99 <= row.p99 and self.recovery <= _LONGEST_RECOVERY
         return done and self.completion <= longest and self.refusals <= row.refusals
+
+
+AResult = TypeVar("AResult", bound=Result)
 
 
 def measure(job: Job) -> Result:
@@ -162,10 +167,10 @@ async def _timed(strategy: Strategy, scene: Scene, longest: float) -> float:
     return asyncio.get_running_loop().time()
 
 
-def mean(results: Sequence[Result]) -> Result:
-    """Return the mean of each number."""
+def middle(results: Sequence[AResult], of: Callable[[Iterable[float]], float] = statistics.fmean) -> AResult:
+    """Return the mean of each number, or another middle."""
     rows = [asdict(result) for result in results]
-    return Result(**{name: statistics.fmean(row[name] for row in rows) for name in rows[0]})
+    return type(results[0])(**{name: of(row[name] for row in rows) for name in rows[0]})
 
 
 def measure_all(jobs: Sequence[Job], processes: int) -> dict[tuple[str, str], Result]:
@@ -177,10 +182,10 @@ def measure_all(jobs: Sequence[Job], processes: int) -> dict[tuple[str, str], Re
             found[job.row, job.strategy].append(result)
             if sys.stderr.isatty():
                 print(f"\r{done} of {len(jobs)} runs", end="\r", file=sys.stderr)
-    return {key: mean(results) for key, results in found.items()}
+    return {key: middle(results) for key, results in found.items()}
 
 
-def table(rows: Iterable[Row], strategies: Sequence[str], means: dict[tuple[str, str], Result]) -> str:
+def table(rows: Iterable[Goals], strategies: Sequence[str], means: Mapping[tuple[str, str], Result]) -> str:
     """Return the table, with a mark where ``ours`` misses a goal."""
     lines = [["server", "goal", *strategies]]
     for row in rows:

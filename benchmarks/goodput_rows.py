@@ -21,32 +21,41 @@ NONE, SECONDS, MS = Hint.NONE, Hint.RETRY_AFTER, Hint.RESET_MS
 
 
 @frozen(kw_only=True)
-class Row:
+class Goals:
+    """The goals at a server.
+
+    ``completion`` is the goal for the time ÷ the ideal, or ÷ the oracle's time with ``beside_oracle``.
+    ``refusals`` is the goal for 429s per success, ``p99`` that for the 99th percentile.
+    """
+
+    name: str
+    completion: float = 1.5
+    refusals: float = 0.05
+    p99: float = math.inf
+    beside_oracle: bool = False
+
+
+@frozen(kw_only=True)
+class Row(Goals):
     """One server, ``count`` conferences, and the goals.
 
     The ideal time is ``seconds``: the count ÷ the quota. If windows last a minute, the first does not count.
     The ideal is at least the time that ``count`` responses take in the slots of the server, or in our
-    concurrency. ``completion`` is the goal for the time ÷ the ideal, or ÷ the oracle's time with
-    ``beside_oracle``. ``refusals`` is the goal for 429s per success, ``p99`` that for the 99th percentile.
+    concurrency.
 
     ``told`` gives the quota at each moment, where the oracle cannot have it from the ideal. ``status`` is
     that of a refusal, ``late`` the seconds that timers are late on average, ``clients`` how many processes
     share the ids. ``opens_at`` is the end of a closure: the time from there to 90 % of the quota is measured.
     """
 
-    name: str
     quota: MakeQuota
     hint: Hint
     count: int
     seconds: float = 0.0
     slots: int = CONCURRENCY
-    completion: float = 1.5
-    refusals: float = 0.05
     latency: Latency = FAST
     family: str = "quotas"
-    p99: float = math.inf
     told: Callable[[float], float] | None = None
-    beside_oracle: bool = False
     status: int = 429
     late: float = 0.0
     clients: int = 1

@@ -7,6 +7,7 @@ alternatives use 100 workers, the default of our client.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     Strategy = Callable[["Scene"], Awaitable[None]]
     End = Callable[[URL], Awaitable[None]]
+
+# Nobody has to be told once a run that Bandwidth removes API users.
+logging.getLogger("bandwidth_async.credentials").setLevel(logging.ERROR)
 
 WORKERS = 100
 _BODY = b'{"status":"completed"}'

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-_START_TIME = 5.0  # seconds for nginx to listen
+_START_TIME = 30.0  # seconds for a server to listen, on a busy machine
 
 # Without a master process there is only one process to pin. It reads the body of a request and discards it.
 _CONFIG = """
@@ -30,17 +30,21 @@ http {{
     access_log off;
     keepalive_requests 1000000000;
     keepalive_timeout 1h;
+    root {folder};
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    {http}
+}}
+"""
+_HTTP = """
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         location / {{ return 204; }}
         location = /status {{ stub_status; }}
     }}
-}}
 """
 
 
@@ -70,17 +74,28 @@ def serving(core: int | None) -> Iterator[str]:
     """Run an nginx on ``core`` and yield its URL. It is always stopped afterwards."""
     with tempfile.TemporaryDirectory(prefix="hot-path-") as folder:
         port = free_port()
-        config = Path(folder, "nginx.conf")
-        config.write_text(_CONFIG.format(folder=folder, port=port))
-        command = ["nginx", "-p", folder, "-c", str(config), "-e", f"{folder}/error.log"]
-        nginx = subprocess.Popen(command)  # noqa: S603  # all our own words
-        try:
+        with running(nginx_command(Path(folder), _HTTP.format(port=port)), port) as nginx:
             pin(nginx.pid, core)
-            await_listener(port)
             yield f"http://127.0.0.1:{port}"
-        finally:
-            nginx.terminate()
-            nginx.wait()
+
+
+def nginx_command(folder: Path, http: str) -> list[str]:
+    """Write a configuration with these lines of its ``http`` block, and return the command that obeys it."""
+    config = folder / "nginx.conf"
+    config.write_text(_CONFIG.format(folder=folder, http=http))
+    return ["nginx", "-p", str(folder), "-c", str(config), "-e", f"{folder}/error.log"]
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server that listens on ``port``. It is always stopped afterwards."""
+    server = subprocess.Popen(command, env={**os.environ, **environment})  # noqa: S603  # all our own words
+    try:
+        await_listener(port)
+        yield server
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def served(base: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -10,13 +11,15 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import aiohttp
 import pytest
 from attrs import evolve
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from growth import Row  # noqa: E402  # the path comes first
+import goodput_sockets  # noqa: E402  # the path comes first
+from growth import Row  # noqa: E402
 from hot_path import Figure, Spread, goals, ratios, table  # noqa: E402
 from hot_path_drawing import draw  # noqa: E402
 from hot_path_server import served, serving, why_not  # noqa: E402
@@ -161,6 +164,54 @@ def test_clients_of_the_extra_end_everything_too() -> None:
 
 def _found(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
+
+
+def limited(name: str) -> goodput_sockets.Server:
+    """Return the server of this name, or skip the test."""
+    server = goodput_sockets.SERVERS[name]
+    if (reason := server.why_not()) is not None:
+        pytest.skip(reason)
+    return server
+
+
+def test_conferences_end_at_a_limiter_on_a_socket(tmp_path: Path) -> None:
+    """The client that is told nothing ends all conferences of a short run."""
+    server, saved = limited("nginx 50/s burst=20 nodelay"), tmp_path / "runs.json"
+    arguments = ("--short", "--servers", f"^{server.name}$", "--only", "ours", "--json", str(saved))
+    done = run("goodput_sockets.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    (only,) = json.loads(saved.read_text())
+    assert (only["server"], only["lost"]) == (server.name, 0)
+
+
+@pytest.mark.parametrize("name", ["nginx 50/s", "nginx 50/s 503", "haproxy 500/10s retry-after 10"])
+async def test_limiter_on_a_socket_refuses_what_is_over_its_quota(name: str) -> None:
+    """Of many requests at once some pass, and the others get the status that the benchmark counts."""
+    server = limited(name)
+    with server.serving() as base:
+        async with aiohttp.ClientSession(base) as session:
+            answers = await asyncio.gather(*(session.post("/conference", data=b"{}") for _ in range(600)))
+    assert {answer.status for answer in answers} == {204, server.status}
+    refused = next(answer for answer in answers if answer.status != 204)
+    assert refused.headers.get("Retry-After") == ("10" if "retry-after" in name else None)
+
+
+def test_limiter_that_is_not_there_is_said_and_left_out(tmp_path: Path) -> None:
+    """The benchmark names each missing server once with the way to get it, and this is no error."""
+    done = run("goodput_sockets.py", "--short", PATH=str(tmp_path))
+    assert done.returncode == 0
+    assert [line.partition(" is not in the path; install it: ")[0] for line in done.stderr.splitlines()] == [
+        "haproxy",
+        "nginx",
+        "node",
+    ]
+
+
+def test_no_limiter_of_that_name() -> None:
+    """The names that there are help with a mistyped one."""
+    done = run("goodput_sockets.py", "--servers", "apache")
+    assert done.returncode == 2
+    assert done.stderr.startswith("no server matches 'apache'; there are: nginx 200/s burst=20 nodelay, ")
 
 
 def test_overload_runs(tmp_path: Path) -> None:
