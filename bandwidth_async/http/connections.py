@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import platform
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
@@ -27,6 +27,7 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
+from bandwidth_async._version import __version__
 from bandwidth_async.http.delivery import LAST_RESPONSE, Delivery
 
 if TYPE_CHECKING:
@@ -66,6 +67,24 @@ READING: dict[str, Any] = {
     "max_headers": 1024,
 }
 
+USER_AGENT = (
+    f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
+)
+
+
+def headers_for(
+    authorization: str, content_type: str | None, accept: str = "application/json"
+) -> dict[str, str]:
+    """Return the headers of a request, without those of its body's length and of its host."""
+    headers = {
+        "Authorization": authorization,
+        "User-Agent": USER_AGENT,
+        "Accept": accept,
+        # Nothing to decompress, so nothing can fail to decompress.
+        "Accept-Encoding": "identity",
+    }
+    return headers | {"Content-Type": content_type} if content_type else headers
+
 
 def is_final(status: int) -> bool:
     """Return True for a final status, False for an interim 1xx."""
@@ -81,10 +100,10 @@ class Writes:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._writes: list[Callable[[], None]] = []
+        self._writes: list[Callable[[float], None]] = []
 
-    def add(self, write: Callable[[], None]) -> None:
-        """Write a request in two or three turns.
+    def add(self, write: Callable[[float], None]) -> None:
+        """Write a request in two or three turns. ``write`` is given the time of the loop.
 
         In the turns before that, the event loop receives what has already arrived. That is no response to
         this request.
@@ -96,15 +115,15 @@ class Writes:
     def _next_turn(self) -> None:
         writes, self._writes = self._writes, []
         if len(writes) == 1:
-            self._loop.call_soon(writes[0])
+            self._loop.call_soon(self._write_all, writes)
         else:
             # Some may have been added in this turn.
-            self._loop.call_soon(self._loop.call_soon, _write_all, writes)
+            self._loop.call_soon(self._loop.call_soon, self._write_all, writes)
 
-
-def _write_all(writes: Iterable[Callable[[], None]]) -> None:
-    for write in writes:
-        write()
+    def _write_all(self, writes: Iterable[Callable[[float], None]]) -> None:
+        now = self._loop.time()
+        for write in writes:
+            write(now)
 
 
 class SingleResponseProtocol(ResponseHandler):
@@ -125,6 +144,7 @@ class SingleResponseProtocol(ResponseHandler):
         "_first_line",
         "_head_lines",
         "_head_size",
+        "_reads_directly",
         "_unwritten",
         "_written_early",
         "status",
@@ -143,6 +163,8 @@ class SingleResponseProtocol(ResponseHandler):
         self._delivery: Delivery | None = None
         # The final status of the response, once the first line was read. What follows may never be.
         self.status: int | None = None
+        # Whether aiohttp's parser is the one for direct requests, which reads any number of responses.
+        self._reads_directly = False
         # Whether a request was written, and the headers of its response are not complete.
         self._awaited = False
         # Of the response that is being read, as far as it has arrived.
@@ -163,17 +185,22 @@ class SingleResponseProtocol(ResponseHandler):
             transport.max_size = _RECEIVE_SIZE
 
     def send(self, message: bytes, delivery: Delivery, writes: Writes) -> None:
-        """Write a request soon, together with others."""
-        self._awaited = self._unwritten = False
+        """Write a request soon, together with others, and prepare for its response."""
+        if self._reads_directly:
+            self._forget_response()
+        else:
+            self.set_response_params(read_until_eof=True, **READING)
+            self._reads_directly, self._unwritten = True, False
+        self._awaited = False
         writes.add(partial(self._write, message, delivery))
 
-    def _write(self, message: bytes, delivery: Delivery) -> None:
+    def _write(self, message: bytes, delivery: Delivery, now: float) -> None:
         transport = self.transport
         if transport is None or transport.is_closing():
             self.set_exception(aiohttp.ServerDisconnectedError())
             return
         self._awaited = True
-        delivery.on_write(self, self._loop.time())
+        delivery.on_write(self, now)
         try:
             transport.write(message)
         except (OSError, RuntimeError) as error:
@@ -182,13 +209,19 @@ class SingleResponseProtocol(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Prepare for a response. aiohttp calls this before it writes a request, but after a CONNECT."""
         self.used = True
+        self._reads_directly = False
         self._unwritten = self.hears_of_writing and not self._written_early
         self._written_early = False
         self._awaited = not self._unwritten
-        self.status = self._body = self._delivery = None
-        self._first_line = b""
-        self._head_size = self._head_lines = 0
+        self._delivery = None
+        self._forget_response()
         super().set_response_params(**params)
+
+    def _forget_response(self) -> None:
+        self.status = self._body = None
+        if self._head_size:
+            self._first_line = b""
+            self._head_size = self._head_lines = 0
 
     def start_timeout(self) -> None:
         """Start to wait for a response; aiohttp's session calls this in the turn in which it has written."""
@@ -292,13 +325,18 @@ class DirectResponse:
 class Connections(aiohttp.TCPConnector):
     """The connections of a session, over which requests can also be sent directly."""
 
-    __slots__ = ("_seen", "_servers", "_writes", "is_direct")
+    __slots__ = ("_head", "_head_of", "_seen", "_server", "_target", "_writes", "is_direct")
 
     def __init__(self) -> None:
         super().__init__(limit=0)
         self.is_direct: bool = False  # whether requests may bypass the session
         self._writes = Writes(asyncio.get_running_loop())
-        self._servers: dict[URL, aiohttp.ClientRequest] = {}  # what `connect` wants to know of each server
+        # The server of the last request, and what `connect` wants to know of it.
+        self._server: URL | None = None
+        self._target: aiohttp.ClientRequest
+        # The headers of the last request as they are sent, and what they were made of.
+        self._head_of: tuple[object, ...] = ()
+        self._head = b""
         self._seen: WeakSet[Any] = WeakSet()  # connections with aiohttp's own protocol that have been used
         if _PROTOCOL_FITS and not _note_missing(self, "TCPConnector", ("_factory", "_loop")):
             protocol: Callable[..., ResponseHandler] = SingleResponseProtocol
@@ -343,7 +381,8 @@ class Connections(aiohttp.TCPConnector):
         self,
         server: URL,
         start: str,
-        headers: Mapping[str, str],
+        authorization: str,
+        content_type: str | None,
         body: bytes,
         *,
         limits: aiohttp.ClientTimeout,
@@ -355,10 +394,11 @@ class Connections(aiohttp.TCPConnector):
         `UnfitConnectionError` before anything is sent.
         """
         delivery.is_watched = True
-        target = self._servers.get(server) or self._servers.setdefault(
-            server, aiohttp.ClientRequest("POST", server, loop=self._loop)
-        )
-        message = _message(start, target.headers["Host"], headers, body)
+        if server is not self._server:
+            self._server = server
+            self._target = aiohttp.ClientRequest("POST", server, loop=self._loop)
+        target = self._target
+        message = self._message(start, authorization, content_type, body)
         while True:
             try:
                 connection = await super().connect(target, [], limits)
@@ -373,7 +413,6 @@ class Connections(aiohttp.TCPConnector):
             _note_unfit(self)
             raise UnfitConnectionError("the connection does not have the protocol of this client")
         try:
-            protocol.set_response_params(read_until_eof=True, **READING)
             protocol.send(message, delivery, self._writes)
             while True:
                 head, content = await protocol.read()
@@ -388,14 +427,19 @@ class Connections(aiohttp.TCPConnector):
             connection.close()
             raise
 
+    def _message(self, start: str, authorization: str, content_type: str | None, body: bytes) -> bytes:
+        head_of = self._server, authorization, content_type, len(body)
+        if head_of != self._head_of:
+            headers = {"Host": self._target.headers["Host"], **headers_for(authorization, content_type)}
+            lines = (*(f"{name}: {value}" for name, value in headers.items()), f"Content-Length: {len(body)}")
+            self._head, self._head_of = b"".join(map(_line, lines)) + b"\r\n", head_of
+        return _line(f"{start} HTTP/1.1") + self._head + body
 
-def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    lines = [f"{start} HTTP/1.1", f"Host: {host}", *lines, f"Content-Length: {len(body)}"]
-    if not "".join(lines).isprintable():
+
+def _line(text: str) -> bytes:
+    if not text.isprintable():
         raise ValueError("a header contains a line break or another control character")
-    lines += ("", "")
-    return "\r\n".join(lines).encode() + body
+    return f"{text}\r\n".encode()
 
 
 # What is taken from aiohttp beyond its documentation
@@ -403,7 +447,7 @@ def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> 
 
 # The values are the arguments that are passed, ``self`` included. With None the signature is not checked: the
 # name is no function, or `_try_protocol` or `_try_request` calls it.
-_Parts = Mapping[str, tuple[object, ...] | None]
+_Parts = dict[str, tuple[object, ...] | None]
 
 # Without these, connections keep aiohttp's own protocol.
 _PROTOCOL_PARTS: _Parts = {
@@ -555,23 +599,25 @@ def _read_now(protocol: SingleResponseProtocol) -> Any:
 
 
 def _try_protocol() -> None:
-    """Write a request and read its response without a network. Raises anything if aiohttp works otherwise."""
+    """Send two requests without a network. Raises anything if aiohttp reads the responses otherwise."""
     transport = _TrialTransport()
     loop = cast("asyncio.AbstractEventLoop", _TrialLoop())
-    protocol = SingleResponseProtocol(loop=loop)
+    protocol, writes = SingleResponseProtocol(loop=loop), Writes(loop)
     protocol.connection_made(transport)
-    protocol.set_response_params(read_until_eof=True, **READING)
-    protocol.send(b"request", Delivery(), Writes(loop))
+    protocol.send(b"one,", Delivery(), writes)
+    protocol.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
+    codes = [_read_now(protocol)[0].code]
+    protocol.send(b"two", Delivery(), writes)
     protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     protocol.data_received(b"unasked")
     (interim, _), (message, body) = _read_now(protocol), _read_now(protocol)
     seen = (
         transport.written,
-        (interim.code, message.code, message.headers["content-length"]),
+        (*codes, interim.code, message.code, message.headers["content-length"]),
         (body.is_eof(), body.read_nowait()),
         (transport.closed, protocol.is_connected(), protocol.exception()),
     )
-    if seen != (b"request", (100, 200, "2"), (True, b"{}"), (True, False, None)):
+    if seen != (b"one,two", (204, 100, 200, "2"), (True, b"{}"), (True, False, None)):
         raise RuntimeError("it reads a response otherwise")
 
 

@@ -11,7 +11,6 @@ import ipaddress
 import logging
 import math
 import os
-import platform
 import socket
 import time
 import zlib
@@ -25,7 +24,6 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from bandwidth_async import wire
-from bandwidth_async._version import __version__
 from bandwidth_async.errors import (
     BandwidthError,
     CertificateError,
@@ -39,6 +37,7 @@ from bandwidth_async.http.connections import (
     UnfitConnectionError,
     can_be_watched,
     direct_connections,
+    headers_for,
     middlewares_of,
     tell_when_written,
 )
@@ -53,7 +52,7 @@ except ImportError:
     resource = None  # type: ignore[assignment]  # Windows has none, and no such limit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from bandwidth_async.http.timeouts import Timeouts, TimeoutTimer
     from bandwidth_async.retry_after import Headers
@@ -62,15 +61,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("bandwidth_async.http")
 
-USER_AGENT = (
-    f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
-)
-_HEADERS = {
-    "User-Agent": USER_AGENT,
-    "Accept": "application/json",
-    # Nothing to decompress, so nothing can fail to decompress.
-    "Accept-Encoding": "identity",
-}
 # Requests at once over a session without a limit. Most systems allow 1,024 file descriptors or more.
 _CONNECTIONS = 512
 # In bytes. A page of 1,000 conferences has about half a megabyte.
@@ -171,7 +161,7 @@ def _descriptors() -> int:
     return soft
 
 
-async def exchange(
+def exchange(
     session: aiohttp.ClientSession,
     server: Server,
     request: wire.Request[Any],
@@ -180,7 +170,7 @@ async def exchange(
     *,
     on_status: Callable[[int, Headers], None] | None = None,
     delivery: Delivery | None = None,
-) -> wire.Response:
+) -> Coroutine[Any, Any, wire.Response]:
     """Send a request once and return the response if its status is 2xx. `wire.Request.read` judges it.
 
     ``on_status`` is called with the status and headers before the body is read. ``delivery`` tells, also if
@@ -189,32 +179,7 @@ async def exchange(
     """
     delivery = delivery or Delivery()
     delivery.trust = server.trust
-    received = response = None
-    secrets = server.secrets(authorization)
-    attempt = _Attempt(session, server, request, authorization, timeouts, delivery)
-    try:
-        received = await attempt.response()
-        # In a tunnel it would be the server's.
-        if received.status == 407 and server.proxy is not None and server.url.scheme == "http":
-            raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
-        if on_status:
-            on_status(received.status, received.headers)
-        _log.debug("%s %s: %s", request.kind, request.subject, received.status)
-        if request.reads or request.streams:
-            with server.timer.timeout_at(attempt.until):
-                response = await _value(request, received, secrets, timeouts)
-        # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
-        return response or await _result(request, received, secrets, delivery)
-    except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-        failure = _failure(error, request, server, secrets, unsent=delivery.unsent)
-        cause = _cause(error)
-    except ValueError as error:
-        failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
-        cause = None
-    finally:
-        if received is not None and (response is None or response.media is None):
-            received.release()
-    raise failure from cause
+    return _Attempt(session, server, request, authorization, timeouts, on_status, delivery).complete()
 
 
 def _cause(error: Exception) -> Exception | None:
@@ -237,41 +202,99 @@ class _Attempt:
     request: wire.Request[Any]
     authorization: str
     timeouts: Timeouts
+    on_status: Callable[[int, Headers], None] | None
     delivery: Delivery
     # Loop time at which its timeout ends.
     until: float = math.inf
+    # When this process first had nothing to spare for it, and the number of the server's last response then.
+    obstructed: tuple[float, int] = (0.0, -1)
 
-    async def response(self) -> AnyResponse:
-        """Return the response, or its status alone if nothing after its first line can be read."""
+    async def complete(self) -> wire.Response:
+        """Send the request, and return the response or raise one of our errors."""
+        server, received, response = self.server, None, None
+        try:
+            while received is None:
+                self.until = server.timer.loop.time() + self.timeouts.attempt
+                try:
+                    with server.timer.timeout_at(self.until):
+                        received = await self._sending()
+                except (aiohttp.ClientError, OSError, asyncio.CancelledError) as error:
+                    received = await self._after(error)
+                else:
+                    server.trust.on_response(self.delivery)
+            response = await self._read(received)
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            secrets = server.secrets(self.authorization)
+            failure = _failure(error, self.request, server, secrets, unsent=self.delivery.unsent)
+            cause = _cause(error)
+        except ValueError as error:
+            failure = ClientStateError(f"{self.request.name}: the aiohttp session cannot send it ({error})")
+            cause = None
+        else:
+            return response
+        finally:
+            if received is not None and (response is None or response.media is None):
+                received.release()
+        raise failure from cause
+
+    async def _read(self, received: AnyResponse) -> wire.Response:
+        """Return what was received as a response, with its body, or raise the error for its status."""
+        request, server, status = self.request, self.server, received.status
+        # In a tunnel it would be the server's.
+        if status == 407 and server.proxy is not None and server.url.scheme == "http":
+            raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
+        if self.on_status is not None:
+            self.on_status(status, received.headers)
+        _log.debug("%s %s: %s", request.kind, request.subject, status)
+        secrets = server.secrets(self.authorization)
+        if (
+            (request.reads or request.streams)
+            and isinstance(received, aiohttp.ClientResponse)
+            and 200 <= status < 300
+        ):
+            with server.timer.timeout_at(self.until):
+                return await _value(request, received, secrets, self.timeouts)
+        # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
+        # A 204 has no body.
+        body = b"" if status == 204 else await _read_explanation(received, self.delivery)
+        if not 200 <= status < 300:
+            raise wire.error_from(
+                request, status, received.headers, body or b"", time.time(), authorization=secrets
+            )
+        return wire.Response(
+            status=status,
+            headers=received.headers,
+            body=body or b"",
+            is_readable=body is not None,
+            authorization=secrets,
+        )
+
+    async def _after(self, error: Exception | asyncio.CancelledError) -> DirectResponse | None:
+        """Return None if the request is to be sent again, or the status of a response that cannot be read.
+
+        Raises ``error`` otherwise.
+        """
         server, delivery = self.server, self.delivery
-        heard, since = -1, 0.0
-        while True:
-            self.until = server.timer.loop.time() + self.timeouts.attempt
-            try:
-                with server.timer.timeout_at(self.until):
-                    received = await self._sending()
-            except (UnfitConnectionError, DoubtedConnectionError):
-                # Nothing was sent. After the first error the session sends everything, and each of the others
-                # has closed a connection.
-                continue
-            except (aiohttp.ClientError, OSError, asyncio.CancelledError) as error:
-                if not delivery.unsent:
-                    return self._status_alone(error)
-                _forget_addresses(self.session, server)
-                if not _is_out_of_descriptors(error, server.trust):
-                    raise
-                delivery.obstacle = _failure(error, self.request, server, unsent=True)
-                if heard != server.trust.heard:
-                    heard, since = server.trust.heard, server.timer.loop.time()
-                self._check_patience(since, delivery.obstacle)
-            else:
-                server.trust.on_response(delivery)
-                return received
-            await asyncio.sleep(_WAIT_FOR_DESCRIPTOR)
+        if isinstance(error, UnfitConnectionError | DoubtedConnectionError):
+            # Nothing was sent. After the first error the session sends everything, and each of the others has
+            # closed a connection.
+            return None
+        if not delivery.unsent:
+            return self._status_alone(error)
+        _forget_addresses(self.session, server)
+        if not _is_out_of_descriptors(error, server.trust):
+            raise error
+        delivery.obstacle = _failure(error, self.request, server, unsent=True)
+        self._check_patience(delivery.obstacle)
+        await asyncio.sleep(_WAIT_FOR_DESCRIPTOR)
+        return None
 
-    def _check_patience(self, since: float, obstacle: BandwidthError) -> None:
-        """Raise `ClientStateError` if no descriptor was free for any request since then (loop time)."""
-        waited = self.server.timer.loop.time() - since
+    def _check_patience(self, obstacle: BandwidthError) -> None:
+        """Raise `ClientStateError` if nothing was to spare for any request for too long."""
+        now, heard = self.server.timer.loop.time(), self.server.trust.heard
+        if self.obstructed[1] != heard:
+            self.obstructed = now, heard
+        waited = now - self.obstructed[0]
         if waited > self.timeouts.attempt + _LONGEST_WAIT_FOR_DESCRIPTOR:
             raise ClientStateError(
                 f"{obstacle.message}: this process has had no file descriptor, port or buffer to spare"
@@ -294,21 +317,22 @@ class _Attempt:
 
     def _sending(self) -> Awaitable[AnyResponse]:
         """Return what sends it: directly over the connections if possible, otherwise by the session."""
-        session, server, request = self.session, self.server, self.request
+        request, server = self.request, self.server
         limits = _limits(self.timeouts.connect)
-        headers = {"Authorization": self.authorization, **_HEADERS}
-        if request.streams:
-            headers["Accept"] = "*/*"
-        if request.content_type:
-            headers["Content-Type"] = request.content_type
         if request.body is not None and not (request.reads or server.proxy):
-            direct = direct_connections(session, request.body)
+            direct = direct_connections(self.session, request.body)
             if direct is not None:
-                start = f"{request.method} {request.path}"
                 return direct.send(
-                    server.url, start, headers, request.body, limits=limits, delivery=self.delivery
+                    server.url,
+                    f"{request.method} {request.path}",
+                    self.authorization,
+                    request.content_type,
+                    request.body,
+                    limits=limits,
+                    delivery=self.delivery,
                 )
-        return self._by_session(headers, limits)
+        accept = "*/*" if request.streams else "application/json"
+        return self._by_session(headers_for(self.authorization, request.content_type, accept), limits)
 
     async def _by_session(self, headers: dict[str, str], limits: aiohttp.ClientTimeout) -> AnyResponse:
         request, server = self.request, self.server
@@ -530,35 +554,15 @@ def _reason(error: Exception, authorization: str) -> str:
 
 
 async def _value(
-    request: wire.Request[Any], received: AnyResponse, authorization: str, timeouts: Timeouts
-) -> wire.Response | None:
-    """Return the response with the body that is its value, or None if it is no success."""
-    if isinstance(received, DirectResponse) or not 200 <= received.status < 300:
-        return None
+    request: wire.Request[Any], received: aiohttp.ClientResponse, authorization: str, timeouts: Timeouts
+) -> wire.Response:
+    """Return a success with the body that is its value."""
     response = wire.Response(status=received.status, headers=received.headers, authorization=authorization)
     if request.streams:
         response.media = Media(request.name, received, timeouts.attempt, authorization)
     else:
         response.body = await _read_all(received)
     return response
-
-
-async def _result(
-    request: wire.Request[Any], received: AnyResponse, authorization: str, delivery: Delivery
-) -> wire.Response:
-    """Return a success whose body only explains, or raise the error for any other status."""
-    status, headers = received.status, received.headers
-    # A 204 has no body.
-    body = b"" if status == 204 else await _read_explanation(received, delivery)
-    if 200 <= status < 300:
-        return wire.Response(
-            status=status,
-            headers=headers,
-            body=body or b"",
-            is_readable=body is not None,
-            authorization=authorization,
-        )
-    raise wire.error_from(request, status, headers, body or b"", time.time(), authorization=authorization)
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:
