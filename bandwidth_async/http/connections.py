@@ -252,7 +252,7 @@ class SingleResponseProtocol(ResponseHandler):
         """Take a response whose headers are complete. aiohttp 3.14 also passes a size."""
         message, self._body = data
         self._first_line = b""
-        self._awaited = not is_final(message.code)
+        self._awaited = message.code < 200 and not is_final(message.code)
         if message.code == 101:
             # The server speaks another protocol from now on.
             self.force_close()

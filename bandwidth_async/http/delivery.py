@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +45,10 @@ class Trust:
         if delivery.connection is not None:
             self.heard = next(_numbers)
             # Nobody promises that the object takes attributes. One that takes none is never doubted.
-            with suppress(AttributeError):
+            try:
                 setattr(delivery.connection, LAST_RESPONSE, self.heard)
+            except AttributeError:
+                return
 
     def on_no_response(self, delivery: Delivery, error: BaseException, now: float) -> None:
         """Note that a request has failed without a response."""

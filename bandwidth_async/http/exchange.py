@@ -222,7 +222,7 @@ class _Attempt:
                     received = await self._after(error)
                 else:
                     server.trust.on_response(self.delivery)
-            response = await self._read(received)
+            response = self._without_body(received) or await self._with_body(received)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             secrets = server.secrets(self.authorization)
             failure = _failure(error, self.request, server, secrets, unsent=self.delivery.unsent)
@@ -237,37 +237,40 @@ class _Attempt:
                 received.release()
         raise failure from cause
 
-    async def _read(self, received: AnyResponse) -> wire.Response:
-        """Return what was received as a response, with its body, or raise the error for its status."""
+    def _without_body(self, received: AnyResponse) -> wire.Response | None:
+        """Tell the status of what was received, and return it as a response if it has no body."""
         request, server, status = self.request, self.server, received.status
         # In a tunnel it would be the server's.
         if status == 407 and server.proxy is not None and server.url.scheme == "http":
             raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
         if self.on_status is not None:
             self.on_status(status, received.headers)
-        _log.debug("%s %s: %s", request.kind, request.subject, status)
-        secrets = server.secrets(self.authorization)
-        if (
-            (request.reads or request.streams)
-            and isinstance(received, aiohttp.ClientResponse)
-            and 200 <= status < 300
-        ):
-            with server.timer.timeout_at(self.until):
-                return await _value(request, received, secrets, self.timeouts)
-        # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
-        # A 204 has no body.
-        body = b"" if status == 204 else await _read_explanation(received, self.delivery)
-        if not 200 <= status < 300:
-            raise wire.error_from(
-                request, status, received.headers, body or b"", time.time(), authorization=secrets
-            )
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s %s: %s", request.kind, request.subject, status)
+        if status != 204 or request.streams:
+            return None
         return wire.Response(
-            status=status,
-            headers=received.headers,
-            body=body or b"",
-            is_readable=body is not None,
-            authorization=secrets,
+            status=status, headers=received.headers, authorization=server.secrets(self.authorization)
         )
+
+    async def _with_body(self, received: AnyResponse) -> wire.Response:
+        """Return what was received as a response, or raise the error for its status."""
+        request, status, headers = self.request, received.status, received.headers
+        secrets, is_good = self.server.secrets(self.authorization), 200 <= status < 300
+        response = wire.Response(status=status, headers=headers, authorization=secrets)
+        if is_good and (request.reads or request.streams) and not isinstance(received, DirectResponse):
+            with self.server.timer.timeout_at(self.until):
+                if request.streams:
+                    response.media = Media(request.name, received, self.timeouts.attempt, secrets)
+                else:
+                    response.body = await _read_all(received)
+            return response
+        # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
+        body = await _read_explanation(received, self.delivery)
+        response.is_readable, response.body = body is not None, body or b""
+        if not is_good:
+            raise wire.error_from(request, status, headers, response.body, time.time(), authorization=secrets)
+        return response
 
     async def _after(self, error: Exception | asyncio.CancelledError) -> DirectResponse | None:
         """Return None if the request is to be sent again, or the status of a response that cannot be read.
@@ -551,18 +554,6 @@ def _reason(error: Exception, authorization: str) -> str:
         case _:
             text = ""
     return shown(text, authorization, SENTENCE_LIMIT) or type(error).__name__
-
-
-async def _value(
-    request: wire.Request[Any], received: aiohttp.ClientResponse, authorization: str, timeouts: Timeouts
-) -> wire.Response:
-    """Return a success with the body that is its value."""
-    response = wire.Response(status=received.status, headers=received.headers, authorization=authorization)
-    if request.streams:
-        response.media = Media(request.name, received, timeouts.attempt, authorization)
-    else:
-        response.body = await _read_all(received)
-    return response
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:
