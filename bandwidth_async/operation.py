@@ -486,7 +486,7 @@ class Operation:
                 patience = policy.outage if ever_up or isinstance(error, RateLimitError) else self._patience()
                 lasting = authorizer.is_blocked or pause > policy.longest_hint
                 if lasting or unreachable or channel.now() - started > patience:
-                    raise self._stop_run(_without_token(error)) from error
+                    raise self._stop_run(_for_every_id("there is no access token", error)) from error
             else:
                 self._awaited = _ANSWER
                 return
@@ -537,7 +537,8 @@ class Operation:
         if closure.in_a_row % _KNOCKS == 0:
             self._place = None
         if lasted > self.options.retry.outage:
-            raise self._stop_run(_closed_for(lasted, error)) from error
+            sentence = f"Bandwidth let nothing in for {lasted:.0f} s"
+            raise self._stop_run(_for_every_id(sentence, error)) from error
 
     def _patience(self) -> float:
         """Return the seconds that a run waits for a server, or a token endpoint, that fails."""
@@ -581,26 +582,16 @@ class Operation:
         )
 
 
-def _closed_for(seconds: float, error: BandwidthError) -> BandwidthError:
-    """Return the error of a server that turned everything away for so long."""
-    sentence = f"Bandwidth let nothing in for {seconds:.0f} s: {error.message}"
+def _for_every_id(sentence: str, error: BandwidthError) -> BandwidthError:
+    """Return the error of a run that ends because each of its ids would meet ``error``."""
+    if isinstance(error, AuthenticationError):
+        return error
+    sentence = f"{sentence}: {error.message}"
     if isinstance(error, RateLimitError):
         return RateLimitError(
             sentence, status=error.status, request=error.request, retry_after=error.retry_after
         )
     return UnavailableError(sentence, retry_after=error.retry_after, ambiguous=error.ambiguous)
-
-
-def _without_token(error: TransportError | APIError) -> BandwidthError:
-    """Return the error of a run that gets no access token."""
-    if isinstance(error, AuthenticationError):
-        return error
-    sentence = f"there is no access token: {error.message}"
-    if isinstance(error, RateLimitError):
-        return RateLimitError(
-            sentence, status=error.status, request=error.request, retry_after=error.retry_after
-        )
-    return UnavailableError(sentence, retry_after=error.retry_after)
 
 
 def _no_token(error: APIError) -> AuthenticationError:

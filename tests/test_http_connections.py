@@ -97,6 +97,17 @@ async def test_a_write_that_fails_is_an_error_at_once(error: Exception) -> None:
     assert delivery.unsent is False
 
 
+async def test_a_status_is_known_as_soon_as_its_headers_are_read() -> None:
+    """Also if the task that waits for the response is cancelled in the same turn of the event loop."""
+    protocol, _ = connected()
+    protocol.send(b"POST", Delivery(), Writes(asyncio.get_running_loop()))
+    await turns(3)
+    protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert protocol.status is None
+    protocol.data_received(answered("404 Not Found"))
+    assert protocol.status == 404
+
+
 # When requests are sent directly
 
 fits = pytest.mark.skipif(

@@ -43,9 +43,8 @@ from bandwidth_async.http import (
     origin,
     proxy_of,
 )
-from bandwidth_async.http.connections import USER_AGENT
 from bandwidth_async.http.delivery import Delivery, Trust
-from bandwidth_async.http.exchange import translate
+from bandwidth_async.http.exchange import USER_AGENT, translate
 from bandwidth_async.updates import UpdateConference
 
 pytestmark = pytest.mark.usefixtures("sender")

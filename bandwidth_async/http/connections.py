@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import platform
 import re
 from contextlib import suppress
 from functools import partial
@@ -27,8 +26,7 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
-from bandwidth_async._version import __version__
-from bandwidth_async.http.delivery import LAST_RESPONSE, Delivery
+from bandwidth_async.http.delivery import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -66,24 +64,6 @@ READING: dict[str, Any] = {
     "max_field_size": 64 * 1024,
     "max_headers": 1024,
 }
-
-USER_AGENT = (
-    f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
-)
-
-
-def headers_for(
-    authorization: str, content_type: str | None, accept: str = "application/json"
-) -> dict[str, str]:
-    """Return the headers of a request, without those of its body's length and of its host."""
-    headers = {
-        "Authorization": authorization,
-        "User-Agent": USER_AGENT,
-        "Accept": accept,
-        # Nothing to decompress, so nothing can fail to decompress.
-        "Accept-Encoding": "identity",
-    }
-    return headers | {"Content-Type": content_type} if content_type else headers
 
 
 def is_final(status: int) -> bool:
@@ -135,43 +115,25 @@ class SingleResponseProtocol(ResponseHandler):
 
     # Whether aiohttp's session tells when it has written a request; `_try_session` finds that out.
     hears_of_writing: bool = False
-
-    __slots__ = (
-        LAST_RESPONSE,
-        "_awaited",
-        "_body",
-        "_delivery",
-        "_first_line",
-        "_head_lines",
-        "_head_size",
-        "_reads_directly",
-        "_unwritten",
-        "_written_early",
-        "status",
-        "used",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        # Whether a request was sent over it before.
-        self.used: bool = False
-        # Whether the session has not yet written its request.
-        self._unwritten = False
-        # Whether it has written one, a CONNECT, before it prepared for the response.
-        self._written_early = False
-        # That of the session's request, until it is written.
-        self._delivery: Delivery | None = None
-        # The final status of the response, once the first line was read. What follows may never be.
-        self.status: int | None = None
-        # Whether aiohttp's parser is the one for direct requests, which reads any number of responses.
-        self._reads_directly = False
-        # Whether a request was written, and the headers of its response are not complete.
-        self._awaited = False
-        # Of the response that is being read, as far as it has arrived.
-        self._first_line = b""
-        # Of all headers since the request.
-        self._head_size = self._head_lines = 0
-        self._body: aiohttp.StreamReader | None = None
+    # Whether a request was sent over it before.
+    used: bool = False
+    # Whether the session has not yet written its request.
+    _unwritten = False
+    # Whether it has written one, a CONNECT, before it prepared for the response.
+    _written_early = False
+    # That of the session's request, until it is written.
+    _delivery: Delivery | None = None
+    # Whether aiohttp's parser is the one for direct requests, which reads any number of responses.
+    _reads_directly = False
+    # Whether a request was written, and the headers of its response are not complete.
+    _awaited = False
+    # The final status of the response, once the first line was read. What follows may never be.
+    status: int | None = None
+    # Of the response that is being read, as far as it has arrived.
+    _first_line = b""
+    _body: aiohttp.StreamReader | None = None
+    # Of all headers since the request.
+    _head_size = _head_lines = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Make the transport receive less at once than asyncio's 256 KiB.
@@ -252,7 +214,9 @@ class SingleResponseProtocol(ResponseHandler):
         """Take a response whose headers are complete. aiohttp 3.14 also passes a size."""
         message, self._body = data
         self._first_line = b""
-        self._awaited = message.code < 200 and not is_final(message.code)
+        self._awaited = not is_final(message.code)
+        if not self._awaited:
+            self.status = message.code
         if message.code == 101:
             # The server speaks another protocol from now on.
             self.force_close()
@@ -325,8 +289,6 @@ class DirectResponse:
 class Connections(aiohttp.TCPConnector):
     """The connections of a session, over which requests can also be sent directly."""
 
-    __slots__ = ("_head", "_head_of", "_seen", "_server", "_target", "_writes", "is_direct")
-
     def __init__(self) -> None:
         super().__init__(limit=0)
         self.is_direct: bool = False  # whether requests may bypass the session
@@ -334,9 +296,8 @@ class Connections(aiohttp.TCPConnector):
         # The server of the last request, and what `connect` wants to know of it.
         self._server: URL | None = None
         self._target: aiohttp.ClientRequest
-        # The headers of the last request as they are sent, and what they were made of.
-        self._head_of: tuple[object, ...] = ()
-        self._head = b""
+        # The headers of the last request as they are sent, and what tells them from those of another one.
+        self._head, self._head_key = b"", tuple[object, ...]()
         self._seen: WeakSet[Any] = WeakSet()  # connections with aiohttp's own protocol that have been used
         if _PROTOCOL_FITS and not _note_missing(self, "TCPConnector", ("_factory", "_loop")):
             protocol: Callable[..., ResponseHandler] = SingleResponseProtocol
@@ -381,15 +342,16 @@ class Connections(aiohttp.TCPConnector):
         self,
         server: URL,
         start: str,
-        authorization: str,
-        content_type: str | None,
+        headers: Callable[[], dict[str, str]],
         body: bytes,
         *,
+        key: tuple[object, ...],
         limits: aiohttp.ClientTimeout,
         delivery: Delivery,
     ) -> DirectResponse:
         """Send a request that starts with ``start`` (method and path) and return the response to it.
 
+        ``headers`` returns all but those of the host and the length. Where ``key`` is the same, so are they.
         Of ``limits`` only the one for connecting counts. Raises what a session's ``request`` raises, and
         `UnfitConnectionError` before anything is sent.
         """
@@ -398,7 +360,7 @@ class Connections(aiohttp.TCPConnector):
             self._server = server
             self._target = aiohttp.ClientRequest("POST", server, loop=self._loop)
         target = self._target
-        message = self._message(start, authorization, content_type, body)
+        message = self._message(start, headers, body, key)
         while True:
             try:
                 connection = await super().connect(target, [], limits)
@@ -427,12 +389,14 @@ class Connections(aiohttp.TCPConnector):
             connection.close()
             raise
 
-    def _message(self, start: str, authorization: str, content_type: str | None, body: bytes) -> bytes:
-        head_of = self._server, authorization, content_type, len(body)
-        if head_of != self._head_of:
-            headers = {"Host": self._target.headers["Host"], **headers_for(authorization, content_type)}
-            lines = (*(f"{name}: {value}" for name, value in headers.items()), f"Content-Length: {len(body)}")
-            self._head, self._head_of = b"".join(map(_line, lines)) + b"\r\n", head_of
+    def _message(
+        self, start: str, headers: Callable[[], dict[str, str]], body: bytes, key: tuple[object, ...]
+    ) -> bytes:
+        key = self._server, len(body), *key
+        if key != self._head_key:
+            named = {"Host": self._target.headers["Host"], **headers(), "Content-Length": len(body)}
+            lines = (_line(f"{name}: {value}") for name, value in named.items())
+            self._head, self._head_key = b"".join(lines) + b"\r\n", key
         return _line(f"{start} HTTP/1.1") + self._head + body
 
 
@@ -559,12 +523,10 @@ def _recognizes_all_unasked_data() -> bool:
 
 
 class _TrialTransport(asyncio.Transport):
-    """Keeps what is written. For `_try_protocol` only."""
+    """Keeps what is written. For the trials only."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = False
+    written: bytes = b""
+    closed: bool = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
@@ -577,7 +539,7 @@ class _TrialTransport(asyncio.Transport):
 
 
 class _TrialLoop:
-    """Runs what is to be called soon at once. For `_try_protocol` only."""
+    """Runs what is to be called soon at once. For the trials only."""
 
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         callback(*args)
@@ -589,13 +551,14 @@ class _TrialLoop:
         return False
 
 
-def _read_now(protocol: SingleResponseProtocol) -> Any:
-    """Return what has been received; `read` has nothing to wait for."""
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine returns, which has nothing to wait for."""
     try:
-        protocol.read().send(None)
+        coroutine.send(None)
     except StopIteration as finished:
         return finished.value
-    raise RuntimeError("read() waits for a response that has arrived")
+    coroutine.close()
+    raise RuntimeError("it waits")
 
 
 def _try_protocol() -> None:
@@ -606,11 +569,11 @@ def _try_protocol() -> None:
     protocol.connection_made(transport)
     protocol.send(b"one,", Delivery(), writes)
     protocol.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
-    codes = [_read_now(protocol)[0].code]
+    codes = [_finish(protocol.read())[0].code]
     protocol.send(b"two", Delivery(), writes)
     protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     protocol.data_received(b"unasked")
-    (interim, _), (message, body) = _read_now(protocol), _read_now(protocol)
+    (interim, _), (message, body) = _finish(protocol.read()), _finish(protocol.read())
     seen = (
         transport.written,
         (*codes, interim.code, message.code, message.headers["content-length"]),
@@ -651,16 +614,6 @@ def _try_session() -> None:
             _finish(request.write_bytes(writer, connection, len(body)))
         if not transport.written.endswith(body or b"\r\n\r\n") or not protocol._awaited:
             raise RuntimeError("it does not tell when it has written")
-
-
-def _finish(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Run what has nothing to wait for."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    coroutine.close()
-    raise RuntimeError("it waits")
 
 
 def _fails(name: str, trial: Callable[[], None]) -> bool:

@@ -1,16 +1,15 @@
 """One attempt: a request is sent over aiohttp, and its response is returned or raised as one of our errors.
 
-aiohttp's exceptions do not leave this module. Also here: which URLs a client may send its requests to.
+aiohttp's exceptions do not leave this module.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import math
-import os
+import platform
 import socket
 import time
 import zlib
@@ -19,16 +18,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import aiohttp
-from attrs import define, field, frozen
+from attrs import define, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
 from bandwidth_async import wire
+from bandwidth_async._version import __version__
 from bandwidth_async.errors import (
     BandwidthError,
     CertificateError,
     ClientStateError,
-    ConfigurationError,
     TransportError,
 )
 from bandwidth_async.http.connections import (
@@ -37,32 +36,33 @@ from bandwidth_async.http.connections import (
     UnfitConnectionError,
     can_be_watched,
     direct_connections,
-    headers_for,
     middlewares_of,
     tell_when_written,
 )
 from bandwidth_async.http.delivery import Delivery, Trust
-from bandwidth_async.http.proxy import Proxy, is_host
 from bandwidth_async.media import Media
 from bandwidth_async.server_text import SENTENCE_LIMIT, shown
-
-try:
-    import resource
-except ImportError:
-    resource = None  # type: ignore[assignment]  # Windows has none, and no such limit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from bandwidth_async.http.timeouts import Timeouts, TimeoutTimer
+    from bandwidth_async.http.server import Server
+    from bandwidth_async.http.timeouts import Timeouts
     from bandwidth_async.retry_after import Headers
 
     AnyResponse = aiohttp.ClientResponse | DirectResponse
 
 _log = logging.getLogger("bandwidth_async.http")
 
-# Requests at once over a session without a limit. Most systems allow 1,024 file descriptors or more.
-_CONNECTIONS = 512
+USER_AGENT = (
+    f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
+)
+_HEADERS = {
+    "User-Agent": USER_AGENT,
+    "Accept": "application/json",
+    # Nothing to decompress, so nothing can fail to decompress.
+    "Accept-Encoding": "identity",
+}
 # In bytes. A page of 1,000 conferences has about half a megabyte.
 _BODY_LIMIT = 16 * 1024 * 1024
 # In bytes. More of an error's body is not read.
@@ -87,78 +87,6 @@ class ResponseInfo:
     status: int
     headers: Headers
     attempts: int
-
-
-@frozen(kw_only=True, eq=False)
-class Server:
-    """A server that requests are sent to: its URL and what set it, a proxy, and the timer for its timeouts.
-
-    ``trust`` knows which of the kept connections to it are still believed to work.
-    """
-
-    url: URL
-    setting: str = "voice_url"
-    timer: TimeoutTimer
-    proxy: Proxy | None = None
-    trust: Trust = field(factory=Trust, init=False, repr=False)
-
-    def secrets(self, authorization: str) -> str:
-        """Return all that a server or proxy may quote and no error may show: one header on each line."""
-        return authorization if self.proxy is None else f"{authorization}\n{self.proxy.authorization}"
-
-
-def origin(url: str, name: str, *, allow_http: bool) -> URL:
-    """Return the scheme, host and port of a URL; ``name`` is the setting that holds it.
-
-    Raises `ConfigurationError` if the URL has more parts, and for plain http to any machine but this one.
-    """
-    try:
-        parsed = URL(url)
-        host = parsed.host
-    except ValueError:
-        host = None
-    if host is None or parsed.scheme not in {"http", "https"} or not is_host(parsed.raw_host or ""):
-        # A URL with a user may also contain a password.
-        shown = "" if "@" in url else f", not {url!r}"
-        raise ConfigurationError(f"{name} must look like https://host or https://host:port{shown}")
-    if parsed.path not in {"", "/"} or parsed.raw_query_string or parsed.raw_fragment or parsed.user:
-        raise ConfigurationError(
-            f"{name} is the scheme and host only, as in {parsed.origin()}; leave out the rest"
-        )
-    if parsed.scheme == "http" and not allow_http and not is_loopback(host):
-        raise ConfigurationError(
-            f"{name} is plain http, which would send the credentials unencrypted; use https"
-        )
-    return parsed.origin()
-
-
-def connections_of(session: aiohttp.ClientSession | None, *, one_host: bool = False) -> int:
-    """Return how many requests may be in flight at once.
-
-    A session that the user gave has limits of its own. One of its connections is kept for the token, which
-    is fetched from the same host with ``one_host``. Our own session may use three quarters of the descriptors
-    that are free.
-    """
-    connector = session.connector if session is not None else None
-    if connector is None:
-        return max(1, min(_CONNECTIONS, _descriptors() * 3 // 4))
-    total, per_host = connector.limit, connector.limit_per_host
-    limits = [total - 1] if total else []
-    if per_host:
-        limits.append(per_host - one_host)
-    return max(1, min(limits, default=_CONNECTIONS))
-
-
-def _descriptors() -> int:
-    """Return how many more file descriptors this process may open."""
-    if resource is None:
-        return _CONNECTIONS * 2
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _CONNECTIONS * 2
-    with suppress(OSError):
-        soft -= len(os.listdir("/dev/fd"))
-    return soft
 
 
 def exchange(
@@ -328,14 +256,22 @@ class _Attempt:
                 return direct.send(
                     server.url,
                     f"{request.method} {request.path}",
-                    self.authorization,
-                    request.content_type,
+                    self._headers,
                     request.body,
+                    key=(self.authorization, request.content_type),
                     limits=limits,
                     delivery=self.delivery,
                 )
-        accept = "*/*" if request.streams else "application/json"
-        return self._by_session(headers_for(self.authorization, request.content_type, accept), limits)
+        return self._by_session(self._headers(), limits)
+
+    def _headers(self) -> dict[str, str]:
+        request = self.request
+        headers = {"Authorization": self.authorization, **_HEADERS}
+        if request.streams:
+            headers["Accept"] = "*/*"
+        if request.content_type:
+            headers["Content-Type"] = request.content_type
+        return headers
 
     async def _by_session(self, headers: dict[str, str], limits: aiohttp.ClientTimeout) -> AnyResponse:
         request, server = self.request, self.server
@@ -611,11 +547,3 @@ def _unpacked(body: bytes, headers: Headers, limit: int, *, cut: bool = False) -
             if cut or decompressor.eof:
                 return unpacked
     return None
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if a host name or address is this machine's."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
