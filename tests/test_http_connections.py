@@ -319,7 +319,6 @@ def loaded_again(change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pyte
         spec.loader.exec_module(module)
     for name in (
         "DirectResponse",
-        "UnfitConnectionError",
         "can_be_watched",
         "direct_connections",
         "middlewares_of",

@@ -26,7 +26,7 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
-from bandwidth_async.http.delivery import Delivery
+from bandwidth_async.http.delivery import Delivery, UnfitConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -264,10 +264,6 @@ class SingleResponseProtocol(ResponseHandler):
             self.status = int(found[1])
 
 
-class UnfitConnectionError(aiohttp.ClientConnectionError):
-    """The connection has aiohttp's own protocol, so nothing can be sent over it directly."""
-
-
 @define
 class DirectResponse:
     """A response to a request that was sent directly, its body still unread. The receiver releases it.
@@ -373,7 +369,7 @@ class Connections(aiohttp.TCPConnector):
         if not isinstance(protocol, SingleResponseProtocol):
             connection.close()
             _note_unfit(self)
-            raise UnfitConnectionError("the connection does not have the protocol of this client")
+            raise UnfitConnectionError("it does not have the protocol of this client")
         try:
             protocol.send(message, delivery, self._writes)
             while True:

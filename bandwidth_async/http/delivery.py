@@ -7,6 +7,8 @@ import math
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+
 if TYPE_CHECKING:
     from bandwidth_async.errors import BandwidthError
     from bandwidth_async.http.timeouts import Timeout
@@ -19,6 +21,10 @@ LAST_RESPONSE = "_bandwidth_async_last_response"
 
 # Seconds without a response, after which a request that is cancelled says something about its connection.
 _SILENCE = 1.0
+
+
+class UnfitConnectionError(aiohttp.ClientConnectionError):
+    """A connection must not be used, so nothing was sent over it. It is closed."""
 
 
 class Trust:

@@ -33,13 +33,12 @@ from bandwidth_async.errors import (
 from bandwidth_async.http.connections import (
     READING,
     DirectResponse,
-    UnfitConnectionError,
     can_be_watched,
     direct_connections,
     middlewares_of,
     tell_when_written,
 )
-from bandwidth_async.http.delivery import Delivery, Trust
+from bandwidth_async.http.delivery import Delivery, Trust, UnfitConnectionError
 from bandwidth_async.media import Media
 from bandwidth_async.server_text import SENTENCE_LIMIT, shown
 
@@ -206,9 +205,8 @@ class _Attempt:
         Raises ``error`` otherwise.
         """
         server, delivery = self.server, self.delivery
-        if isinstance(error, UnfitConnectionError | DoubtedConnectionError):
-            # Nothing was sent. After the first error the session sends everything, and each of the others has
-            # closed a connection.
+        # One connection is closed then, or the session sends everything from now on.
+        if isinstance(error, UnfitConnectionError):
             return None
         if not delivery.unsent:
             return self._status_alone(error)
@@ -350,10 +348,6 @@ def _limits(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
-class DoubtedConnectionError(aiohttp.ClientConnectionError):
-    """The connection is an old one that may be dead, so nothing was sent over it."""
-
-
 def _watching(server: Server, delivery: Delivery) -> aiohttp.ClientMiddlewareType:
     """Return a middleware that notes when a request is written, and refuses connections that may be dead.
 
@@ -367,7 +361,7 @@ def _watching(server: Server, delivery: Delivery) -> aiohttp.ClientMiddlewareTyp
 
         async def noted(connection: Any) -> aiohttp.ClientResponse:
             if server.trust.doubts(connection.protocol):
-                raise DoubtedConnectionError("an old connection that may be dead")
+                raise UnfitConnectionError("it is an old one that may be dead")
             tell_when_written(connection, delivery, server.timer.loop.time())
             return await send(connection)
 
