@@ -506,14 +506,14 @@ class VoiceClient:
         request = wire.get_conference(self._account_id, conference_id)
 
         async def look(seconds: float) -> tuple[Conference, int]:
-            async with self._channel.operation(evolve(options, deadline=seconds)) as operation:
+            with self._channel.operation(evolve(options, deadline=seconds)) as operation:
                 return await operation.send(request), operation.attempts.sent
 
         watch = Watch(conference_id, look, seconds=options.deadline, random=self._channel.random)
         return await watch.completed(hub)
 
     async def _ask(self, request: wire.Request[T], settings: CallSettings) -> T:
-        async with self._channel.operation(evolve(self._options, **settings)) as operation:
+        with self._channel.operation(evolve(self._options, **settings)) as operation:
             return await operation.send(request)
 
     def _run(
@@ -539,7 +539,7 @@ class VoiceClient:
     @asynccontextmanager
     async def _stream(self, request: wire.Request[Media], options: Options) -> AsyncIterator[Media]:
         async with AsyncExitStack() as stack:
-            async with self._channel.operation(options) as operation:
+            with self._channel.operation(options) as operation:
                 media = await operation.send(request)
                 stack.callback(media.close)
                 media.attempts = operation.attempts.sent
@@ -555,7 +555,7 @@ class VoiceClient:
     ) -> Path:
         self._channel.bind()
         with closing(Draft(path, overwrite=overwrite)) as draft:
-            async with self._channel.operation(options) as operation:
+            with self._channel.operation(options) as operation:
 
                 async def receive(media: Media) -> None:
                     operation.lift_deadline()

@@ -181,8 +181,10 @@ class Authorizer:
 
     def is_ready(self) -> bool:
         """Return True if requests can be sent with the present header and no renewal is due."""
-        trusted = self._rejection is None and not self._rejections
-        return trusted and self._now() < min(self._renew_at, self._expires_at)
+        if self._rejections or self._rejection is not None:
+            return False
+        now = self._now()
+        return now < self._renew_at and now < self._expires_at
 
     @property
     def is_blocked(self) -> bool:
@@ -243,8 +245,11 @@ class Authorizer:
         Raises `AuthenticationError` while the credentials are blocked, and `TokenExpired` when
         `wait_until_ready` has to be awaited again.
         """
-        self._raise_if_blocked()
-        if self._now() >= self._expires_at or self._is_tested():
+        if self._rejections or self._rejection is not None:
+            self._raise_if_blocked()
+            if self._is_tested():
+                raise TokenExpired
+        if self._now() >= self._expires_at:
             raise TokenExpired
         if self._rejections:
             self._tester = operation

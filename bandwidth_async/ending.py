@@ -79,11 +79,11 @@ class Ender:
         try:
             operation = self._channel.operation(options, stop)
             if how.hang_up:
-                async with operation:
+                with operation:
                     await self._find_calls(target, operation, how)
                 attempts = operation.attempts.sent
                 operation = operation.sibling()
-            async with operation:
+            with operation:
                 operation.attempts.ambiguous = target.ambiguous
                 end = wire.update_conference(self._account_id, target.conference_id, _END)
                 ended = await self._complete(operation, end, wire.get_conference, existed=target.existed)
@@ -136,7 +136,7 @@ class Ender:
         for call_id in calls:
             try:
                 hang_up = wire.update_call(self._account_id, call_id, _HANG_UP)
-                async with end.sibling() as operation:
+                with end.sibling() as operation:
                     # A call that is not found is over. But Bandwidth documents that a call which goes on may
                     # not be readable for some minutes.
                     await self._complete(operation, hang_up, wire.get_call, existed=True, lags=True)

@@ -1,12 +1,11 @@
 """One thing that a user asked for, from its first attempt to its value; and what all operations share.
 
-An operation has five steps, each with one job::
+An operation has four steps, each with one job::
 
     Operation          the deadline, the stop, and what an error says about the whole operation
      └► send              another try after a 401, with a fresh token where that may help
          └► persist          what is tried again, and when (`retry`)
-             └► _attempt        admission by the limiter, one request, and its value
-                 └► _exchange      one exchange over HTTP, and what the limiter learns from it
+             └► _attempt        admission by the limiter, one request over HTTP, and its value
 """
 
 from __future__ import annotations
@@ -173,7 +172,8 @@ class Channel:
             raise ClientStateError("this VoiceClient is closed; make a new one")
         if self._session is None:
             self._session = self._given_session or open_session()
-        if self._session.closed:
+        # Nobody but `aclose` closes a session of our own.
+        if self._given_session is not None and self._given_session.closed:
             raise ClientStateError("the aiohttp session of this VoiceClient has been closed")
         return self._session
 
@@ -184,7 +184,9 @@ class Channel:
     def operation(self, options: Options, stop: Stop | None = None) -> Operation:
         """Return a context for one operation, whose deadline counts from now."""
         self.bind()
-        return Operation(self, options, stop, self.now() + options.deadline)
+        # Runs have no deadline.
+        deadline = options.deadline
+        return Operation(self, options, stop, deadline + self.now() if deadline < math.inf else deadline)
 
     @property
     def token_error(self) -> BandwidthError | None:
@@ -222,22 +224,24 @@ class Operation:
     whole operation, and whether one of them may have taken effect.
     """
 
-    # A class with slots and not a generator: that would cost 7 µs, where an end takes 60.
-    __slots__ = (
-        "_authorization",
-        "_awaited",
-        "_channel",
-        "_in_flight",
-        "_lifted",
-        "_limit",
-        "_place",
-        "_rest",
-        "_round",
-        "_sent_before",
-        "_stop",
-        "attempts",
-        "options",
-    )
+    _lifted = False
+    _in_flight = False
+    _awaited = _ANSWER
+
+    # The place in the limiter's order of arrival, from the first admission on.
+    _place: int | None = None
+
+    # Seconds that it rests after a refusal, so that others knock before it.
+    _rest = 0.0
+
+    # Of the request that is being sent: attempts before its first one, and the header that its last attempt
+    # was sent with, with the authorizer's round.
+    _sent_before = 0
+    _authorization = ""
+    _round = 0
+
+    # The limiter's permission for the attempt under way.
+    _admission: Admission
 
     def __init__(self, channel: Channel, options: Options, stop: Stop | None, deadline: float) -> None:
         self.attempts: Attempts = Attempts(deadline=deadline)
@@ -245,21 +249,6 @@ class Operation:
         self.options: Options = options
         self._stop = stop
         self._limit = channel.timer.timeout_at(deadline)
-        self._lifted = False
-        self._in_flight = False
-        self._awaited = _ANSWER
-
-        # The place in the limiter's order of arrival, from the first admission on.
-        self._place: int | None = None
-
-        # Seconds that it rests after a refusal, so that others knock before it.
-        self._rest = 0.0
-
-        # Of the request that is being sent: attempts before its first one, and the header that its last
-        # attempt was sent with, with the authorizer's round.
-        self._sent_before = 0
-        self._authorization = ""
-        self._round = 0
 
     def __repr__(self) -> str:
         return f"<Operation, {self.attempts!r}>"
@@ -268,14 +257,14 @@ class Operation:
         """Return a context for another operation, with attempts of its own, until the same deadline."""
         return Operation(self._channel, self.options, self._stop, self.attempts.deadline)
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         self._limit.__enter__()
         self._channel.operations.add(self)
         if self._stop is not None:
             self._stop.listen(self.stop)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._channel.operations.discard(self)
@@ -356,75 +345,81 @@ class Operation:
 
     async def _attempt(self, request: wire.Request[T], receive: Callable[[T], Awaitable[None]] | None) -> T:
         """Wait for the limiter, send the request once, and return its value."""
-        if self._lifted:
-            self._lifted = False
-            self._bound(self._channel.now() + self.options.deadline)
-        repeats = self.attempts.sent > self._sent_before
-        if repeats:
-            await self._afford()
-        if self._rest:
-            rest, self._rest = self._rest, 0.0
-            await asyncio.sleep(rest)
-        admitted = await self._channel.limiter.admit(
-            bulk=self.options.bulk,
+        options, channel = self.options, self._channel
+        if self.attempts.sent:
+            await self._resume()
+        self._admission = admission = await channel.limiter.admit(
+            bulk=options.bulk,
             place=self._place,
             deadline=self.attempts.deadline,
-            patience=self.options.retry.longest_hint,
+            patience=options.retry.longest_hint,
         )
-        with admitted as admission:
-            response = await self._exchange(request, admission, self._start(admission, repeats=repeats))
+        delivery = Delivery(self._limit)
+        with admission:
+            session = self._start(admission)
+            try:
+                response = await exchange(
+                    session,
+                    channel.voice,
+                    request,
+                    self._authorization,
+                    options.timeouts,
+                    on_status=self._tell_limiter,
+                    delivery=delivery,
+                )
+            except BaseException as error:
+                self._learn(error, request, delivery)
+                raise
+            finally:
+                self._in_flight = False
+                channel.authorizer.finished(self)
         value = self._read(request, response)
         if receive is not None:
             await receive(value)
         return value
 
-    def _start(self, admission: Admission, *, repeats: bool) -> aiohttp.ClientSession:
+    async def _resume(self) -> None:
+        """Return when the operation may ask for another admission."""
+        if self._lifted:
+            self._lifted = False
+            self._bound(self._channel.now() + self.options.deadline)
+        if self._repeats():
+            await self._afford()
+        if self._rest:
+            rest, self._rest = self._rest, 0.0
+            await asyncio.sleep(rest)
+
+    def _repeats(self) -> bool:
+        """Return whether the request was sent before."""
+        return self.attempts.sent > self._sent_before
+
+    def _start(self, admission: Admission) -> aiohttp.ClientSession:
         """Return the session for a request that leaves now. Raises what forbids that."""
-        channel = self._channel
+        channel, authorizer, attempts = self._channel, self._channel.authorizer, self.attempts
         # Whatever comes of this attempt, the next one does not wait behind requests that came later.
         self._place = admission.place
         session = channel.session()
         self._check()
-        self._authorization = channel.authorizer.header(self)
-        self._round = channel.authorizer.round
-        if not repeats:
-            channel.limiter.budget.on_try(channel.now())
-        admission.sending()
-        self.attempts.excused = False
-        self.attempts.sent += 1
+        self._authorization, self._round = authorizer.header(self), authorizer.round
+        now = admission.sending()
+        if not self._repeats():
+            channel.limiter.budget.on_try(now)
+        attempts.excused = False
+        attempts.sent += 1
+        self._in_flight = True
         return session
 
-    async def _exchange(
-        self, request: wire.Request[T], admission: Admission, session: aiohttp.ClientSession
-    ) -> wire.Response:
-        channel, attempts, delivery = self._channel, self.attempts, Delivery(self._limit)
-        self._in_flight = True
-        try:
-            return await exchange(
-                session,
-                channel.voice,
-                request,
-                self._authorization,
-                self.options.timeouts,
-                on_status=partial(self._tell_limiter, admission),
-                delivery=delivery,
-            )
-        except asyncio.CancelledError:
-            attempts.ambiguous |= not (request.safe or delivery.unsent)
-            self._take_back(delivery)
-            raise
-        except ClientStateError as error:
-            if self._take_back(delivery):
+    def _learn(self, error: BaseException, request: wire.Request[T], delivery: Delivery) -> None:
+        """Learn from an attempt that failed. Raises another error where nothing is to be repeated."""
+        match error:
+            case asyncio.CancelledError():
+                self.attempts.ambiguous |= not (request.safe or delivery.unsent)
+                self._take_back(delivery)
+            case ClientStateError() if self._take_back(delivery):
                 self._stop_run(error)
-            raise
-        except (TransportError, APIError) as error:
-            if isinstance(error, TransportError | ServerError) or error.transient:
-                admission.failed(answered=False)
+            case TransportError() | ServerError() | APIError(transient=True):
+                self._admission.failed(answered=False)
                 self._excuse(error)
-            raise
-        finally:
-            self._in_flight = False
-            channel.authorizer.finished(self)
 
     def _take_back(self, delivery: Delivery) -> bool:
         """Uncount the attempt if something of this machine kept the request from leaving. Return whether."""
@@ -434,12 +429,11 @@ class Operation:
         self.attempts.sent -= 1
         return True
 
-    def _tell_limiter(self, admission: Admission, status: int, headers: Headers) -> None:
+    def _tell_limiter(self, status: int, headers: Headers) -> None:
         """Tell the limiter, and the authorizer, how the server responded."""
-        channel = self._channel
+        admission, channel = self._admission, self._channel
         hint = parse_hint(headers, time.time(), status) if status >= 400 else None
-        refuses = status == 429 or status in channel.limiter.refusal_statuses
-        if refuses or (hint is not None and wire.turns_away(status)):
+        if status in channel.limiter.refusal_statuses or (hint is not None and wire.turns_away(status)):
             self._rest = admission.refused(hint)
         elif status >= 500 or status == 408:
             admission.failed(answered=True, hint=hint)
@@ -447,7 +441,7 @@ class Operation:
             admission.accepted()
             # A 403 may be of a gateway that never looked at the credentials.
             if status not in {401, 403, 407}:
-                self._channel.authorizer.accepted(self._round)
+                channel.authorizer.accepted(self._round)
 
     def _read(self, request: wire.Request[T], response: wire.Response) -> T:
         """Return the value of a success. A body that is still coming is closed if that fails."""
@@ -492,7 +486,7 @@ class Operation:
                 patience = policy.outage if ever_up or isinstance(error, RateLimitError) else self._patience()
                 lasting = authorizer.is_blocked or pause > policy.longest_hint
                 if lasting or unreachable or channel.now() - started > patience:
-                    raise self._stop_run(_without_token(error)) from error
+                    raise self._stop_run(_for_every_id("there is no access token", error)) from error
             else:
                 self._awaited = _ANSWER
                 return
@@ -543,7 +537,8 @@ class Operation:
         if closure.in_a_row % _KNOCKS == 0:
             self._place = None
         if lasted > self.options.retry.outage:
-            raise self._stop_run(_closed_for(lasted, error)) from error
+            sentence = f"Bandwidth let nothing in for {lasted:.0f} s"
+            raise self._stop_run(_for_every_id(sentence, error)) from error
 
     def _patience(self) -> float:
         """Return the seconds that a run waits for a server, or a token endpoint, that fails."""
@@ -587,26 +582,16 @@ class Operation:
         )
 
 
-def _closed_for(seconds: float, error: BandwidthError) -> BandwidthError:
-    """Return the error of a server that turned everything away for so long."""
-    sentence = f"Bandwidth let nothing in for {seconds:.0f} s: {error.message}"
+def _for_every_id(sentence: str, error: BandwidthError) -> BandwidthError:
+    """Return the error of a run that ends because each of its ids would meet ``error``."""
+    if isinstance(error, AuthenticationError):
+        return error
+    sentence = f"{sentence}: {error.message}"
     if isinstance(error, RateLimitError):
         return RateLimitError(
             sentence, status=error.status, request=error.request, retry_after=error.retry_after
         )
     return UnavailableError(sentence, retry_after=error.retry_after, ambiguous=error.ambiguous)
-
-
-def _without_token(error: TransportError | APIError) -> BandwidthError:
-    """Return the error of a run that gets no access token."""
-    if isinstance(error, AuthenticationError):
-        return error
-    sentence = f"there is no access token: {error.message}"
-    if isinstance(error, RateLimitError):
-        return RateLimitError(
-            sentence, status=error.status, request=error.request, retry_after=error.retry_after
-        )
-    return UnavailableError(sentence, retry_after=error.retry_after)
 
 
 def _no_token(error: APIError) -> AuthenticationError:

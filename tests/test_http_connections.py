@@ -97,6 +97,34 @@ async def test_a_write_that_fails_is_an_error_at_once(error: Exception) -> None:
     assert delivery.unsent is False
 
 
+async def test_a_status_is_known_as_soon_as_its_headers_are_read() -> None:
+    """Also if the task that waits for the response is cancelled in the same turn of the event loop."""
+    protocol, _ = connected()
+    protocol.send(b"POST", Delivery(), Writes(asyncio.get_running_loop()))
+    await turns(3)
+    protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
+    assert protocol.status is None
+    protocol.data_received(answered("404 Not Found"))
+    assert protocol.status == 404
+
+
+async def test_a_connection_reads_any_number_of_responses() -> None:
+    """Whole ones, ones in pieces and ones with a body, with more headers than one response may have."""
+    protocol, _ = connected()
+    writes = Writes(asyncio.get_running_loop())
+    headers = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 100) for number in range(30))
+    empty = b"HTTP/1.1 204 No Content\r\n%b\r\n" % headers
+    chunked = b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    pieces = [empty[start : start + 99] for start in range(0, len(empty), 99)]
+    for script, status, body in [([empty], 204, b""), ([chunked], 404, b"abc"), (pieces, 204, b"")] * 400:
+        protocol.send(b"POST", Delivery(), writes)
+        await turns(3)
+        for data in script:
+            protocol.data_received(data)
+        head, content = await protocol.read()
+        assert (head.code, await content.read(), protocol.should_close) == (status, body, False)
+
+
 # When requests are sent directly
 
 fits = pytest.mark.skipif(
@@ -291,7 +319,6 @@ def loaded_again(change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pyte
         spec.loader.exec_module(module)
     for name in (
         "DirectResponse",
-        "UnfitConnectionError",
         "can_be_watched",
         "direct_connections",
         "middlewares_of",

@@ -144,7 +144,7 @@ async def channel_of(**settings: Any) -> AsyncIterator[Channel]:
 
 async def end(channel: Channel, options: Options = OPTIONS, stop: Stop | None = None) -> Attempts:
     """End the conference and return the attempts."""
-    async with channel.operation(options, stop) as operation:
+    with channel.operation(options, stop) as operation:
         await operation.send(END)
     return operation.attempts
 
@@ -770,8 +770,9 @@ async def test_an_unusable_answer_to_a_read_is_repeated(mocked: aioresponses, ba
     page = wire.get_conference("9900000", "conf-1")
     mocked.get(CONFERENCE, body="<html>", status=200)
     mocked.get(CONFERENCE, payload={"id": "conf-1"}, status=200)
-    async with channel_of() as channel, channel.operation(OPTIONS) as operation:
-        found = await operation.send(page)
+    async with channel_of() as channel:
+        with channel.operation(OPTIONS) as operation:
+            found = await operation.send(page)
     assert (found.id, operation.attempts.sent) == ("conf-1", 2)
     assert isinstance(operation.attempts.last_error, TransportError)
     assert bandwidth.asked == []
@@ -839,11 +840,11 @@ async def test_a_stop_gives_grace_to_what_is_in_flight_only(in_flight: bool, end
     async with channel_of() as channel:
         for deadline, ends in ((100.0, ends_at), (1.5, min(ends_at, 1.5))):
             started = loop.time()
-            with pytest.raises(DeadlineExceededError):  # noqa: PT012  # the limit is made and met in one place
-                async with channel.operation(Options(deadline=deadline)) as operation:
-                    operation._in_flight = in_flight
-                    loop.call_later(1.0, operation.stop, 2.0)
-                    await asyncio.sleep(math.inf)
+            operation = channel.operation(Options(deadline=deadline))
+            operation._in_flight = in_flight
+            loop.call_later(1.0, operation.stop, 2.0)
+            with pytest.raises(DeadlineExceededError), operation:
+                await asyncio.sleep(math.inf)
             assert loop.time() - started == pytest.approx(ends, abs=1e-4)
             operation.stop(1.0)  # a stop after the end has no effect
 
@@ -859,13 +860,14 @@ async def test_a_cancelled_request_may_have_taken_effect(
         assert operation._in_flight
         await asyncio.sleep(math.inf)
 
-    async with channel_of() as channel, channel.operation(OPTIONS) as operation:
+    async with channel_of() as channel:
         await channel.authorizer.wait_until_ready()
-        monkeypatch.setattr("bandwidth_async.operation.exchange", hang)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(operation.send(request_), 1)
-        attempts = operation.attempts
-        assert (attempts.sent, operation._in_flight, attempts.ambiguous) == (1, False, not request_.safe)
+        with channel.operation(OPTIONS) as operation:
+            monkeypatch.setattr("bandwidth_async.operation.exchange", hang)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(operation.send(request_), 1)
+            attempts = operation.attempts
+            assert (attempts.sent, operation._in_flight, attempts.ambiguous) == (1, False, not request_.safe)
     assert bandwidth.asked == []
 
 

@@ -2,15 +2,9 @@
 
 from bandwidth_async.http.connections import lacking, open_session
 from bandwidth_async.http.delivery import Delivery
-from bandwidth_async.http.exchange import (
-    ResponseInfo,
-    Server,
-    connections_of,
-    exchange,
-    is_loopback,
-    origin,
-)
+from bandwidth_async.http.exchange import ResponseInfo, exchange
 from bandwidth_async.http.proxy import check_proxy, proxy_of
+from bandwidth_async.http.server import Server, connections_of, is_loopback, origin
 from bandwidth_async.http.timeouts import Timeout, Timeouts, TimeoutTimer
 
 __all__ = [

@@ -15,7 +15,6 @@ import asyncio
 import inspect
 import logging
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
@@ -27,7 +26,7 @@ import aiohttp
 from attrs import define
 from yarl import URL
 
-from bandwidth_async.http.delivery import LAST_RESPONSE, Delivery
+from bandwidth_async.http.delivery import Delivery, UnfitConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -81,10 +80,10 @@ class Writes:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._writes: list[Callable[[], None]] = []
+        self._writes: list[Callable[[float], None]] = []
 
-    def add(self, write: Callable[[], None]) -> None:
-        """Write a request in two or three turns.
+    def add(self, write: Callable[[float], None]) -> None:
+        """Write a request in two or three turns. ``write`` is given the time of the loop.
 
         In the turns before that, the event loop receives what has already arrived. That is no response to
         this request.
@@ -96,15 +95,15 @@ class Writes:
     def _next_turn(self) -> None:
         writes, self._writes = self._writes, []
         if len(writes) == 1:
-            self._loop.call_soon(writes[0])
+            self._loop.call_soon(self._write_all, writes)
         else:
             # Some may have been added in this turn.
-            self._loop.call_soon(self._loop.call_soon, _write_all, writes)
+            self._loop.call_soon(self._loop.call_soon, self._write_all, writes)
 
-
-def _write_all(writes: Iterable[Callable[[], None]]) -> None:
-    for write in writes:
-        write()
+    def _write_all(self, writes: Iterable[Callable[[float], None]]) -> None:
+        now = self._loop.time()
+        for write in writes:
+            write(now)
 
 
 class SingleResponseProtocol(ResponseHandler):
@@ -116,40 +115,25 @@ class SingleResponseProtocol(ResponseHandler):
 
     # Whether aiohttp's session tells when it has written a request; `_try_session` finds that out.
     hears_of_writing: bool = False
-
-    __slots__ = (
-        LAST_RESPONSE,
-        "_awaited",
-        "_body",
-        "_delivery",
-        "_first_line",
-        "_head_lines",
-        "_head_size",
-        "_unwritten",
-        "_written_early",
-        "status",
-        "used",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        # Whether a request was sent over it before.
-        self.used: bool = False
-        # Whether the session has not yet written its request.
-        self._unwritten = False
-        # Whether it has written one, a CONNECT, before it prepared for the response.
-        self._written_early = False
-        # That of the session's request, until it is written.
-        self._delivery: Delivery | None = None
-        # The final status of the response, once the first line was read. What follows may never be.
-        self.status: int | None = None
-        # Whether a request was written, and the headers of its response are not complete.
-        self._awaited = False
-        # Of the response that is being read, as far as it has arrived.
-        self._first_line = b""
-        # Of all headers since the request.
-        self._head_size = self._head_lines = 0
-        self._body: aiohttp.StreamReader | None = None
+    # Whether a request was sent over it before.
+    used: bool = False
+    # Whether the session has not yet written its request.
+    _unwritten = False
+    # Whether it has written one, a CONNECT, before it prepared for the response.
+    _written_early = False
+    # That of the session's request, until it is written.
+    _delivery: Delivery | None = None
+    # Whether aiohttp's parser is the one for direct requests, which reads any number of responses.
+    _reads_directly = False
+    # Whether a request was written, and the headers of its response are not complete.
+    _awaited = False
+    # The final status of the response, once the first line was read. What follows may never be.
+    status: int | None = None
+    # Of the response that is being read, as far as it has arrived.
+    _first_line = b""
+    _body: aiohttp.StreamReader | None = None
+    # Of all headers since the request.
+    _head_size = _head_lines = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Make the transport receive less at once than asyncio's 256 KiB.
@@ -163,17 +147,22 @@ class SingleResponseProtocol(ResponseHandler):
             transport.max_size = _RECEIVE_SIZE
 
     def send(self, message: bytes, delivery: Delivery, writes: Writes) -> None:
-        """Write a request soon, together with others."""
-        self._awaited = self._unwritten = False
+        """Write a request soon, together with others, and prepare for its response."""
+        if self._reads_directly:
+            self._forget_response()
+        else:
+            self.set_response_params(read_until_eof=True, **READING)
+            self._reads_directly, self._unwritten = True, False
+        self._awaited = False
         writes.add(partial(self._write, message, delivery))
 
-    def _write(self, message: bytes, delivery: Delivery) -> None:
+    def _write(self, message: bytes, delivery: Delivery, now: float) -> None:
         transport = self.transport
         if transport is None or transport.is_closing():
             self.set_exception(aiohttp.ServerDisconnectedError())
             return
         self._awaited = True
-        delivery.on_write(self, self._loop.time())
+        delivery.on_write(self, now)
         try:
             transport.write(message)
         except (OSError, RuntimeError) as error:
@@ -182,13 +171,19 @@ class SingleResponseProtocol(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Prepare for a response. aiohttp calls this before it writes a request, but after a CONNECT."""
         self.used = True
+        self._reads_directly = False
         self._unwritten = self.hears_of_writing and not self._written_early
         self._written_early = False
         self._awaited = not self._unwritten
-        self.status = self._body = self._delivery = None
-        self._first_line = b""
-        self._head_size = self._head_lines = 0
+        self._delivery = None
+        self._forget_response()
         super().set_response_params(**params)
+
+    def _forget_response(self) -> None:
+        self.status = self._body = None
+        if self._head_size:
+            self._first_line = b""
+            self._head_size = self._head_lines = 0
 
     def start_timeout(self) -> None:
         """Start to wait for a response; aiohttp's session calls this in the turn in which it has written."""
@@ -220,6 +215,8 @@ class SingleResponseProtocol(ResponseHandler):
         message, self._body = data
         self._first_line = b""
         self._awaited = not is_final(message.code)
+        if not self._awaited:
+            self.status = message.code
         if message.code == 101:
             # The server speaks another protocol from now on.
             self.force_close()
@@ -267,10 +264,6 @@ class SingleResponseProtocol(ResponseHandler):
             self.status = int(found[1])
 
 
-class UnfitConnectionError(aiohttp.ClientConnectionError):
-    """The connection has aiohttp's own protocol, so nothing can be sent over it directly."""
-
-
 @define
 class DirectResponse:
     """A response to a request that was sent directly, its body still unread. The receiver releases it.
@@ -292,13 +285,15 @@ class DirectResponse:
 class Connections(aiohttp.TCPConnector):
     """The connections of a session, over which requests can also be sent directly."""
 
-    __slots__ = ("_seen", "_servers", "_writes", "is_direct")
-
     def __init__(self) -> None:
         super().__init__(limit=0)
         self.is_direct: bool = False  # whether requests may bypass the session
         self._writes = Writes(asyncio.get_running_loop())
-        self._servers: dict[URL, aiohttp.ClientRequest] = {}  # what `connect` wants to know of each server
+        # The server of the last request, and what `connect` wants to know of it.
+        self._server: URL | None = None
+        self._target: aiohttp.ClientRequest
+        # The headers of the last request as they are sent, and what tells them from those of another one.
+        self._head, self._head_key = b"", tuple[object, ...]()
         self._seen: WeakSet[Any] = WeakSet()  # connections with aiohttp's own protocol that have been used
         if _PROTOCOL_FITS and not _note_missing(self, "TCPConnector", ("_factory", "_loop")):
             protocol: Callable[..., ResponseHandler] = SingleResponseProtocol
@@ -343,22 +338,25 @@ class Connections(aiohttp.TCPConnector):
         self,
         server: URL,
         start: str,
-        headers: Mapping[str, str],
+        headers: Callable[[], dict[str, str]],
         body: bytes,
         *,
+        key: tuple[object, ...],
         limits: aiohttp.ClientTimeout,
         delivery: Delivery,
     ) -> DirectResponse:
         """Send a request that starts with ``start`` (method and path) and return the response to it.
 
+        ``headers`` returns all but those of the host and the length. Where ``key`` is the same, so are they.
         Of ``limits`` only the one for connecting counts. Raises what a session's ``request`` raises, and
         `UnfitConnectionError` before anything is sent.
         """
         delivery.is_watched = True
-        target = self._servers.get(server) or self._servers.setdefault(
-            server, aiohttp.ClientRequest("POST", server, loop=self._loop)
-        )
-        message = _message(start, target.headers["Host"], headers, body)
+        if server is not self._server:
+            self._server = server
+            self._target = aiohttp.ClientRequest("POST", server, loop=self._loop)
+        target = self._target
+        message = self._message(start, headers, body, key)
         while True:
             try:
                 connection = await super().connect(target, [], limits)
@@ -371,9 +369,8 @@ class Connections(aiohttp.TCPConnector):
         if not isinstance(protocol, SingleResponseProtocol):
             connection.close()
             _note_unfit(self)
-            raise UnfitConnectionError("the connection does not have the protocol of this client")
+            raise UnfitConnectionError("it does not have the protocol of this client")
         try:
-            protocol.set_response_params(read_until_eof=True, **READING)
             protocol.send(message, delivery, self._writes)
             while True:
                 head, content = await protocol.read()
@@ -388,14 +385,21 @@ class Connections(aiohttp.TCPConnector):
             connection.close()
             raise
 
+    def _message(
+        self, start: str, headers: Callable[[], dict[str, str]], body: bytes, key: tuple[object, ...]
+    ) -> bytes:
+        key = self._server, len(body), *key
+        if key != self._head_key:
+            named = {"Host": self._target.headers["Host"], **headers(), "Content-Length": len(body)}
+            lines = (_line(f"{name}: {value}") for name, value in named.items())
+            self._head, self._head_key = b"".join(lines) + b"\r\n", key
+        return _line(f"{start} HTTP/1.1") + self._head + body
 
-def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    lines = [f"{start} HTTP/1.1", f"Host: {host}", *lines, f"Content-Length: {len(body)}"]
-    if not "".join(lines).isprintable():
+
+def _line(text: str) -> bytes:
+    if not text.isprintable():
         raise ValueError("a header contains a line break or another control character")
-    lines += ("", "")
-    return "\r\n".join(lines).encode() + body
+    return f"{text}\r\n".encode()
 
 
 # What is taken from aiohttp beyond its documentation
@@ -403,7 +407,7 @@ def _message(start: str, host: str, headers: Mapping[str, str], body: bytes) -> 
 
 # The values are the arguments that are passed, ``self`` included. With None the signature is not checked: the
 # name is no function, or `_try_protocol` or `_try_request` calls it.
-_Parts = Mapping[str, tuple[object, ...] | None]
+_Parts = dict[str, tuple[object, ...] | None]
 
 # Without these, connections keep aiohttp's own protocol.
 _PROTOCOL_PARTS: _Parts = {
@@ -515,12 +519,10 @@ def _recognizes_all_unasked_data() -> bool:
 
 
 class _TrialTransport(asyncio.Transport):
-    """Keeps what is written. For `_try_protocol` only."""
+    """Keeps what is written. For the trials only."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = False
+    written: bytes = b""
+    closed: bool = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
@@ -533,7 +535,7 @@ class _TrialTransport(asyncio.Transport):
 
 
 class _TrialLoop:
-    """Runs what is to be called soon at once. For `_try_protocol` only."""
+    """Runs what is to be called soon at once. For the trials only."""
 
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         callback(*args)
@@ -545,33 +547,36 @@ class _TrialLoop:
         return False
 
 
-def _read_now(protocol: SingleResponseProtocol) -> Any:
-    """Return what has been received; `read` has nothing to wait for."""
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine returns, which has nothing to wait for."""
     try:
-        protocol.read().send(None)
+        coroutine.send(None)
     except StopIteration as finished:
         return finished.value
-    raise RuntimeError("read() waits for a response that has arrived")
+    coroutine.close()
+    raise RuntimeError("it waits")
 
 
 def _try_protocol() -> None:
-    """Write a request and read its response without a network. Raises anything if aiohttp works otherwise."""
+    """Send two requests without a network. Raises anything if aiohttp reads the responses otherwise."""
     transport = _TrialTransport()
     loop = cast("asyncio.AbstractEventLoop", _TrialLoop())
-    protocol = SingleResponseProtocol(loop=loop)
+    protocol, writes = SingleResponseProtocol(loop=loop), Writes(loop)
     protocol.connection_made(transport)
-    protocol.set_response_params(read_until_eof=True, **READING)
-    protocol.send(b"request", Delivery(), Writes(loop))
+    protocol.send(b"one,", Delivery(), writes)
+    protocol.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
+    codes = [_finish(protocol.read())[0].code]
+    protocol.send(b"two", Delivery(), writes)
     protocol.data_received(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     protocol.data_received(b"unasked")
-    (interim, _), (message, body) = _read_now(protocol), _read_now(protocol)
+    (interim, _), (message, body) = _finish(protocol.read()), _finish(protocol.read())
     seen = (
         transport.written,
-        (interim.code, message.code, message.headers["content-length"]),
+        (*codes, interim.code, message.code, message.headers["content-length"]),
         (body.is_eof(), body.read_nowait()),
         (transport.closed, protocol.is_connected(), protocol.exception()),
     )
-    if seen != (b"request", (100, 200, "2"), (True, b"{}"), (True, False, None)):
+    if seen != (b"one,two", (204, 100, 200, "2"), (True, b"{}"), (True, False, None)):
         raise RuntimeError("it reads a response otherwise")
 
 
@@ -605,16 +610,6 @@ def _try_session() -> None:
             _finish(request.write_bytes(writer, connection, len(body)))
         if not transport.written.endswith(body or b"\r\n\r\n") or not protocol._awaited:
             raise RuntimeError("it does not tell when it has written")
-
-
-def _finish(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Run what has nothing to wait for."""
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-    coroutine.close()
-    raise RuntimeError("it waits")
 
 
 def _fails(name: str, trial: Callable[[], None]) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
+
+import aiohttp
 
 if TYPE_CHECKING:
     from bandwidth_async.errors import BandwidthError
@@ -20,6 +21,10 @@ LAST_RESPONSE = "_bandwidth_async_last_response"
 
 # Seconds without a response, after which a request that is cancelled says something about its connection.
 _SILENCE = 1.0
+
+
+class UnfitConnectionError(aiohttp.ClientConnectionError):
+    """A connection must not be used, so nothing was sent over it. It is closed."""
 
 
 class Trust:
@@ -46,8 +51,10 @@ class Trust:
         if delivery.connection is not None:
             self.heard = next(_numbers)
             # Nobody promises that the object takes attributes. One that takes none is never doubted.
-            with suppress(AttributeError):
+            try:
                 setattr(delivery.connection, LAST_RESPONSE, self.heard)
+            except AttributeError:
+                return
 
     def on_no_response(self, delivery: Delivery, error: BaseException, now: float) -> None:
         """Note that a request has failed without a response."""

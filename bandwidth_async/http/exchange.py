@@ -1,16 +1,14 @@
 """One attempt: a request is sent over aiohttp, and its response is returned or raised as one of our errors.
 
-aiohttp's exceptions do not leave this module. Also here: which URLs a client may send its requests to.
+aiohttp's exceptions do not leave this module.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import math
-import os
 import platform
 import socket
 import time
@@ -20,7 +18,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import aiohttp
-from attrs import define, field, frozen
+from attrs import define, frozen
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -30,32 +28,25 @@ from bandwidth_async.errors import (
     BandwidthError,
     CertificateError,
     ClientStateError,
-    ConfigurationError,
     TransportError,
 )
 from bandwidth_async.http.connections import (
     READING,
     DirectResponse,
-    UnfitConnectionError,
     can_be_watched,
     direct_connections,
     middlewares_of,
     tell_when_written,
 )
-from bandwidth_async.http.delivery import Delivery, Trust
-from bandwidth_async.http.proxy import Proxy, is_host
+from bandwidth_async.http.delivery import Delivery, Trust, UnfitConnectionError
 from bandwidth_async.media import Media
 from bandwidth_async.server_text import SENTENCE_LIMIT, shown
 
-try:
-    import resource
-except ImportError:
-    resource = None  # type: ignore[assignment]  # Windows has none, and no such limit
-
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
-    from bandwidth_async.http.timeouts import Timeouts, TimeoutTimer
+    from bandwidth_async.http.server import Server
+    from bandwidth_async.http.timeouts import Timeouts
     from bandwidth_async.retry_after import Headers
 
     AnyResponse = aiohttp.ClientResponse | DirectResponse
@@ -71,8 +62,6 @@ _HEADERS = {
     # Nothing to decompress, so nothing can fail to decompress.
     "Accept-Encoding": "identity",
 }
-# Requests at once over a session without a limit. Most systems allow 1,024 file descriptors or more.
-_CONNECTIONS = 512
 # In bytes. A page of 1,000 conferences has about half a megabyte.
 _BODY_LIMIT = 16 * 1024 * 1024
 # In bytes. More of an error's body is not read.
@@ -99,79 +88,7 @@ class ResponseInfo:
     attempts: int
 
 
-@frozen(kw_only=True, eq=False)
-class Server:
-    """A server that requests are sent to: its URL and what set it, a proxy, and the timer for its timeouts.
-
-    ``trust`` knows which of the kept connections to it are still believed to work.
-    """
-
-    url: URL
-    setting: str = "voice_url"
-    timer: TimeoutTimer
-    proxy: Proxy | None = None
-    trust: Trust = field(factory=Trust, init=False, repr=False)
-
-    def secrets(self, authorization: str) -> str:
-        """Return all that a server or proxy may quote and no error may show: one header on each line."""
-        return authorization if self.proxy is None else f"{authorization}\n{self.proxy.authorization}"
-
-
-def origin(url: str, name: str, *, allow_http: bool) -> URL:
-    """Return the scheme, host and port of a URL; ``name`` is the setting that holds it.
-
-    Raises `ConfigurationError` if the URL has more parts, and for plain http to any machine but this one.
-    """
-    try:
-        parsed = URL(url)
-        host = parsed.host
-    except ValueError:
-        host = None
-    if host is None or parsed.scheme not in {"http", "https"} or not is_host(parsed.raw_host or ""):
-        # A URL with a user may also contain a password.
-        shown = "" if "@" in url else f", not {url!r}"
-        raise ConfigurationError(f"{name} must look like https://host or https://host:port{shown}")
-    if parsed.path not in {"", "/"} or parsed.raw_query_string or parsed.raw_fragment or parsed.user:
-        raise ConfigurationError(
-            f"{name} is the scheme and host only, as in {parsed.origin()}; leave out the rest"
-        )
-    if parsed.scheme == "http" and not allow_http and not is_loopback(host):
-        raise ConfigurationError(
-            f"{name} is plain http, which would send the credentials unencrypted; use https"
-        )
-    return parsed.origin()
-
-
-def connections_of(session: aiohttp.ClientSession | None, *, one_host: bool = False) -> int:
-    """Return how many requests may be in flight at once.
-
-    A session that the user gave has limits of its own. One of its connections is kept for the token, which
-    is fetched from the same host with ``one_host``. Our own session may use three quarters of the descriptors
-    that are free.
-    """
-    connector = session.connector if session is not None else None
-    if connector is None:
-        return max(1, min(_CONNECTIONS, _descriptors() * 3 // 4))
-    total, per_host = connector.limit, connector.limit_per_host
-    limits = [total - 1] if total else []
-    if per_host:
-        limits.append(per_host - one_host)
-    return max(1, min(limits, default=_CONNECTIONS))
-
-
-def _descriptors() -> int:
-    """Return how many more file descriptors this process may open."""
-    if resource is None:
-        return _CONNECTIONS * 2
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _CONNECTIONS * 2
-    with suppress(OSError):
-        soft -= len(os.listdir("/dev/fd"))
-    return soft
-
-
-async def exchange(
+def exchange(
     session: aiohttp.ClientSession,
     server: Server,
     request: wire.Request[Any],
@@ -180,7 +97,7 @@ async def exchange(
     *,
     on_status: Callable[[int, Headers], None] | None = None,
     delivery: Delivery | None = None,
-) -> wire.Response:
+) -> Coroutine[Any, Any, wire.Response]:
     """Send a request once and return the response if its status is 2xx. `wire.Request.read` judges it.
 
     ``on_status`` is called with the status and headers before the body is read. ``delivery`` tells, also if
@@ -189,32 +106,7 @@ async def exchange(
     """
     delivery = delivery or Delivery()
     delivery.trust = server.trust
-    received = response = None
-    secrets = server.secrets(authorization)
-    attempt = _Attempt(session, server, request, authorization, timeouts, delivery)
-    try:
-        received = await attempt.response()
-        # In a tunnel it would be the server's.
-        if received.status == 407 and server.proxy is not None and server.url.scheme == "http":
-            raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
-        if on_status:
-            on_status(received.status, received.headers)
-        _log.debug("%s %s: %s", request.kind, request.subject, received.status)
-        if request.reads or request.streams:
-            with server.timer.timeout_at(attempt.until):
-                response = await _value(request, received, secrets, timeouts)
-        # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
-        return response or await _result(request, received, secrets, delivery)
-    except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-        failure = _failure(error, request, server, secrets, unsent=delivery.unsent)
-        cause = _cause(error)
-    except ValueError as error:
-        failure = ClientStateError(f"{request.name}: the aiohttp session cannot send it ({error})")
-        cause = None
-    finally:
-        if received is not None and (response is None or response.media is None):
-            received.release()
-    raise failure from cause
+    return _Attempt(session, server, request, authorization, timeouts, on_status, delivery).complete()
 
 
 def _cause(error: Exception) -> Exception | None:
@@ -237,41 +129,101 @@ class _Attempt:
     request: wire.Request[Any]
     authorization: str
     timeouts: Timeouts
+    on_status: Callable[[int, Headers], None] | None
     delivery: Delivery
     # Loop time at which its timeout ends.
     until: float = math.inf
+    # When this process first had nothing to spare for it, and the number of the server's last response then.
+    obstructed: tuple[float, int] = (0.0, -1)
 
-    async def response(self) -> AnyResponse:
-        """Return the response, or its status alone if nothing after its first line can be read."""
+    async def complete(self) -> wire.Response:
+        """Send the request, and return the response or raise one of our errors."""
+        server, received, response = self.server, None, None
+        try:
+            while received is None:
+                self.until = server.timer.loop.time() + self.timeouts.attempt
+                try:
+                    with server.timer.timeout_at(self.until):
+                        received = await self._sending()
+                except (aiohttp.ClientError, OSError, asyncio.CancelledError) as error:
+                    received = await self._after(error)
+                else:
+                    server.trust.on_response(self.delivery)
+            response = self._without_body(received) or await self._with_body(received)
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            secrets = server.secrets(self.authorization)
+            failure = _failure(error, self.request, server, secrets, unsent=self.delivery.unsent)
+            cause = _cause(error)
+        except ValueError as error:
+            failure = ClientStateError(f"{self.request.name}: the aiohttp session cannot send it ({error})")
+            cause = None
+        else:
+            return response
+        finally:
+            if received is not None and (response is None or response.media is None):
+                received.release()
+        raise failure from cause
+
+    def _without_body(self, received: AnyResponse) -> wire.Response | None:
+        """Tell the status of what was received, and return it as a response if it has no body."""
+        request, server, status = self.request, self.server, received.status
+        # In a tunnel it would be the server's.
+        if status == 407 and server.proxy is not None and server.url.scheme == "http":
+            raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
+        if self.on_status is not None:
+            self.on_status(status, received.headers)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s %s: %s", request.kind, request.subject, status)
+        if status != 204 or request.streams:
+            return None
+        return wire.Response(
+            status=status, headers=received.headers, authorization=server.secrets(self.authorization)
+        )
+
+    async def _with_body(self, received: AnyResponse) -> wire.Response:
+        """Return what was received as a response, or raise the error for its status."""
+        request, status, headers = self.request, received.status, received.headers
+        secrets, is_good = self.server.secrets(self.authorization), 200 <= status < 300
+        response = wire.Response(status=status, headers=headers, authorization=secrets)
+        if is_good and (request.reads or request.streams) and not isinstance(received, DirectResponse):
+            with self.server.timer.timeout_at(self.until):
+                if request.streams:
+                    response.media = Media(request.name, received, self.timeouts.attempt, secrets)
+                else:
+                    response.body = await _read_all(received)
+            return response
+        # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
+        body = await _read_explanation(received, self.delivery)
+        response.is_readable, response.body = body is not None, body or b""
+        if not is_good:
+            raise wire.error_from(request, status, headers, response.body, time.time(), authorization=secrets)
+        return response
+
+    async def _after(self, error: Exception | asyncio.CancelledError) -> DirectResponse | None:
+        """Return None if the request is to be sent again, or the status of a response that cannot be read.
+
+        Raises ``error`` otherwise.
+        """
         server, delivery = self.server, self.delivery
-        heard, since = -1, 0.0
-        while True:
-            self.until = server.timer.loop.time() + self.timeouts.attempt
-            try:
-                with server.timer.timeout_at(self.until):
-                    received = await self._sending()
-            except (UnfitConnectionError, DoubtedConnectionError):
-                # Nothing was sent. After the first error the session sends everything, and each of the others
-                # has closed a connection.
-                continue
-            except (aiohttp.ClientError, OSError, asyncio.CancelledError) as error:
-                if not delivery.unsent:
-                    return self._status_alone(error)
-                _forget_addresses(self.session, server)
-                if not _is_out_of_descriptors(error, server.trust):
-                    raise
-                delivery.obstacle = _failure(error, self.request, server, unsent=True)
-                if heard != server.trust.heard:
-                    heard, since = server.trust.heard, server.timer.loop.time()
-                self._check_patience(since, delivery.obstacle)
-            else:
-                server.trust.on_response(delivery)
-                return received
-            await asyncio.sleep(_WAIT_FOR_DESCRIPTOR)
+        # One connection is closed then, or the session sends everything from now on.
+        if isinstance(error, UnfitConnectionError):
+            return None
+        if not delivery.unsent:
+            return self._status_alone(error)
+        _forget_addresses(self.session, server)
+        if not _is_out_of_descriptors(error, server.trust):
+            raise error
+        delivery.obstacle = _failure(error, self.request, server, unsent=True)
+        self._check_patience(delivery.obstacle)
+        await asyncio.sleep(_WAIT_FOR_DESCRIPTOR)
+        return None
 
-    def _check_patience(self, since: float, obstacle: BandwidthError) -> None:
-        """Raise `ClientStateError` if no descriptor was free for any request since then (loop time)."""
-        waited = self.server.timer.loop.time() - since
+    def _check_patience(self, obstacle: BandwidthError) -> None:
+        """Raise `ClientStateError` if nothing was to spare for any request for too long."""
+        now, heard = self.server.timer.loop.time(), self.server.trust.heard
+        if self.obstructed[1] != heard:
+            self.obstructed = now, heard
+        waited = now - self.obstructed[0]
         if waited > self.timeouts.attempt + _LONGEST_WAIT_FOR_DESCRIPTOR:
             raise ClientStateError(
                 f"{obstacle.message}: this process has had no file descriptor, port or buffer to spare"
@@ -294,21 +246,30 @@ class _Attempt:
 
     def _sending(self) -> Awaitable[AnyResponse]:
         """Return what sends it: directly over the connections if possible, otherwise by the session."""
-        session, server, request = self.session, self.server, self.request
+        request, server = self.request, self.server
         limits = _limits(self.timeouts.connect)
+        if request.body is not None and not (request.reads or server.proxy):
+            direct = direct_connections(self.session, request.body)
+            if direct is not None:
+                return direct.send(
+                    server.url,
+                    f"{request.method} {request.path}",
+                    self._headers,
+                    request.body,
+                    key=(self.authorization, request.content_type),
+                    limits=limits,
+                    delivery=self.delivery,
+                )
+        return self._by_session(self._headers(), limits)
+
+    def _headers(self) -> dict[str, str]:
+        request = self.request
         headers = {"Authorization": self.authorization, **_HEADERS}
         if request.streams:
             headers["Accept"] = "*/*"
         if request.content_type:
             headers["Content-Type"] = request.content_type
-        if request.body is not None and not (request.reads or server.proxy):
-            direct = direct_connections(session, request.body)
-            if direct is not None:
-                start = f"{request.method} {request.path}"
-                return direct.send(
-                    server.url, start, headers, request.body, limits=limits, delivery=self.delivery
-                )
-        return self._by_session(headers, limits)
+        return headers
 
     async def _by_session(self, headers: dict[str, str], limits: aiohttp.ClientTimeout) -> AnyResponse:
         request, server = self.request, self.server
@@ -387,10 +348,6 @@ def _limits(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
-class DoubtedConnectionError(aiohttp.ClientConnectionError):
-    """The connection is an old one that may be dead, so nothing was sent over it."""
-
-
 def _watching(server: Server, delivery: Delivery) -> aiohttp.ClientMiddlewareType:
     """Return a middleware that notes when a request is written, and refuses connections that may be dead.
 
@@ -404,7 +361,7 @@ def _watching(server: Server, delivery: Delivery) -> aiohttp.ClientMiddlewareTyp
 
         async def noted(connection: Any) -> aiohttp.ClientResponse:
             if server.trust.doubts(connection.protocol):
-                raise DoubtedConnectionError("an old connection that may be dead")
+                raise UnfitConnectionError("it is an old one that may be dead")
             tell_when_written(connection, delivery, server.timer.loop.time())
             return await send(connection)
 
@@ -529,38 +486,6 @@ def _reason(error: Exception, authorization: str) -> str:
     return shown(text, authorization, SENTENCE_LIMIT) or type(error).__name__
 
 
-async def _value(
-    request: wire.Request[Any], received: AnyResponse, authorization: str, timeouts: Timeouts
-) -> wire.Response | None:
-    """Return the response with the body that is its value, or None if it is no success."""
-    if isinstance(received, DirectResponse) or not 200 <= received.status < 300:
-        return None
-    response = wire.Response(status=received.status, headers=received.headers, authorization=authorization)
-    if request.streams:
-        response.media = Media(request.name, received, timeouts.attempt, authorization)
-    else:
-        response.body = await _read_all(received)
-    return response
-
-
-async def _result(
-    request: wire.Request[Any], received: AnyResponse, authorization: str, delivery: Delivery
-) -> wire.Response:
-    """Return a success whose body only explains, or raise the error for any other status."""
-    status, headers = received.status, received.headers
-    # A 204 has no body.
-    body = b"" if status == 204 else await _read_explanation(received, delivery)
-    if 200 <= status < 300:
-        return wire.Response(
-            status=status,
-            headers=headers,
-            body=body or b"",
-            is_readable=body is not None,
-            authorization=authorization,
-        )
-    raise wire.error_from(request, status, headers, body or b"", time.time(), authorization=authorization)
-
-
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_any():
@@ -616,11 +541,3 @@ def _unpacked(body: bytes, headers: Headers, limit: int, *, cut: bool = False) -
             if cut or decompressor.eof:
                 return unpacked
     return None
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if a host name or address is this machine's."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

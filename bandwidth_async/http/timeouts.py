@@ -7,10 +7,10 @@ end, and nearly all of them are set only to be cancelled.
 from __future__ import annotations
 
 import asyncio
-import math
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -44,14 +44,14 @@ class TimeoutTimer:
 
     def __init__(self) -> None:
         # A heap of deadlines, each with a number that makes it unique and its timeout. An entry is outdated
-        # when its timeout has ended or moved. It stays until it is due, or until most entries are outdated.
-        # So a timeout costs the same however many others are running.
+        # when its timeout has ended, or has another deadline. It stays until it is due, or until most entries
+        # are outdated. So a timeout costs the same however many others are running.
         self._entries: list[tuple[float, int, Timeout]] = []
         self._numbers = count()
         # Timeouts that were entered and have not ended.
         self.running: int = 0
         # The time of the next check, never later than the first deadline.
-        self._next_check = math.inf
+        self._next_check = inf
         self.closed: bool = False
         self._handle: asyncio.TimerHandle | None = None
 
@@ -69,15 +69,13 @@ class TimeoutTimer:
 
     def watch(self, timeout: Timeout) -> None:
         """Watch the deadline of a running timeout, also after it has moved."""
-        timeout.number = next(self._numbers)
-        if timeout.deadline == math.inf:
-            return
-        heappush(self._entries, (timeout.deadline, timeout.number, timeout))
-        if len(self._entries) > 2 * self.running + _FEW:
-            self._entries = [entry for entry in self._entries if _is_current(entry)]
-            heapify(self._entries)
-        if timeout.deadline < self._next_check:
-            self._check_at(timeout.deadline)
+        deadline, entries = timeout.deadline, self._entries
+        heappush(entries, (deadline, next(self._numbers), timeout))
+        if len(entries) > 2 * self.running + _FEW:
+            entries[:] = filter(_is_current, entries)
+            heapify(entries)
+        if deadline < self._next_check:
+            self._check_at(deadline)
 
     def close(self) -> None:
         """Cancel the timer once the last running timeout has ended."""
@@ -91,7 +89,7 @@ class TimeoutTimer:
         self._handle, self._next_check = self.loop.call_at(when, self._check), when
 
     def _check(self) -> None:
-        self._handle, self._next_check = None, math.inf
+        self._handle, self._next_check = None, inf
         now = self.loop.time()
         while self._entries and (self._entries[0][0] <= now or not _is_current(self._entries[0])):
             entry = heappop(self._entries)
@@ -102,43 +100,39 @@ class TimeoutTimer:
 
 
 def _is_current(entry: tuple[float, int, Timeout]) -> bool:
-    _, number, timeout = entry
-    return timeout.is_running and timeout.number == number
+    deadline, _, timeout = entry
+    return timeout.is_running and timeout.deadline == deadline
 
 
 class Timeout:
     """Like `asyncio.Timeout`, without a timer of its own. ``deadline`` is loop time."""
 
-    __slots__ = ("_cancelling", "_expired", "_task", "_timer", "deadline", "is_running", "number")
+    _expired = False
+    # Whether it can still expire.
+    is_running: bool = False
 
     def __init__(self, timer: TimeoutTimer, deadline: float) -> None:
         self._timer = timer
-        self._expired = False
-        # Whether it can still expire.
-        self.is_running: bool = False
         self.deadline: float = deadline
-        # That of its latest entry.
-        self.number: int = -1
 
     def __enter__(self) -> None:
-        task = asyncio.current_task(self._timer.loop)
+        timer = self._timer
+        task = asyncio.current_task(timer.loop)
         if task is None:
             raise RuntimeError("a timeout can only be used inside a task")
-        self._task = task
-        self._cancelling = task.cancelling()
-        self.is_running = True
-        self._timer.running += 1
-        if self.deadline < math.inf:
-            self._timer.watch(self)
+        self._task, self._cancelling, self.is_running = task, task.cancelling(), True
+        timer.running += 1
+        if self.deadline < inf:
+            timer.watch(self)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self.is_running = False
+        self.is_running, timer = False, self._timer
         # The timer stays as it is set: the next timeouts will need it.
-        self._timer.running -= 1
-        if self._timer.closed:
-            self._timer.close()
+        timer.running -= 1
+        if timer.closed:
+            timer.close()
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
@@ -156,9 +150,11 @@ class Timeout:
 
     def reschedule(self, when: float | None) -> None:
         """Move the deadline, or remove it with None; does nothing once the timeout has expired or ended."""
-        if self.is_running:
-            self.deadline = math.inf if when is None else when
-            self._timer.watch(self)
+        deadline = inf if when is None else when
+        if self.is_running and deadline != self.deadline:
+            self.deadline = deadline
+            if deadline < inf:
+                self._timer.watch(self)
 
     def expire(self) -> None:
         """Cancel the task; `__exit__` turns that into a `TimeoutError`."""

@@ -81,7 +81,8 @@ _RETRIES_PER_SECOND = 5.0
 class Breaker:
     """Stops the requests while the server is down, except for one probe at a time.
 
-    Each request has a serial: the numbers rise in the order of sending.
+    Each request has a serial: the numbers rise in the order of sending. ``last_sent`` is the newest. While
+    the breaker ``is_calm``, a request that is sent and a success change nothing else.
     """
 
     def __init__(self, random: Random) -> None:
@@ -98,8 +99,10 @@ class Breaker:
         # When the next probe may be sent, None while the breaker is closed; and the serial of the probe.
         self._probe_at: float | None = None
         self._probe: int | None = None
-        # Serials of the request that was sent last, and last before the breaker opened.
-        self._last_sent = self._last_before_open = 0
+        self.last_sent: int = 0
+        self.is_calm: bool = False
+        # The serial of the request that was sent last before the breaker opened.
+        self._last_before_open = 0
         # While the server recovers: since when, from what rate, to what rate; and when the next is due.
         self._recovery: tuple[float, float, float] | None = None
         self._due = -math.inf
@@ -150,7 +153,7 @@ class Breaker:
 
     def on_send(self, serial: int, now: float) -> None:
         """Note that a request is sent."""
-        self._last_sent = serial
+        self.last_sent = serial
         if now - self._failed_at > _STALE:
             self._failures, self._failing_since = 0, None
         if self._probe_at is not None:
@@ -172,6 +175,7 @@ class Breaker:
             self._probe_at = self._probe = None
             self._recovery = (now, max(1.0, _FIRST_SHARE * rate), rate)
             self._due = now
+        self.is_calm = self._recovery is None
 
     def on_failure(self, serial: int, now: float, *, answered: bool, hint: float | None = None) -> bool:
         """Learn from a failure, ``answered`` with a 5xx or not at all. Return True if that opened it.
@@ -181,6 +185,7 @@ class Breaker:
         self._ever_responded |= answered
         if serial <= self._last_before_open:
             return False
+        self.is_calm = False
         self._failures += 1
         self._failed_at = now
         if self._failing_since is None:
@@ -193,7 +198,7 @@ class Breaker:
         pause = self._random.uniform(0.5, 1.0) * longest
         self._probe_at = now + max(pause, min(hint or 0.0, _LONGEST))
         self._probe = self._recovery = None
-        self._last_before_open = self._last_sent
+        self._last_before_open = self.last_sent
         return True
 
     def _must_open(self, span: float) -> bool:

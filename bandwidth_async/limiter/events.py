@@ -112,13 +112,13 @@ class EventEmitter:
         """Emit what has changed in the pace since the last call."""
         pace = self._pace
         until, emitted = pace.paused_until, self._paused_until
+        if until == emitted and pace.rate == self._rate and pace.quota == self._quota:
+            return
         if until > emitted and until - max(emitted, now) > _LEAST_EXTENSION * (until - now):
             self._paused_until = until
             self.emit(Paused(until - now, pace.pause_hinted))
         elif until < emitted:
             self._paused_until = until
-        if pace.rate == self._rate and pace.quota == self._quota:
-            return
         if _differ(pace.rate, self._rate) or _differ(pace.quota, self._quota):
             self._rate, self._quota = pace.rate, pace.quota
             self.emit(RateChanged(pace.rate, pace.quota))

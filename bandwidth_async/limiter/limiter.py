@@ -74,9 +74,10 @@ class Admission:
         self._sent_at: float | None = None
         self._settled = False
 
-    def sending(self) -> None:
-        """Note that the request is sent now."""
-        self._sent_at = self._limiter._clock()
+    def sending(self) -> float:
+        """Note that the request is sent now, and return the time of the loop."""
+        self._sent_at = now = self._limiter._clock()
+        return now
 
     def accepted(self) -> None:
         """Report a response other than a refusal and a 5xx."""
@@ -104,11 +105,14 @@ class Admission:
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        sent = self._sent_at is not None
-        if not self._settled and self._sent_at is not None and self._limiter._is_silence(self._sent_at):
+        sent_at = self._sent_at
+        if not self._settled and sent_at is not None and self._limiter._is_silence(sent_at):
             self.failed(answered=False)
-        self._limiter._release(None if self._settled else self._serial, sent=sent)
-        self._settled = True
+        if self._settled:
+            self._limiter._disconnect()
+        else:
+            self._settled = True
+            self._limiter._release(self._serial, sent=sent_at is not None)
 
 
 class Limiter:
@@ -130,7 +134,7 @@ class Limiter:
         on_pace: Callable[[PaceEvent], object] | None = None,
     ) -> None:
         limit = limit or RateLimit()
-        self.refusal_statuses: frozenset[int] = limit.refusal_statuses
+        self.refusal_statuses: frozenset[int] = limit.refusal_statuses | {429}
         self._within_second = limit.within_second
         self._pace = pace_for(limit)
         self._events = EventEmitter(self._pace)
@@ -283,7 +287,8 @@ class Limiter:
             self._turned_away.pop(place, None)
         wanted = len(self._queue) > 0
         self._pace.on_accepted(serial, now, wanted=wanted)
-        self.breaker.on_success(serial, now, self._pace.rate)
+        if not self.breaker.is_calm:
+            self.breaker.on_success(serial, now, self._pace.rate)
         self.closure.on_success()
         if wanted:
             self._admit_due(now)
@@ -330,21 +335,24 @@ class Limiter:
             self._events.emit(Unavailable(self.breaker.paused_for(now)))
         self._admit_due(now)
 
-    def _release(self, unsettled: int | None, *, sent: bool) -> None:
-        """End an admission. ``unsettled`` is its serial when no result was reported."""
+    def _disconnect(self) -> None:
+        """End an admission whose result was reported."""
         full = self._connected >= self._connections
         self._connected -= 1
-        # Then no request was waiting for this one to end.
-        if unsettled is None and not full:
-            return
+        # Otherwise no request was waiting for this one to end.
+        if full:
+            self._admit_due(self._clock())
+
+    def _release(self, serial: int, *, sent: bool) -> None:
+        """End an admission without a result."""
         now = self._clock()
-        if unsettled is not None:
-            self._in_flight -= 1
-            self.breaker.on_abandoned(unsettled)
-            if sent:
-                self._pace.on_lost(unsettled, now)
-            else:
-                self._pace.on_unsent(unsettled)
+        self._connected -= 1
+        self._in_flight -= 1
+        self.breaker.on_abandoned(serial)
+        if sent:
+            self._pace.on_lost(serial, now)
+        else:
+            self._pace.on_unsent(serial)
         self._admit_due(now)
 
     def _is_silence(self, sent_at: float) -> bool:
@@ -386,13 +394,15 @@ class Limiter:
         """Return when the next request may be sent; infinity when a response has to come first."""
         if self._connected >= self._connections:
             return math.inf
-        paced, allowed = self._pace.next_time(now, self._in_flight), self.breaker.next_time(now)
-        return paced if paced > allowed else allowed
+        paced = self._pace.next_time(now, self._in_flight)
+        return paced if self.breaker.is_calm else max(paced, self.breaker.next_time(now))
 
     def _grant(self, now: float) -> int:
         """Count one more request as sent, and return its serial."""
         serial = self._pace.on_send(now, self._in_flight)
-        self.breaker.on_send(serial, now)
+        self.breaker.last_sent = serial
+        if not self.breaker.is_calm:
+            self.breaker.on_send(serial, now)
         self._in_flight += 1
         self._connected += 1
         return serial
