@@ -1,0 +1,1 @@
+"""`SharedLimiter`: a limiter whose rate holds for all processes of an account together."""
