@@ -73,8 +73,11 @@ class Carrier(Protocol):
     async def reports(self, seconds: float) -> list[str]:
         """Wait for messages to the leader, ``seconds`` at most, and return those that have come."""
 
-    async def send(self, letters: Mapping[str, list[str]], state: str | None) -> None:
-        """Send letters as the leader, and publish a new ``state`` if there is one."""
+    async def send(self, letters: Mapping[str, list[str]], state: str | None) -> bool:
+        """Send letters as the leader, and publish a new ``state`` if there is one.
+
+        Returns False, and sends nothing, if another process has the lead.
+        """
 
     async def letters(self, me: str, seconds: float) -> list[str]:
         """Wait for letters to a process, ``seconds`` at most, and return those that have come.
