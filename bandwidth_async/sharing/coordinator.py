@@ -6,7 +6,8 @@ of all is due, and `_beat` ten times a second for all that has a time limit.
 
 Who decides
     The leader without neighbours: its pace, directly. With neighbours the leader is a follower of its own,
-    only without the carrier. A follower: the permits. Alone: a pace of its own, at its share of the last rate.
+    only without the carrier. A follower: the permits. Alone: a pace of its own, from its share of the last
+    rate on.
 
 A process goes on alone when the carrier has failed for `SILENCE` seconds, or when it has requests that wait
 and heard nothing from a leader for so long. It comes back with the next letter, or the next lease. Permits
@@ -21,6 +22,7 @@ import math
 import os
 import secrets
 import socket
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import evolve
@@ -30,16 +32,17 @@ from bandwidth_async.sharing.carrier import CarrierError, LeaderGone
 from bandwidth_async.sharing.leader import Leader
 from bandwidth_async.sharing.messages import Letter, Report, State, decode, encode
 from bandwidth_async.sharing.pace import DirectPace, SharedPace
-from bandwidth_async.sharing.permits import Permits
+from bandwidth_async.sharing.permits import STALE, Permits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
     from random import Random
     from typing import Any
 
     from bandwidth_async.limiter import Knowledge
     from bandwidth_async.limiter.pace import Pace
     from bandwidth_async.sharing.carrier import Carrier
+    from bandwidth_async.sharing.leader import Permit
 
 T = TypeVar("T")
 
@@ -49,15 +52,15 @@ LEASE, _CLAIM_EVERY, _CALL = 3.0, 1.0, 0.5
 # Seconds without a word, after which a process goes on alone.
 SILENCE = 0.5
 
-# Seconds between two reports, unless one is urgent; and that a reader waits for messages.
-_REPORT_GAP, _READ = 0.03, 1.0
+# Seconds between two reports that are urgent, and that are not; and that a reader waits for messages.
+_URGENT_GAP, _REPORT_GAP, _READ = 0.02, 0.1, 1.0
 
 # Seconds between two beats; and after how many of them a process that waits, and any process, hears or says
 # something though there is no news.
 _BEAT, _BEATS_WAITING, _BEATS_IDLE = 0.1, 2, 10
 
 # Seconds of random delay before a claim when a leader has left, and after a failure.
-_RUSH, _RETRY = 0.03, 1.0
+_RUSH, _RETRY = 0.03, 0.4
 
 # Seconds without trouble, after which the next trouble is said again.
 _FORGIVEN = 60.0
@@ -98,7 +101,8 @@ class Coordinator:
         self._troubles: dict[str, tuple[float, str]] = {}
         self._broken = False
         self._said_at = self._lease_until = self._word_at = self._flushed_at = -math.inf
-        self._waiting_since = math.inf
+        # Since when requests wait; and since when the others are called back.
+        self._waiting_since = self._calling_since = math.inf
         self._beats = 0
         self._letters: dict[str, list[str]] = {}
         self._publishes = self._greets = False
@@ -146,6 +150,7 @@ class Coordinator:
         for timer in (self._beat_timer, self._flush_timer, self._grant_timer):
             if timer is not None:
                 timer.cancel()
+        self._flush_timer = self._grant_timer = None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -171,9 +176,19 @@ class Coordinator:
         try:
             await work()
         except Exception as error:
-            _log.exception("a task of the shared limit failed")
-            self._broken = True
-            self._go_alone(f"unexpected {type(error).__name__}")
+            self._break(error)
+
+    def _safely(self, callback: Callable[[], None]) -> None:
+        """Call what a timer is for. The same holds for its faults."""
+        try:
+            callback()
+        except Exception as error:
+            self._break(error)
+
+    def _break(self, error: Exception) -> None:
+        _log.error("sharing the limit failed", exc_info=error)
+        self._broken = True
+        self._go_alone(f"unexpected {type(error).__name__}")
 
     # --- the tasks
 
@@ -184,7 +199,7 @@ class Coordinator:
             self._hurry.clear()
             wait = _CLAIM_EVERY * self._random.uniform(0.9, 1.1)
             if lease is None:
-                wait = _RETRY * self._random.uniform(0.2, 1.0)
+                wait = _RETRY * self._random.uniform(0.5, 1.0)
             elif lease.leading:
                 self._lead(lease.term, decode(lease.state, State), began)
                 self._set_rate(lease.setting)
@@ -268,7 +283,7 @@ class Coordinator:
 
     async def _rest(self) -> None:
         """Wait before the next try to read."""
-        await asyncio.sleep(_RETRY * self._random.uniform(0.2, 1.0) if self._troubles else _RUSH)
+        await asyncio.sleep(_RETRY * self._random.uniform(0.5, 1.0) if self._troubles else _RUSH)
 
     # --- who leads
 
@@ -285,8 +300,7 @@ class Coordinator:
             self._direct = DirectPace(self.leader)
             self._troubles.clear()
             self._leads.set()
-        if not self._troubles:
-            self._come_back()
+        self._come_back_as_leader()
         self._decide()
         self._grant()
 
@@ -331,6 +345,19 @@ class Coordinator:
         start = min(max(state.share(), self._limit.floor), self._limit.ceiling)
         return pace_for(evolve(self._limit, rate=None, knowledge=None, start=start))
 
+    def _come_back_as_leader(self) -> None:
+        """Lead again after a time alone, when the others have come back, who went on alone meanwhile."""
+        if self.alone_because is None or self.leader is None or self._troubles:
+            self._calling_since = math.inf
+            return
+        now = self._loop.time()
+        if self._calling_since == math.inf:
+            self._calling_since = now
+            self.leader.news = True
+            self._tell(now)
+        if now - self._calling_since >= SILENCE or self.leader.heard_all_since(self._calling_since):
+            self._come_back()
+
     def _come_back(self) -> None:
         if self.alone_because is not None and not self._broken:
             self.alone_because = self._alone = None
@@ -359,9 +386,9 @@ class Coordinator:
     # --- timers
 
     def _beat(self) -> None:
-        self._beat_timer = self._loop.call_later(_BEAT, self._beat)
+        self._beat_timer = self._loop.call_later(_BEAT, self._safely, self._beat)
         self._beats += 1
-        now, wanted = self._loop.time(), sum(self._wanted())
+        now, wanted = self._loop.time(), sum(self._waiting())
         self._waiting_since = min(self._waiting_since, now) if wanted else math.inf
         self._permits.tidy(now, wanted)
         for since, reason in self._troubles.values():
@@ -371,10 +398,14 @@ class Coordinator:
             self._beat_as_leader(now)
         else:
             if wanted and now - max(self._word_at, self._waiting_since) >= SILENCE:
-                self._go_alone("no word from the process that leads")
-            if not self._beats % (_BEATS_WAITING if wanted else _BEATS_IDLE):
-                self._greets = True
+                reasons = [reason for _, reason in self._troubles.values()]
+                self._go_alone(reasons[0] if reasons else "no word from the process that leads")
+            often = wanted and self.alone_because is None
+            self._greets |= not self._beats % (_BEATS_WAITING if often else _BEATS_IDLE)
+            if self._greets:
                 self._mail.set()
+        if wanted:
+            self._notify(False)
 
     def _beat_as_leader(self, now: float) -> None:
         leader = self.leader
@@ -382,7 +413,8 @@ class Coordinator:
         if now > self._lease_until:
             self._stop_leading()
             return
-        leader.tidy(now)
+        leader.tidy(now, alone=self.alone_because is not None)
+        self._come_back_as_leader()
         idle = not self._beats % _BEATS_IDLE
         self._publishes |= idle
         state = leader.state(now)
@@ -395,23 +427,24 @@ class Coordinator:
         self._grant()
 
     def _notify(self, urgent: bool) -> None:
-        """Report soon, and at once if it is urgent or the last report is not new."""
+        """Report soon, and sooner if it is urgent."""
         if not self._tasks:
             return
         now = self._loop.time()
         # What it reports to itself costs no call.
-        at = now if urgent or self.leader is not None else max(now, self._flushed_at + _REPORT_GAP)
+        gap = 0.0 if self.leader is not None else _URGENT_GAP if urgent else _REPORT_GAP
+        at = max(now, self._flushed_at + gap)
         if self._flush_timer is not None:
             if self._flush_timer.when() <= at:
                 return
             self._flush_timer.cancel()
-        self._flush_timer = self._loop.call_at(at, self._flush)
+        self._flush_timer = self._loop.call_at(at, self._safely, self._flush)
 
     def _flush(self) -> None:
         self._flush_timer = None
         now = self._flushed_at = self._loop.time()
         if self.pace.deciding is self._permits:
-            self._permits.tidy(now, sum(self._wanted()))
+            self._permits.tidy(now, sum(self._waiting()))
         if self.leader is None:
             self._mail.set()
         elif (report := self._report()) is not None:
@@ -424,30 +457,44 @@ class Coordinator:
         if leader is None or self.alone_because is not None:
             return
         given = leader.grant(now) if self.pace.deciding is self._permits else {}
-        names = set(given) | (set(leader.others) if leader.news else set())
-        state = leader.state(now) if names or leader.news else None
-        own = given.pop(leader.me, None)
-        if state is not None:
-            for name in names - {leader.me}:
-                self._post(leader.letter(name, state, given.get(name, [])), name)
-            if own or leader.news:
-                self._permits.take(leader.letter(leader.me, state, own or []), now)
-            self._publishes |= leader.news
-            leader.news = False
-            self._mail.set()
+        own = given.pop(leader.me, [])
+        news = leader.news
+        if own or news:
+            self._permits.take(leader.letter(leader.me, leader.state(now), own), now)
+        self._tell(now, given)
         if self._grant_timer is not None:
             self._grant_timer.cancel()
             self._grant_timer = None
         if (at := leader.wake_at(now)) < math.inf and self.pace.deciding is self._permits:
-            self._grant_timer = self._loop.call_at(at, self._grant)
-        if own or state is not None:
+            self._grant_timer = self._loop.call_at(at, self._safely, self._grant)
+        if own or news:
             self._look_again()
+
+    def _tell(self, now: float, given: Mapping[str, list[Permit]] = MappingProxyType({})) -> None:
+        """Send the others their permits, and the news."""
+        leader = self.leader
+        assert leader is not None  # noqa: S101 - the caller looked
+        names = leader.others if leader.news else list(given)
+        if names:
+            state = leader.state(now)
+            for name in names:
+                self._post(leader.letter(name, state, given.get(name, [])), name)
+            self._mail.set()
+        self._publishes |= leader.news
+        leader.news = False
 
     # --- messages
 
+    def _waiting(self) -> tuple[int, int]:
+        """Return the single calls and the requests of runs that permits would be of use to."""
+        interactive, bulk = self._wanted()
+        most = self.pace.of_use(self._loop.time(), STALE)
+        first = min(interactive, most)
+        return int(first), int(min(bulk, most - first))
+
     def _report(self, *, anyway: bool = False, leaving: bool = False) -> Report | None:
         """Return a report, or None if there is nothing new and it is not due ``anyway``."""
-        interactive, bulk = (0, 0) if leaving else self._wanted()
+        interactive, bulk = (0, 0) if leaving else self._waiting()
         report = Report(
             process=self._name,
             about=self._about,

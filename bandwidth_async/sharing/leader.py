@@ -9,7 +9,9 @@ Theory of operation
     So the number of letters is bounded, and a request that comes now waits for no more than that.
 
     *Who is next.* Single calls of any process come before runs, and runs have one of every `BULK_EVERY` while
-    they wait. Within a class, it is the turn of the process that was served the longest time ago.
+    they wait. Within a class, it is the turn of the process that was served least. It gets up to `_BATCH`
+    permits in one letter, and the others make up for that later. Who did not wait has no more than a batch to
+    make up for.
 
     *Pause.* A refusal that pauses all begins a new epoch: it voids the permits that were not used, and
     everybody gives them back. Until a request that was booked afterwards is accepted, nothing is booked ahead
@@ -48,6 +50,9 @@ GONE_AFTER = 5.0
 # Seconds of permits, and permits, that a process may have that it has not shown to have seen.
 _UNSEEN, _LEAST_UNSEEN = 0.25, 2
 
+# Permits that a process gets before the turn of one that was served less.
+_BATCH = 4
+
 # A pause that is this many seconds longer than everybody knows is news.
 _NEWS = 0.05
 
@@ -69,7 +74,7 @@ class _Member:
     # The rate it was given, None if it was left to the pace.
     rate: float | None = None
     wants: list[int] = field(factory=lambda: [0, 0])  # single calls and runs
-    served: list[int] = field(factory=lambda: [0, 0])  # the turns in which it was last served
+    served: list[int] = field(factory=lambda: [0, 0])  # permits, without those it did not wait for
     serial: int = 0
     unseen: dict[int, int] = field(factory=dict)  # permits in each letter that it has not seen
 
@@ -119,7 +124,9 @@ class Leader:
         self._booked: dict[int, _Booked] = {}
         self._refused: dict[int, _Booked] = {}
         self._number = term * _NUMBERS
-        self._turn = 0
+        # What the process had been served that was last served, and who that was, for each class.
+        self._level = [0, 0]
+        self._last: list[str | None] = [None, None]
         self._epoch = 0
         self._bulk_skipped = 0
         # The end of the pause that everybody knows, and the last permit before it, None while there is none.
@@ -165,8 +172,9 @@ class Leader:
             return
         member = self._members.get(report.process)
         if member is None:
-            member = self._members[report.process] = _Member(report.about, now)
+            member = self._members[report.process] = _Member(report.about, now, report.rate)
             self.news = True
+            self._choose_pace()
         if report.process != self.me:
             member.heard_at = now
         if member.rate != report.rate:
@@ -252,8 +260,15 @@ class Leader:
         if (one := self._booked.pop(number, None)) is not None:
             one.pace.on_unsent(one.serial)
 
-    def tidy(self, now: float) -> None:
-        """Give up permits without a result, and processes without a report."""
+    def heard_all_since(self, moment: float) -> bool:
+        """Return whether every process has reported since a moment."""
+        return all(one.heard_at >= moment for one in self._members.values())
+
+    def tidy(self, now: float, *, alone: bool) -> None:
+        """Give up permits without a result, and processes without a report, unless nobody can be heard."""
+        if alone:
+            for one in self._members.values():
+                one.heard_at = max(one.heard_at, now - GONE_AFTER)
         self._dismiss([name for name, one in self._members.items() if now - one.heard_at > GONE_AFTER], now)
         for number, one in list(self._booked.items()):
             if one.at > now - LOST_AFTER:
@@ -277,6 +292,7 @@ class Leader:
             waiting=sum(sum(one.wants) for one in self._members.values()),
             in_flight=len(self._booked),
             leader=self._about,
+            shut=self._shut_after is not None,
             knowledge=self.knowledge,
         )
 
@@ -304,12 +320,17 @@ class Leader:
             return None
         kind = 1 if not waiting[0] or (waiting[1] and self._bulk_skipped >= BULK_EVERY - 1) else 0
         self._bulk_skipped = 0 if kind or not waiting[1] else self._bulk_skipped + 1
-        name, member = min(
-            ((name, one) for name, one in ready if one.wants[kind]), key=lambda item: item[1].served[kind]
-        )
-        self._turn += 1
-        member.served[kind] = self._turn
-        member.wants[kind] -= 1
+        candidates = {name: one for name, one in ready if one.wants[kind]}
+        for one in candidates.values():
+            one.served[kind] = max(one.served[kind], self._level[kind] - _BATCH)
+        name = min(candidates, key=lambda name: candidates[name].served[kind])
+        last, least = self._last[kind], candidates[name].served[kind]
+        if last in candidates and candidates[last].served[kind] < least + _BATCH:
+            name = last
+        self._level[kind] = least
+        self._last[kind] = name
+        candidates[name].served[kind] += 1
+        candidates[name].wants[kind] -= 1
         return name
 
     def _settle_all(self, results: Iterable[Result], now: float) -> None:

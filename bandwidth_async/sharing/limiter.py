@@ -32,7 +32,8 @@ class SharedLimiter(Limiter):
         Where the processes of an account meet. ``redis://…``, ``rediss://…`` (TLS), ``unix://…``, and with
         several hosts ``redis+sentinel://host,host/service`` and ``redis+cluster://host,host``, each with the
         options of redis-py. That needs the extra ``redis``. ``local:`` stands for the processes of one user
-        on this machine, which meet in the state directory (``local:/directory`` in another).
+        on this machine, which meet in the state directory (``local:/directory`` in another). Or a function
+        that makes a `Carrier` of your own, given the name that the processes share.
     ``limit``
         As for a `Limiter`. A rate holds for all processes together if all of them were given one; if not,
         it is the most that this process sends.
@@ -50,7 +51,7 @@ class SharedLimiter(Limiter):
 
     def __init__(
         self,
-        store: str,
+        store: str | Callable[[str], Carrier],
         limit: RateLimit | None = None,
         random: Random | None = None,
         *,
@@ -59,7 +60,7 @@ class SharedLimiter(Limiter):
         on_pace: Callable[[PaceEvent], object] | None = None,
         on_processes: Callable[[int], object] = lambda _: None,
     ) -> None:
-        self._make_carrier: Callable[[str], Carrier] = carrier_for(store)
+        self._make_carrier = carrier_for(store) if isinstance(store, str) else store
         self._limit, random = limit or RateLimit(), random or Random()
         self._coordinator = Coordinator(
             self._limit,

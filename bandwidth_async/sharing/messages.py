@@ -42,6 +42,8 @@ class State:
         Requests per second of all processes, and what the server is believed to allow.
     ``paused_for``, ``hinted``
         Seconds for which nothing is sent, and whether the server named them.
+    ``shut``
+        Whether nothing was accepted since the pause, so that every result is urgent.
     ``earliest``
         Seconds before which no further request is sent, if the rate is fixed. None if it may rise.
     ``setting``
@@ -60,6 +62,7 @@ class State:
     quota: float | None = None
     paused_for: float = 0.0
     hinted: bool = False
+    shut: bool = False
     earliest: float | None = None
     setting: float | None = None
     processes: int = 1

@@ -117,6 +117,13 @@ class SharedPace:
         """Whether the server named the time of the pause."""
         return self.deciding.pause_hinted
 
+    def of_use(self, now: float, seconds: float) -> float:
+        """Return how many requests this process may send within so many seconds by the rate it was given."""
+        if self._own is None:
+            return math.inf
+        left = now + seconds - max(now - seconds, self._own.next_time(now, 0))
+        return max(0, math.ceil(left * self._own.rate))
+
     def let_decide(self, pace: Pace, *, not_before: float = -math.inf) -> None:
         """Have another pace decide from now on, which sends nothing ``not_before`` a moment."""
         self.deciding, self._not_before = pace, not_before

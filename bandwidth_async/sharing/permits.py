@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bandwidth_async.sharing.messages import Letter, Report, Result, State
 
 # Seconds after which a permit that was not used goes back. Used later it would leave in a heap with others.
-_STALE = 0.25
+STALE = 0.25
 
 # Seconds for which this process sends nothing after a refusal, unless the leader says more about it.
 _OWN_PAUSE = 0.05
@@ -32,7 +32,8 @@ _LEAST_REST, _LONGEST_REST, _REST = 0.05, 2.0, 2.5
 class Permits:
     """Sends requests with the permits of a leader. The serial of a request is the number of its permit.
 
-    ``notify`` is called when there is something to report. Its argument says whether it is urgent.
+    ``notify`` is called when there is something to report. Its argument says whether it is urgent: a refusal,
+    a request that the leader does not know of, or a result that the leader waits for.
     """
 
     def __init__(self, rate: float, notify: Callable[[bool], None]) -> None:
@@ -62,7 +63,8 @@ class Permits:
         """Return when the next permit may be used; infinity while there is none."""
         if self._held:
             return self._held[0][1]
-        self._notify(False)
+        # The leader still knows of some that wait, or of none.
+        self._notify(self._received - self._reported[2] >= sum(self._reported[:2]))
         return math.inf
 
     def earliest(self, ahead: int) -> float:
@@ -82,7 +84,7 @@ class Permits:
     def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
         """Report that a request was accepted."""
         self._results.append((ACCEPTED, serial))
-        self._notify(False)
+        self._notify(self.state is not None and self.state.shut)
 
     def on_refused(
         self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
@@ -123,7 +125,7 @@ class Permits:
 
     def tidy(self, now: float, wanted: int) -> None:
         """Give back permits that are stale, and those beyond the ``wanted`` ones."""
-        while self._held and self._held[0][1] < now - _STALE:
+        while self._held and self._held[0][1] < now - STALE:
             self._results.append((UNSENT, self._held.popleft()[0]))
         self._give_back(len(self._held) - wanted)
 
