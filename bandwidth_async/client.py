@@ -69,7 +69,8 @@ class VoiceClient:
         `RateLimit.fixed` or `RateLimit.adaptive`. Without it the client finds the rate from what the server
         refuses.
     ``limiter``
-        The `Limiter` of another client of the same account and host, to share its rate.
+        The `Limiter` of another client of the same account and host, to share its rate; or a `SharedLimiter`
+        to share it with other processes.
     ``on_pace``
         A plain function that is called with each `RateChanged`, `Paused` and `Unavailable`. What it raises is
         logged.
@@ -130,19 +131,14 @@ class VoiceClient:
         self._options = Options(
             deadline=deadline, retry=retry or RetryPolicy(), timeouts=timeouts or Timeouts()
         )
+        connections = connections_of(session, one_host=(voice.host, voice.port) == (api.host, api.port))
+        limiter = limiter or Limiter(rate_limit, random, connections=connections, on_pace=on_pace)
+        limiter.serve(self._account_id, str(voice), connections)
         self._channel = Channel(
             credentials=credentials,
             voice_url=voice,
             api_url=api,
-            limiter=limiter
-            or Limiter(
-                rate_limit,
-                random,
-                connections=connections_of(
-                    session, one_host=(voice.host, voice.port) == (api.host, api.port)
-                ),
-                on_pace=on_pace,
-            ),
+            limiter=limiter,
             token_options=self._options,
             session=session,
             proxy=proxy,

@@ -142,13 +142,15 @@ class Channel:
 
     async def aclose(self) -> None:
         """Close the channel and its own session; a session that was passed in stays open."""
-        self.closed = True
+        first, self.closed = not self.closed, True
         for operation in tuple(self.operations):
             operation.stop(0.0)
         await self.authorizer.aclose()
         self.timer.close()
         if self._session is not None and self._given_session is None:
             await self._session.close()
+        if first:
+            await self.limiter.leave()
 
     def bind(self) -> aiohttp.ClientSession:
         """Return the session, bound to the running event loop at the first use.

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bandwidth_async.limiter.events import PaceEvent
+    from bandwidth_async.limiter.pace import Pace
 
 # Seconds added to a hint at most, so that several processes do not resume at the same moment.
 _HINT_JITTER = 0.02
@@ -132,11 +133,12 @@ class Limiter:
         *,
         connections: float = math.inf,
         on_pace: Callable[[PaceEvent], object] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         limit = limit or RateLimit()
         self.refusal_statuses: frozenset[int] = limit.refusal_statuses | {429}
         self._within_second = limit.within_second
-        self._pace = pace_for(limit)
+        self._pace = pace or pace_for(limit)
         self._events = EventEmitter(self._pace)
         if on_pace is not None:
             self._events.add_listener(on_pace)
@@ -198,6 +200,24 @@ class Limiter:
             refusals=self._refusals,
         )
 
+    def wanted(self) -> tuple[int, int]:
+        """Return how many requests of single calls and of runs could be sent now if the pace let them.
+
+        While the breaker is open or the server recovers, that is one at most.
+        """
+        allowed = self.breaker.next_time(self._clock())
+        most = self._connections - self._connected if allowed == -math.inf else 1
+        if allowed > self._clock():
+            most = 0
+        interactive = min(self._queue.count(bulk=False), most)
+        return int(interactive), int(min(self._queue.count(bulk=True), most - interactive))
+
+    def look_again(self) -> None:
+        """Admit or reject the requests that wait, when the pace has changed without any of them."""
+        now = self._clock()
+        self._reject_late(now)
+        self._admit_due(now)
+
     def listening(self, listener: Callable[[PaceEvent], object]) -> AbstractContextManager[None]:
         """Call ``listener`` with each `RateChanged`, `Paused` and `Unavailable` while the context lasts.
 
@@ -205,6 +225,12 @@ class Limiter:
         logged. Raises `ConfigurationError` for a coroutine function.
         """
         return self._events.listening(listener)
+
+    def serve(self, account_id: str, host: str, connections: float) -> None:
+        """Note that a client uses it: for whom, and how many requests that one can send at once."""
+
+    async def leave(self) -> None:
+        """Note that a client that used it was closed."""
 
     def bind(self) -> asyncio.AbstractEventLoop:
         """Bind it to the running event loop on first use, and return that loop.
@@ -312,14 +338,17 @@ class Limiter:
         rest = self._pace.on_refused(serial, now, hint, jitter, own=own)
         self.closure.on_turned_away(now, self._pace.paused_until)
         self.breaker.on_success(serial, now, self._pace.rate)
-        self._queue.reject_late(
-            now, self._pace.paused_until, lambda one: self._wait_error(now, one.deadline, one.patience)
-        )
+        self._reject_late(now)
         waiting = len(self._queue)
         self._admit_due(now)
         # A hint that pauses nobody else is kept by this request.
         alone = hint if hint and self._pace.paused_until <= now else 0.0
         return max(alone, rest if waiting or own is not None else 0.0)
+
+    def _reject_late(self, now: float) -> None:
+        self._queue.reject_late(
+            now, self._pace.paused_until, lambda one: self._wait_error(now, one.deadline, one.patience)
+        )
 
     def _on_failed(self, serial: int, *, answered: bool, hint: float | None) -> None:
         now = self._clock()

@@ -107,9 +107,17 @@ class Pace(Protocol):
     sending. The caller then reports one result with that serial, by one of the other four methods.
     """
 
-    rate: float
-    quota: float | None
-    paused_until: float
+    @property
+    def rate(self) -> float:
+        """Requests per second that it sends at most at present."""
+
+    @property
+    def quota(self) -> float | None:
+        """Requests per second that the server is believed to allow, None until something is known."""
+
+    @property
+    def paused_until(self) -> float:
+        """When the pause ends. The past means that there is none."""
 
     @property
     def pause_hinted(self) -> bool:

@@ -1,0 +1,1 @@
+"""Shares one rate limit among processes: on one machine over a socket, on many over Redis."""
