@@ -178,14 +178,15 @@ async def exchange(
     authorization: str,
     timeouts: Timeouts,
     *,
-    on_status: Callable[[int, Headers], None] | None = None,
+    on_status: Callable[[int, Headers], wire.Later | None] | None = None,
     delivery: Delivery | None = None,
 ) -> wire.Response:
     """Send a request once and return the response if its status is 2xx. `wire.Request.read` judges it.
 
-    ``on_status`` is called with the status and headers before the body is read. ``delivery`` tells, also if
-    the request is cancelled, whether it may have arrived. Raises `APIError` for any other status and
-    `TransportError` if there is no response. Both say whether the request may have taken effect.
+    ``on_status`` is called with the status and headers before the body is read, and may return what they say
+    of a later attempt. ``delivery`` tells, also if the request is cancelled, whether it may have arrived.
+    Raises `APIError` for any other status and `TransportError` if there is no response. Both say whether the
+    request may have taken effect.
     """
     delivery = delivery or Delivery()
     delivery.trust = server.trust
@@ -197,14 +198,13 @@ async def exchange(
         # In a tunnel it would be the server's.
         if received.status == 407 and server.proxy is not None and server.url.scheme == "http":
             raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
-        if on_status:
-            on_status(received.status, received.headers)
+        told = on_status(received.status, received.headers) if on_status else None
         _log.debug("%s %s: %s", request.kind, request.subject, received.status)
         if request.reads or request.streams:
             with server.timer.timeout_at(attempt.until):
                 response = await _value(request, received, secrets, timeouts)
         # The status is known, so neither the attempt's timeout nor the operation's deadline applies.
-        return response or await _result(request, received, secrets, delivery)
+        return response or await _result(request, received, secrets, delivery, told)
     except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
         failure = _failure(error, request, server, secrets, unsent=delivery.unsent)
         cause = _cause(error)
@@ -544,7 +544,11 @@ async def _value(
 
 
 async def _result(
-    request: wire.Request[Any], received: AnyResponse, authorization: str, delivery: Delivery
+    request: wire.Request[Any],
+    received: AnyResponse,
+    authorization: str,
+    delivery: Delivery,
+    told: wire.Later | None,
 ) -> wire.Response:
     """Return a success whose body only explains, or raise the error for any other status."""
     status, headers = received.status, received.headers
@@ -558,7 +562,9 @@ async def _result(
             is_readable=body is not None,
             authorization=authorization,
         )
-    raise wire.error_from(request, status, headers, body or b"", time.time(), authorization=authorization)
+    raise wire.error_from(
+        request, status, headers, body or b"", time.time(), authorization=authorization, told=told
+    )
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:

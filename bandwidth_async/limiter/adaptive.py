@@ -336,7 +336,14 @@ class AdaptivePace:
             self._raised_at, self._raised_serial = now, self._serial
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Begin a closure, or learn that it still lasts.
 
@@ -367,7 +374,7 @@ class AdaptivePace:
             if hint:
                 until = now + hint + jitter
                 self.paused_until = max(until, self.paused_until if self._closure.hinted else until)
-                self._closure.hinted, self._closure.coarse = True, float(hint).is_integer()
+                self._closure.hinted, self._closure.coarse = True, coarse
         return rest
 
     def _take_back(self, serial: int) -> None:

@@ -83,15 +83,16 @@ class Admission:
             self._settled = True
             self._limiter._on_accepted(self._serial, self.place, self._sent_at)
 
-    def refused(self, hint: float | None) -> float:
+    def refused(self, hint: float | None, *, coarse: bool = False) -> float:
         """Report a refusal that asks for ``hint`` seconds, or None when it names no time.
 
-        Returns the seconds that this request rests before it asks to be admitted again.
+        If the hint is ``coarse``, a second of it may be rounding. Returns the seconds that this request rests
+        before it asks to be admitted again.
         """
         if self._settled:
             return 0.0
         self._settled = True
-        return self._limiter._on_refused(self._serial, hint, self.place)
+        return self._limiter._on_refused(self._serial, hint, self.place, coarse=coarse)
 
     def failed(self, *, answered: bool, hint: float | None = None) -> None:
         """Report a failure: ``answered`` with a 5xx, which may name a time, or not at all."""
@@ -286,12 +287,12 @@ class Limiter:
         else:
             self._events.emit_changes(now)
 
-    def _on_refused(self, serial: int, hint: float | None, place: int) -> float:
+    def _on_refused(self, serial: int, hint: float | None, place: int, *, coarse: bool) -> float:
         now = self._clock()
         self._in_flight -= 1
         self._refusals += 1
-        if self._within_second and hint and float(hint).is_integer():
-            hint = hint - 1 or None
+        if self._within_second and hint and coarse:
+            hint = hint - 1 if hint > 1 else None
         jitter = self._random.uniform(0, _HINT_JITTER) if hint else 0.0
         # Refused again, while others that were sent later were let in: that concerns this request only.
         own = self._turned_away.get(place)
@@ -300,7 +301,7 @@ class Limiter:
         self._turned_away[place] = serial
         if len(self._turned_away) > _REMEMBERED:
             del self._turned_away[next(iter(self._turned_away))]
-        rest = self._pace.on_refused(serial, now, hint, jitter, own=own)
+        rest = self._pace.on_refused(serial, now, hint, jitter, own=own, coarse=coarse)
         self.closure.on_turned_away(now, self._pace.paused_until)
         self.breaker.on_success(serial, now, self._pace.rate)
         self._queue.reject_late(

@@ -49,8 +49,8 @@ class RateLimit:
     ``knowledge``
         What an earlier limiter learned (`Limiter.knowledge`), to begin with.
     ``within_second``
-        Read a hint of whole seconds as rounded up: 1 as "within a second". By default a hint is obeyed to the
-        letter, which costs up to a second for each.
+        Read a hint that cannot tell parts of a second as rounded up: 1 as "within a second". So are most
+        dates and epoch times. By default a hint is obeyed to the letter, which costs up to a second for each.
     ``refusal_statuses``
         Statuses that mean "over the quota", whatever else they may mean. A 403 with a time always does.
 
@@ -130,9 +130,18 @@ class Pace(Protocol):
         """Learn from a response other than 429. ``wanted`` says that more requests wait."""
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Learn from a refusal with a ``hint`` or None, and pause for ``jitter`` seconds more.
+
+        If the hint is ``coarse``, a second of it may be rounding.
 
         ``own`` is the serial of an earlier refusal of the same request, if others passed since: then it
         concerns this request only. Returns the seconds that it rests, so that others are sent before it.
@@ -191,7 +200,14 @@ class FixedPace:
             self._refusals_in_a_row = 0
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Pause all requests, except for a refusal that is one request's own.
 
