@@ -444,6 +444,9 @@ class Operation:
         self.attempts.refused = told.refused
         if told.refused:
             self._rest = admission.refused(seconds, coarse=told.hint is not None and told.hint.coarse)
+        elif status == 503:
+            rest = admission.busy()
+            self.attempts.refused, self._rest = rest is not None, rest or 0.0
         elif status >= 500 or status == 408:
             admission.failed(answered=True, hint=seconds)
         else:

@@ -102,6 +102,10 @@ class FakePace:
         self.pause_hinted = hint is not None
         return 0.0
 
+    def resume(self, now: float, rate: float) -> None:
+        """Set the rate."""
+        self.rate = rate
+
     def on_lost(self, serial: int, now: float) -> None:
         """Record the result."""
         self._settle("lost", serial)

@@ -377,6 +377,17 @@ class AdaptivePace:
                 self._closure.hinted, self._closure.coarse = True, coarse
         return rest
 
+    def resume(self, now: float, rate: float) -> None:
+        """Return to an earlier rate, as the refusals since then had another cause."""
+        belief = self._belief
+        self._closure, self._probe, self._last = None, None, None
+        self.paused_until = min(self.paused_until, now)
+        self._set_rate(rate)
+        belief.base = belief.top = self.rate
+        belief.opened_at, belief.quiet_until, belief.raise_at = now, -math.inf, now + _STEP
+        belief.stood = max(belief.stood, self.rate)
+        self._begin_cycle(now)
+
     def _take_back(self, serial: int) -> None:
         """Believe what was believed before the last closure, if the refusal with this serial began it."""
         if self._last is not None and self._last[0].serial == serial:

@@ -33,6 +33,7 @@ from bandwidth_async.errors import (
 )
 from bandwidth_async.limiter.adaptive import AdaptivePace, Knowledge
 from bandwidth_async.limiter.breaker import LEAST_SILENCE, Breaker, Closure, RetryBudget
+from bandwidth_async.limiter.busy import BusyServer
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.pace import RateLimit, pace_for
 from bandwidth_async.limiter.queue import AnswerTime, QueuedRequest, RequestQueue
@@ -100,6 +101,16 @@ class Admission:
             self._settled = True
             self._limiter._on_failed(self._serial, answered=answered, hint=hint)
 
+    def busy(self) -> float | None:
+        """Report a 503 that names no time.
+
+        Returns the same as `refused` if it is a refusal, and None if it is a failure.
+        """
+        if self._settled:
+            return None
+        self._settled = True
+        return self._limiter._on_busy(self._serial, self.place, self._sent_at)
+
     def __enter__(self) -> Self:
         return self
 
@@ -132,6 +143,8 @@ class Limiter:
         limit = limit or RateLimit()
         self.refusal_statuses: frozenset[int] = limit.refusal_statuses
         self._within_second = limit.within_second
+        # Whether the rate follows the responses.
+        self._seeks = limit.rate is None
         self._pace = pace_for(limit)
         self._events = EventEmitter(self._pace)
         if on_pace is not None:
@@ -141,6 +154,7 @@ class Limiter:
         self.closure: Closure = Closure()
         self.budget: RetryBudget = RetryBudget()
         self._answer_time = AnswerTime()
+        self._busy = BusyServer()
         self._queue = RequestQueue()
         # Admissions that were not released yet, and how many there may be.
         self._connected = 0
@@ -274,6 +288,7 @@ class Limiter:
         now = self._clock()
         if sent_at is not None:
             self._answer_time.add(now - sent_at)
+            self._busy.on_passed(serial, now, self._pace.rate)
         self._in_flight -= 1
         heappushpop(self._let_in, serial)
         if self._turned_away:
@@ -313,6 +328,33 @@ class Limiter:
         alone = hint if hint and self._pace.paused_until <= now else 0.0
         return max(alone, rest if waiting or own is not None else 0.0)
 
+    def _on_busy(self, serial: int, place: int, sent_at: float | None) -> float | None:
+        now = self._clock()
+        if sent_at is not None and self._is_refusal(serial, place, sent_at, now):
+            return self._on_refused(serial, None, place, coarse=False)
+        self._on_failed(serial, answered=True, hint=None)
+        return None
+
+    def _is_refusal(self, serial: int, place: int, sent_at: float, now: float) -> bool:
+        """Return whether this 503 is a refusal. The pace is freed of those that were not.
+
+        A fixed rate does not fall, so nothing would show that it is none.
+        """
+        if not self._seeks or self.breaker.is_open:
+            return False
+        mistakes = self._busy.mistakes
+        refused = self._busy.is_refusal(
+            serial,
+            now,
+            place=place,
+            took=now - sent_at,
+            usual=self._answer_time.mean,
+            rate=self._pace.rate,
+        )
+        if self._busy.mistakes > mistakes:
+            self._pace.resume(now, self._busy.rate)
+        return refused
+
     def _on_failed(self, serial: int, *, answered: bool, hint: float | None) -> None:
         now = self._clock()
         if hint is not None:
@@ -323,6 +365,7 @@ class Limiter:
         else:
             self._pace.on_lost(serial, now)
         if self.breaker.on_failure(serial, now, answered=answered, hint=hint):
+            self._busy.forget()
             self._queue.reject_interactive(lambda: self._outage_error(now))
             self._events.emit(Unavailable(self.breaker.paused_for(now)))
         self._admit_due(now)

@@ -147,6 +147,9 @@ class Pace(Protocol):
         concerns this request only. Returns the seconds that it rests, so that others are sent before it.
         """
 
+    def resume(self, now: float, rate: float) -> None:
+        """Return to an earlier rate, as the refusals since then had another cause."""
+
     def on_lost(self, serial: int, now: float) -> None:
         """Note that a request gets no response, which says nothing about the quota."""
 
@@ -226,6 +229,11 @@ class FixedPace:
         elif hint:
             self._pause(now + hint + jitter, hinted=True)
         return 0.0
+
+    def resume(self, now: float, rate: float) -> None:
+        """End the pause."""
+        self.paused_until = min(self.paused_until, now)
+        self._refusals_in_a_row = 0
 
     def on_lost(self, serial: int, now: float) -> None:
         """Forget a request that gets no response."""
