@@ -43,7 +43,6 @@ from bandwidth_async.http import (
     proxy_of,
 )
 from bandwidth_async.retry import Attempts, RetryPolicy, pause_after, persist
-from bandwidth_async.retry_after import parse_hint
 from bandwidth_async.validators import above_zero
 
 if TYPE_CHECKING:
@@ -406,7 +405,7 @@ class Operation:
         now = admission.sending()
         if not self._repeats():
             channel.limiter.budget.on_try(now)
-        attempts.excused = False
+        attempts.excused = attempts.refused = False
         attempts.sent += 1
         self._in_flight = True
         return session
@@ -431,19 +430,29 @@ class Operation:
         self.attempts.sent -= 1
         return True
 
-    def _tell_limiter(self, status: int, headers: Headers) -> None:
-        """Tell the limiter, and the authorizer, how the server responded."""
+    def _tell_limiter(self, status: int, headers: Headers) -> wire.Later | None:
+        """Tell the limiter, and the authorizer, how the server responded. Return what a failure says."""
         admission, channel = self._admission, self._channel
-        hint = parse_hint(headers, time.time(), status) if status >= 400 else None
-        if status in channel.limiter.refusal_statuses or (hint is not None and wire.turns_away(status)):
-            self._rest = admission.refused(hint)
+        if status < 300:
+            admission.accepted()
+            channel.authorizer.accepted(self._round)
+            return None
+        told = wire.later(status, headers, time.time(), channel.limiter.refusal_statuses)
+        seconds = told.hint.seconds if told.hint else None
+        self.attempts.refused = told.refused
+        if told.refused:
+            self._rest = admission.refused(seconds, coarse=told.hint is not None and told.hint.coarse)
+        elif status == 503:
+            rest = admission.busy()
+            self.attempts.refused, self._rest = rest is not None, rest or 0.0
         elif status >= 500 or status == 408:
-            admission.failed(answered=True, hint=hint)
+            admission.failed(answered=True, hint=seconds)
         else:
             admission.accepted()
             # A 403 may be of a gateway that never looked at the credentials.
             if status not in {401, 403, 407}:
                 channel.authorizer.accepted(self._round)
+        return told
 
     def _read(self, request: wire.Request[T], response: wire.Response) -> T:
         """Return the value of a success. A body that is still coming is closed if that fails."""
@@ -514,7 +523,7 @@ class Operation:
 
     def _excuse(self, error: BandwidthError) -> None:
         """While the server lets nothing in, which may still end, count nothing against the id of a run."""
-        if isinstance(error, RateLimitError) or error.retry_after is not None:
+        if self.attempts.refused or error.retry_after is not None:
             self._excuse_turned_away(error)
             return
         breaker = self._channel.limiter.breaker

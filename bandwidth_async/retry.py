@@ -84,8 +84,8 @@ class Attempts:
     """What the attempts of one operation have met so far, and until when there may be more.
 
     ``deadline`` is loop time. ``paced`` says that a refused request waits at the limiter, so that it needs no
-    pause of its own. ``excused`` says that the next failure or refusal to be noted is the server's, not this
-    operation's.
+    pause of its own. ``refused`` says that the next error to be noted is a refusal, whatever its class.
+    ``excused`` says that the next failure or refusal to be noted is the server's, not this operation's.
     ``free`` says that the next attempt follows at once, and outside of the retry budget.
     """
 
@@ -95,6 +95,7 @@ class Attempts:
     failures: int = 0
     refusals: int = 0
     ambiguous: bool = False
+    refused: bool = False
     excused: bool = False
     free: bool = False
     stopped: bool = False
@@ -108,7 +109,7 @@ class Attempts:
         self.last_error = error
         self.ambiguous |= error.ambiguous
         self.free = False
-        if self.paced and isinstance(error, RateLimitError):
+        if self.paced and (self.refused or isinstance(error, RateLimitError)):
             self.refusals += not self.excused
             self.free = True
         elif isinstance(error, TransportError) and error.dropped and not self._resent:

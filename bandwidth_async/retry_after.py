@@ -13,7 +13,8 @@ with ``-After``, ``-Requests``, …       the header with ``Remaining`` in place
 ======================================  ===================================================================
 
 A value is a number of seconds, a number with units (``30s``, ``1500ms``, ``6m0s``, ``2 seconds``,
-``PT30S``), or a date of HTTP or of ISO 8601. A window may also end at an epoch time.
+``PT30S``), or a date of HTTP or of ISO 8601. A window may also end at an epoch time. Most of these forms
+hold whole seconds only, so the server rounded what it meant: such a hint is `Hint.coarse`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import repeat
 from typing import TYPE_CHECKING
+
+from attrs import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -63,6 +66,9 @@ _WITH_UNIT = re.compile(
 # ``P1M`` would be a month.
 _DURATION = re.compile(rf"(?:P(?!\d+M)T?)?(?:{_WITH_UNIT.pattern})+", re.ASCII | re.IGNORECASE)
 
+# What only a text has that can tell parts of a second.
+_FINE = re.compile(r"\.[0-9]|[0-9]\s*m(?:s|illi)", re.ASCII | re.IGNORECASE)
+
 # A larger Retry-After is not a number of seconds but something else, such as an epoch time.
 _LONGEST_DELAY = 999_999_999
 
@@ -80,13 +86,21 @@ _SHORTEST_DATE = 10
 _CLOCK_TOLERANCE = 2.0
 
 
-def parse_hint(headers: Headers, wall_clock: float, status: int = 429) -> float | None:
-    """Return the seconds to wait that the headers of a response with ``status`` ask for.
+@frozen
+class Hint:
+    """The seconds to wait that a server asks for. If it is ``coarse``, a second of them may be rounding."""
+
+    seconds: float
+    coarse: bool
+
+
+def parse_hint(headers: Headers, wall_clock: float, status: int = 429) -> Hint | None:
+    """Return the time to wait that the headers of a response with ``status`` ask for.
 
     What is said of this very request has priority. Without it, the end of a window counts if the quota is
     what refused: many APIs send it with every response. Of several values the longest valid one counts. The
-    result is 0.0 if the wait is over already, and None if there is no usable hint. Moments are compared with
-    the response's own ``Date``, so a wrong local clock does no harm. ``wall_clock`` is the local time in
+    result is of 0 s if the wait is over already, and None if there is no usable hint. Moments are compared
+    with the response's own ``Date``, so a wrong local clock does no harm. ``wall_clock`` is the local time in
     epoch seconds.
     """
     names = [name for name in _FOR_THIS_REQUEST if name in headers]
@@ -134,8 +148,11 @@ def _spent(windows: list[Window], status: int) -> list[tuple[str, int]]:
     return [(end, unit) for (_, end, unit), left in zip(windows, remaining, strict=True) if left == refused]
 
 
-def _longest(waits: Iterable[float | None]) -> float | None:
-    return max((wait for wait in waits if wait is not None), default=None)
+def _longest(waits: Iterable[Hint | None]) -> Hint | None:
+    # The same in a finer form tells more.
+    return max(
+        (wait for wait in waits if wait), key=lambda wait: (wait.seconds, not wait.coarse), default=None
+    )
 
 
 def _server_time(headers: Headers, wall_clock: float) -> float:
@@ -150,14 +167,16 @@ def _server_time(headers: Headers, wall_clock: float) -> float:
     return wall_clock if abs(wall_clock - sent) <= _CLOCK_TOLERANCE else sent
 
 
-def _wait(text: str, now: float, unit: int, *, window: bool = False) -> float | None:
-    """Return the seconds from ``now`` that a text means, ``unit`` of its numbers to a second."""
+def _wait(text: str, now: float, unit: int, *, window: bool = False) -> Hint | None:
+    """Return the time from ``now`` that a text means, ``unit`` of its numbers to a second."""
     number = _number(text)
+    coarse = unit == 1 and not _FINE.search(text)
     delay = _duration(text) if number is None else number / unit
     if delay is not None and delay <= (_LONGEST_WINDOW if window else _LONGEST_DELAY):
-        return delay
+        return Hint(delay, coarse)
     moment = _date(text) if number is None else _epoch(number / unit) if window else None
-    return None if moment is None else max(0.0, moment - now)
+    coarse &= number is None or number <= _EPOCH_MILLISECONDS
+    return None if moment is None else Hint(max(0.0, moment - now), coarse)
 
 
 def _number(value: str) -> float | None:

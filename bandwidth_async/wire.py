@@ -35,7 +35,7 @@ from bandwidth_async.errors import (
 )
 from bandwidth_async.meanings import meaning_of
 from bandwidth_async.models import Call, Conference, ConferenceMember, ConferenceRecording, checked_id
-from bandwidth_async.retry_after import parse_hint
+from bandwidth_async.retry_after import Hint, parse_hint
 from bandwidth_async.server_text import SENTENCE_LIMIT, decoded, parsed, reason_in, shown
 from bandwidth_async.server_text import printable as printable  # noqa: PLC0414  # this exports it
 from bandwidth_async.shapes import read_json, structure
@@ -335,12 +335,23 @@ def token() -> Request[Token]:
     )
 
 
-def turns_away(status: int) -> bool:
-    """Return whether a response that names a time says nothing but "later": a 429, and most of the 4xx.
+@frozen
+class Later:
+    """What a failure says of a later attempt: when it may come, and whether the quota is what refused."""
 
-    The others keep their meaning: what they say about the request or the conference stays true.
+    hint: Hint | None
+    refused: bool
+
+
+def later(status: int, headers: Headers, wall_clock: float, refusals: frozenset[int] = frozenset()) -> Later:
+    """Return what any status but 2xx says of a later attempt.
+
+    A 429 is a refusal, and so are the ``refusals``. Most of the 4xx, and a 503, are refusals if they name a
+    time. The others keep their meaning: what they say about the request or the conference stays true.
     """
-    return 400 < status < 500 and status not in _MEANINGFUL
+    hint = parse_hint(headers, wall_clock, status)
+    timed = status == 503 or (400 < status < 500 and status not in _MEANINGFUL)
+    return Later(hint, refused=status == 429 or status in refusals or (timed and hint is not None))
 
 
 def error_from(
@@ -351,15 +362,17 @@ def error_from(
     wall_clock: float,
     *,
     authorization: str = "",
+    told: Later | None = None,
 ) -> APIError:
     """Return the error for any status but 2xx. ``wall_clock`` is our time, in seconds since the epoch.
 
     ``authorization`` is the header that the request was sent with. The error does not contain its secrets.
+    ``told`` is what the status and headers say of a later attempt, if somebody has looked.
     """
     said = _bandwidth_error(body, headers, authorization, private=request.private)
+    told = told or later(status, headers, wall_clock)
     kind = _ERRORS.get(status) or (ServerError if status >= 500 else APIError)
-    hint = parse_hint(headers, wall_clock, status)
-    if hint is not None and turns_away(status):
+    if told.refused and status < 500:
         kind = RateLimitError
     words = ": ".join(word for word in (said["type"], said["description"]) if word)
     if 300 <= status < 400:
@@ -374,8 +387,8 @@ def error_from(
         description=said["description"],
         error_id=said["id"],
         request=request.name,
-        retry_after=hint,
-        ambiguous=not request.safe and status >= 500 and status not in _NOT_EXECUTED,
+        retry_after=told.hint.seconds if told.hint else None,
+        ambiguous=not (request.safe or told.refused) and status >= 500 and status not in _NOT_EXECUTED,
     )
 
 

@@ -123,7 +123,7 @@ def measure(job: Job) -> Result:
         random=random.Random(job.seed),
         quota_at=row.quota_at,
         clients=row.clients,
-        status=row.status,
+        within_second=row.within_second,
     )
     patience = _PATIENCE if row.name in ROWS else max(_PATIENCE_IN_FAMILIES, _PATIENCE_SECONDS / row.ideal)
     main = _timed(STRATEGIES[job.strategy], scene, patience * row.ideal)

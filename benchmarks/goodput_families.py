@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 from goodput_rows import MS, NONE, SECONDS, Row
 from goodput_servers import ChangingBucket, Gate, PhasedWindow
 
-from bandwidth_async.sandbox.quota import Quota, Refusal, SlidingWindow, TokenBucket, Unlimited
+from bandwidth_async.sandbox.quota import Hint, Quota, Refusal, SlidingWindow, TokenBucket, Unlimited
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
+
+    from goodput_rows import MakeQuota
 
 
 class Chance(Gate):
@@ -131,10 +134,23 @@ class Queueing(Gate):
         return self._free_at - now
 
 
+_DRIFT = [(5.0 * step, 100 + 30 * math.sin(math.tau * step / 8)) for step in range(60)]
+
+
+def _drift(now: float) -> float:
+    return _DRIFT[min(int(now // 5), len(_DRIFT) - 1)][1]
+
+
+# Servers whose hints are coarse, with the goals for hints obeyed to the letter and read as within a second.
+_COARSE: list[tuple[str, MakeQuota, int, Callable[[float], float] | None, tuple[float, float]]] = [
+    ("coarse bucket", lambda _: TokenBucket(rate=100, burst=10), 6000, None, (1.15, 1.07)),
+    ("coarse window", lambda random: PhasedWindow(100, 1, random.uniform(0, 1)), 6000, None, (1.15, 1.07)),
+    ("drifting", lambda _: ChangingBucket(20, tuple(_DRIFT)), 8000, _drift, (1.3, 1.15)),
+]
+
 _CHANCES = (0.002, 0.01, 0.03)
 _SHUT_FOR = (1, 30, 600)
 _PROCESSES = (2, 4, 8)
-_DRIFT = tuple((5.0 * step, 100 + 30 * math.sin(math.tau * step / 8)) for step in range(60))
 
 
 def _bucket() -> Quota:
@@ -230,15 +246,21 @@ FAMILIES = [
         completion=1.2,
         refusals=0.02,
     ),
-    Row(
-        name="drifting retry-after",
-        family="hints",
-        quota=lambda _: ChangingBucket(20, _DRIFT),
-        hint=SECONDS,
-        count=8000,
-        seconds=80,
-        told=lambda now: _DRIFT[min(int(now // 5), len(_DRIFT) - 1)][1],
-        completion=1.3,
+    *(
+        Row(
+            name=f"{name} {hint.value}{' within a second' if within else ''}",
+            family="within a second" if within else "hints",
+            quota=quota,
+            hint=hint,
+            within_second=within,
+            count=count,
+            seconds=count / 100,
+            told=told,
+            completion=goal,
+        )
+        for name, quota, count, told, goals in _COARSE
+        for hint in (SECONDS, Hint.DATE, Hint.RESET_S)
+        for within, goal in zip((False, True), goals, strict=True)
     ),
     *(
         Row(

@@ -44,8 +44,9 @@ class Row(Goals):
     concurrency.
 
     ``told`` gives the quota at each moment, where the oracle cannot have it from the ideal. ``status`` is
-    that of a refusal, ``late`` the seconds that timers are late on average, ``clients`` how many processes
-    share the ids. ``opens_at`` is the end of a closure: the time from there to 90 % of the quota is measured.
+    that of a refusal, ``within_second`` how our client reads coarse hints, ``late`` the seconds that timers
+    are late on average, ``clients`` how many processes share the ids. ``opens_at`` is the end of a closure:
+    the time from there to 90 % of the quota is measured.
     """
 
     quota: MakeQuota
@@ -57,6 +58,7 @@ class Row(Goals):
     family: str = "quotas"
     told: Callable[[float], float] | None = None
     status: int = 429
+    within_second: bool = False
     late: float = 0.0
     clients: int = 1
     opens_at: float = math.inf

@@ -49,7 +49,7 @@ class Scene:
     random: Random
     quota_at: Callable[[float], float] = lambda _: math.inf
     clients: int = 1
-    status: int = 429
+    within_second: bool = False
 
 
 class AnswerError(Exception):
@@ -63,7 +63,7 @@ class AnswerError(Exception):
 
 async def ours(scene: Scene, limit: RateLimit | None = None) -> None:
     """Our client, without any knowledge of the quota."""
-    limit = limit or RateLimit(refusal_statuses=[429, scene.status])
+    limit = limit or RateLimit.adaptive(within_second=scene.within_second)
     async with asyncio.TaskGroup() as group:
         for number in range(scene.clients):
             limiter = Limiter(limit, scene.random)

@@ -88,13 +88,24 @@ class FakePace:
         self._settle("accepted, others wait" if wanted else "accepted", serial)
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Pause for the hint."""
         self._settle("refused", serial)
         self.paused_until = max(self.paused_until, now + (hint or 0.1))
         self.pause_hinted = hint is not None
         return 0.0
+
+    def resume(self, now: float, rate: float) -> None:
+        """Set the rate."""
+        self.rate = rate
 
     def on_lost(self, serial: int, now: float) -> None:
         """Record the result."""
@@ -1140,7 +1151,7 @@ async def test_a_whole_second_may_be_read_as_within_a_second() -> None:
         before = loop.time()
         with await limiter.admit() as admission:
             admission.sending()
-            admission.refused(1.0)
+            admission.refused(1.0, coarse=True)
         await limiter.admit()
         waits.append(loop.time() - before)
     assert waits[0] >= 1.0

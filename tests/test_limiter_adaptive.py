@@ -179,7 +179,8 @@ def simulate(
             else:
                 refused += 1
                 asked = hint(value)
-                pace.on_refused(serial, now, asked, random.uniform(0, 0.02) if asked else 0.0)
+                jitter = random.uniform(0, 0.02) if asked else 0.0
+                pace.on_refused(serial, now, asked, jitter, coarse=hint is whole_seconds)
     return Run(now, accepted, refused, tuple(sent))
 
 
@@ -580,7 +581,7 @@ def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, 
         # The first and the third refusal come while the rate grows. The second one comes later.
         if (pace.rate >= 110, later, pace.rate >= 125, False)[len(refused)]:
             refused.append(now)
-            pace.on_refused(serial, now + 0.001, hint)
+            pace.on_refused(serial, now + 0.001, hint, coarse=hint == 1.0)
             continue
         now += 0.001
         pace.on_accepted(serial, now, wanted=True)

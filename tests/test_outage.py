@@ -509,6 +509,58 @@ async def test_no_request_comes_before_the_window_ends(upstream: Upstream, heade
     assert 2.0 <= ran.report.elapsed < 5.0
 
 
+# Servers that refuse with 503
+
+
+def _quota_of(rate: float, burst: float) -> Fault:
+    """Return a server that answers 503 to what a token bucket does not let in."""
+    bucket = TokenBucket(rate=rate, burst=burst)
+    return lambda _, at: 503 if bucket.admit(at) else 204
+
+
+@virtual_time
+async def test_a_503_for_what_is_over_the_quota(upstream: Upstream) -> None:
+    """It is what nginx answers. The client finds the rate, and takes it neither for an outage nor for ids."""
+    upstream.fault = _quota_of(50, 10)
+    ran = await end_all(upstream, 2000, rate_limit=RateLimit.adaptive())
+    assert (ran.kinds, ran.report.stopped) == ({"ended": 2000}, None)
+    assert not [event for event in ran.events if isinstance(event, Unavailable)]
+    assert ran.report.elapsed < 1.15 * 40
+    assert len(upstream.sent) < 1.06 * 2000
+
+
+@virtual_time
+async def test_a_503_while_nothing_is_let_in_is_an_outage(upstream: Upstream) -> None:
+    """Also at a server whose 503s were refusals before. The rate is not forgotten over it."""
+    over = _quota_of(50, 10)
+    upstream.fault = lambda name, at: 503 if 20.0 <= at < 40.0 else over(name, at)
+    ran = await end_all(upstream, 2000, rate_limit=RateLimit.adaptive())
+    assert ran.kinds == {"ended": 2000}
+    assert [event for event in ran.events if isinstance(event, Unavailable)]
+    assert ran.report.elapsed < 1.15 * 40 + 20 + 15
+
+
+@virtual_time
+async def test_an_outage_of_20_s_teaches_no_rate(upstream: Upstream) -> None:
+    """The breaker opens, and the run goes on as fast as before it."""
+    upstream.fault = between(3.0, 23.0, lambda: 503)
+    ran = await end_all(upstream, 5000, rate_limit=RateLimit.adaptive(ceiling=200))
+    assert ran.kinds == {"ended": 5000}
+    assert [event for event in ran.events if isinstance(event, Unavailable)]
+    assert ran.report.elapsed < 25 + 20 + 15
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2])
+@virtual_time
+async def test_503s_that_the_rate_does_not_cause(upstream: Upstream, share: float) -> None:
+    """Of several servers behind one address one is down. To send less does not help, so the rate stays."""
+    random = Random(1)
+    upstream.fault = lambda _, at: 503 if at > 2.0 and random.random() < share else 204
+    ran = await end_all(upstream, 4000, rate_limit=RateLimit.adaptive(ceiling=200))
+    assert ran.kinds["ended"] > (1 - 2 * share**5) * 4000
+    assert ran.report.elapsed < 1.5 * 4000 / 200 / (1 - share)
+
+
 # A token endpoint in trouble
 
 

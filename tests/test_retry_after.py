@@ -6,13 +6,17 @@ import math
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from bandwidth_async.retry_after import parse_hint
+from bandwidth_async import retry_after
+
+if TYPE_CHECKING:
+    from bandwidth_async.retry_after import Headers
 
 NOW = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 HOUR = 3600.0
@@ -38,6 +42,12 @@ NAMES = "Retry-After retry-after Retry-After-Ms X-RateLimit-Reset X-RateLimit-Re
 names = st.sampled_from(NAMES.split())
 values = st.one_of(st.text(), numbers, dates, date_parts, hint_parts)
 headers = st.lists(st.tuples(names, values), max_size=6)
+
+
+def parse_hint(headers: Headers, wall_clock: float, status: int = 429) -> float | None:
+    """Return the seconds of the hint."""
+    hint = retry_after.parse_hint(headers, wall_clock, status)
+    return None if hint is None else hint.seconds
 
 
 def http_date(moment: float) -> str:
@@ -336,6 +346,37 @@ def test_a_clock_that_is_about_right_is_the_finer_one(skew: float) -> None:
     """``Date`` has whole seconds only, so our own clock counts if it differs by up to 2 s."""
     both = CIMultiDict({"Date": http_date(NOW), "X-RateLimit-Reset": "1445412485"})
     assert parse_hint(both, NOW + skew) == 5.0 - skew
+
+
+@pytest.mark.parametrize(
+    ("pairs", "coarse"),
+    [
+        ([("Retry-After", "1")], True),
+        ([("Retry-After", "1.0")], False),
+        ([("Retry-After", "1.5s")], False),
+        ([("Retry-After", "PT1S")], True),
+        ([("Retry-After", "1m30s")], True),
+        ([("Retry-After", "2 minutes")], True),
+        ([("Retry-After", "1000ms")], False),
+        ([("Retry-After", "1000 milliseconds")], False),
+        ([("Retry-After-Ms", "1000")], False),
+        ([("Retry-After", http_date(NOW + 1))], True),
+        ([("Retry-After", "2015-10-21T07:28:01Z")], True),
+        ([("Retry-After", "2015-10-21T07:28:01.000Z")], False),
+        ([("X-RateLimit-Reset", "1445412481")], True),
+        ([("X-RateLimit-Reset", "1445412481.0")], False),
+        ([("X-RateLimit-Reset", "1445412481000")], False),
+        ([("X-RateLimit-Reset-Ms", "1000")], False),
+        ([("RateLimit", '"default";r=0;t=1')], True),
+        ([("Retry-After", "1"), ("Retry-After-Ms", "1000")], False),
+        ([("Retry-After-Ms", "850"), ("Retry-After", "1")], True),
+    ],
+)
+def test_whether_a_form_can_tell_parts_of_a_second(pairs: list[tuple[str, str]], *, coarse: bool) -> None:
+    """A date and an epoch time are as coarse as whole seconds. Read to the hundredth they looked exact."""
+    hint = retry_after.parse_hint(CIMultiDict(pairs), NOW + 0.25)
+    assert hint is not None
+    assert hint.coarse is coarse
 
 
 @given(headers, st.floats(0, 4e9))

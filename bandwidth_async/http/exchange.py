@@ -95,14 +95,15 @@ def exchange(
     authorization: str,
     timeouts: Timeouts,
     *,
-    on_status: Callable[[int, Headers], None] | None = None,
+    on_status: Callable[[int, Headers], wire.Later | None] | None = None,
     delivery: Delivery | None = None,
 ) -> Coroutine[Any, Any, wire.Response]:
     """Send a request once and return the response if its status is 2xx. `wire.Request.read` judges it.
 
-    ``on_status`` is called with the status and headers before the body is read. ``delivery`` tells, also if
-    the request is cancelled, whether it may have arrived. Raises `APIError` for any other status and
-    `TransportError` if there is no response. Both say whether the request may have taken effect.
+    ``on_status`` is called with the status and headers before the body is read, and may return what they say
+    of a later attempt. ``delivery`` tells, also if the request is cancelled, whether it may have arrived.
+    Raises `APIError` for any other status and `TransportError` if there is no response. Both say whether the
+    request may have taken effect.
     """
     delivery = delivery or Delivery()
     delivery.trust = server.trust
@@ -129,8 +130,10 @@ class _Attempt:
     request: wire.Request[Any]
     authorization: str
     timeouts: Timeouts
-    on_status: Callable[[int, Headers], None] | None
+    on_status: Callable[[int, Headers], wire.Later | None] | None
     delivery: Delivery
+    # What the headers say of a later attempt.
+    told: wire.Later | None = None
     # Loop time at which its timeout ends.
     until: float = math.inf
     # When this process first had nothing to spare for it, and the number of the server's last response then.
@@ -171,7 +174,7 @@ class _Attempt:
         if status == 407 and server.proxy is not None and server.url.scheme == "http":
             raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
         if self.on_status is not None:
-            self.on_status(status, received.headers)
+            self.told = self.on_status(status, received.headers)
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s %s: %s", request.kind, request.subject, status)
         if status != 204 or request.streams:
@@ -196,7 +199,9 @@ class _Attempt:
         body = await _read_explanation(received, self.delivery)
         response.is_readable, response.body = body is not None, body or b""
         if not is_good:
-            raise wire.error_from(request, status, headers, response.body, time.time(), authorization=secrets)
+            raise wire.error_from(
+                request, status, headers, response.body, time.time(), authorization=secrets, told=self.told
+            )
         return response
 
     async def _after(self, error: Exception | asyncio.CancelledError) -> DirectResponse | None:

@@ -329,7 +329,14 @@ class AdaptivePace:
             self._raised_at, self._raised_serial = now, self._serial
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Begin a closure, or learn that it still lasts.
 
@@ -360,8 +367,19 @@ class AdaptivePace:
             if hint:
                 until = now + hint + jitter
                 self.paused_until = max(until, self.paused_until if self._closure.hinted else until)
-                self._closure.hinted, self._closure.coarse = True, float(hint).is_integer()
+                self._closure.hinted, self._closure.coarse = True, coarse
         return rest
+
+    def resume(self, now: float, rate: float) -> None:
+        """Return to an earlier rate, as the refusals since then had another cause."""
+        belief = self._belief
+        self._closure, self._probe, self._last = None, None, None
+        self.paused_until = min(self.paused_until, now)
+        self._set_rate(rate)
+        belief.base = belief.top = self.rate
+        belief.opened_at, belief.quiet_until, belief.raise_at = now, -math.inf, now + _STEP
+        belief.stood = max(belief.stood, self.rate)
+        self._begin_cycle(now)
 
     def _take_back(self, serial: int) -> None:
         """Believe what was believed before the last closure, if the refusal with this serial began it."""

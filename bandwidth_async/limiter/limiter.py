@@ -33,6 +33,7 @@ from bandwidth_async.errors import (
 )
 from bandwidth_async.limiter.adaptive import AdaptivePace
 from bandwidth_async.limiter.breaker import LEAST_SILENCE, Breaker, Closure, RetryBudget
+from bandwidth_async.limiter.busy import BusyServer
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.limiter.pace import RateLimit, pace_for
@@ -86,21 +87,32 @@ class Admission:
             self._settled = True
             self._limiter._on_accepted(self._serial, self.place, self._sent_at)
 
-    def refused(self, hint: float | None) -> float:
+    def refused(self, hint: float | None, *, coarse: bool = False) -> float:
         """Report a refusal that asks for ``hint`` seconds, or None when it names no time.
 
-        Returns the seconds that this request rests before it asks to be admitted again.
+        If the hint is ``coarse``, a second of it may be rounding. Returns the seconds that this request rests
+        before it asks to be admitted again.
         """
         if self._settled:
             return 0.0
         self._settled = True
-        return self._limiter._on_refused(self._serial, hint, self.place)
+        return self._limiter._on_refused(self._serial, hint, self.place, coarse=coarse)
 
     def failed(self, *, answered: bool, hint: float | None = None) -> None:
         """Report a failure: ``answered`` with a 5xx, which may name a time, or not at all."""
         if not self._settled:
             self._settled = True
             self._limiter._on_failed(self._serial, answered=answered, hint=hint)
+
+    def busy(self) -> float | None:
+        """Report a 503 that names no time.
+
+        Returns the same as `refused` if it is a refusal, and None if it is a failure.
+        """
+        if self._settled:
+            return None
+        self._settled = True
+        return self._limiter._on_busy(self._serial, self.place, self._sent_at)
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +150,8 @@ class Limiter:
         limit = limit or RateLimit()
         self.refusal_statuses: frozenset[int] = limit.refusal_statuses | {429}
         self._within_second = limit.within_second
+        # Whether the rate follows the responses.
+        self._seeks = limit.rate is None
         self._pace = pace or pace_for(limit)
         self._events = EventEmitter(self._pace)
         if on_pace is not None:
@@ -147,6 +161,7 @@ class Limiter:
         self.closure: Closure = Closure()
         self.budget: RetryBudget = RetryBudget()
         self._answer_time = AnswerTime()
+        self._busy = BusyServer()
         self._queue = RequestQueue()
         # Admissions that were not released yet, and how many there may be.
         self._connected = 0
@@ -307,6 +322,7 @@ class Limiter:
         now = self._clock()
         if sent_at is not None:
             self._answer_time.add(now - sent_at)
+            self._busy.on_passed(serial, now, self._pace.rate)
         self._in_flight -= 1
         heappushpop(self._let_in, serial)
         if self._turned_away:
@@ -321,12 +337,12 @@ class Limiter:
         else:
             self._events.emit_changes(now)
 
-    def _on_refused(self, serial: int, hint: float | None, place: int) -> float:
+    def _on_refused(self, serial: int, hint: float | None, place: int, *, coarse: bool) -> float:
         now = self._clock()
         self._in_flight -= 1
         self._refusals += 1
-        if self._within_second and hint and float(hint).is_integer():
-            hint = hint - 1 or None
+        if self._within_second and hint and coarse:
+            hint = hint - 1 if hint > 1 else None
         jitter = self._random.uniform(0, _HINT_JITTER) if hint else 0.0
         # Refused again, while others that were sent later were let in: that concerns this request only.
         own = self._turned_away.get(place)
@@ -335,7 +351,7 @@ class Limiter:
         self._turned_away[place] = serial
         if len(self._turned_away) > _REMEMBERED:
             del self._turned_away[next(iter(self._turned_away))]
-        rest = self._pace.on_refused(serial, now, hint, jitter, own=own)
+        rest = self._pace.on_refused(serial, now, hint, jitter, own=own, coarse=coarse)
         self.closure.on_turned_away(now, self._pace.paused_until)
         self.breaker.on_success(serial, now, self._pace.rate)
         self._reject_late(now)
@@ -350,6 +366,33 @@ class Limiter:
             now, self._pace.paused_until, lambda one: self._wait_error(now, one.deadline, one.patience)
         )
 
+    def _on_busy(self, serial: int, place: int, sent_at: float | None) -> float | None:
+        now = self._clock()
+        if sent_at is not None and self._is_refusal(serial, place, sent_at, now):
+            return self._on_refused(serial, None, place, coarse=False)
+        self._on_failed(serial, answered=True, hint=None)
+        return None
+
+    def _is_refusal(self, serial: int, place: int, sent_at: float, now: float) -> bool:
+        """Return whether this 503 is a refusal. The pace is freed of those that were not.
+
+        A fixed rate does not fall, so nothing would show that it is none.
+        """
+        if not self._seeks or self.breaker.is_open:
+            return False
+        mistakes = self._busy.mistakes
+        refused = self._busy.is_refusal(
+            serial,
+            now,
+            place=place,
+            took=now - sent_at,
+            usual=self._answer_time.mean,
+            rate=self._pace.rate,
+        )
+        if self._busy.mistakes > mistakes:
+            self._pace.resume(now, self._busy.rate)
+        return refused
+
     def _on_failed(self, serial: int, *, answered: bool, hint: float | None) -> None:
         now = self._clock()
         if hint is not None:
@@ -360,6 +403,7 @@ class Limiter:
         else:
             self._pace.on_lost(serial, now)
         if self.breaker.on_failure(serial, now, answered=answered, hint=hint):
+            self._busy.forget()
             self._queue.reject_interactive(lambda: self._outage_error(now))
             self._events.emit(Unavailable(self.breaker.paused_for(now)))
         self._admit_due(now)

@@ -50,8 +50,8 @@ class RateLimit:
     ``knowledge``
         What an earlier limiter learned (`Limiter.knowledge`), to begin with. A ``start`` overrules its rate.
     ``within_second``
-        Read a hint of whole seconds as rounded up: 1 as "within a second". By default a hint is obeyed to the
-        letter, which costs up to a second for each.
+        Read a hint that cannot tell parts of a second as rounded up: 1 as "within a second". So are most
+        dates and epoch times. By default a hint is obeyed to the letter, which costs up to a second for each.
     ``refusal_statuses``
         Statuses that mean "over the quota", whatever else they may mean. A 403 with a time always does.
 
@@ -139,13 +139,25 @@ class Pace(Protocol):
         """Learn from a response other than 429. ``wanted`` says that more requests wait."""
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Learn from a refusal with a ``hint`` or None, and pause for ``jitter`` seconds more.
+
+        If the hint is ``coarse``, a second of it may be rounding.
 
         ``own`` is the serial of an earlier refusal of the same request, if others passed since: then it
         concerns this request only. Returns the seconds that it rests, so that others are sent before it.
         """
+
+    def resume(self, now: float, rate: float) -> None:
+        """Return to an earlier rate, as the refusals since then had another cause."""
 
     def on_lost(self, serial: int, now: float) -> None:
         """Note that a request gets no response, which says nothing about the quota."""
@@ -200,7 +212,14 @@ class FixedPace:
             self._refusals_in_a_row = 0
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Pause all requests, except for a refusal that is one request's own.
 
@@ -219,6 +238,11 @@ class FixedPace:
         elif hint:
             self._pause(now + hint + jitter, hinted=True)
         return 0.0
+
+    def resume(self, now: float, rate: float) -> None:
+        """End the pause."""
+        self.paused_until = min(self.paused_until, now)
+        self._refusals_in_a_row = 0
 
     def on_lost(self, serial: int, now: float) -> None:
         """Forget a request that gets no response."""

@@ -64,16 +64,17 @@ class AnswerTime:
 
     def __init__(self) -> None:
         self.usual: float = 0.0
-        self._mean = self._deviation = 0.0
+        self.mean: float = 0.0
+        self._deviation = 0.0
 
     def add(self, seconds: float) -> None:
         """Learn from a good response. The gains are those of RFC 6298."""
         if not self.usual:
-            self._mean, self._deviation = seconds, seconds / 2
+            self.mean, self._deviation = seconds, seconds / 2
         else:
-            self._deviation += (abs(seconds - self._mean) - self._deviation) / 4
-            self._mean += (seconds - self._mean) / 8
-        self.usual = self._mean + 4 * self._deviation
+            self._deviation += (abs(seconds - self.mean) - self._deviation) / 4
+            self.mean += (seconds - self.mean) / 8
+        self.usual = self.mean + 4 * self._deviation
 
     def latest(self, deadline: float, now: float, *, repeated: bool) -> float:
         """Return the last moment to send a request that comes now, so that its response is in time."""
