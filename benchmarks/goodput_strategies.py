@@ -39,7 +39,10 @@ _HEADERS = {"Content-Type": "application/json"}
 
 @frozen(kw_only=True)
 class Scene:
-    """The input of a strategy. ``told`` is the quota in requests a second, for strategies that need it."""
+    """The input of a strategy. ``told`` is the quota in requests a second, for strategies that need it.
+
+    ``status`` is that of a refusal.
+    """
 
     session: aiohttp.ClientSession
     base: str
@@ -50,6 +53,7 @@ class Scene:
     quota_at: Callable[[float], float] = lambda _: math.inf
     clients: int = 1
     within_second: bool = False
+    status: int = 429
 
 
 class AnswerError(Exception):

@@ -31,7 +31,7 @@ from attrs import define, evolve, field
 
 from bandwidth_async.limiter.pace import pace_for
 from bandwidth_async.limiter.queue import BULK_EVERY
-from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, UNKNOWN, Letter, State
+from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, RESUMED, UNKNOWN, Letter, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -224,7 +224,14 @@ class Leader:
                 self.news = True
 
     def refused(
-        self, number: int, now: float, hint: float | None, jitter: float = 0.0, own: int | None = None
+        self,
+        number: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Learn from a refusal. Returns the seconds that the request rests.
 
@@ -237,7 +244,7 @@ class Leader:
             one = self._booked.pop(self.book(self.me, now))
         earlier = self._refused.get(own or 0)
         same = earlier.serial if earlier is not None and earlier.pace is one.pace else None
-        rest = one.pace.on_refused(one.serial, now, hint, jitter, own=same)
+        rest = one.pace.on_refused(one.serial, now, hint, jitter, own=same, coarse=coarse)
         if number != UNKNOWN:
             self._refused[number] = one
         if len(self._refused) > _REMEMBERED:
@@ -249,6 +256,11 @@ class Leader:
                 self._epoch += 1
                 self.news = True
         return rest
+
+    def resume(self, now: float, rate: float) -> None:
+        """Return to an earlier rate, as the refusals since then had another cause."""
+        self.pace.resume(now, rate)
+        self.news = True
 
     def lost(self, number: int, now: float) -> None:
         """Note that a request gets no response."""
@@ -337,12 +349,14 @@ class Leader:
         wanted = any(any(one.wants) for one in self._members.values())
         for what, number, *more in results:
             if what == REFUSED:
-                hint, jitter, own = more
-                self.refused(number, now, hint, jitter, own)
+                hint, jitter, own, coarse = more
+                self.refused(number, now, hint, jitter, own=own, coarse=coarse)
             elif what == ACCEPTED:
                 self.accepted(number, now, wanted=wanted)
             elif what == LOST:
                 self.lost(number, now)
+            elif what == RESUMED:
+                self.resume(now, *more)
             else:
                 self.unsent(number)
 

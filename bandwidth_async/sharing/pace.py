@@ -68,10 +68,21 @@ class DirectPace:
         self._leader.accepted(serial, now, wanted=wanted)
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Learn from a refusal."""
-        return self._leader.refused(serial, now, hint, jitter, own)
+        return self._leader.refused(serial, now, hint, jitter, own=own, coarse=coarse)
+
+    def resume(self, now: float, rate: float) -> None:
+        """Return to an earlier rate."""
+        self._leader.resume(now, rate)
 
     def on_lost(self, serial: int, now: float) -> None:
         """Note that a request gets no response."""
@@ -157,7 +168,14 @@ class SharedPace:
         pace.on_accepted(inner, now, wanted=wanted)
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Learn from a refusal."""
         pace, inner = self._sent.pop(serial)
@@ -166,18 +184,22 @@ class SharedPace:
         self._refused[serial] = pace, inner
         if len(self._refused) > _REMEMBERED:
             del self._refused[next(iter(self._refused))]
-        rest = pace.on_refused(inner, now, hint, jitter, own=same)
+        rest = pace.on_refused(inner, now, hint, jitter, own=same, coarse=coarse)
         if pace is not self.deciding:
-            self._tell(now, hint, jitter)
+            self._tell(now, hint, jitter, coarse=coarse)
         return rest
+
+    def resume(self, now: float, rate: float) -> None:
+        """Return to an earlier rate."""
+        self.deciding.resume(now, rate)
 
     def on_lost(self, serial: int, now: float) -> None:
         """Note that a request gets no response."""
         pace, inner = self._sent.pop(serial)
         pace.on_lost(inner, now)
 
-    def _tell(self, now: float, hint: float | None, jitter: float) -> None:
+    def _tell(self, now: float, hint: float | None, jitter: float, *, coarse: bool) -> None:
         """Tell the pace that decides of a refusal that belongs to another."""
         counts = isinstance(self.deciding, DirectPace | Permits)
         serial = UNKNOWN if counts else self.deciding.on_send(now, len(self._sent))
-        self.deciding.on_refused(serial, now, hint, jitter)
+        self.deciding.on_refused(serial, now, hint, jitter, coarse=coarse)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, UNSENT
+from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, RESUMED, UNKNOWN, UNSENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,10 +87,17 @@ class Permits:
         self._notify(self.state is not None and self.state.shut)
 
     def on_refused(
-        self, serial: int, now: float, hint: float | None, jitter: float = 0.0, *, own: int | None = None
+        self,
+        serial: int,
+        now: float,
+        hint: float | None,
+        jitter: float = 0.0,
+        *,
+        own: int | None = None,
+        coarse: bool = False,
     ) -> float:
         """Report a refusal at once and give all permits back. Return the seconds that the request rests."""
-        self._results.append((REFUSED, serial, hint, jitter, own))
+        self._results.append((REFUSED, serial, hint, jitter, own, coarse))
         if own is None:
             self._give_back(len(self._held))
             self.paused_until = max(self.paused_until, now + (hint or _OWN_PAUSE))
@@ -99,6 +106,11 @@ class Permits:
         in_flight = self.state.in_flight if self.state else 0
         rest = min(max(_LEAST_REST, _REST * in_flight / self.rate), _LONGEST_REST)
         return rest if own is None else 2 * rest
+
+    def resume(self, now: float, rate: float) -> None:
+        """Ask for an earlier rate."""
+        self._results.append((RESUMED, UNKNOWN, rate))
+        self._notify(True)
 
     def on_lost(self, serial: int, now: float) -> None:
         """Report that a request gets no response."""
