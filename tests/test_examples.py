@@ -64,3 +64,13 @@ async def test_web_backend(monkeypatch: pytest.MonkeyPatch) -> None:
             assert await answer.json() == {"conference_id": only, "outcome": "ended"}
             statuses = [(await browser.delete(f"/conferences/{id_}")).status for id_ in ("none", "a%20b")]
     assert statuses == [404, 400]
+
+
+async def test_queue_taskiq() -> None:
+    """Another engine than Celery fits, and its workers end all conferences."""
+    async with Sandbox(conferences=250) as sandbox:
+        code, out = await run(sandbox, "queue_taskiq.py", *sandbox.conference_ids)
+        ended = [fact["ended_at"] for fact in sandbox.truth()["conferences"].values()]
+    assert code == 0, out
+    assert sorted(out.splitlines()) == sorted(f"{id_} ended" for id_ in sandbox.conference_ids)
+    assert all(ended)

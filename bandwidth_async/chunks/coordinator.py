@@ -38,8 +38,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger("bandwidth_async.chunks")
 
-# Parts of a lease: between two looks at all records, and for one step at the store.
-_LOOK, _STEP = 1 / 30, 1 / 6
+# Parts of a lease: between two looks at all records, for one step at the store, and for the workers to write
+# again what the store has forgotten.
+_LOOK, _STEP, _REWRITE = 1 / 30, 1 / 6, 1 / 5
 
 # A chunk that nobody has begun after so many leases is offered again, then after twice as many, and so on.
 _FIRST_OFFER, _LAST_OFFER = 2, 64
@@ -317,14 +318,13 @@ class _Coordinator:
     def _on_amnesia(self) -> None:
         """Offer every chunk again that may be lost, after the store has forgotten what was in it.
 
-        A worker that is alive writes its record again. But a chunk without a record may have been begun.
+        A worker that is alive writes its record again, soon. A chunk without one may have been begun before.
         """
         _log.warning("the queue has lost its content: what was in it is sent again")
         for out in self._out.values():
             for one in out.waiting.values():
                 one.ambiguous = True
-            if out.beat is None:
-                out.offer_at = self._now()
+            out.offer_at = min(out.offer_at, self._now() + _REWRITE * self._chunk.lease)
 
     async def _look(self) -> None:
         """Read the record of each chunk that is out."""
@@ -380,7 +380,7 @@ class _Coordinator:
         for number, out in self._out.items():
             if out.beat is not None or out.offer_at > self._now():
                 continue
-            if out.offers == 1:
+            if out.offers == 1 and number == min(self._out):
                 _log.warning("no worker has begun a chunk yet, so it is offered again: is one up?")
             pause = min(_FIRST_OFFER * 2**out.offers, _LAST_OFFER)
             out.offers += 1
