@@ -81,7 +81,15 @@ class ConferenceTask(Engine):
         self._eager: dict[str, Record] = {}
 
         # A late acknowledgement would make Celery deliver what the coordinator hands out again by itself.
-        @app.task(name=name, bind=True, ignore_result=True, acks_late=False, serializer="json")  # type: ignore[untyped-decorator]
+        @app.task(  # type: ignore[untyped-decorator]  # Celery has no types
+            name=name,
+            shared=False,
+            bind=True,
+            ignore_result=True,
+            acks_late=False,
+            reject_on_worker_lost=False,
+            serializer="json",
+        )
         def end_chunk(task: Any, chunk: Record) -> None:
             redelivered = (task.request.delivery_info or {}).get("redelivered", False)
             process = self._this_process()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from bandwidth_async import Journal, Report
+from bandwidth_async import Journal, Report, VoiceClient
 from bandwidth_async.celery import conference_task, run_on
 
 URL = os.environ.get("QUEUE_URL", "memory://")
@@ -22,7 +22,8 @@ URL = os.environ.get("QUEUE_URL", "memory://")
 app = Celery("queue_app", broker=URL, backend=URL if URL.startswith("redis") else "cache+memory://")
 app.conf.broker_connection_retry_on_startup = True
 app.conf.broker_connection_max_retries = None
-end_conferences = conference_task(app)
+# The test of a cut network has a sandbox that is not on the loopback address.
+end_conferences = conference_task(app, client=lambda: VoiceClient.from_env(allow_http=True))
 
 
 async def coordinate(path: Path, ids: list[str], *, resume: bool) -> Report:

@@ -82,6 +82,47 @@ class Redis:
 
 
 @define(eq=False)
+class Network:
+    """A network namespace with two wires to this machine: one to Redis, one to Bandwidth."""
+
+    name: str = field(factory=lambda: f"bw{os.getpid()}")
+
+    redis_host: str = "10.213.1.1"
+    bandwidth_host: str = "10.213.2.1"
+
+    @property
+    def prefix(self) -> list[str]:
+        """Return what goes in front of a command to run it there."""
+        return ["ip", "netns", "exec", self.name]
+
+    async def lay(self) -> None:
+        """Make it. Skip the test if that is not allowed here."""
+        if sys.platform != "linux" or shutil.which("ip") is None or os.geteuid():
+            pytest.skip("a network namespace needs Linux, iproute2 and root")
+        if await self._ip("netns", "add", self.name):
+            pytest.skip("this machine does not let root make a network namespace")
+        for number in (1, 2):
+            here, there = f"{self.name}h{number}", f"{self.name}t{number}"
+            await self._ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
+            await self._ip("addr", "add", f"10.213.{number}.1/24", "dev", here)
+            await self._ip("link", "set", here, "up")
+            await self._ip("-n", self.name, "addr", "add", f"10.213.{number}.2/24", "dev", there)
+            await self._ip("-n", self.name, "link", "set", there, "up")
+
+    async def cut(self, how: str = "down") -> None:
+        """Cut the wire to Redis, or mend it with ``up``."""
+        await self._ip("link", "set", f"{self.name}h1", how)
+
+    async def remove(self) -> None:
+        """Remove the namespace, and the wires with it."""
+        await self._ip("netns", "del", self.name)
+
+    async def _ip(self, *command: str) -> int:
+        process = await asyncio.create_subprocess_exec("ip", *command, stderr=asyncio.subprocess.DEVNULL)
+        return await process.wait()
+
+
+@define(eq=False)
 class Machines:
     """The processes of one run on a queue."""
 
@@ -90,8 +131,8 @@ class Machines:
     folder: Path
     lease: float
     workers: list[asyncio.subprocess.Process] = field(factory=list)
-    # What goes in front of the command of the next worker, to start it elsewhere.
-    elsewhere: list[str] = field(factory=list)
+    # Where the first worker is, if it is on another network.
+    network: Network | None = None
 
     @property
     def journal(self) -> Path:
@@ -107,7 +148,7 @@ class Machines:
         number = len(self.workers)
         with (self.folder / f"worker-{number}.log").open("ab") as log:
             worker = await asyncio.create_subprocess_exec(
-                *self.elsewhere,
+                *(self.network.prefix if self.network and not self.workers else ()),
                 *(sys.executable, "-m", "celery", "-A", "tests.queue_app", "worker"),
                 *("--concurrency", "1", "--prefetch-multiplier", "1", "--hostname", f"w{number}@here"),
                 *("--without-gossip", "--without-mingle", "--loglevel", "INFO"),
@@ -154,13 +195,27 @@ class Machines:
 
 
 @asynccontextmanager
+async def network(*, wanted: bool) -> AsyncIterator[Network | None]:
+    """Lay another network if it is wanted, and remove it at the end."""
+    if not wanted:
+        yield None
+        return
+    laid = Network()
+    await laid.lay()
+    try:
+        yield laid
+    finally:
+        await laid.remove()
+
+
+@asynccontextmanager
 async def machines(
-    sandbox: Sandbox, folder: Path, *, workers: int, lease: float, host: str = "127.0.0.1"
+    sandbox: Sandbox, folder: Path, *, workers: int, lease: float, elsewhere: Network | None
 ) -> AsyncIterator[Machines]:
     """Start Redis and workers, and kill what is left of them at the end."""
-    redis = Redis(folder, host=host)
+    redis = Redis(folder, elsewhere.redis_host if elsewhere else "127.0.0.1")
     await redis.start()
-    started = Machines(sandbox, redis, folder, lease)
+    started = Machines(sandbox, redis, folder, lease, network=elsewhere)
     try:
         for _ in range(workers):
             await started.start_worker()
