@@ -162,9 +162,13 @@ class Machines:
 
     async def kill(self, worker: asyncio.subprocess.Process) -> None:
         """Kill a worker and the process that it forked, as when their machine is lost."""
+        self.kill_at_once(worker)
+        await worker.wait()
+
+    def kill_at_once(self, worker: asyncio.subprocess.Process) -> None:
+        """Kill a worker, and do not wait for its end."""
         if worker.returncode is None:
             os.killpg(worker.pid, signal.SIGKILL)
-            await worker.wait()
 
     async def start_coordinator(self) -> asyncio.subprocess.Process:
         """Start the run, or resume it if there is a journal."""
@@ -221,6 +225,9 @@ async def machines(
             await started.start_worker()
         yield started
     finally:
+        # Nothing is awaited before all are killed: whoever ends the tests may end them here.
         for worker in started.workers:
-            await started.kill(worker)
+            started.kill_at_once(worker)
         await redis.stop()
+        for worker in started.workers:
+            await worker.wait()
