@@ -1,6 +1,7 @@
 """The Celery app of the tests, and a coordinator of a run on it: ``python -m tests.queue_app JOURNAL IDS``.
 
-The environment names the Redis (``QUEUE_URL``) and the lease in seconds (``QUEUE_LEASE``).
+The environment has the Redis (``QUEUE_URL``), the lease in seconds (``QUEUE_LEASE``), and the rate of a
+worker (``QUEUE_RATE``): what several adaptive rates make of one quota is another matter.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from bandwidth_async import Journal, Report, VoiceClient
+from bandwidth_async import Journal, RateLimit, Report, VoiceClient
 from bandwidth_async.celery import conference_task, run_on
 
 URL = os.environ.get("QUEUE_URL", "memory://")
@@ -22,8 +23,14 @@ URL = os.environ.get("QUEUE_URL", "memory://")
 app = Celery("queue_app", broker=URL, backend=URL if URL.startswith("redis") else "cache+memory://")
 app.conf.broker_connection_retry_on_startup = True
 app.conf.broker_connection_max_retries = None
-# The test of a cut network has a sandbox that is not on the loopback address.
-end_conferences = conference_task(app, client=lambda: VoiceClient.from_env(allow_http=True))
+
+
+def client() -> VoiceClient:
+    """Return a worker's client. In the test of a cut network the sandbox is not on the loopback address."""
+    return VoiceClient.from_env(allow_http=True, rate_limit=RateLimit.fixed(float(os.environ["QUEUE_RATE"])))
+
+
+end_conferences = conference_task(app, client=client)
 
 
 async def coordinate(path: Path, ids: list[str], *, resume: bool) -> Report:

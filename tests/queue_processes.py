@@ -130,6 +130,7 @@ class Machines:
     redis: Redis
     folder: Path
     lease: float
+    rate: float
     workers: list[asyncio.subprocess.Process] = field(factory=list)
     # Where the first worker is, if it is on another network.
     network: Network | None = None
@@ -140,7 +141,8 @@ class Machines:
         return self.folder / "run.journal"
 
     def _environ(self) -> dict[str, str]:
-        queue = {"QUEUE_URL": self.redis.url, "QUEUE_LEASE": str(self.lease)}
+        lease, rate = str(self.lease), str(self.rate)
+        queue = {"QUEUE_URL": self.redis.url, "QUEUE_LEASE": lease, "QUEUE_RATE": rate}
         return {**unmeasured(), **self.sandbox.environ, **queue}
 
     async def start_worker(self) -> asyncio.subprocess.Process:
@@ -214,12 +216,12 @@ async def network(*, wanted: bool) -> AsyncIterator[Network | None]:
 
 @asynccontextmanager
 async def machines(
-    sandbox: Sandbox, folder: Path, *, workers: int, lease: float, elsewhere: Network | None
+    sandbox: Sandbox, folder: Path, *, workers: int, lease: float, rate: float, elsewhere: Network | None
 ) -> AsyncIterator[Machines]:
     """Start Redis and workers, and kill what is left of them at the end."""
     redis = Redis(folder, elsewhere.redis_host if elsewhere else "127.0.0.1")
     await redis.start()
-    started = Machines(sandbox, redis, folder, lease, network=elsewhere)
+    started = Machines(sandbox, redis, folder, lease, rate, network=elsewhere)
     try:
         for _ in range(workers):
             await started.start_worker()

@@ -94,7 +94,7 @@ async def test_each_id_is_settled_once_whatever_is_killed(
     """After any trouble each id has one outcome, the sandbox confirms it, and nothing is left active."""
     if not full and trouble not in SHORT and not os.environ.get("QUEUE_ALL"):
         pytest.skip("in the long form only: make proofs")
-    count, lease = (20_000, 15.0) if full else (600, 5.0)
+    count, lease, rate = (20_000, 15.0, 150.0) if full else (600, 5.0, 50.0)
     async with (
         network(wanted=trouble is a_worker_is_cut_off) as elsewhere,
         Sandbox(
@@ -102,10 +102,9 @@ async def test_each_id_is_settled_once_whatever_is_killed(
             conferences=count,
             faults="503=1%,reset=1%",
             latency="5-40ms",
-            quota="token-bucket:rate=600,burst=50" if full else "token-bucket:rate=150,burst=20",
             seed=5,
         ) as sandbox,
-        machines(sandbox, tmp_path, workers=3, lease=lease, elsewhere=elsewhere) as at,
+        machines(sandbox, tmp_path, workers=3, lease=lease, rate=rate, elsewhere=elsewhere) as at,
     ):
         began = time.monotonic()
         run = await trouble(at, await at.start_coordinator())

@@ -78,8 +78,20 @@ async def run_on(
     if chunk_size < 1 or chunks < 1 or lease <= 0:
         raise ConfigurationError("chunk_size and chunks are at least 1, and lease is more than 0 seconds")
     engine.check(lease)
+    source: Source | Claims = conferences if not isinstance(conferences, Journal) else Claims(conferences)
+    stop = stop or Stop()
+    chunk = _chunk_of(conferences, account_id, lease, verify=verify)
+    coordinator = _Coordinator(engine, chunk, chunk_size, stop)
+    concurrency = chunk_size * chunks
+    async with coordinator.at_work():
+        return await run(
+            source, coordinator.end, on_outcome, concurrency=concurrency, stop=stop, deadline=deadline
+        )
+
+
+def _chunk_of(conferences: Source | Journal, account_id: str | None, lease: float, *, verify: bool) -> Chunk:
+    """Return what all chunks of a run have in common. Its ``run_id`` is that of each resume too."""
     run_id = secrets.token_hex(16)
-    source: Source | Claims
     if isinstance(conferences, Journal):
         if conferences.hang_up:
             raise ConfigurationError(
@@ -87,31 +99,13 @@ async def run_on(
                 " journal before its conference is ended; resume it with the command line"
             )
         account_id, verify = conferences.account_id, verify or conferences.verify
-        run_id = _run_id_of(conferences)
-        source = Claims(conferences)
-    else:
-        source = conferences
+        made = f"{account_id} {conferences.created!r} {conferences.path.name}"
+        run_id = sha256(made.encode()).hexdigest()[:32]
     account_id = account_id or os.environ.get("BW_ACCOUNT_ID")
     if not account_id:
         raise MissingCredentialsError("BW_ACCOUNT_ID is not set; set it, or pass account_id")
-    stop = stop or Stop()
     mark = account_mark(account_id, run_id)
-    chunk = Chunk(run_id=run_id, epoch=secrets.token_hex(4), account=mark, lease=lease, verify=verify)
-    coordinator = _Coordinator(engine, chunk, chunk_size, stop)
-    async with coordinator.at_work():
-        return await run(
-            source,
-            coordinator.end,
-            on_outcome,
-            concurrency=chunk_size * chunks,
-            stop=stop,
-            deadline=deadline,
-        )
-
-
-def _run_id_of(journal: Journal) -> str:
-    """Return what a run and each resume of it have in common, and no other run has."""
-    return sha256(f"{journal.account_id} {journal.created!r} {journal.path.name}".encode()).hexdigest()[:32]
+    return Chunk(run_id=run_id, epoch=secrets.token_hex(4), account=mark, lease=lease, verify=verify)
 
 
 @define(eq=False)
@@ -293,8 +287,9 @@ class _Coordinator:
                 # A run that was cancelled does not wait any more.
                 if not one.outcome.done():
                     waiting[one.target.conference_id] = one
-            self._number += 1
-            self._out[self._number] = _Out(waiting, self._now())
+            if waiting:
+                self._number += 1
+                self._out[self._number] = _Out(waiting, self._now())
 
     async def _show(self) -> None:
         """Write the coordinator's record: it is alive, what is out, and whether the run is stopped."""
@@ -350,7 +345,7 @@ class _Coordinator:
     def _take(self, out: _Out, record: Record) -> None:
         """Tell the outcomes in a record, and take back what was not sent."""
         why = error_in(record["why"]) if record["why"] else None
-        denied = isinstance(why, APIError) and why.status in DENIALS
+        denied = isinstance(why, APIError) and why.status in DENIALS and not why.transient
         for packed in record["outcomes"]:
             one = out.waiting.pop(packed["conference_id"], None)
             if one is None:
