@@ -55,7 +55,7 @@ GRACE = 10.0
 _FIRST_ALONE = 1.0
 
 # These are about the account or its user, and not about a conference.
-_DENIALS = frozenset({402, 403})
+DENIALS = frozenset({402, 403})
 
 # The run stops when this many ids in a row were answered so: at its beginning, and later.
 _MOST_DENIED, _MOST_DENIED_LATER = 3, 20
@@ -678,7 +678,7 @@ class _Run:
 
     def _stop_if_all_are_denied(self, error: BandwidthError) -> None:
         """Stop when ids are denied one after the other: then the account or its user may do nothing."""
-        if isinstance(error, APIError) and error.status in _DENIALS and not error.transient:
+        if isinstance(error, APIError) and error.status in DENIALS and not error.transient:
             self._denial = error
             others = self.report.total - self.report.counts[OutcomeKind.REFUSED]
             if others != self._others:

@@ -64,3 +64,33 @@ async def test_web_backend(monkeypatch: pytest.MonkeyPatch) -> None:
             assert await answer.json() == {"conference_id": only, "outcome": "ended"}
             statuses = [(await browser.delete(f"/conferences/{id_}")).status for id_ in ("none", "a%20b")]
     assert statuses == [404, 400]
+
+
+async def test_queue_celery(tmp_path: Path) -> None:
+    """Without a Redis the example is its own worker. A second start finds nothing left to do."""
+    async with Sandbox(conferences=30) as sandbox:
+        ids = tmp_path / "ids.txt"
+        ids.write_text("\n".join(sandbox.conference_ids))
+        for _ in range(2):
+            with ids.open() as given:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "examples.queue_celery", str(tmp_path / "journal")),
+                    cwd=EXAMPLES.parent,
+                    env={**os.environ, **sandbox.environ},
+                    stdin=given,
+                    stdout=subprocess.PIPE,
+                )
+                out, _ = await process.communicate()
+            assert process.returncode == 0
+        assert out == b"{} \n"
+        assert all(fact["ended_at"] is not None for fact in sandbox.truth()["conferences"].values())
+
+
+async def test_queue_taskiq() -> None:
+    """Another engine than Celery fits, and its workers end all conferences."""
+    async with Sandbox(conferences=250) as sandbox:
+        code, out = await run(sandbox, "queue_taskiq.py", *sandbox.conference_ids)
+        ended = [fact["ended_at"] for fact in sandbox.truth()["conferences"].values()]
+    assert code == 0, out
+    assert sorted(out.splitlines()) == sorted(f"{id_} ended" for id_ in sandbox.conference_ids)
+    assert all(ended)

@@ -131,6 +131,11 @@ class Journal:
         return self._file.run.account_id
 
     @property
+    def created(self) -> float:
+        """When the journal was made, in seconds since the epoch."""
+        return self._file.run.created
+
+    @property
     def verify(self) -> bool:
         """Whether the run, and each resume of it, reads an ended conference back."""
         return self._file.run.verify
