@@ -59,6 +59,9 @@ _URGENT_GAP, _REPORT_GAP, _READ = 0.02, 0.1, 1.0
 # something though there is no news.
 _BEAT, _BEATS_WAITING, _BEATS_IDLE = 0.1, 2, 10
 
+# Seconds that a timer of this process is late when it stood still itself, as when it computes.
+_STALL = 0.1
+
 # Seconds of random delay before a claim when a leader has left, and after a failure.
 _RUSH, _RETRY = 0.03, 0.4
 
@@ -151,10 +154,13 @@ class Coordinator:
             if timer is not None:
                 timer.cancel()
         self._flush_timer = self._grant_timer = None
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        running: set[asyncio.Task[None]] = set(self._tasks)
         self._tasks = []
+        # A client library may swallow a cancellation that comes together with an answer.
+        while running:
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=_BEAT)
         if not self._troubles:
             await self._call("a farewell", self._say_farewell())
         await self._call("the end", self.carrier.aclose())
@@ -271,6 +277,9 @@ class Coordinator:
             self._hurry.set()
             return None
         except (CarrierError, TimeoutError) as error:
+            if self._loop.time() - began - wait - _CALL > _STALL:
+                # This process stood still itself, so this says nothing about the carrier.
+                return None
             reason = str(error) or f"no answer within {_CALL:g} s"
             since, _ = self._troubles.get(what, (began + wait, ""))
             self._troubles[what] = since, reason
@@ -386,9 +395,11 @@ class Coordinator:
     # --- timers
 
     def _beat(self) -> None:
+        now, wanted = self._loop.time(), sum(self._waiting())
+        if (late := now - self._beat_timer.when()) > _STALL:
+            self._word_at += late
         self._beat_timer = self._loop.call_later(_BEAT, self._safely, self._beat)
         self._beats += 1
-        now, wanted = self._loop.time(), sum(self._waiting())
         self._waiting_since = min(self._waiting_since, now) if wanted else math.inf
         self._permits.tidy(now, wanted)
         for since, reason in self._troubles.values():

@@ -84,6 +84,11 @@ end
 return 1
 """
 )
+_REPORT = """
+redis.call('RPUSH', KEYS[1], ARGV[1])
+redis.call('LTRIM', KEYS[1], -ARGV[2], -1)
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+"""
 _RESIGN = """
 local holder = redis.call('GET', KEYS[1])
 if holder and string.match(holder, '^[^:]*') == ARGV[1] then redis.call('DEL', KEYS[1]) end
@@ -169,11 +174,7 @@ class RedisCarrier:
 
     async def report(self, me: str, message: str) -> None:
         """Send a message to the leader."""
-        key = f"{self._key}reports"
-        with self._explained():
-            pipeline = self._opened().pipeline(transaction=False)
-            pipeline.rpush(key, message).ltrim(key, -_KEPT, -1).pexpire(key, _MESSAGES_FOR)
-            await pipeline.execute()
+        await self._eval(_REPORT, self._keys("reports"), message, _KEPT, _MESSAGES_FOR)
 
     async def reports(self, seconds: float) -> list[str]:
         """Wait for messages to the leader."""

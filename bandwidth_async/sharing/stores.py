@@ -25,5 +25,5 @@ def carrier_for(store: str) -> Callable[[str], Carrier]:
     if scheme in SCHEMES:
         return partial(RedisCarrier, reading(store))
     raise ConfigurationError(
-        f"a store is redis://…, rediss://…, redis+sentinel://…, redis+cluster://… or {LOCAL}, not {scheme}:…"
+        f"a store is redis://…, rediss://…, redis+sentinel://…, redis+cluster://… or {LOCAL}"
     )
