@@ -1,6 +1,6 @@
 """Goodput on real sockets: our client at limiters that others wrote, beside clients that are told the quota.
 
-    python benchmarks/goodput_sockets.py [--servers REGEX] [--turns 3] [--short] [--processes 2] [--json FILE]
+    python benchmarks/goodput_sockets.py [--servers REGEX] [--turns 3] [--short] [--processes 1] [--json FILE]
 
 The limiters are nginx, HAProxy, and three from npm, each a new process on a loopback port for each run. What
 is not on this machine is said and left out. A run takes a minute if the client uses the whole quota.
@@ -336,7 +336,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=STRATEGIES, help="strategies")
     parser.add_argument("--turns", type=int, metavar="N", help="runs of each kind (3; with --short 1)")
     parser.add_argument("--short", action="store_true", help=f"runs of {_SHORT_SECONDS} s")
-    parser.add_argument("--processes", type=int, default=2, metavar="N", help="runs at a time (2)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="runs at a time (1)")
     parser.add_argument("--check", action="store_true", help="exit 1 when ours misses a goal")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save every run there")
     return parser.parse_args(arguments)
