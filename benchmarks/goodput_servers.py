@@ -1,8 +1,9 @@
 """The server of the goodput benchmark: quotas that the sandbox does not have, and a session that answers.
 
 A request arrives 4 to 20 ms after it was sent, and the quota admits or refuses it at once. A refusal is back
-4 to 20 ms later. An admitted request is answered after a latency that counts from the sending. Until then it
-keeps its slot, if the quota has slots. 3 of 1,000 admitted requests get a 503.
+4 to 20 ms later. On loopback both take less than a millisecond. An admitted request is answered after a
+latency that counts from the sending. Until then it keeps its slot, if the quota has slots. 3 of 1,000
+admitted requests get a 503.
 
 A `Gate` is a quota that looks at more than the time: at the id, or at what else goes on at the server.
 """
@@ -30,17 +31,20 @@ if TYPE_CHECKING:
 
     from bandwidth_async.sandbox.quota import Hint
 
-_ONE_WAY = (0.004, 0.020)  # seconds
 _FAULTS = 0.003  # of the admitted
 _ROUNDING = 1e-6  # tokens
 
 
 @frozen(kw_only=True)
 class Latency:
-    """Seconds from the request to the response: how they are drawn, and their mean."""
+    """Seconds from the request to the response: how they are drawn, and their mean.
+
+    ``one_way`` is the least and the most seconds that a request, or a refusal, is on its way.
+    """
 
     draw: Callable[[Random], float]
     mean: float
+    one_way: tuple[float, float] = (0.004, 0.020)
 
 
 _SPREAD = math.log(1.0 / 0.25) / 2.3263  # of a lognormal with the median 0.25 s and the 99th percentile 1 s
@@ -49,6 +53,7 @@ SLOW = Latency(
     draw=lambda random: random.lognormvariate(math.log(0.25), _SPREAD),
     mean=0.25 * math.exp(_SPREAD**2 / 2),
 )
+LOOPBACK = Latency(draw=lambda random: random.uniform(0.001, 0.004), mean=0.0025, one_way=(0.0003, 0.001))
 
 
 class PhasedWindow(Quota):
@@ -138,7 +143,7 @@ class Server:
         now = loop.time()
         self.books.first.setdefault(path, now)
         answer: asyncio.Future[Response] = loop.create_future()
-        loop.call_later(self._random.uniform(*_ONE_WAY), self._arrive, answer, path, now)
+        loop.call_later(self._random.uniform(*self._latency.one_way), self._arrive, answer, path, now)
         return answer
 
     def _arrive(self, answer: asyncio.Future[Response], path: str, sent: float) -> None:
@@ -155,7 +160,7 @@ class Server:
         wall = time.time()
         headers = {"Date": formatdate(wall, usegmt=True), **self._hint.headers(refusal.seconds, wall)}
         response = Response(self._status, CIMultiDict(headers))
-        loop.call_later(self._random.uniform(*_ONE_WAY), _give, answer, response)
+        loop.call_later(self._random.uniform(*self._latency.one_way), _give, answer, response)
 
     def _depart(self, answer: asyncio.Future[Response], path: str) -> None:
         self._quota.release()
