@@ -34,6 +34,7 @@ from bandwidth_async.errors import (
 from bandwidth_async.limiter.adaptive import AdaptivePace, Knowledge
 from bandwidth_async.limiter.breaker import LEAST_SILENCE, Breaker, Closure, RetryBudget
 from bandwidth_async.limiter.busy import BusyServer
+from bandwidth_async.limiter.delay import DelayLimit
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.pace import RateLimit, pace_for
 from bandwidth_async.limiter.queue import AnswerTime, QueuedRequest, RequestQueue
@@ -155,6 +156,7 @@ class Limiter:
         self.budget: RetryBudget = RetryBudget()
         self._answer_time = AnswerTime()
         self._busy = BusyServer()
+        self._delay = DelayLimit()
         self._queue = RequestQueue()
         # Admissions that were not released yet, and how many there may be.
         self._connected = 0
@@ -289,6 +291,8 @@ class Limiter:
         if sent_at is not None:
             self._answer_time.add(now - sent_at)
             self._busy.on_passed(serial, now, self._pace.rate)
+            if self._seeks:
+                self._delay.on_answer(now - sent_at, now)
         self._in_flight -= 1
         heappushpop(self._let_in, serial)
         if self._turned_away:
@@ -427,7 +431,10 @@ class Limiter:
         if self._connected >= self._connections:
             return math.inf
         paced, allowed = self._pace.next_time(now, self._in_flight), self.breaker.next_time(now)
-        return paced if paced > allowed else allowed
+        due = paced if paced > allowed else allowed
+        return (
+            due if self._in_flight < self._delay.limit else max(due, self._delay.next_time(self._in_flight))
+        )
 
     def _grant(self, now: float) -> int:
         """Count one more request as sent, and return its serial."""
