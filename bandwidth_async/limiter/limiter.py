@@ -34,6 +34,7 @@ from bandwidth_async.errors import (
 from bandwidth_async.limiter.adaptive import AdaptivePace
 from bandwidth_async.limiter.breaker import LEAST_SILENCE, Breaker, Closure, RetryBudget
 from bandwidth_async.limiter.busy import BusyServer
+from bandwidth_async.limiter.delay import DelayLimit
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.limiter.pace import RateLimit, pace_for
@@ -162,6 +163,7 @@ class Limiter:
         self.budget: RetryBudget = RetryBudget()
         self._answer_time = AnswerTime()
         self._busy = BusyServer()
+        self._delay = DelayLimit()
         self._queue = RequestQueue()
         # Admissions that were not released yet, and how many there may be.
         self._connected = 0
@@ -323,6 +325,8 @@ class Limiter:
         if sent_at is not None:
             self._answer_time.add(now - sent_at)
             self._busy.on_passed(serial, now, self._pace.rate)
+            if self._seeks:
+                self._delay.on_answer(now - sent_at, now)
         self._in_flight -= 1
         heappushpop(self._let_in, serial)
         if self._turned_away:
@@ -467,8 +471,10 @@ class Limiter:
         """Return when the next request may be sent; infinity when a response has to come first."""
         if self._connected >= self._connections:
             return math.inf
-        paced = self._pace.next_time(now, self._in_flight)
-        return paced if self.breaker.is_calm else max(paced, self.breaker.next_time(now))
+        due = self._pace.next_time(now, self._in_flight)
+        if not self.breaker.is_calm:
+            due = max(due, self.breaker.next_time(now))
+        return due if self._in_flight < self._delay.limit else max(due, self._delay.next_time(self._in_flight))
 
     def _grant(self, now: float) -> int:
         """Count one more request as sent, and return its serial."""
