@@ -1,4 +1,4 @@
-"""Runs on a job array: ``end --shard`` and ``--continue``, and ``outcomes`` and ``runs`` over several journals."""
+"""Runs on a job array: ``--shard`` and ``--continue``, and commands over several journals."""
 
 from __future__ import annotations
 
@@ -399,6 +399,19 @@ def test_a_missing_shard_is_told(
         assert "shard 2/3 is more than once among these journals\n" in capsys.readouterr().err
     assert main(["outcomes", first]) == 0
     assert main(["runs", first]) == 1
+
+
+def test_shards_of_two_inputs_are_told(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Two machines with two lists: an id that only the wrong machine has is ended by nobody."""
+    first, second = done(tmp_path, sandbox.conference_ids[:20], 2)
+    file_of(tmp_path, sandbox.conference_ids[:19])
+    Path(second).unlink()
+    assert main(command(tmp_path, "1/2")) == 0
+    capsys.readouterr()
+    assert main(["outcomes", first, second]) == 1
+    assert "these shards are not of the same input: an id may be in none of them" in capsys.readouterr().err
 
 
 def test_the_exit_code_is_that_of_the_worst(

@@ -196,6 +196,8 @@ def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
         for info in found
     ]
     gaps = _gaps([info.shard for info in found if info.shard is not None])
+    if len({info.digest for info in found if info.shard and info.digest}) > 1:
+        gaps.append("these shards are not of the same input: an id may be in none of them")
     for gap in gaps:
         terminal.say(gap)
     # Of the codes that there can be here, 1 is worse than 3.

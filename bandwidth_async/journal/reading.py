@@ -36,6 +36,7 @@ class JournalInfo:
     ``total`` is how many ids were recorded, and ``counts`` how many of them have which outcome. ``complete``
     says that the whole input was recorded, without which the run cannot be resumed. ``in_use`` says that a
     process is using the journal. ``shard`` is the part of the input that it holds, None for all of it.
+    ``digest`` is a hash of the input, None if it is not known.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class JournalInfo:
     complete: bool
     in_use: bool
     shard: Shard | None = None
+    digest: str | None = None
 
 
 def describe(path: str | PathLike[str]) -> JournalInfo:
@@ -69,6 +71,7 @@ def describe(path: str | PathLike[str]) -> JournalInfo:
         complete=run.total is not None,
         in_use=in_use,
         shard=run.shard,
+        digest=run.digest,
     )
 
 
