@@ -1,4 +1,4 @@
-"""The manifests of ``examples/many-machines``, run by a supervisor that starts and kills as their engine does.
+"""The manifests of ``examples/many-machines`` under a supervisor that starts and kills as an engine does.
 
 ``make proofs`` runs these tests at full length. The outcomes are compared with the sandbox's own record.
 """
