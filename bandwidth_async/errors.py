@@ -260,4 +260,9 @@ class DeadlineExceededError(BandwidthError, TimeoutError):
 
 
 class JournalError(BandwidthError):
-    """Raised if a file is no usable journal: damaged, in use, or not writable. Its content stays as it is."""
+    """Raised if a file is no usable journal: damaged, in use, or not writable. Its content stays as it is.
+
+    ``in_use`` says that another process, or another run of this one, is at work on it.
+    """
+
+    in_use = False

@@ -27,7 +27,7 @@ from bandwidth_async.errors import (
     WebhookError,
 )
 from bandwidth_async.http import ResponseInfo, Timeouts
-from bandwidth_async.journal import Journal, JournalInfo, Recorded
+from bandwidth_async.journal import Journal, JournalInfo, Recorded, Shard
 from bandwidth_async.limiter import (
     Knowledge,
     Limiter,
@@ -108,6 +108,7 @@ __all__ = [
     "RetryPolicy",
     "RunSettings",
     "ServerError",
+    "Shard",
     "Source",
     "Stop",
     "Timeouts",

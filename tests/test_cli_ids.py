@@ -1,4 +1,4 @@
-"""Reading ids: three formats, every bad line with its number, duplicates counted."""
+"""Reading ids: three formats, every bad line with its number."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 
 import pytest
+from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,10 +14,19 @@ from bandwidth_async.cli.formats import Csv
 from bandwidth_async.cli.ids import Ids
 
 
-def read(text: str | bytes) -> Ids:
-    found = Ids()
-    found.read(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "in")
-    return found
+@define
+class Read:
+    """What was read of a text: its ids in order, and its bad lines."""
+
+    ids: list[str] = field(factory=list)
+    faults: list[str] = field(factory=list)
+    complaint: str | None = None
+
+
+def read(text: str | bytes) -> Read:
+    reader = Ids()
+    ids = list(reader.read(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "in"))
+    return Read(ids, reader.faults, reader.complaint())
 
 
 @pytest.mark.parametrize(
@@ -46,36 +56,30 @@ def read(text: str | bytes) -> Ids:
 )
 def test_every_format_gives_the_same_ids(text: str) -> None:
     """One id a line, CSV with a conference_id column, or JSON lines, with comments and blank lines."""
-    assert read(text) == Ids(unique={"conf-1": None, "conf-2": None})
+    assert read(text) == Read(["conf-1", "conf-2"])
 
 
 @pytest.mark.parametrize("conference_id", ["conf-1", "=1+1", "-2", "'=a", "@b"])
 def test_the_csv_of_outcomes_can_be_read_back(conference_id: str) -> None:
     """CSV output puts an apostrophe in front of a formula, and reading ids takes it away again."""
     row = Csv(["conference_id"]).row({"conference_id": conference_id})
-    assert list(read(f"conference_id\n{row}\n").unique) == [conference_id]
+    assert read(f"conference_id\n{row}\n").ids == [conference_id]
 
 
 def test_a_comment_that_may_be_a_row_is_a_fault() -> None:
     """A first cell such as #12 comes from a list of tickets: its conference must not be left out."""
     found = read("ticket,conference_id\n#12,conf-1\n# 13, a comment\n#14\n")
-    assert found.unique == {}
+    assert found.ids == []
     assert found.faults == [
         "in:2: a comment or a row? put the cell that begins with # into quotes, or a blank behind the #"
     ]
-    assert list(read("conference_id,name\n#conf-1,x\nconf-2,y\n").unique) == ["conf-2"]
-
-
-def test_duplicates_are_dropped_and_counted() -> None:
-    """The first one keeps its place."""
-    found = read("b\na\nb\nb\n")
-    assert (list(found.unique), found.duplicates) == (["b", "a"], 2)
+    assert read("conference_id,name\n#conf-1,x\nconf-2,y\n").ids == ["conf-2"]
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing\n", "conference_id\n"])
 def test_an_empty_input_has_no_ids_and_no_faults(text: str) -> None:
     """An input without ids is no error."""
-    assert read(text) == Ids()
+    assert read(text) == Read()
 
 
 @pytest.mark.parametrize(
@@ -123,13 +127,13 @@ def test_utf_16_is_one_fault(mark: str) -> None:
 def test_the_stream_stays_open() -> None:
     """Standard input is the caller's."""
     stream = io.BytesIO(b"conf-1\n")
-    Ids().read(stream, "in")
+    list(Ids().read(stream, "in"))
     assert not stream.closed
 
 
 def test_a_complaint_shows_a_hundred_lines_and_counts_the_rest() -> None:
     """A wrong file of a million lines does not flood the terminal."""
-    complaint = read("a b\n" * 250).complaint()
+    complaint = read("a b\n" * 250).complaint
     assert complaint is not None
     lines = complaint.splitlines()
     assert len(lines) == 102
@@ -138,7 +142,7 @@ def test_a_complaint_shows_a_hundred_lines_and_counts_the_rest() -> None:
 
 def test_a_complaint_never_carries_control_characters() -> None:
     """The content of a file must not reach the terminal as commands."""
-    complaint = read("conf-\x1b]0;evil\x07\nfoo,\x1b[2J\n").complaint()
+    complaint = read("conf-\x1b]0;evil\x07\nfoo,\x1b[2J\n").complaint
     assert complaint is not None
     assert all(character.isprintable() or character == "\n" for character in complaint)
 
@@ -147,15 +151,14 @@ def test_a_complaint_never_carries_control_characters() -> None:
 def test_any_bytes_are_read_without_an_exception(data: bytes) -> None:
     """Any file is read as ids or faults."""
     found = read(data)
-    assert all(id_ and id_.isprintable() for id_ in found.unique)
+    assert all(id_ and id_.isprintable() for id_ in found.ids)
 
 
 @given(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True), max_size=30))
 def test_no_id_is_lost(ids: list[str]) -> None:
-    """Unique ids and duplicates together are as many as the lines."""
+    """The ids are as many as the lines, duplicates included."""
     found = read("".join(f"{id_}\n" for id_ in ["first", *ids]))
-    assert list(found.unique) == list(dict.fromkeys(["first", *ids]))
-    assert len(found.unique) + found.duplicates == len(ids) + 1
+    assert found.ids == ["first", *ids]
 
 
 LINES = st.lists(
@@ -171,11 +174,11 @@ LINES = st.lists(
     first=st.sampled_from(["conf-1", '{"conference_id": "conf-1"}']), lines=LINES, end=st.sampled_from("\n\r")
 )
 def test_no_line_is_dropped_in_silence(first: str, lines: list[str], end: str) -> None:
-    """Lines in are ids, duplicates and faults out, whatever they hold; only blanks and comments are not."""
+    """Lines in are ids and faults out, whatever they hold; only blanks and comments are not."""
     text = "".join(f"{line}{end}" for line in [first, *lines])
     found = read(text.encode(errors="surrogatepass"))
     told = [line for line in [first, *lines] if line.strip() and not line.lstrip().startswith("#")]
-    assert len(found.unique) + found.duplicates + len(found.faults) == len(told)
+    assert len(found.ids) + len(found.faults) == len(told)
 
 
 CELLS = st.text(st.sampled_from('ab1#",; \n\r\té'), max_size=10)
@@ -190,5 +193,4 @@ def test_no_row_is_dropped_in_silence(rows: list[tuple[str, str, str]], end: str
     writer.writerows([("name", "conference_id", "tag"), *rows])
     found = read(stream.getvalue())
     assert found.faults == []
-    assert list(found.unique) == list(dict.fromkeys(row[1] for row in rows))
-    assert len(found.unique) + found.duplicates == len(rows)
+    assert found.ids == [row[1] for row in rows]

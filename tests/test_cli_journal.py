@@ -368,9 +368,9 @@ def test_an_interrupt_while_the_input_is_recorded_leaves_nothing_behind(
     """Nothing was sent and nothing can be resumed: it leaves no journal and no side file."""
     record = Journal.record
 
-    async def interrupted(self: Journal, items: Any) -> object:
+    async def interrupted(self: Journal, items: Any, **how: Any) -> object:
         signal.raise_signal(signal.SIGINT)
-        return await record(self, items)
+        return await record(self, items, **how)
 
     monkeypatch.setattr(Journal, "record", interrupted)
     folder = tmp_path / "journals"
@@ -470,9 +470,9 @@ def test_the_time_of_the_listing_and_of_the_recording_counts_and_thinking_does_n
         clock.now += 1
         return listing(self, **words)
 
-    async def recorded(self: Journal, items: Any) -> object:
+    async def recorded(self: Journal, items: Any, **how: Any) -> object:
         clock.now += 2
-        return await record(self, items)
+        return await record(self, items, **how)
 
     def agreed(*_: object, **__: object) -> bool:
         clock.now += 3600
@@ -742,7 +742,7 @@ def spoilt(how: str, path: Path, ids: Sequence[str]) -> Path:
     ("how", "reason"),
     [
         ("text", "is not a journal"),
-        ("version", "is a journal of version 7, and this program knows version 1"),
+        ("version", "is a journal of version 7, and this program knows versions 1 and 2"),
         ("truncated", "is damaged: "),
     ],
 )

@@ -99,7 +99,7 @@ def _chunk_of(conferences: Source | Journal, account_id: str | None, lease: floa
                 " journal before its conference is ended; resume it with the command line"
             )
         account_id, verify = conferences.account_id, verify or conferences.verify
-        made = f"{account_id} {conferences.created!r} {conferences.path.name}"
+        made = f"{account_id} {conferences.created.isoformat()} {conferences.path.name}"
         run_id = sha256(made.encode()).hexdigest()[:32]
     account_id = account_id or os.environ.get("BW_ACCOUNT_ID")
     if not account_id:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import evolve, frozen
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, journals, terminal
-from bandwidth_async.cli.ids import Ids
+from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, terminal
+from bandwidth_async.cli.inputs import Input
 from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, through_proxy
-from bandwidth_async.cli.run import Run, carry_out, refusal_until
-from bandwidth_async.client import VoiceClient
-from bandwidth_async.errors import DeadlineExceededError
-from bandwidth_async.models import Conference
+from bandwidth_async.cli.run import Run, carry_out
 
 if TYPE_CHECKING:
-    from bandwidth_async.limiter import RateLimit
+    from collections.abc import Iterator
+
+    from bandwidth_async.cli.inputs import Item
+    from bandwidth_async.client import VoiceClient
+    from bandwidth_async.journal import Journal, Shard
 
 # The command ends more ids than this only after a yes, and keeps a journal for them.
 ASK_ABOVE = 100
+
+# What stands for the number of the shard in the name of a file.
+_NUMBER = "{shard}"
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -51,10 +55,25 @@ ASK_ABOVE = 100
     "journal_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Keep the journal in FILE, which must be new. [default: a new file in the state directory, for more "
-    f"than {ASK_ABOVE} ids]",
+    help="Keep the journal in FILE, which must be new without --continue. [default: a new file in the state "
+    f"directory, for more than {ASK_ABOVE} ids]",
 )
 @click.option("--no-journal", is_flag=True, help="Keep no journal. You cannot resume the run then.")
+@click.option(
+    "--continue",
+    "goes_on",
+    is_flag=True,
+    help="Go on with the run of --journal FILE, or begin it if there is no such file or its input was cut "
+    "off. The same command may be started again any number of times.",
+)
+@click.option(
+    "--shard",
+    metavar="K/N",
+    callback=inputs.shard,
+    help="End only part K of N of the ids, with K from 0 to N - 1. auto/N takes K from "
+    "JOB_COMPLETION_INDEX, SLURM_ARRAY_TASK_ID or AWS_BATCH_JOB_ARRAY_INDEX. {shard} in the name of the "
+    "journal or output is K.",
+)
 @through_proxy
 def end(  # noqa: PLR0917 - click passes an option a parameter
     ids: tuple[str, ...],
@@ -66,6 +85,8 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     maximum: int | None,
     journal_file: Path | None,
     no_journal: bool,
+    goes_on: bool,
+    shard: Shard | None,
     **chosen: Any,
 ) -> int:
     """End conferences. Their calls go on unless you give --hang-up.
@@ -86,138 +107,186 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     found.
 
     The journal records the input first and then each outcome, so you can resume a run that was stopped or
-    killed: see bandwidth-async resume.
+    killed: see bandwidth-async resume. With --continue the same command goes on with it.
 
     \b
     bandwidth-async end conf-1 conf-2
     bandwidth-async end --from ids.txt --rate 50 --output outcomes.jsonl --format jsonl
     bandwidth-async list --active --format jsonl | bandwidth-async end --from - --yes
+    bandwidth-async end --from ids.txt --yes --shard 0/4 --journal 'shard-{shard}.journal' --continue
     """
-    limit = how.limit()
+    how.limit()
     if journal_file is not None and (no_journal or dry_run):
         raise click.UsageError(
             f"--journal and {'--dry-run' if dry_run else '--no-journal'}: give one of them"
+        )
+    if goes_on and journal_file is None:
+        raise click.UsageError(
+            "--continue goes with --journal FILE, where the next start finds the run again"
         )
     if all_active and (ids or sources):
         raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
     if any(chosen.values()) and not all_active:
         raise click.UsageError("--name, --created-before and --created-after go with --all-active")
-    began = time.monotonic()
-    if all_active:
-        items = event_loop.run(_listed_as_active(chosen, limit, how.deadline))
-    else:
-        items = _given(ids, sources)
-    how = how.after(began)
-    if maximum is not None and len(items) > maximum:
-        raise click.UsageError(f"{_count(items)} are more than --max {maximum:,}; nothing was ended")
-    files = [Path(source) for source in sources if source != "-"]
+    if not (all_active or ids or sources):
+        raise click.UsageError("name the conferences to end: give ids, --from FILE or --all-active")
+    wish = _Wish(
+        given=Input(ids=ids, sources=sources, chosen=chosen if all_active else None, shard=shard),
+        how=evolve(how, output=_named(how.output, shard)),
+        journal_file=_named(journal_file, shard),
+        goes_on=goes_on,
+        yes=yes,
+        maximum=maximum,
+    )
+    if shard is not None and inputs.tasks() not in {None, shard.count}:
+        terminal.say(f"the job array has {inputs.tasks()} tasks, and {shard} is one of {shard.count} shards")
+    if goes_on:
+        return _begin_or_go_on(wish)
+    return _begin(wish, dry_run=dry_run, no_journal=no_journal)
+
+
+@frozen(kw_only=True)
+class _Wish:
+    """What a command line asks for."""
+
+    given: Input
+    how: RunOptions
+    journal_file: Path | None
+    goes_on: bool
+    yes: bool
+    maximum: int | None
+
+    def items(self) -> Iterator[Item]:
+        """Yield what is to be ended."""
+        return self.given.items(self.how.limit(), self.how.deadline)
+
+    def check_count(self, count: int) -> None:
+        """Raise `click.UsageError` if there are more conferences than --max."""
+        if self.maximum is not None and count > self.maximum:
+            raise click.UsageError(f"{_count(count)} are more than --max {self.maximum:,}; nothing was ended")
+
+    def ask(self, count: int) -> None:
+        """Ask for a yes if that many need one. Raises `click.ClickException` without it."""
+        if self.yes or not count or (self.given.chosen is None and count <= ASK_ABOVE):
+            return
+        there_is_one = sys.stdin is not None and not isinstance(sys.stderr, terminal.Closed)
+        if not there_is_one or "-" in self.given.sources or not sys.stdin.isatty():
+            raise click.UsageError(f"nothing was ended: confirm with --yes to end {_count(count)}")
+        try:
+            sure = click.confirm(f"End {_count(count)}?", err=True)
+        except click.Abort:
+            terminal.say("")
+            raise click.ClickException(
+                "nothing was ended: the input ended without an answer; confirm with --yes"
+            ) from None
+        if not sure:
+            raise click.ClickException("nothing was ended")
+
+
+def _begin(wish: _Wish, *, dry_run: bool, no_journal: bool) -> int:
+    """Begin a run, with a journal if it is named or if the ids are many."""
+    began, items = time.monotonic(), wish.items()
+    most = math.inf if dry_run or no_journal else ASK_ABOVE if wish.journal_file is None else 0
+    if wish.journal_file is not None and wish.given.shard is not None:
+        # A shard has its journal even if it has no ids: otherwise it would seem to be missing.
+        most = -1
+    few, duplicates, are_all = inputs.gathered(items, most) if most >= 0 else ([], 0, False)
+    if are_all:
+        return _end_few(wish, few, duplicates, began, dry_run=dry_run)
+    client = new_client(rate_limit=wish.how.limit())
+    path = journals.new_file(wish.journal_file)
+    journal = journals.made(path, client.account_id, wish.how, wish.given)
+    return _end_recorded(wish, client, journal, _chained(few, items), began=began, duplicates=duplicates)
+
+
+def _begin_or_go_on(wish: _Wish) -> int:
+    """Do what --continue says."""
+    began, client = time.monotonic(), new_client(rate_limit=wish.how.limit())
+    path = wish.journal_file or Path()
+    journal = journals.opened_or_made(path, client.account_id, wish.how, wish.given)
+    if journal.recorded:
+        terminal.say(f"journal: {path}, with the ids of {formats.iso(journal.created)}")
+        return journals.go_on(client, journal, wish.how.after(began), append=True)
+    return _end_recorded(wish, client, journal, wish.items(), began=began)
+
+
+def _end_few(wish: _Wish, items: list[Item], duplicates: int, began: float, *, dry_run: bool) -> int:
+    """End some ids without a journal, or only show them."""
+    how = wish.how.after(began)
+    _say_duplicates(duplicates)
+    wish.check_count(len(items))
     if dry_run:
-        return _print_ids(items, how, files)
-    client = new_client(rate_limit=limit)
+        return _print_ids(items, how, wish.given.files)
+    client = new_client(rate_limit=how.limit())
     if not items:
         terminal.say("there are no conferences to end")
         return exit_codes.Exit.OK
-    if not yes and (all_active or len(items) > ASK_ABOVE):
-        there_is_one = sys.stdin is not None and not isinstance(sys.stderr, terminal.Closed)
-        _ask(items, from_terminal=there_is_one and "-" not in sources and sys.stdin.isatty())
-    path = None
-    if not no_journal and (journal_file is not None or len(items) > ASK_ABOVE):
-        path = journals.new_file(journal_file)
+    wish.ask(len(items))
     began = time.monotonic()
-    # The output comes first: opening a pipe waits for its reader, and until then nothing is left behind.
-    keep = files if path is None else [*files, path]
-    with formats.open_output(how.output, force=how.force, keep=keep) as stream:
-        how = how.after(began)
-        if path is None:
-            run = Run(source=items, total=len(items), how=how, stream=stream)
-            return event_loop.run(carry_out(client, run))
-        return event_loop.run(_end_on_record(client, items, how, path, stream))
+    with formats.open_output(how.output, force=how.force, keep=wish.given.files) as stream:
+        run = Run(source=items, total=len(items), how=how.after(began), stream=stream)
+        return event_loop.run(carry_out(client, run))
 
 
-async def _end_on_record(
-    client: VoiceClient, items: list[str | Conference], how: RunOptions, path: Path, stream: IO[str]
+def _end_recorded(
+    wish: _Wish,
+    client: VoiceClient,
+    journal: Journal,
+    items: Iterator[Item],
+    *,
+    began: float,
+    duplicates: int = 0,
 ) -> int:
-    began = time.monotonic()
-    async with journals.recorded(path, client.account_id, items, how) as (journal, kept):
-        if not how.quiet:
-            terminal.say(f"journal: {path}")
-        run = Run(source=journal, total=kept, how=how.after(began), stream=stream)
-        return await carry_out(client, run)
+    """Record the input, and end it once it is confirmed."""
+    with event_loop.Loop() as loop, journals.kept_if_begun(loop, journal):
+        recorded = journals.record(loop, journal, items)
+        how = wish.how.after(began)
+        _say_duplicates(duplicates + recorded.duplicates)
+        wish.check_count(recorded.kept)
+        wish.ask(recorded.kept)
+        began = time.monotonic()
+        # Opening a pipe waits for its reader. Until then there is nothing to be resumed.
+        keep = [*wish.given.files, journal.path]
+        with formats.open_output(how.output, force=how.force, append=wish.goes_on, keep=keep) as stream:
+            loop.run(journal.complete())
+            if not how.quiet:
+                terminal.say(f"journal: {journal.path}")
+            if not recorded.kept:
+                terminal.say("there are no conferences to end")
+                return exit_codes.Exit.OK
+            run = Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
+            return loop.run(carry_out(client, run))
 
 
-def _given(ids: tuple[str, ...], sources: tuple[str, ...]) -> list[str | Conference]:
-    """Return the ids of the arguments and files, each once. A bad line anywhere is a usage error."""
-    if not ids and not sources:
-        raise click.UsageError("name the conferences to end: give ids, --from FILE or --all-active")
-    found = Ids()
-    for number, value in enumerate(ids, 1):
-        found.add(f"argument {number}", value)
-    for source in sources:
-        if source == "-":
-            if sys.stdin is None:
-                raise click.UsageError("cannot read ids from standard input: it is closed")
-            found.read(sys.stdin.buffer, "standard input")
-            continue
-        try:
-            with Path(source).open("rb") as stream:
-                found.read(stream, source)
-        except OSError as error:
-            raise click.UsageError(f"cannot read {source}: {error.strerror}") from error
-    complaint = found.complaint()
-    if complaint:
-        raise click.UsageError(complaint)
-    if found.duplicates:
-        terminal.say(f"{found.duplicates:,} duplicate ids dropped")
-    return list(found.unique)
+def _chained(first: list[Item], rest: Iterator[Item]) -> Iterator[Item]:
+    yield from first
+    yield from rest
 
 
-async def _listed_as_active(
-    chosen: dict[str, Any], limit: RateLimit, deadline: float | None
-) -> list[str | Conference]:
-    """Return the active conferences, each once: one that moves to the next page is listed on both."""
-    client = new_client(rate_limit=limit, deadline=deadline or math.inf)
-    try:
-        async with asyncio.timeout(deadline), client:
-            listing = client.list_conferences(
-                name=chosen["name"],
-                min_created_time=chosen["created_after"],
-                max_created_time=chosen["created_before"],
-            )
-            active = {conference.id: conference async for conference in listing if conference.active}
-            return list(active.values())
-    except TimeoutError as error:
-        early = error.last_error if isinstance(error, DeadlineExceededError) else None
-        last = early or refusal_until(client, deadline)
-        met = f"; the last attempt met: {last.message}" if last else ""
-        raise DeadlineExceededError(
-            f"the deadline came during the listing; nothing was ended{met}", last_error=last
-        ) from None
+def _named(path: Path | None, shard: Shard | None) -> Path | None:
+    """Return the path with the number of the shard in it."""
+    if path is None or _NUMBER not in str(path):
+        return path
+    if shard is None:
+        raise click.UsageError(f"{_NUMBER} in {path} is the number of a shard: add --shard")
+    return Path(str(path).replace(_NUMBER, str(shard.number)))
 
 
-def _print_ids(items: list[str | Conference], how: RunOptions, files: list[Path]) -> int:
+def _say_duplicates(count: int) -> None:
+    if count:
+        terminal.say(f"{count:,} duplicate ids dropped")
+
+
+def _print_ids(items: list[Item], how: RunOptions, files: list[Path]) -> int:
     with (
         formats.open_output(how.output, force=how.force, keep=files) as stream,
         formats.Writer(stream, how.form, formats.IDS) as writer,
     ):
         for item in items:
-            writer.write({"conference_id": item.id if isinstance(item, Conference) else item}, at_once=False)
-    terminal.say(f"dry run: {_count(items)} would be ended; none was")
+            writer.write({"conference_id": inputs.id_of(item)}, at_once=False)
+    terminal.say(f"dry run: {_count(len(items))} would be ended; none was")
     return exit_codes.Exit.OK
 
 
-def _ask(items: list[str | Conference], *, from_terminal: bool) -> None:
-    if not from_terminal:
-        raise click.UsageError(f"nothing was ended: confirm with --yes to end {_count(items)}")
-    try:
-        sure = click.confirm(f"End {_count(items)}?", err=True)
-    except click.Abort:
-        terminal.say("")
-        raise click.ClickException(
-            "nothing was ended: the input ended without an answer; confirm with --yes"
-        ) from None
-    if not sure:
-        raise click.ClickException("nothing was ended")
-
-
-def _count(items: list[str | Conference]) -> str:
-    return f"{len(items):,} conference{'' if len(items) == 1 else 's'}"
+def _count(count: int) -> str:
+    return f"{count:,} conference{'' if count == 1 else 's'}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -23,23 +23,42 @@ T = TypeVar("T")
 _GARBAGE_THRESHOLD = 50_000
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine to its end and return its result. A signal cancels it.
+class Loop:
+    """An event loop that a command leaves for what blocks, such as reading its input, and comes back to."""
 
-    Raises `signals.Interrupted` then.
-    """
-    received: list[Signals] = []
-    before = gc.get_threshold()
-    gc.set_threshold(_GARBAGE_THRESHOLD, *before[1:])
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_cancelled_by_signals(work, received))
-    except asyncio.CancelledError:
-        if not received:
-            raise
-        raise signals.Interrupted(received[0]) from None
-    finally:
-        gc.set_threshold(*before)
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner(loop_factory=_loop_factory())
+        self._threshold = gc.get_threshold()
+
+    def __enter__(self) -> Self:
+        gc.set_threshold(_GARBAGE_THRESHOLD, *self._threshold[1:])
+        self._runner.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._runner.close()
+        finally:
+            gc.set_threshold(*self._threshold)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return its result. A signal cancels it.
+
+        Raises `signals.Interrupted` then.
+        """
+        received: list[Signals] = []
+        try:
+            return self._runner.run(_cancelled_by_signals(work, received))
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            raise signals.Interrupted(received[0]) from None
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine in a loop of its own: see `Loop.run`."""
+    with Loop() as loop:
+        return loop.run(work)
 
 
 async def _cancelled_by_signals(work: Coroutine[Any, Any, T], received: list[Signals]) -> T:

@@ -13,6 +13,7 @@ from bandwidth_async.errors import (
     ConfigurationError,
     ConflictError,
     DeadlineExceededError,
+    JournalError,
     MissingCredentialsError,
     NotFoundError,
     PermissionDeniedError,
@@ -39,9 +40,9 @@ class Exit(IntEnum):
 
 
 HELP = """
-Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict (also a 402, and a 403 for a plan
-or role), 5 deadline, 6 usage, 7 rate limit (the server asked for a longer wait than allowed, or answered 429
-past the deadline), 129, 130 and 143 stopped by a signal.
+Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict (also a 402, a 403 for a plan or
+role, and with --continue a journal in use), 5 deadline, 6 usage, 7 rate limit (the server asked for a
+longer wait than allowed, or answered 429 past the deadline), 129, 130 and 143 stopped by a signal.
 """
 
 # In the words of a 403: no other credentials would help.
@@ -64,11 +65,14 @@ def exit_for_error(error: BandwidthError) -> Exit:
     """Return the exit code of a command that ended with ``error``.
 
     As in Bandwidth's own command line, a 402 and a 403 for a plan or role are conflicts, as new credentials
-    do not help. A deadline that a 429 outlasts counts as the 429.
+    do not help. A deadline that a 429 outlasts counts as the 429. A journal that another process uses is a
+    conflict too.
     """
     if isinstance(error, DeadlineExceededError) and isinstance(error.last_error, RateLimitError):
         return Exit.RATE_LIMIT
     if isinstance(error, APIError) and error.status == 402:
+        return Exit.CONFLICT
+    if isinstance(error, JournalError) and error.in_use:
         return Exit.CONFLICT
     if isinstance(error, PermissionDeniedError) and _PLAN_OR_ROLE.search(f"{error.type} {error.description}"):
         return Exit.CONFLICT

@@ -336,8 +336,12 @@ def write_text(stream: IO[str], text: str) -> None:
 
 
 @contextmanager
-def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) -> Iterator[IO[str]]:
+def open_output(
+    path: Path | None, *, force: bool, append: bool = False, keep: Sequence[Path] = ()
+) -> Iterator[IO[str]]:
     """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``.
+
+    With ``append`` the records go behind those that a file has already.
 
     Do this before the event loop: to open a pipe waits for its reader, and there no signal ends that.
 
@@ -353,7 +357,10 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
     try:
         # Nothing is lost in a pipe or a device.
         keeps_nothing = path.exists() and not path.is_file()
-        stream = path.open("w" if force or keeps_nothing else "x", encoding="utf-8")
+        mode = "w" if force or keeps_nothing else "a+" if append else "x"
+        stream = path.open(mode, encoding="utf-8")
+        if mode == "a+":
+            _end_line(stream)
     except FileExistsError:
         raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it") from None
     except OSError as error:
@@ -366,6 +373,14 @@ def open_output(path: Path | None, *, force: bool, keep: Sequence[Path] = ()) ->
             if is_new and not path.stat().st_size:
                 path.unlink()
         raise
+
+
+def _end_line(stream: IO[str]) -> None:
+    """End the last line of a file, which a process that was killed may have written half."""
+    raw = stream.fileno()
+    size = os.fstat(raw).st_size
+    if size and os.pread(raw, 1, size - 1) != b"\n":
+        stream.write("\n")
 
 
 def _is_same(path: Path, kept: Path) -> bool:

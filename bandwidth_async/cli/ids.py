@@ -30,25 +30,25 @@ _UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
 
 @define
 class Ids:
-    """Ids in the order of their first appearance, and what is wrong with the rest of the input."""
+    """The ids of an input, read one by one, and what is wrong with the rest of it.
 
-    unique: dict[str, None] = field(factory=dict)
-    duplicates: int = 0
+    ``faults`` are the first bad lines, and ``bad_lines`` is the number of all.
+    """
+
     faults: list[str] = field(factory=list)
+    bad_lines: int = 0
 
-    def add(self, place: str, value: object) -> None:
-        """Add one id, or note what is wrong with it."""
+    def check(self, place: str, value: object) -> Iterator[str]:
+        """Yield one id, or note what is wrong with it."""
         try:
             path_segment(value)
         except ConfigurationError as error:
-            self.faults.append(f"{place}: {error}")
-            return
-        known = len(self.unique)
-        self.unique[str(value)] = None
-        self.duplicates += len(self.unique) == known
+            self._note(f"{place}: {error}")
+        else:
+            yield str(value)
 
-    def read(self, stream: BinaryIO, name: str) -> None:
-        """Add the ids of a file. Its first line decides which of the three formats it has."""
+    def read(self, stream: BinaryIO, name: str) -> Iterator[str]:
+        """Yield the ids of a file. Its first line decides which of the three formats it has."""
         # Closed before the stream, also when a signal ends the reading.
         with closing(self._text(stream, name)) as lines:
             first = next(((number, line) for number, line in lines if not _says_nothing(line)), None)
@@ -56,21 +56,26 @@ class Ids:
                 return
             rest = chain([first], lines)
             if first[1].lstrip().startswith("{"):
-                self._read_json(rest, name)
+                yield from self._read_json(rest, name)
             elif any(map(_is_column, _cells(first[1]))):
-                self._read_csv(rest, name)
+                yield from self._read_csv(rest, name)
             else:
-                self._read_plain(rest, name)
+                yield from self._read_plain(rest, name)
 
     def complaint(self) -> str | None:
         """Return a text with a line for each fault, or None without faults."""
-        if not self.faults:
+        if not self.bad_lines:
             return None
-        lines = self.faults[:_LISTED]
-        if len(self.faults) > _LISTED:
-            lines.append(f"and {len(self.faults) - _LISTED:,} more")
-        count = "1 line" if len(self.faults) == 1 else f"{len(self.faults):,} lines"
+        lines = self.faults[:]
+        if self.bad_lines > len(lines):
+            lines.append(f"and {self.bad_lines - len(lines):,} more")
+        count = "1 line" if self.bad_lines == 1 else f"{self.bad_lines:,} lines"
         return "\n".join([*lines, f"{count} of the input cannot be used; nothing was sent"])
+
+    def _note(self, fault: str) -> None:
+        self.bad_lines += 1
+        if self.bad_lines <= _LISTED:
+            self.faults.append(fault)
 
     def _text(self, stream: BinaryIO, name: str) -> Generator[tuple[int, str], None, None]:
         """Yield each line with its number and its end. A byte that is not UTF-8 becomes a surrogate."""
@@ -78,14 +83,14 @@ class Ids:
         try:
             for number, line in enumerate(text, 1):
                 if number == 1 and line.lstrip("\0").startswith(_UTF_16):
-                    self.faults.append(f"{name}: UTF-16 text; save it as UTF-8")
+                    self._note(f"{name}: UTF-16 text; save it as UTF-8")
                     return
                 yield number, line
         finally:
             # The stream is the caller's to close.
             text.detach()
 
-    def _read_plain(self, lines: Iterable[tuple[int, str]], name: str) -> None:
+    def _read_plain(self, lines: Iterable[tuple[int, str]], name: str) -> Iterator[str]:
         first = True
         for number, raw in lines:
             line = raw.strip()
@@ -93,18 +98,18 @@ class Ids:
                 continue
             place = f"{name}:{number}"
             if first and line.lower() in _OTHER_HEADERS:
-                self.faults.append(f"{place}: {line!r} looks like a header; the column's name is {COLUMN}")
+                self._note(f"{place}: {line!r} looks like a header; the column's name is {COLUMN}")
             elif self._is_text(place, line):
                 if _STRUCTURE.isdisjoint(line):
-                    self.add(place, line)
+                    yield from self.check(place, line)
                 else:
-                    self.faults.append(
+                    self._note(
                         f"{place}: {printable(line)[:60]!r} is neither one id, nor JSON lines, "
                         f"nor CSV with a {COLUMN} column in its first line"
                     )
             first = False
 
-    def _read_json(self, lines: Iterable[tuple[int, str]], name: str) -> None:
+    def _read_json(self, lines: Iterable[tuple[int, str]], name: str) -> Iterator[str]:
         for number, line in lines:
             place = f"{name}:{number}"
             if _says_nothing(line) or not self._is_text(place, line):
@@ -112,16 +117,16 @@ class Ids:
             try:
                 record = json.loads(line, object_pairs_hook=_object)
             except _TwiceError:
-                self.faults.append(f"{place}: the key {COLUMN!r} is there twice")
+                self._note(f"{place}: the key {COLUMN!r} is there twice")
             except (ValueError, RecursionError):
-                self.faults.append(f"{place}: not a JSON object on one line")
+                self._note(f"{place}: not a JSON object on one line")
             else:
                 if isinstance(record, dict) and COLUMN in record:
-                    self.add(place, record[COLUMN])
+                    yield from self.check(place, record[COLUMN])
                 else:
-                    self.faults.append(f"{place}: a JSON object needs the key {COLUMN!r}")
+                    self._note(f"{place}: a JSON object needs the key {COLUMN!r}")
 
-    def _read_csv(self, lines: Iterator[tuple[int, str]], name: str) -> None:
+    def _read_csv(self, lines: Iterator[tuple[int, str]], name: str) -> Iterator[str]:
         header: list[str] = []
         rows = self._rows(lines, name, header)
         place, names = next(rows, ("", []))
@@ -130,16 +135,18 @@ class Ids:
         if len(columns) != 1:
             if header:
                 count = f"{len(columns)} times" if columns else "inside a quote that is opened before"
-                self.faults.append(f"{place}: the column {COLUMN} is there {count}")
+                self._note(f"{place}: the column {COLUMN} is there {count}")
             return
         for place, row in rows:
             if any(cell.strip() for cell in row[len(header) :]):
-                self.faults.append(
+                self._note(
                     f"{place}: {len(row)} cells under {len(header)} column names; "
                     "a cell with a comma in it needs quotes"
                 )
             elif self._is_text(place, "".join(row)):
-                self.add(place, plain_cell(row[columns[0]].strip()) if len(row) > columns[0] else "")
+                yield from self.check(
+                    place, plain_cell(row[columns[0]].strip()) if len(row) > columns[0] else ""
+                )
 
     def _rows(
         self, lines: Iterator[tuple[int, str]], name: str, header: list[str]
@@ -158,7 +165,7 @@ class Ids:
                     # Blanks behind a closing quote are no text.
                     yield f"{line.rstrip()}\n"
                 elif _may_be_a_row(line, header):
-                    self.faults.append(
+                    self._note(
                         f"{name}:{number}: a comment or a row? put the cell that begins with # into quotes, "
                         "or a blank behind the #"
                     )
@@ -173,19 +180,19 @@ class Ids:
                 return
             except csv.Error as error:
                 what = "a quote is opened and never closed" if _is_open(error) else f"not CSV: {error}"
-                self.faults.append(f"{name}:{began}: {what}")
+                self._note(f"{name}:{began}: {what}")
             else:
                 yield f"{name}:{began}", row
 
     def _is_text(self, place: str, line: str) -> bool:
         """Return whether the line can be read, or note that it cannot."""
         if "\0" in line:
-            self.faults.append(f"{place}: NUL characters, as in UTF-16 text; save it as UTF-8")
+            self._note(f"{place}: NUL characters, as in UTF-16 text; save it as UTF-8")
         else:
             try:
                 line.encode()
             except UnicodeEncodeError:
-                self.faults.append(f"{place}: not UTF-8 text")
+                self._note(f"{place}: not UTF-8 text")
             else:
                 return True
         return False

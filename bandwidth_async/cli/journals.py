@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,6 +24,8 @@ from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import (
     Journal,
     JournalInfo,
+    Recorded,
+    Shard,
     describe,
     find,
     journals,
@@ -31,19 +34,25 @@ from bandwidth_async.journal import (
     remove,
     state_directory,
 )
-from bandwidth_async.outcome import OutcomeKind
+from bandwidth_async.outcome import OutcomeKind, Report
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from bandwidth_async.cli.inputs import Input
+    from bandwidth_async.client import VoiceClient
     from bandwidth_async.models import Conference
+    from bandwidth_async.outcome import Outcome
 
 T = TypeVar("T")
 
 _RUNS = formats.Table(
     {"run": 24, "state": 16, "settled": 9, "total": 9, "account_id": 12, "created": 24, "journal": 0},
-    ("run", "created", "account_id", "total", "settled", "state", "journal", "counts"),
+    ("run", "created", "account_id", "total", "settled", "state", "shard", "journal", "counts"),
 )
+
+# Ids of an input that are recorded at a time, and seconds between two lines of progress.
+_PART, _SAY_EVERY = 10_000, 5.0
 
 _INSTEAD = "choose a file with --journal FILE, or keep no journal with --no-journal"
 
@@ -72,16 +81,22 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
         opened = _in_a_thread(lambda: Journal.open(path, account_id=client.account_id))
     except JournalError as error:
         raise click.UsageError(error.message) from error
+    return go_on(client, opened, how.after(began), append=False)
+
+
+def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: bool) -> int:
+    """End what a journal has unsettled, and close it. Return the exit code of the whole run."""
+    began = time.monotonic()
     try:
-        whole = opened.report()
+        whole = journal.report()
         if not whole.unsettled:
             terminal.say(f"nothing to do: all {whole.total:,} conferences are settled")
             return exit_codes.exit_for_run(whole, strict=how.strict, stopped_by=None)
-        with formats.open_output(how.output, force=how.force, keep=[path]) as stream:
-            run = Run(source=opened, total=whole.unsettled, how=how.after(began), stream=stream)
+        with formats.open_output(how.output, force=how.force, append=append, keep=[journal.path]) as stream:
+            run = Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
             return event_loop.run(carry_out(client, run))
     finally:
-        event_loop.run(opened.aclose())
+        event_loop.run(journal.aclose())
 
 
 def _in_a_thread(check: Callable[[], T]) -> T:
@@ -102,47 +117,102 @@ def _in_a_thread(check: Callable[[], T]) -> T:
 
 
 @click.command(epilog=exit_codes.HELP)
+@click.argument("names", nargs=-1, metavar="[FILE|RUN]...")
 @in_a_format
-def runs(form: str | None) -> int:
-    """List the runs whose journals are in the state directory, oldest first."""
-    directory = state_directory(os.environ)
-    paths = journals(directory)
+def runs(names: tuple[str, ...], form: str | None) -> int:
+    """List runs by their journals: those you name, or those in the state directory, oldest first.
+
+    For those you name, the exit code is that of the worst run, and 1 if a shard of them is missing.
+    """
+    paths = _paths_of(names) if names else journals(state_directory(os.environ))
+    found: list[JournalInfo] = []
     with formats.Writer(sys.stdout, formats.form_for(form, None), _RUNS) as writer:
         for path in paths:
             try:
-                writer.write(_run_record(describe(path)))
+                found.append(describe(path))
+                writer.write(_run_record(found[-1]))
             except JournalError as error:
                 terminal.complain(str(error))
     if not paths:
-        terminal.say(f"there are no journals in {directory}")
-    return exit_codes.Exit.OK
+        terminal.say(f"there are no journals in {state_directory(os.environ)}")
+    if not names:
+        return exit_codes.Exit.OK
+    return _sum_up(found, unreadable=len(paths) - len(found))
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("journal", metavar="FILE|RUN")
+@click.argument("names", nargs=-1, required=True, metavar="FILE|RUN...")
 @in_a_format
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")
-def outcomes(journal: str, form: str | None, output: Path | None, force: bool) -> int:
-    """Print the outcome of each id of a run, in the order of its input.
+def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
+    """Print the outcome of each id of a run, in the order of its input; or of several runs.
 
     Ids that were not tried yet are not_attempted. Ids that may have been sent, but have no recorded
     response, are unknown. You may print the outcomes of a run that is still going on.
+
+    Of several journals, such as those of shards, it also prints the totals. The exit code then is that of the
+    worst run, and 1 if a shard of them is missing.
     """
-    path = _path_of(journal)
+    paths = _paths_of(names)
     try:
-        info, rows = describe(path), read_outcomes(path)
+        found = [describe(path) for path in paths]
+        with formats.open_output(output, force=force, keep=paths) as stream:
+            with formats.Writer(stream, formats.form_for(form, output, "jsonl"), formats.OUTCOMES) as writer:
+                for path in paths:
+                    _print_outcomes(read_outcomes(path), writer)
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    with formats.open_output(output, force=force, keep=[path]) as stream:
-        # The check of the whole file comes before the first.
-        first = _in_a_thread(lambda: list(islice(rows, 1)))
-        with formats.Writer(stream, formats.form_for(form, output, "jsonl"), formats.OUTCOMES) as writer:
-            for outcome in chain(first, rows):
-                writer.write(formats.outcome_record(outcome), at_once=False)
-    if not info.complete:
-        terminal.say("the input of this run was not recorded to its end; nothing was sent")
-    return exit_codes.Exit.OK
+    for info in found:
+        if not info.complete:
+            name = f" ({info.path})" if len(found) > 1 else ""
+            terminal.say(f"the input of this run was not recorded to its end; nothing was sent{name}")
+    return _sum_up(found) if len(found) > 1 else exit_codes.Exit.OK
+
+
+def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer) -> None:
+    # The check of the whole file comes before the first.
+    first = _in_a_thread(lambda: list(islice(rows, 1)))
+    for outcome in chain(first, rows):
+        writer.write(formats.outcome_record(outcome), at_once=False)
+
+
+def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
+    """Print the totals of several journals, and which shards are missing. Return the worst exit code."""
+    counts = sum((info.counts for info in found), Counter[str]())
+    words = [f"{counts[kind]:,} {kind.value}" for kind in OutcomeKind if counts[kind]]
+    terminal.say(f"{len(found):,} journals, {counts.total():,} conferences: {', '.join(words) or 'none'}")
+    codes = [
+        exit_codes.exit_for_run(
+            Report(counts=info.counts, complete=info.complete), strict=False, stopped_by=None
+        )
+        for info in found
+    ]
+    gaps = _gaps([info.shard for info in found if info.shard is not None])
+    if len({info.digest for info in found if info.shard and info.digest}) > 1:
+        gaps.append("these shards are not of the same input: an id may be in none of them")
+    for gap in gaps:
+        terminal.say(gap)
+    # Of the codes that there can be here, 1 is worse than 3.
+    worst = bool(gaps or unreadable) or exit_codes.Exit.GENERAL in codes
+    return exit_codes.Exit.GENERAL if worst else max(codes, default=0)
+
+
+def _gaps(shards: Sequence[Shard]) -> list[str]:
+    """Return a sentence for each shard that is missing or there twice."""
+    counted = Counter(shards)
+    wanted = [
+        Shard(number, count) for count in sorted({one.count for one in shards}) for number in range(count)
+    ]
+    missing = [str(one) for one in wanted if one not in counted]
+    twice = [str(one) for one in wanted if counted[one] > 1]
+    said = {"not among these journals": missing, "more than once among these journals": twice}
+    return [
+        f"{'shard' if len(which) == 1 else 'shards'} {', '.join(which[:20])}{' …' if len(which) > 20 else ''}"
+        f" {'is' if len(which) == 1 else 'are'} {what}"
+        for what, which in said.items()
+        if which
+    ]
 
 
 def new_file(given: Path | None) -> Path:
@@ -171,33 +241,75 @@ def _why_taken(given: Path) -> str:
     return f"{given} exists; resume its run ({resume_command(given)}), or choose another file"
 
 
-@asynccontextmanager
-async def recorded(
-    path: Path, account_id: str, items: Sequence[str | Conference], how: RunOptions
-) -> AsyncIterator[tuple[Journal, int]]:
-    """Yield a new journal that holds the input, and how many ids it kept.
-
-    Remove it if nothing is sent after all.
-    """
+def made(path: Path, account_id: str, how: RunOptions, given: Input) -> Journal:
+    """Make the journal of a new run."""
     try:
-        journal = Journal.create(
-            path, account_id=account_id, created=time.time(), verify=how.verify, hang_up=how.hang_up
-        )
+        return Journal.create(path, **_facts(account_id, how, given))
     except JournalError as error:
         raise click.UsageError(f"{error.message}; {_INSTEAD}") from error
-    begun = False
+
+
+def opened_or_made(path: Path, account_id: str, how: RunOptions, given: Input) -> Journal:
+    """Open the journal of an earlier start of this command, or make it."""
+    if path.is_dir():
+        raise click.UsageError(f"{path} is a directory; name a file for the journal")
+    was_there, facts = path.exists(), _facts(account_id, how, given)
     try:
-        async with journal:
-            recorded = await journal.record(items)
-            begun = True
-            yield journal, recorded.kept
+        journal = _in_a_thread(lambda: Journal.open_or_create(path, **facts))
+    except JournalError as error:
+        if error.in_use:
+            raise
+        raise click.UsageError(error.message) from error
+    if was_there and not journal.recorded:
+        terminal.say(f"the input of {path} was cut off before anything was sent: the run starts over")
+    return journal
+
+
+def _facts(account_id: str, how: RunOptions, given: Input) -> dict[str, Any]:
+    return {
+        "account_id": account_id,
+        "created": time.time(),
+        "verify": how.verify,
+        "hang_up": how.hang_up,
+        "shard": given.shard,
+        "digest": given.digest(),
+    }
+
+
+def record(loop: event_loop.Loop, journal: Journal, items: Iterator[str | Conference]) -> Recorded:
+    """Record an input, but do not complete it. Return its totals.
+
+    To read a part of it may block, so that happens outside of the event loop.
+    """
+    recorded, said_at = Recorded(0, 0), time.monotonic()
+    while part := list(islice(items, _PART)):
+        recorded = loop.run(journal.record(part, whole=False))
+        if time.monotonic() - said_at >= _SAY_EVERY:
+            said_at = time.monotonic()
+            terminal.say(f"{time.strftime('%H:%M:%S')} reading the input: {recorded.kept:,} ids so far")
+    return recorded
+
+
+@contextmanager
+def kept_if_begun(loop: event_loop.Loop, journal: Journal) -> Iterator[None]:
+    """Close a journal at the end. Remove it first if its run was never to begin."""
+    try:
+        yield
     except BaseException as error:
-        if not begun or isinstance(error, click.UsageError):
-            remove(path)
-        if isinstance(error, JournalError) and not begun:
-            reason = error.message.partition(";")[0]
-            raise click.ClickException(f"{reason}; nothing was ended") from error
+        if not journal.recorded:
+            # While it is locked: the same command may have been started a second time.
+            remove(journal.path)
+            if isinstance(error, JournalError):
+                reason = error.message.partition(";")[0]
+                raise click.ClickException(f"{reason}; nothing was ended") from error
         raise
+    finally:
+        loop.run(journal.aclose())
+
+
+def _paths_of(names: Sequence[str]) -> list[Path]:
+    """Return the paths of journals, each once."""
+    return list({path.resolve(): path for path in map(_path_of, names)}.values())
 
 
 def _path_of(name: str) -> Path:
@@ -227,5 +339,6 @@ def _run_record(info: JournalInfo) -> dict[str, object]:
         "settled": settled,
         "state": state,
         "journal": str(info.path),
+        "shard": str(info.shard) if info.shard else None,
         "counts": {kind.value: info.counts[kind] for kind in OutcomeKind if info.counts[kind]},
     }

@@ -4,11 +4,13 @@ from bandwidth_async.journal.file import remove
 from bandwidth_async.journal.journal import Journal, Recorded
 from bandwidth_async.journal.place import find, journals, new_journal_path, state_directory
 from bandwidth_async.journal.reading import JournalInfo, describe, read_outcomes
+from bandwidth_async.journal.shard import Shard
 
 __all__ = [
     "Journal",
     "JournalInfo",
     "Recorded",
+    "Shard",
     "describe",
     "find",
     "journals",

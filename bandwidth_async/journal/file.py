@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, frozen
 
-from bandwidth_async.errors import JournalError
+from bandwidth_async.errors import ConfigurationError, JournalError
 from bandwidth_async.journal import schema
 from bandwidth_async.journal.lock import (
     CAN_LOCK,
@@ -33,6 +33,7 @@ from bandwidth_async.journal.lock import (
 )
 from bandwidth_async.journal.place import shared_file_system
 from bandwidth_async.journal.refusals import error_name, refusal, translated
+from bandwidth_async.journal.shard import Shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +73,13 @@ class RunRow:
     total: int | None = None
     verify: bool
     hang_up: bool
+    shard: Shard | None = None
+    digest: str | None = None
+
+    @property
+    def version(self) -> int:
+        """The version of its journal."""
+        return schema.VERSION if self.shard is None and self.digest is None else schema.WITH_ORIGIN
 
 
 @define(kw_only=True, eq=False)
@@ -97,14 +105,15 @@ class OpenFile:
         `sqlite3.Error`.
         """
         begun = (secrets.randbelow(0x7FFF) + 1) << 16
-        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.APART | begun}")
+        self.writer.execute(f"PRAGMA user_version = {self.run.version | schema.APART | begun}")
         if self.log is not None:
             # In the midst of a run nobody waits for who reads.
             self.writer.execute("PRAGMA busy_timeout = 0")
         (busy, _, _) = self.writer.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
         self.writer.execute(f"PRAGMA busy_timeout = {_BUSY_TIME * 1000:.0f}")
         header = self._header()
-        self.writer.execute(f"PRAGMA user_version = {schema.VERSION | schema.OPEN | header & schema.BEGUN}")
+        begun = header & schema.BEGUN
+        self.writer.execute(f"PRAGMA user_version = {self.run.version | schema.OPEN | begun}")
         status = _beside(self.path, _LOG).stat()
         self.log = self.log or (status.st_dev, status.st_ino)
         if not header & schema.APART:
@@ -180,8 +189,30 @@ def create(path: Path, run: RunRow) -> OpenFile:
     return opened
 
 
-def reopen(path: Path, account_id: str | None) -> OpenFile:
-    """Check an existing journal and open it. Raises `JournalError` if it cannot be resumed."""
+def create_or_reopen(path: Path, run: RunRow) -> OpenFile:
+    """Open the journal of this run, and make it if there is none. Raises `JournalError`.
+
+    Its ``total`` is None if the input is still to be recorded.
+    """
+    if path.is_file() and not path.stat().st_size:
+        # `_give_name` leaves it on some file systems if the process is killed.
+        path.unlink(missing_ok=True)
+    if not os.path.lexists(path):
+        try:
+            return create(path, run)
+        except JournalError:
+            # Another process may have made it meanwhile.
+            if not os.path.lexists(path):
+                raise
+    return reopen(path, run.account_id, run)
+
+
+def reopen(path: Path, account_id: str | None, anew: RunRow | None = None) -> OpenFile:
+    """Check an existing journal and open it. Raises `JournalError` if it cannot be resumed.
+
+    With ``anew`` it has to be of the same part of the same input, and starts over as this run if its input is
+    incomplete.
+    """
     _refuse_this_python()
     check_access(path, writing=True)
     _refuse_shared(path)
@@ -192,15 +223,43 @@ def reopen(path: Path, account_id: str | None) -> OpenFile:
             run = read_run(connection, path)
             if account_id is not None and run.account_id != account_id:
                 raise refusal(f"{path} is of account {run.account_id}, not of {account_id}")
-            if run.total is None:
+            if run.total is not None:
+                _check_origin(path, run, anew)
+                check_content(connection, path)
+            elif anew is None:
                 raise refusal(
                     f"{path} is incomplete: its run was cut off while the input was being recorded, before"
                     " any end was sent; remove it and start again with end"
                 )
-            check_content(connection, path)
         opened = _open(path, run, lock)
         undo.pop_all()
+    if run.total is None and anew is not None:
+        _start_over(opened, anew)
     return opened
+
+
+def _check_origin(path: Path, run: RunRow, expected: RunRow | None) -> None:
+    """Raise `JournalError` if a journal holds other ids than expected."""
+    if expected is None:
+        return
+    if run.shard != expected.shard:
+        has, wanted = (f"shard {one.shard}" if one.shard else "the whole input" for one in (run, expected))
+        raise refusal(f"{path} is of {has}, not of {wanted}: go on with it as it was begun, or name another")
+    if run.digest and expected.digest and run.digest != expected.digest:
+        raise refusal(
+            f"{path} is of another input: the ids have changed since it was made; name another journal for"
+            " them, or go on with this one by resume"
+        )
+
+
+def _start_over(opened: OpenFile, run: RunRow) -> None:
+    """Have a journal whose input is incomplete begin as a new one."""
+    with ExitStack() as undo, translated(opened.path, writing=True):
+        undo.callback(opened.shut)
+        undo.enter_context(closing(opened.reader))
+        _write_tables(opened.writer, run)
+        opened.run = run
+        undo.pop_all()
 
 
 def remove(path: Path) -> None:
@@ -229,7 +288,9 @@ def _locked(path: Path) -> Lock:
     except OSError as error:
         raise refusal(f"{path} cannot be locked: {error.strerror}") from error
     if lock is None:
-        raise refusal(f"{path} is in use: another process is at work on it")
+        in_use = refusal(f"{path} is in use: another process is at work on it")
+        in_use.in_use = True
+        raise in_use
     return lock
 
 
@@ -273,8 +334,8 @@ def _shut(writer: sqlite3.Connection, path: Path) -> None:
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
             (version,) = writer.execute("PRAGMA user_version").fetchone()
-            if version != schema.VERSION:
-                writer.execute(f"PRAGMA user_version = {schema.VERSION}")
+            if version & schema.FLAGS:
+                writer.execute(f"PRAGMA user_version = {version & ~schema.FLAGS}")
                 # SQLite does this at the end too, but not if the file was moved or somebody else reads it.
                 writer.execute("PRAGMA busy_timeout = 0")
                 writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -293,13 +354,23 @@ def _shut(writer: sqlite3.Connection, path: Path) -> None:
 def _make_tables(draft: Path, path: Path, run: RunRow) -> None:
     with translated(path, writing=True), closing(connect(draft)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        for table in schema.TABLES.values():
-            connection.execute(table)
-        connection.execute(schema.BEGIN_RUN, (run.account_id, run.created, run.verify, run.hang_up))
-        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-        connection.execute("COMMIT")
+        _write_tables(connection, run)
+
+
+def _write_tables(connection: sqlite3.Connection, run: RunRow) -> None:
+    """Write the tables of a new journal, in place of what there is."""
+    connection.execute("BEGIN IMMEDIATE")
+    for name in schema.tables(schema.WITH_ORIGIN):
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
+    for table in schema.tables(run.version).values():
+        connection.execute(table)
+    connection.execute(schema.BEGIN_RUN, (run.account_id, run.created, run.verify, run.hang_up))
+    if run.version == schema.WITH_ORIGIN:
+        shard = (run.shard.number, run.shard.count) if run.shard else (None, None)
+        connection.execute(schema.SET_ORIGIN, (*shard, run.digest))
+    connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {run.version}")
+    connection.execute("COMMIT")
 
 
 def _make_empty(draft: Path, path: Path) -> None:
@@ -475,7 +546,7 @@ def _tidy(path: Path, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         connection.close()
-        closed = application == schema.APPLICATION_ID and version == schema.VERSION
+        closed = application == schema.APPLICATION_ID and not version & schema.FLAGS
         if _beside(path, _LOG).exists() and _is_ours(path) and (closed or not _has_log(path)):
             with closing(connect(path)) as last:
                 last.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -535,14 +606,16 @@ def read_run(connection: sqlite3.Connection, path: Path) -> RunRow:
         if application != schema.APPLICATION_ID:
             raise refusal(f"{path} is not a journal: it is another SQLite database")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version & ~(schema.OPEN | schema.APART | schema.BEGUN) != schema.VERSION:
+        known = version & ~schema.FLAGS
+        if known not in {schema.VERSION, schema.WITH_ORIGIN}:
             raise refusal(
-                f"{path} is a journal of version {version}, and this program knows version {schema.VERSION}"
+                f"{path} is a journal of version {version}, and this program knows versions 1 and 2"
             )
         found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
         rows = connection.execute(schema.READ_RUN).fetchall()
-        if found != schema.TABLES or len(rows) != 1 or not isinstance(rows[0][0], str):
+        if found != schema.tables(known) or len(rows) != 1 or not isinstance(rows[0][0], str):
             raise refusal(f"{path} is damaged: it does not have the tables of a journal")
+        shard, digest = _read_origin(connection, path) if known == schema.WITH_ORIGIN else (None, None)
         account_id, created, given, total, verify, hang_up = rows[0]
         return RunRow(
             account_id=account_id,
@@ -551,7 +624,17 @@ def read_run(connection: sqlite3.Connection, path: Path) -> RunRow:
             total=total,
             verify=bool(verify),
             hang_up=bool(hang_up),
+            shard=shard,
+            digest=digest,
         )
+
+
+def _read_origin(connection: sqlite3.Connection, path: Path) -> tuple[Shard | None, str | None]:
+    try:
+        ((number, count, digest),) = connection.execute(schema.READ_ORIGIN)
+        return None if count is None else Shard(number, count), digest
+    except (ValueError, TypeError, ConfigurationError) as error:
+        raise refusal(f"{path} is damaged: it does not say which part of its input it has") from error
 
 
 def check_content(connection: sqlite3.Connection, path: Path) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
     from typing import Self
+
+    from bandwidth_async.journal.shard import Shard
 
 # Ids that are recorded at a time. They take a few milliseconds of the event loop's time.
 _CHUNK = 2000
@@ -68,10 +71,13 @@ class Journal:
     on disk by then can be resumed.
     """
 
-    def __init__(self, opened: file.OpenFile, *, recorded: bool) -> None:
+    def __init__(self, opened: file.OpenFile) -> None:
         self._file = opened
-        self._recorded = recorded
-        self._recording = False
+        # Whether the whole input is on disk.
+        self.recorded = opened.run.total is not None
+        self._given = 0
+        # Whether no more of the input is taken, because it was to be whole or some of it failed.
+        self._shut = self.recorded
         # Whether a run has the journal. Only the ledger of a run changes it.
         self.lent = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,22 +96,42 @@ class Journal:
         created: float | None = None,
         verify: bool = False,
         hang_up: bool = False,
+        shard: Shard | None = None,
+        digest: str | None = None,
     ) -> Self:
         """Make a new journal. Only its owner can read it.
 
         ``created`` is seconds since the epoch, by default the present. ``verify`` and ``hang_up`` are stored,
-        so that every resume ends conferences in the same way, even if nobody asks for it again.
+        so that every resume ends conferences in the same way, even if nobody asks for it again. ``shard`` is
+        the part of the input that `record` keeps, by default all of it. ``digest`` is any text that another
+        input would not have: `open_or_create` compares it.
 
         Raises `JournalError` if the file exists or cannot be made.
         """
         given = Path(path)
-        run = file.RunRow(
-            account_id=account_id,
-            created=time() if created is None else created,
-            verify=verify,
-            hang_up=hang_up,
-        )
-        return cls(file.create(located(given.parent) / given.name, run), recorded=False)
+        run = _run_row(account_id, created, shard, digest, verify=verify, hang_up=hang_up)
+        return cls(file.create(located(given.parent) / given.name, run))
+
+    @classmethod
+    def open_or_create(
+        cls,
+        path: str | PathLike[str],
+        *,
+        account_id: str,
+        created: float | None = None,
+        verify: bool = False,
+        hang_up: bool = False,
+        shard: Shard | None = None,
+        digest: str | None = None,
+    ) -> Self:
+        """`open` the journal of an earlier start of the same run, or `create` it.
+
+        A journal whose input is incomplete starts over. `record` the input if ``recorded`` is False.
+
+        Raises `JournalError` as `open` and `create` do, and for a journal of another shard or digest.
+        """
+        run = _run_row(account_id, created, shard, digest, verify=verify, hang_up=hang_up)
+        return cls(file.create_or_reopen(located(path), run))
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, account_id: str | None = None) -> Self:
@@ -114,7 +140,7 @@ class Journal:
         Raises `JournalError` if it is missing, not a journal, damaged, in use, of another version or of
         another account than ``account_id``, or if its input is incomplete.
         """
-        return cls(file.reopen(located(path), account_id), recorded=True)
+        return cls(file.reopen(located(path), account_id))
 
     def __repr__(self) -> str:
         state = "closed" if self._closing else "failed" if self._writer.failure else "open"
@@ -131,9 +157,14 @@ class Journal:
         return self._file.run.account_id
 
     @property
-    def created(self) -> float:
-        """When the journal was made, in seconds since the epoch."""
-        return self._file.run.created
+    def created(self) -> datetime:
+        """When the run began."""
+        return datetime.fromtimestamp(self._file.run.created, UTC)
+
+    @property
+    def shard(self) -> Shard | None:
+        """The part of the input that the journal holds, None for all of it."""
+        return self._file.run.shard
 
     @property
     def verify(self) -> bool:
@@ -153,26 +184,35 @@ class Journal:
     ) -> None:
         await self.aclose()
 
-    async def record(self, items: Source) -> Recorded:
-        """Record the whole input, in its order, each id once. Do this before the run.
+    async def record(self, items: Source, *, whole: bool = True) -> Recorded:
+        """Record the input, in its order, each id once. Do this before the run. Return the totals so far.
+
+        The journal of a shard leaves out the ids of the others. Record an input that comes in parts with
+        ``whole=False``, and call `complete` after the last part.
 
         Raises `ConfigurationError` for what cannot be an id. After any failure the journal stays incomplete:
         remove it and start again.
         """
-        if self._recording or self._recorded:
-            raise refusal(f"the input of {self.path} has been recorded: a journal has only one")
-        self._recording = True
-        given = 0
-        async with aclosing(_chunks(items)) as chunks:
-            async for rows in chunks:
-                given += len(rows)
-                await self._write(schema.RECORD, rows)
-        await self._write(schema.COMPLETE, [[given]])
-        self._recorded = True
         self._check()
+        if self._shut:
+            raise refusal(f"the input of {self.path} has been recorded: a journal has only one")
+        self._shut = True
+        async with aclosing(_chunks(items, self.shard)) as chunks:
+            async for rows in chunks:
+                self._given += len(rows)
+                await self._write(schema.RECORD, rows)
+        if whole:
+            await self.complete()
+        self._shut = whole
         with translated(self.path):
-            kept = file.read_run(self._file.reader, self.path).total or 0
-        return Recorded(kept, given - kept)
+            # The thread that writes has nothing to do until the next part comes.
+            (kept,) = self._file.writer.execute(schema.KEPT).fetchone()
+        return Recorded(kept, self._given - kept)
+
+    async def complete(self) -> None:
+        """Complete an input that came in parts. From then on a run can begin, and be resumed."""
+        await self._write(schema.COMPLETE, [[self._given]])
+        self._shut = self.recorded = True
 
     def unsettled(self) -> Iterator[Target]:
         """Return an iterator over the conferences that are still to be ended, in the order of the input.
@@ -181,7 +221,7 @@ class Journal:
         about 100 ms.
         """
         self._check()
-        if not self._recorded:
+        if not self.recorded:
             raise refusal(f"the input of {self.path} is not recorded yet")
         return self._targets()
 
@@ -273,30 +313,50 @@ class Journal:
             raise refusal(self._writer.failure.message) from self._writer.failure
 
 
-async def _chunks(items: Source) -> AsyncGenerator[list[Row], None]:
-    """Check each id of the input, and yield their rows in lists. Close the input if it is a generator."""
+def _run_row(
+    account_id: str,
+    created: float | None,
+    shard: Shard | None,
+    digest: str | None,
+    *,
+    verify: bool,
+    hang_up: bool,
+) -> file.RunRow:
+    return file.RunRow(
+        account_id=account_id,
+        created=time() if created is None else created,
+        verify=verify,
+        hang_up=hang_up,
+        shard=shard,
+        digest=digest,
+    )
+
+
+async def _chunks(items: Source, shard: Shard | None) -> AsyncGenerator[list[Row], None]:
+    """Check each id of the input, and yield the rows of a shard in lists. Close a generator."""
     if isinstance(items, str | bytes | Conference | Target):
         raise ConfigurationError("a journal records a list of ids, or any other iterable of ids")
     rest = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
     try:
-        while rows := await _next_rows(rest):
-            yield rows
+        while taken := await _next(rest):
+            rows = [_row_of(item) for item in taken]
+            yield rows if shard is None else [row for row in rows if shard.holds(row[0])]
             # Some sources must not be asked again behind their end.
-            if len(rows) < _CHUNK:
+            if len(taken) < _CHUNK:
                 return
     finally:
         await close_generator(rest)
 
 
-async def _next_rows(rest: Iterator[Item] | AsyncIterator[Item]) -> list[Row]:
+async def _next(rest: Iterator[Item] | AsyncIterator[Item]) -> list[Item]:
     if isinstance(rest, Iterator):
-        return [_row_of(item) for item in islice(rest, _CHUNK)]
-    rows: list[Row] = []
+        return list(islice(rest, _CHUNK))
+    taken: list[Item] = []
     async for item in rest:
-        rows.append(_row_of(item))
-        if len(rows) == _CHUNK:
+        taken.append(item)
+        if len(taken) == _CHUNK:
             break
-    return rows
+    return taken
 
 
 def _row_of(item: Item) -> Row:

@@ -20,6 +20,7 @@ from bandwidth_async.journal import file, schema
 from bandwidth_async.journal.lock import is_in_use
 from bandwidth_async.journal.place import located
 from bandwidth_async.journal.refusals import refusal, translated
+from bandwidth_async.journal.shard import Shard
 from bandwidth_async.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class JournalInfo:
 
     ``total`` is how many ids were recorded, and ``counts`` how many of them have which outcome. ``complete``
     says that the whole input was recorded, without which the run cannot be resumed. ``in_use`` says that a
-    process is using the journal.
+    process is using the journal. ``shard`` is the part of the input that it holds, None for all of it.
+    ``digest`` is a hash of the input, None if it is not known.
     """
 
     path: Path
@@ -44,6 +46,8 @@ class JournalInfo:
     counts: Counter[str]
     complete: bool
     in_use: bool
+    shard: Shard | None = None
+    digest: str | None = None
 
 
 def describe(path: str | PathLike[str]) -> JournalInfo:
@@ -66,6 +70,8 @@ def describe(path: str | PathLike[str]) -> JournalInfo:
         counts=counts,
         complete=run.total is not None,
         in_use=in_use,
+        shard=run.shard,
+        digest=run.digest,
     )
 
 

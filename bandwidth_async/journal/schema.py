@@ -30,7 +30,8 @@ Row = Sequence[Any]
 # "BWJ1", in the header of the file.
 APPLICATION_ID = 0x42574A31
 
-VERSION = 1
+# A journal of version 2 has one table more, `ORIGIN`. One that needs none is still made as version 1.
+VERSION, WITH_ORIGIN = 1, 2
 
 # What is added to the version in the header of a journal while a run is at work on it. The log says `OPEN`,
 # and the journal itself `APART`: the log has more. So a journal that says `APART` and has no log was parted
@@ -42,6 +43,8 @@ APART = 0x100
 # The bits of a random number that both have. It changes each time that the log is carried over. So a journal
 # and a log that were copied at different moments do not pass for one.
 BEGUN = 0x7FFF0000
+
+FLAGS = OPEN | APART | BEGUN
 
 # The outcome kinds that a journal of this version can hold. These are words and not `OutcomeKind`'s members
 # on purpose: they are part of the tables' text, which is compared when a journal is opened. With a member
@@ -75,6 +78,16 @@ TABLES = {
 )""",
 }
 
+# Which part of which input a journal holds. ``digest`` is a hash of the input, or NULL if it is not known.
+ORIGIN = {
+    "origin": """CREATE TABLE origin (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    shard INTEGER CHECK (shard IS NULL OR typeof(shard) = 'integer' AND shard >= 0),
+    shards INTEGER CHECK (shards IS NULL OR typeof(shards) = 'integer' AND shards > shard),
+    digest TEXT CHECK (typeof(digest) IN ('text', 'null'))
+)"""
+}
+
 # SQLite takes at most 32,766 values in one statement.
 MOST_ROWS = 2048
 
@@ -83,11 +96,21 @@ CLAIMED = "claimed"
 
 _INTERRUPTED = "interrupted before its answer was recorded"
 
+# How many ids are recorded. Rows are numbered from 1 without gaps.
+KEPT = "SELECT coalesce(max(number), 0) FROM conferences"
+
 _UNSETTLED_KINDS = ", ".join(f"'{kind}'" for kind in KINDS if not OutcomeKind(kind).settled)
 _UNSETTLED = f"(conferences.kind IS NULL OR conferences.kind IN ({_UNSETTLED_KINDS}))"
 
 BEGIN_RUN = "INSERT INTO run (id, account_id, created, verify, hang_up) VALUES (1, ?, ?, ?, ?)"
 READ_RUN = "SELECT account_id, created, given, total, verify, hang_up FROM run"
+SET_ORIGIN = "INSERT INTO origin (id, shard, shards, digest) VALUES (1, ?, ?, ?)"
+READ_ORIGIN = "SELECT shard, shards, digest FROM origin"
+
+
+def tables(version: int) -> dict[str, str]:
+    """Return the names and texts of the tables of a version."""
+    return TABLES | ORIGIN if version == WITH_ORIGIN else TABLES
 
 
 @frozen(eq=False)

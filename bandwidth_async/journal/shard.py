@@ -1,0 +1,42 @@
+"""A shard: one of N parts of an input, which another process can end on another machine."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from attrs import frozen
+
+from bandwidth_async.errors import ConfigurationError
+
+
+@frozen
+class Shard:
+    """Part ``number`` of ``count`` parts of an input. ``number`` counts from 0.
+
+    Each id belongs to exactly one of the parts, whatever the order of the input, and a duplicate belongs to
+    the part of its first. Raises `ConfigurationError` if there is no such part.
+    """
+
+    number: int
+    count: int
+
+    def __attrs_post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigurationError(f"{self}: there is at least 1 shard")
+        if not 0 <= self.number < self.count:
+            raise ConfigurationError(
+                f"{self}: shards count from 0, so the first of {self.count} is 0/{self.count} and the last is"
+                f" {self.count - 1}/{self.count}"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def holds(self, conference_id: str) -> bool:
+        """Return whether an id belongs to this part.
+
+        It does if the first 8 bytes of the BLAKE2b hash of its UTF-8, as a big-endian number, leave the
+        remainder ``number`` when divided by ``count``. This never changes: journals rely on it.
+        """
+        digest = blake2b(conference_id.encode(errors="replace"), digest_size=8).digest()
+        return int.from_bytes(digest) % self.count == self.number
