@@ -55,7 +55,7 @@ class RetryPolicy:
         Requests sent for an operation that meets transient failures (5xx, 408, no response), the first
         included.
     ``refusals``
-        Responses with status 429 that an operation accepts. They do not count as attempts. In a run, those
+        Refusals, such as a 429, that an operation accepts. They do not count as attempts. In a run, those
         that come while nothing at all is let in do not count.
     ``backoff_base``, ``backoff_cap``
         Seconds. The n-th pause is a random time up to ``base * 2**(n - 1)``, and never above the cap.

@@ -59,6 +59,7 @@ class FakePace:
     out: set[int] = field(factory=set)
     settled: list[tuple[str, int]] = field(factory=list)
     sent: int = 0
+    knowledge: None = None
 
     def next_time(self, now: float, in_flight: int) -> float:
         """Return the time that was set."""

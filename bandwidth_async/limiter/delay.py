@@ -19,7 +19,8 @@ Theory
 
 Assumptions, and what happens when they do not hold
     The first batch meets no queue. Otherwise answers may take twice as long as that. Answers keep coming:
-    when none comes for several times the usual time, the server hangs, and that is not judged here.
+    when none comes for several times the usual time, the server hangs, and that is not judged here. Our own
+    event loop takes in an answer within 50 ms. Where it is later, that looks like a queue.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ _MOST, _LEAST = 1.7, 10
 # Answers that take longer than so many times the time without a queue are looked into; and the share of the
 # answers a second that half of the requests still get, if they had waited in a queue.
 _LONG, _AS_MANY = 2.2, 0.75
+
+# Seconds. A shorter time of an answer is no longer than what a busy event loop adds to it.
+_LEAST_FLOOR = 0.05
 
 # Without an answer for so many seconds, or so many times an answer's time, the limit does not hold.
 _SILENCE, _SILENT = 0.25, 4.0
@@ -82,7 +86,7 @@ class DelayLimit:
         if self._before:
             self._conclude(mean, rate)
         self._mean += (mean - self._mean) * _GAIN if self._mean else mean
-        self._floor = min(self._floor or self._mean, self._mean)
+        self._floor = max(min(self._floor or self._mean, self._mean), _LEAST_FLOOR)
         self._best = max(self._best, rate)
         self.limit = max(_LEAST, _MOST * self._best * self._floor)
         if self._held and mean > _LONG * self._floor:

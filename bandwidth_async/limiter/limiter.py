@@ -12,8 +12,11 @@ What always holds
 
     While the breaker is open, requests of runs wait and requests of single calls fail at once.
 
+    Where the rate is found out, `BusyServer` tells which 503s the pace hears of as refusals, and `DelayLimit`
+    how many requests may be in flight at a server that queues.
+
 Each admitted request has a serial, which the pace gives out: the numbers rise in the order of sending. A
-refusal is a 429, and a hint is the time that the server asks for with it.
+refusal is a 429 or the like, and a hint is the time that the server asks for with it.
 """
 
 from __future__ import annotations
@@ -31,7 +34,6 @@ from bandwidth_async.errors import (
     RateLimitError,
     UnavailableError,
 )
-from bandwidth_async.limiter.adaptive import AdaptivePace
 from bandwidth_async.limiter.breaker import LEAST_SILENCE, Breaker, Closure, RetryBudget
 from bandwidth_async.limiter.busy import BusyServer
 from bandwidth_async.limiter.delay import DelayLimit
@@ -200,7 +202,7 @@ class Limiter:
 
         It is None at a fixed rate, and as long as nothing was learned and nothing was known before.
         """
-        return self._pace.knowledge if isinstance(self._pace, AdaptivePace) else None
+        return self._pace.knowledge
 
     def snapshot(self) -> LimiterSnapshot:
         """Return the state at this moment."""

@@ -53,7 +53,8 @@ class RateLimit:
         Read a hint that cannot tell parts of a second as rounded up: 1 as "within a second". So are most
         dates and epoch times. By default a hint is obeyed to the letter, which costs up to a second for each.
     ``refusal_statuses``
-        Statuses that mean "over the quota", whatever else they may mean. A 403 with a time always does.
+        Statuses that mean "over the quota", whatever else they may mean. A 403 or 503 with a time always
+        does. Where the client finds out the rate, it also finds out whether other 503s do.
 
     Raises `ConfigurationError` for a floor above the ceiling, and for both a rate and a start.
     """
@@ -120,6 +121,10 @@ class Pace(Protocol):
         """When the pause ends. The past means that there is none."""
 
     @property
+    def knowledge(self) -> Knowledge | None:
+        """What was learned so far; None at a fixed rate."""
+
+    @property
     def pause_hinted(self) -> bool:
         """Whether the server named the time of the pause."""
 
@@ -174,6 +179,7 @@ class FixedPace:
     def __init__(self, rate: float, burst: int) -> None:
         self.rate = rate
         self.quota: float | None = None
+        self.knowledge: Knowledge | None = None
         self.paused_until: float = -math.inf
         self.pause_hinted: bool = False
         self._early = max((burst - 1) / rate, LATENESS)
