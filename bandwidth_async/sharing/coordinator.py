@@ -305,7 +305,7 @@ class Coordinator:
             if self.leader is not None:
                 last = evolve(self.leader.state(now), names=self.leader.others)
             _log.debug("leads the processes that share %s", self.carrier)
-            self.leader = Leader(self._name, self._about, term, self._limit, last, now)
+            self.leader = Leader(self._name, self._about, term=term, limit=self._limit, last=last, now=now)
             self._direct = DirectPace(self.leader)
             self._troubles.clear()
             self._leads.set()

@@ -104,7 +104,7 @@ class Leader:
     """
 
     def __init__(
-        self, me: str, about: str, term: int, limit: RateLimit, last: State | None = None, now: float = 0.0
+        self, me: str, about: str, *, term: int, limit: RateLimit, last: State | None, now: float
     ) -> None:
         self.me = me
         self.term = term
@@ -270,10 +270,10 @@ class Leader:
             for one in self._members.values():
                 one.heard_at = max(one.heard_at, now - GONE_AFTER)
         self._dismiss([name for name, one in self._members.items() if now - one.heard_at > GONE_AFTER], now)
-        for number, one in list(self._booked.items()):
-            if one.at > now - LOST_AFTER:
+        for number, booked in list(self._booked.items()):
+            if booked.at > now - LOST_AFTER:
                 break
-            if one.process != self.me:
+            if booked.process != self.me:
                 self.lost(number, now)
 
     def state(self, now: float) -> State:
