@@ -50,6 +50,7 @@ from bandwidth_async.polling import CompletionHub
 from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.run import Outcomes, Source, Stop
 from bandwidth_async.settings import CallSettings, ClientSettings, RunSettings
+from bandwidth_async.sharing import SharedLimiter
 from bandwidth_async.updates import (
     CallState,
     ConferenceStatus,
@@ -106,6 +107,7 @@ __all__ = [
     "RetryPolicy",
     "RunSettings",
     "ServerError",
+    "SharedLimiter",
     "Source",
     "Stop",
     "Timeouts",

@@ -19,7 +19,7 @@ import pytest
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter import RateLimit
-from bandwidth_async.sharing.carrier import CarrierError, LeaderGone
+from bandwidth_async.sharing.carrier import CarrierError, LeaderGone, Seen
 from bandwidth_async.sharing.limiter import SharedLimiter
 from bandwidth_async.sharing.over_socket import SocketCarrier
 
@@ -127,9 +127,9 @@ def test_one_process_leads_the_others_over_a_socket(directory: Path) -> None:
             assert await leader.send({"b": ["hello", "again"], "nobody": ["?"]}, "the state")
             assert await follower.letters("b", 1.0) + await follower.letters("b", 1.0) == ["hello", "again"]
             assert await third.letters("c", 0.05) == []
-            assert await third.look() == ("the state", None)
+            assert await third.look() == Seen(True, "the state", None)
             await third.set_rate(12.5)
-            assert await leader.look() == ("the state", 12.5)
+            assert await leader.look() == Seen(True, "the state", 12.5)
             assert (await leader.claim("a", 3.0)).setting == 12.5
             await third.set_rate(None)
             assert (await leader.claim("a", 3.0)).setting is None
@@ -195,7 +195,7 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
 
     async def run() -> None:
         (carrier,) = carriers(tmp_path / "file" / "shared", 1)
-        with pytest.raises(CarrierError, match="File exists|Not a directory"):
+        with pytest.raises(CarrierError, match=r"File exists|Not a directory"):
             await carrier.claim("a", 3.0)
 
     asyncio.run(run())

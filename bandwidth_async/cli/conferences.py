@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import duration, new_client, selection, table_or_jsonl, through_proxy
+from bandwidth_async.cli.options import duration, new_client, selection, sending, table_or_jsonl
 from bandwidth_async.errors import BandwidthError
 from bandwidth_async.models import Conference
 from bandwidth_async.updates import UpdateConference
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @selection
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
 @table_or_jsonl
-@through_proxy
+@sending
 def list_(active: bool, limit: int | None, form: str, **chosen: Any) -> int:
     """List conferences, oldest first."""
     with formats.open_output(None, force=False) as stream:
@@ -63,7 +63,7 @@ async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen:
     show_default=True,
     help="Print lines for people, or JSON for programs.",
 )
-@through_proxy
+@sending
 def get(conference_id: str, form: str) -> int:
     """Show one conference with its members."""
     conference = event_loop.run(_get(conference_id))
@@ -116,7 +116,7 @@ def _record(conference: Conference) -> dict[str, Any]:
 )
 @click.option("--fallback-username", metavar="NAME", help="Have Bandwidth sign in to the fallback URL.")
 @click.option("--fallback-password-env", metavar="VARIABLE", help="Read its password from this variable.")
-@through_proxy
+@sending
 def redirect(conference_id: str, url: str, **given: str | None) -> int:
     """Send a conference to the BXML at a URL. Bandwidth requests the URL.
 
@@ -179,7 +179,7 @@ def _password(username: str | None, variable: str | None, option: str) -> str | 
 @click.option(
     "--bxml", required=True, metavar="FILE|-", help="Read the BXML from FILE, or from standard input with -."
 )
-@through_proxy
+@sending
 def announce(conference_id: str, bxml: str) -> int:
     """Send BXML to a conference: play, speak, or start, pause, resume and stop a recording.
 
@@ -227,7 +227,7 @@ async def _explain_ambiguity(sending: Coroutine[Any, Any, None]) -> None:
     callback=duration,
     help="Give up after this time: 30s, 10m, 2h or a number of seconds.",
 )
-@through_proxy
+@sending
 def wait(conference_id: str, deadline: float | None) -> int:
     """Wait until a conference has ended, for whatever reason.
 

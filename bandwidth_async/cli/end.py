@@ -13,7 +13,7 @@ import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, journals, terminal
 from bandwidth_async.cli.ids import Ids
-from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, through_proxy
+from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, sending
 from bandwidth_async.cli.run import Run, carry_out, refusal_until
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import DeadlineExceededError
@@ -55,7 +55,7 @@ ASK_ABOVE = 100
     f"than {ASK_ABOVE} ids]",
 )
 @click.option("--no-journal", is_flag=True, help="Keep no journal. You cannot resume the run then.")
-@through_proxy
+@sending
 def end(  # noqa: PLR0917 - click passes an option a parameter
     ids: tuple[str, ...],
     sources: tuple[str, ...],

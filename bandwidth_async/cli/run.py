@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display, figure
+from bandwidth_async.cli.sharing import announced
 from bandwidth_async.errors import (
     AuthenticationError,
     BandwidthError,
@@ -61,6 +62,7 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
         display(run.total) as shown,
         _stopping_on_signals(stop, shown) as received,
         client.limiter.listening(shown.on_event),
+        announced(client.limiter, shown.print_line),
     ):
         writer = _OutcomeWriter(run, shown, stop)
         report = await _end_all(client, run, stop, writer, received)

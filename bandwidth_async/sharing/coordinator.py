@@ -85,7 +85,8 @@ class Coordinator:
         *,
         look_again: Callable[[], None],
         wanted: Callable[[], tuple[int, int]],
-        expected: int = 1,
+        expected: int,
+        warn: bool,
         on_processes: Callable[[int], object],
     ) -> None:
         self.processes: int = 1
@@ -93,6 +94,7 @@ class Coordinator:
         self.alone_because: str | None = None
         self.leader: Leader | None = None
         self._limit, self._random, self._expected = limit, random, expected
+        self._level = logging.WARNING if warn else logging.INFO
         self._look_again, self._wanted, self._on_processes = look_again, wanted, on_processes
         self._permits = Permits(pace_for(limit).rate, self._notify)
         self.pace: SharedPace = SharedPace(self._permits, limit)
@@ -332,7 +334,7 @@ class Coordinator:
         state = self.leader.state(now) if self.leader is not None else self._state
         self._alone = self._pace_alone(state)
         self._decide()
-        level = logging.WARNING if now - self._said_at > _FORGIVEN else logging.DEBUG
+        level = self._level if now - self._said_at > _FORGIVEN else logging.DEBUG
         self._said_at = now
         _log.log(
             level,

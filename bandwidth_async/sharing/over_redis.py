@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from attrs import frozen
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.sharing.carrier import CarrierError, Lease
+from bandwidth_async.sharing.carrier import CarrierError, Lease, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -199,11 +199,11 @@ class RedisCarrier:
         """Wait for letters to a process."""
         return await self._read(f"to:{me}", seconds)
 
-    async def look(self) -> tuple[str | None, float | None]:
-        """Return the published state and the rate that is set for all."""
+    async def look(self) -> Seen:
+        """Return what an operator sees."""
         with self._explained():
-            state, setting = await self._opened().mget(self._keys("state", "setting"))
-        return state, _rate(setting)
+            holder, state, setting = await self._opened().mget(self._keys("leader", "state", "setting"))
+        return Seen(holder is not None, state, _rate(setting))
 
     async def set_rate(self, rate: float | None) -> None:
         """Set the rate for all, until nobody has shared it for an hour."""

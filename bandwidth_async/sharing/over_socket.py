@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bandwidth_async.journal.place import make_private
-from bandwidth_async.sharing.carrier import CarrierError, LeaderGone, Lease
+from bandwidth_async.sharing.carrier import CarrierError, LeaderGone, Lease, Seen
 from bandwidth_async.sharing.messages import Report, encode
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ class SocketCarrier:
             raise LeaderGone("the process that leads has left")
         return [line.decode(errors="replace").rstrip()]
 
-    async def look(self) -> tuple[str | None, float | None]:
-        """Return the published state, None if no process leads, and the rate that is set for all."""
+    async def look(self) -> Seen:
+        """Return what an operator sees."""
         state = self._state if self._locked is not None else None
         if self._locked is None:
             with suppress(OSError, TimeoutError):
@@ -166,7 +166,7 @@ class SocketCarrier:
                     writer.write(f"{_LOOK}\n".encode())
                     state = (await reader.readline()).decode(errors="replace").strip() or None
                     writer.close()
-        return state, self._setting()
+        return Seen(state is not None, state, self._setting())
 
     async def set_rate(self, rate: float | None) -> None:
         """Set the rate for all, until nobody has shared it for an hour."""
