@@ -444,6 +444,24 @@ def test_a_store_that_was_never_reached_leaves_the_share_of_the_expected_process
     in_world(world)
 
 
+def test_who_never_sent_at_a_fixed_rate_keeps_to_its_share_of_that() -> None:
+    """A follower that goes alone before the first request of anybody knows that the rate is fixed."""
+
+    async def world(store: MemoryStore) -> None:
+        processes = await opened(store, Server(), 2, RateLimit.fixed(100))
+        store.broken = "gone"
+        for process in processes:
+            process.work(50)
+        await asyncio.sleep(2)
+        began = now()
+        await asyncio.sleep(8)
+        for process in processes:
+            assert within(process.sent, began, now()) == pytest.approx(45 * 8, rel=0.03)
+            await process.leave()
+
+    in_world(world)
+
+
 def test_a_process_that_is_cut_off_goes_on_with_its_share() -> None:
     """The others share the rate as before; the lost one keeps to its share, and comes back."""
 

@@ -72,7 +72,7 @@ async def _cover(server: RedisServer) -> None:
     client = redis.Redis(port=server.port, password=PASSWORD)
     await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
     # A node says so when it has seen its slots.
-    while b"cluster_state:ok" not in await client.execute_command("CLUSTER INFO"):  # noqa: ASYNC110
+    while "ok" not in str((await client.execute_command("CLUSTER INFO")).get("cluster_state")):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     await client.aclose()
 

@@ -351,7 +351,7 @@ class Coordinator:
         if state is None:
             rate = self._limit.rate and self._limit.rate / self._expected
             return pace_for(evolve(self._limit, rate=rate))
-        if state.earliest is not None:
+        if state.fixed:
             return pace_for(RateLimit.fixed(state.share()))
         start = min(max(state.share(), self._limit.floor), self._limit.ceiling)
         return pace_for(evolve(self._limit, rate=None, knowledge=None, start=start))

@@ -278,7 +278,6 @@ class Leader:
 
     def state(self, now: float) -> State:
         """Return the state at this moment."""
-        earliest = self.pace.earliest(0)
         return State(
             term=self.term,
             epoch=self._epoch,
@@ -286,7 +285,8 @@ class Leader:
             quota=self.pace.quota,
             paused_for=max(0.0, self.paused_until - now),
             hinted=self.pace.pause_hinted,
-            earliest=None if earliest == -math.inf else earliest - now,
+            fixed=self._fixed is not None,
+            earliest=self.pace.earliest(0) - now,
             setting=self._setting,
             processes=len(self._members),
             waiting=sum(sum(one.wants) for one in self._members.values()),

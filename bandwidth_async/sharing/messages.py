@@ -44,8 +44,8 @@ class State:
         Seconds for which nothing is sent, and whether the server named them.
     ``shut``
         Whether nothing was accepted since the pause, so that every result is urgent.
-    ``earliest``
-        Seconds before which no further request is sent, if the rate is fixed. None if it may rise.
+    ``fixed``, ``earliest``
+        Whether the rate never changes by itself, and then the seconds before which no further request is sent.
     ``setting``
         The rate that an operator has set, or None.
     ``processes``, ``waiting``, ``in_flight``
@@ -63,7 +63,8 @@ class State:
     paused_for: float = 0.0
     hinted: bool = False
     shut: bool = False
-    earliest: float | None = None
+    fixed: bool = False
+    earliest: float = -math.inf
     setting: float | None = None
     processes: int = 1
     waiting: int = 0

@@ -117,7 +117,7 @@ class Permits:
         self._seen, self.state = letter.serial, state
         self.rate, self.quota = state.rate, state.quota
         self.paused_until, self.pause_hinted = now + state.paused_for, state.hinted
-        self._earliest = -math.inf if state.earliest is None else now + state.earliest
+        self._earliest = now + state.earliest
         self._held.extend((number, now + after) for number, after in letter.permits)
         self._received += len(letter.permits)
         if not usable:
