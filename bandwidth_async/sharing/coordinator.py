@@ -112,6 +112,8 @@ class Coordinator:
         self._letters: dict[str, list[str]] = {}
         self._publishes = self._greets = False
         self._tasks: list[asyncio.Task[None]] = []
+        # The moments are kept beside the timers, as uvloop's handles do not give one that has passed.
+        self._flush_at = self._beat_at = -math.inf
         self._flush_timer: asyncio.TimerHandle | None = None
         self._grant_timer: asyncio.TimerHandle | None = None
 
@@ -146,7 +148,8 @@ class Coordinator:
             loop.create_task(self._guard(work))
             for work in (self._claim, self._read_letters, self._read_reports, self._send)
         ]
-        self._beat_timer = loop.call_later(_BEAT, self._beat)
+        self._beat_at = loop.time() + _BEAT
+        self._beat_timer = loop.call_at(self._beat_at, self._safely, self._beat)
 
     async def aclose(self) -> None:
         """Leave: give back what this process holds, and the lead."""
@@ -398,9 +401,10 @@ class Coordinator:
 
     def _beat(self) -> None:
         now, wanted = self._loop.time(), sum(self._waiting())
-        if (late := now - self._beat_timer.when()) > _STALL:
+        if (late := now - self._beat_at) > _STALL:
             self._word_at += late
-        self._beat_timer = self._loop.call_later(_BEAT, self._safely, self._beat)
+        self._beat_at = now + _BEAT
+        self._beat_timer = self._loop.call_at(self._beat_at, self._safely, self._beat)
         self._beats += 1
         self._waiting_since = min(self._waiting_since, now) if wanted else math.inf
         self._permits.tidy(now, wanted)
@@ -448,9 +452,10 @@ class Coordinator:
         gap = 0.0 if self.leader is not None else _URGENT_GAP if urgent else _REPORT_GAP
         at = max(now, self._flushed_at + gap)
         if self._flush_timer is not None:
-            if self._flush_timer.when() <= at:
+            if self._flush_at <= at:
                 return
             self._flush_timer.cancel()
+        self._flush_at = at
         self._flush_timer = self._loop.call_at(at, self._safely, self._flush)
 
     def _flush(self) -> None:
