@@ -51,6 +51,7 @@ from bandwidth_async.polling import CompletionHub
 from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.run import Outcomes, Source, Stop
 from bandwidth_async.settings import CallSettings, ClientSettings, RunSettings
+from bandwidth_async.sharing import SharedLimiter
 from bandwidth_async.updates import (
     CallState,
     ConferenceStatus,
@@ -109,6 +110,7 @@ __all__ = [
     "RunSettings",
     "ServerError",
     "Shard",
+    "SharedLimiter",
     "Source",
     "Stop",
     "Timeouts",

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from bandwidth_async.limiter import RateLimit
 from bandwidth_async.sandbox.quota import Unlimited
-from bandwidth_async.sharing.carrier import CarrierError, Lease
+from bandwidth_async.sharing.carrier import CarrierError, Lease, Seen
 from bandwidth_async.sharing.limiter import SharedLimiter
 
 if TYPE_CHECKING:
@@ -125,10 +125,10 @@ class MemoryCarrier:
         """Wait for letters to a process."""
         return await self._read(me, seconds)
 
-    async def look(self) -> tuple[str | None, float | None]:
-        """Return the published state and the rate that is set for all."""
+    async def look(self) -> Seen:
+        """Return what an operator sees."""
         await self._travel()
-        return self.store.state, self.store.setting
+        return Seen(bool(self.store.holder), self.store.state, self.store.setting)
 
     async def set_rate(self, rate: float | None) -> None:
         """Set the rate for all."""

@@ -47,6 +47,7 @@ FLOORS = {
     "journal": 4,
     "operation": 5,
     "settings": 5,
+    "sharing": 5,
     "ending": 6,
     "client": 7,
     "": 8,  # the package itself, with its list of names in `exports`
@@ -67,7 +68,8 @@ DOORS = {
     "multidict": {"http"},
     "yarl": {"http"},
     "tenacity": {"retry"},
-    "cattrs": {"shapes"},
+    "cattrs": {"shapes", "sharing"},
+    "redis": {"sharing"},
     "click": {"cli"},
     "rich": {"cli"},
     "celery": {"celery"},

@@ -334,7 +334,7 @@ def test_a_dead_leader_is_followed_by_another() -> None:
         assert all(one.limiter.alone_because for one in rest)
         await asyncio.sleep(4.0)
         assert not any(one.limiter.alone_because for one in rest)
-        assert leader_of(rest)
+        assert leader_of(rest) is not leader
         assert within(server.arrived, died + 1, died + 4) > 0.5 * 300
         assert leader_of(rest).limiter.rate == pytest.approx(100, rel=0.2)
         await asyncio.sleep(10)
@@ -360,7 +360,7 @@ def test_a_leader_that_leaves_hands_over_at_once() -> None:
         left = now()
         rest = [one for one in processes if one is not leader]
         await asyncio.sleep(2)
-        assert leader_of(rest)
+        assert leader_of(rest) is not leader
         assert not any(one.limiter.alone_because for one in rest)
         sent = [time for one in rest for time in one.sent]
         assert within(sent, left, left + 2) == pytest.approx(200, rel=0.1)
@@ -440,6 +440,24 @@ def test_a_store_that_was_never_reached_leaves_the_share_of_the_expected_process
         assert sent == pytest.approx(100, abs=3)
         assert not server.arrived
         await limiter.leave()
+
+    in_world(world)
+
+
+def test_who_never_sent_at_a_fixed_rate_keeps_to_its_share_of_that() -> None:
+    """A follower that goes alone before the first request of anybody knows that the rate is fixed."""
+
+    async def world(store: MemoryStore) -> None:
+        processes = await opened(store, Server(), 2, RateLimit.fixed(100))
+        store.broken = "gone"
+        for process in processes:
+            process.work(50)
+        await asyncio.sleep(2)
+        began = now()
+        await asyncio.sleep(8)
+        for process in processes:
+            assert within(process.sent, began, now()) == pytest.approx(45 * 8, rel=0.03)
+            await process.leave()
 
     in_world(world)
 

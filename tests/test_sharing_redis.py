@@ -18,7 +18,7 @@ import trustme
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter import RateLimit
-from bandwidth_async.sharing.carrier import CarrierError, share_name
+from bandwidth_async.sharing.carrier import CarrierError, Seen, share_name
 from bandwidth_async.sharing.limiter import SharedLimiter
 from bandwidth_async.sharing.over_redis import Address, RedisCarrier
 from bandwidth_async.sharing.stores import carrier_for
@@ -72,7 +72,7 @@ async def _cover(server: RedisServer) -> None:
     client = redis.Redis(port=server.port, password=PASSWORD)
     await client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
     # A node says so when it has seen its slots.
-    while b"cluster_state:ok" not in await client.execute_command("CLUSTER INFO"):  # noqa: ASYNC110
+    while "ok" not in str((await client.execute_command("CLUSTER INFO")).get("cluster_state")):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     await client.aclose()
 
@@ -159,7 +159,7 @@ async def test_every_kind_of_redis_carries_leases_and_messages(url: str) -> None
     assert not await follower.send({"a": ["not the leader"]}, None)
 
     await follower.set_rate(12.5)
-    assert await follower.look() == ("the state", 12.5)
+    assert await follower.look() == Seen(True, "the state", 12.5)
     assert (await leader.claim("a", 3.0)).setting == 12.5
     await follower.set_rate(None)
     await leader.resign("b")

@@ -41,6 +41,7 @@ COMMANDS = {
     "wait": ("conferences:wait", "Wait until a conference has ended."),
     "recordings": ("recordings:recordings", "List the recordings of a conference."),
     "download": ("recordings:download", "Download the audio of a recording."),
+    "limit": ("limit:limit", "Look at the rate that processes share, or set it for all."),
     "sandbox": ("sandbox:sandbox", "Run a local stand-in for Bandwidth's Voice API."),
     "demo": ("sandbox:demo", "Watch a run end conferences on a sandbox."),
 }
@@ -55,6 +56,7 @@ def _name_all_modules() -> None:
         conferences,
         end,
         journals,
+        limit,
         members,
         recordings,
         sandbox,

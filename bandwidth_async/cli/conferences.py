@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import duration, in_a_format, new_client, selection, through_proxy
+from bandwidth_async.cli.options import duration, in_a_format, new_client, selection, sending
 from bandwidth_async.errors import BandwidthError
 from bandwidth_async.models import Conference
 from bandwidth_async.updates import UpdateConference
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 @selection
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
 @in_a_format
-@through_proxy
+@sending
 def list_(active: bool, limit: int | None, form: str | None, **chosen: Any) -> int:
     """List conferences, oldest first."""
     form = formats.form_for(form, None)
@@ -59,18 +58,11 @@ async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen:
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @in_a_format
-@through_proxy
+@sending
 def get(conference_id: str, form: str | None) -> int:
     """Show one conference with its members. As JSON it is one object, and no array."""
     record = _record(event_loop.run(_get(conference_id)))
-    match form:
-        case "json":
-            formats.write_text(sys.stdout, f"{json.dumps(record, indent=2)}\n")
-        case "jsonl" | "csv":
-            with formats.Writer(sys.stdout, form, formats.Table({}, tuple(record))) as writer:
-                writer.write(record)
-        case _:
-            formats.write_text(sys.stdout, "".join(f"{line}\n" for line in _lines(record)))
+    formats.write_one(record, form, _lines)
     return exit_codes.Exit.OK
 
 
@@ -117,7 +109,7 @@ def _record(conference: Conference) -> dict[str, Any]:
 )
 @click.option("--fallback-username", metavar="NAME", help="Have Bandwidth sign in to the fallback URL.")
 @click.option("--fallback-password-env", metavar="VARIABLE", help="Read its password from this variable.")
-@through_proxy
+@sending
 def redirect(conference_id: str, url: str, **given: str | None) -> int:
     """Send a conference to the BXML at a URL. Bandwidth requests the URL.
 
@@ -180,7 +172,7 @@ def _password(username: str | None, variable: str | None, option: str) -> str | 
 @click.option(
     "--bxml", required=True, metavar="FILE|-", help="Read the BXML from FILE, or from standard input with -."
 )
-@through_proxy
+@sending
 def announce(conference_id: str, bxml: str) -> int:
     """Send BXML to a conference: play, speak, or start, pause, resume and stop a recording.
 
@@ -228,7 +220,7 @@ async def _explain_ambiguity(sending: Coroutine[Any, Any, None]) -> None:
     callback=duration,
     help="Give up after this time: 30s, 10m, 2h or a number of seconds.",
 )
-@through_proxy
+@sending
 def wait(conference_id: str, deadline: float | None) -> int:
     """Wait until a conference has ended, for whatever reason.
 

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, terminal
 from bandwidth_async.cli.inputs import Input
-from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, through_proxy
+from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, sending
 from bandwidth_async.cli.run import Run, carry_out
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ _NUMBER = "{shard}"
     "JOB_COMPLETION_INDEX, SLURM_ARRAY_TASK_ID or AWS_BATCH_JOB_ARRAY_INDEX. {shard} in the name of the "
     "journal or output is K.",
 )
-@through_proxy
+@sending
 def end(  # noqa: PLR0917 - click passes an option a parameter
     ids: tuple[str, ...],
     sources: tuple[str, ...],

@@ -23,7 +23,7 @@ from bandwidth_async.models import ConferenceMember, ConferenceRecording
 from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -320,6 +320,26 @@ class Writer:
     def abandon(self) -> None:
         """Give up on the stream: see `terminal.abandon`."""
         terminal.abandon(self._stream)
+
+
+def write_one(
+    record: dict[str, Any],
+    form: str | None,
+    lines: Callable[[dict[str, Any]], Iterable[str]] = lambda record: map(_pair, record.items()),
+) -> None:
+    """Write one record to standard output: as a JSON object, JSON line or CSV, or else as ``lines``."""
+    match form:
+        case "json":
+            write_text(sys.stdout, f"{json.dumps(record, indent=2)}\n")
+        case "jsonl" | "csv":
+            with Writer(sys.stdout, form, Table({}, tuple(record))) as writer:
+                writer.write(record)
+        case _:
+            write_text(sys.stdout, "".join(f"{line}\n" for line in lines(record)))
+
+
+def _pair(pair: tuple[str, Any]) -> str:
+    return f"{pair[0]:<12} {_word(pair[1])}"
 
 
 def form_for(given: str | None, output: Path | None, default: str = "table") -> str:

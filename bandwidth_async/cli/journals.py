@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import RunOptions, in_a_format, new_client, run_options, through_proxy
+from bandwidth_async.cli.options import RunOptions, in_a_format, new_client, run_options, sending
 from bandwidth_async.cli.run import Run, carry_out, resume_command
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import (
@@ -61,7 +61,7 @@ _INSTEAD = "choose a file with --journal FILE, or keep no journal with --no-jour
 @click.argument("journal", metavar="FILE|RUN")
 @run_options
 @click.option("--yes", is_flag=True, help="Accepted as in end, but not needed: resume never asks.")
-@through_proxy
+@sending
 def resume(journal: str, how: RunOptions, yes: bool) -> int:
     """Resume a run: end the conferences that its journal does not have as settled.
 

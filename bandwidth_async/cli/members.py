@@ -10,7 +10,7 @@ import click
 from attrs import frozen
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import in_a_format, new_client, through_proxy
+from bandwidth_async.cli.options import in_a_format, new_client, sending
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import (
     AuthenticationError,
@@ -45,7 +45,7 @@ _WORST_FIRST = (
 @click.argument("conference_id", metavar="ID")
 @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
 @in_a_format
-@through_proxy
+@sending
 def members(conference_id: str, call_ids: tuple[str, ...], form: str | None) -> int:
     """List the active members of a conference, or those named by their call ids."""
     found = event_loop.run(_members(conference_id, call_ids))
@@ -100,7 +100,7 @@ def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember
         help="Change all active members. A member who has left meanwhile is no error.",
     )
     @in_a_format
-    @through_proxy
+    @sending
     def command(conference_id: str, call_ids: tuple[str, ...], everyone: bool, form: str | None) -> int:
         if everyone == bool(call_ids):
             raise click.UsageError("name the members: give call ids or --all")

@@ -1,4 +1,4 @@
-"""Options that several commands share: the proxy, how a run goes, and the choice among listed conferences."""
+"""Options of several commands: the proxy, how a run goes, and the choice among listed conferences."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 
 from bandwidth_async.cli import rates
 from bandwidth_async.cli.formats import FORMATS, form_for
+from bandwidth_async.cli.sharing import limiter_for, sharing
 from bandwidth_async.client import DEFAULT_CONCURRENCY, VoiceClient
 from bandwidth_async.durations import parse_duration
 from bandwidth_async.errors import ConfigurationError
@@ -35,25 +36,31 @@ def _keep_proxy(context: click.Context, _: click.Parameter, value: str | None) -
     context.meta[_PROXY] = value
 
 
-# ``--proxy``, for each command that uses `new_client`.
-through_proxy: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
-    "--proxy",
-    metavar="URL",
-    expose_value=False,
-    callback=_keep_proxy,
-    help="Connect through this http or https proxy, except to the hosts in NO_PROXY. "
-    "[default: HTTPS_PROXY, ALL_PROXY]",
-)
+def sending(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--proxy``, ``--share`` and ``--no-share`` to a command that uses `new_client`."""
+    proxy = click.option(
+        "--proxy",
+        metavar="URL",
+        expose_value=False,
+        callback=_keep_proxy,
+        help="Connect through this http or https proxy, except to the hosts in NO_PROXY. "
+        "[default: HTTPS_PROXY, ALL_PROXY]",
+    )
+    return proxy(sharing(command))
 
 
 def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
-    """Return a client for the account in the environment, behind the proxy of the command or environment.
+    """Return a client for the account in the environment, with the proxy and the limit of the command.
 
     It begins with what earlier runs have learned about the rate.
     """
     settings["proxy"] = click.get_current_context().meta[_PROXY]
     settings["trust_env"] = True
-    settings["rate_limit"] = rates.begun_with_known(settings.get("rate_limit") or RateLimit())
+    limit = rates.begun_with_known(settings.pop("rate_limit", None) or RateLimit())
+    if (limiter := limiter_for(limit)) is not None:
+        settings["limiter"] = limiter
+    else:
+        settings["rate_limit"] = limit
     return VoiceClient.from_env(**settings)
 
 

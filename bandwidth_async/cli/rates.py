@@ -21,7 +21,7 @@ from bandwidth_async.environment import read_environment
 from bandwidth_async.errors import JournalError
 from bandwidth_async.http import origin
 from bandwidth_async.journal import state_directory
-from bandwidth_async.journal.place import make_directory
+from bandwidth_async.journal.place import make_private
 from bandwidth_async.limiter import Knowledge, RateLimit
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _read(path: Path) -> Knowledge:
 
 def _write(path: Path, learned: Knowledge) -> None:
     """Write a whole file or none. Only its owner can read it."""
-    make_directory(path.parent)
+    make_private(path.parent)
     descriptor, draft = mkstemp(dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

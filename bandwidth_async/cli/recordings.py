@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import in_a_format, new_client, through_proxy
+from bandwidth_async.cli.options import in_a_format, new_client, sending
 from bandwidth_async.cli.screen import can_redraw, console
 from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
@@ -41,7 +41,7 @@ _LINE_EVERY = 5.0
 @click.argument("conference_id", metavar="ID")
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
 @in_a_format
-@through_proxy
+@sending
 def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str | None) -> int:
     """List the recordings of a conference, or those named by their ids. Bandwidth keeps them for 30 days."""
     found = event_loop.run(_recordings(conference_id, recording_ids))
@@ -71,7 +71,7 @@ async def _recordings(conference_id: str, recording_ids: tuple[str, ...]) -> Seq
     "in r-1.wav]",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@through_proxy
+@sending
 def download(conference_id: str, recording_id: str, output: str | None, force: bool) -> int:
     """Download the audio of a recording into a new file, and print the file's name.
 

@@ -16,6 +16,7 @@ from bandwidth_async.cli import event_loop, exit_codes, formats, rates, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display
 from bandwidth_async.cli.run_state import RunState, figure
+from bandwidth_async.cli.sharing import announced
 from bandwidth_async.errors import (
     AuthenticationError,
     BandwidthError,
@@ -65,6 +66,7 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
         display(_state(client, run), quiet=run.how.quiet) as shown,
         _stopping_on_signals(stop, shown) as received,
         client.limiter.listening(shown.on_event),
+        announced(client.limiter, shown.print_line),
     ):
         writer = _OutcomeWriter(run, shown, stop)
         report = await _end_all(client, run, stop, writer, received)

@@ -58,7 +58,7 @@ def new_journal_path(directory: Path, now: datetime, random: Random) -> Path:
     if now.tzinfo is None:
         raise ConfigurationError(f"{now} has no time zone: give an aware datetime")
     try:
-        make_directory(directory)
+        make_private(directory)
     except OSError as error:
         raise refusal(f"the directory {directory} cannot be made: {error.strerror}") from error
     return directory / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random.getrandbits(24):06x}{SUFFIX}"
@@ -147,8 +147,8 @@ def _unescaped(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
-def make_directory(directory: Path) -> None:
+def make_private(directory: Path) -> None:
     """Make a directory and those above it with mode 0700. Path.mkdir gives that to the last one only."""
     if not directory.is_dir():
-        make_directory(directory.parent)
+        make_private(directory.parent)
         directory.mkdir(0o700, exist_ok=True)

@@ -51,6 +51,21 @@ class Lease:
     setting: float | None = None
 
 
+@frozen
+class Seen:
+    """What an operator sees.
+
+    ``led``
+        Whether a process leads at present.
+    ``state``, ``setting``
+        As of a `Lease`.
+    """
+
+    led: bool
+    state: str | None
+    setting: float | None
+
+
 class Carrier(Protocol):
     """Carries messages between the processes that share one limit. All methods raise `CarrierError`.
 
@@ -85,8 +100,8 @@ class Carrier(Protocol):
         Raises `LeaderGone` as soon as it is known that the leader has left.
         """
 
-    async def look(self) -> tuple[str | None, float | None]:
-        """Return the published state and the rate that is set for all, each None if there is none."""
+    async def look(self) -> Seen:
+        """Return what an operator sees."""
 
     async def set_rate(self, rate: float | None) -> None:
         """Set the rate for all, or with None leave it to the pace. The leader learns it by its claims."""

@@ -85,7 +85,8 @@ class Coordinator:
         *,
         look_again: Callable[[], None],
         wanted: Callable[[], tuple[int, int]],
-        expected: int = 1,
+        expected: int,
+        warn: bool,
         on_processes: Callable[[int], object],
     ) -> None:
         self.processes: int = 1
@@ -93,6 +94,7 @@ class Coordinator:
         self.alone_because: str | None = None
         self.leader: Leader | None = None
         self._limit, self._random, self._expected = limit, random, expected
+        self._level = logging.WARNING if warn else logging.INFO
         self._look_again, self._wanted, self._on_processes = look_again, wanted, on_processes
         self._permits = Permits(pace_for(limit).rate, self._notify)
         self.pace: SharedPace = SharedPace(self._permits, limit)
@@ -110,6 +112,8 @@ class Coordinator:
         self._letters: dict[str, list[str]] = {}
         self._publishes = self._greets = False
         self._tasks: list[asyncio.Task[None]] = []
+        # The moments are kept beside the timers, as uvloop's handles do not give one that has passed.
+        self._flush_at = self._beat_at = -math.inf
         self._flush_timer: asyncio.TimerHandle | None = None
         self._grant_timer: asyncio.TimerHandle | None = None
 
@@ -144,7 +148,8 @@ class Coordinator:
             loop.create_task(self._guard(work))
             for work in (self._claim, self._read_letters, self._read_reports, self._send)
         ]
-        self._beat_timer = loop.call_later(_BEAT, self._beat)
+        self._beat_at = loop.time() + _BEAT
+        self._beat_timer = loop.call_at(self._beat_at, self._safely, self._beat)
 
     async def aclose(self) -> None:
         """Leave: give back what this process holds, and the lead."""
@@ -305,7 +310,7 @@ class Coordinator:
             if self.leader is not None:
                 last = evolve(self.leader.state(now), names=self.leader.others)
             _log.debug("leads the processes that share %s", self.carrier)
-            self.leader = Leader(self._name, self._about, term, self._limit, last, now)
+            self.leader = Leader(self._name, self._about, term=term, limit=self._limit, last=last, now=now)
             self._direct = DirectPace(self.leader)
             self._troubles.clear()
             self._leads.set()
@@ -332,7 +337,7 @@ class Coordinator:
         state = self.leader.state(now) if self.leader is not None else self._state
         self._alone = self._pace_alone(state)
         self._decide()
-        level = logging.WARNING if now - self._said_at > _FORGIVEN else logging.DEBUG
+        level = self._level if now - self._said_at > _FORGIVEN else logging.DEBUG
         self._said_at = now
         _log.log(
             level,
@@ -349,7 +354,7 @@ class Coordinator:
         if state is None:
             rate = self._limit.rate and self._limit.rate / self._expected
             return pace_for(evolve(self._limit, rate=rate))
-        if state.earliest is not None:
+        if state.fixed:
             return pace_for(RateLimit.fixed(state.share()))
         start = min(max(state.share(), self._limit.floor), self._limit.ceiling)
         return pace_for(evolve(self._limit, rate=None, knowledge=None, start=start))
@@ -396,9 +401,10 @@ class Coordinator:
 
     def _beat(self) -> None:
         now, wanted = self._loop.time(), sum(self._waiting())
-        if (late := now - self._beat_timer.when()) > _STALL:
+        if (late := now - self._beat_at) > _STALL:
             self._word_at += late
-        self._beat_timer = self._loop.call_later(_BEAT, self._safely, self._beat)
+        self._beat_at = now + _BEAT
+        self._beat_timer = self._loop.call_at(self._beat_at, self._safely, self._beat)
         self._beats += 1
         self._waiting_since = min(self._waiting_since, now) if wanted else math.inf
         self._permits.tidy(now, wanted)
@@ -446,9 +452,10 @@ class Coordinator:
         gap = 0.0 if self.leader is not None else _URGENT_GAP if urgent else _REPORT_GAP
         at = max(now, self._flushed_at + gap)
         if self._flush_timer is not None:
-            if self._flush_timer.when() <= at:
+            if self._flush_at <= at:
                 return
             self._flush_timer.cancel()
+        self._flush_at = at
         self._flush_timer = self._loop.call_at(at, self._safely, self._flush)
 
     def _flush(self) -> None:

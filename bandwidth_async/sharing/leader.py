@@ -104,7 +104,7 @@ class Leader:
     """
 
     def __init__(
-        self, me: str, about: str, term: int, limit: RateLimit, last: State | None = None, now: float = 0.0
+        self, me: str, about: str, *, term: int, limit: RateLimit, last: State | None, now: float
     ) -> None:
         self.me = me
         self.term = term
@@ -151,7 +151,7 @@ class Leader:
     @property
     def knowledge(self) -> Knowledge | None:
         """What was learned so far, None at a fixed rate from the beginning."""
-        return getattr(self.pace, "knowledge", self._limit.knowledge)
+        return self.pace.knowledge or self._limit.knowledge
 
     @property
     def paused_until(self) -> float:
@@ -282,15 +282,14 @@ class Leader:
             for one in self._members.values():
                 one.heard_at = max(one.heard_at, now - GONE_AFTER)
         self._dismiss([name for name, one in self._members.items() if now - one.heard_at > GONE_AFTER], now)
-        for number, one in list(self._booked.items()):
-            if one.at > now - LOST_AFTER:
+        for number, booked in list(self._booked.items()):
+            if booked.at > now - LOST_AFTER:
                 break
-            if one.process != self.me:
+            if booked.process != self.me:
                 self.lost(number, now)
 
     def state(self, now: float) -> State:
         """Return the state at this moment."""
-        earliest = self.pace.earliest(0)
         return State(
             term=self.term,
             epoch=self._epoch,
@@ -298,7 +297,8 @@ class Leader:
             quota=self.pace.quota,
             paused_for=max(0.0, self.paused_until - now),
             hinted=self.pace.pause_hinted,
-            earliest=None if earliest == -math.inf else earliest - now,
+            fixed=self._fixed is not None,
+            earliest=self.pace.earliest(0) - now,
             setting=self._setting,
             processes=len(self._members),
             waiting=sum(sum(one.wants) for one in self._members.values()),

@@ -10,7 +10,7 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter import Limiter, RateLimit
 from bandwidth_async.sharing.carrier import share_name
 from bandwidth_async.sharing.coordinator import Coordinator
-from bandwidth_async.sharing.stores import carrier_for
+from bandwidth_async.sharing.stores import LOCAL, carrier_for
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,6 +39,8 @@ class SharedLimiter(Limiter):
         it is the most that this process sends.
     ``processes``
         How many processes there are, for a process that never reached the store and keeps to its share.
+    ``warn``
+        Whether it is worth a warning that the store fails.
     ``on_processes``
         Is called with the number of processes that share the limit, whenever it changes.
 
@@ -57,10 +59,14 @@ class SharedLimiter(Limiter):
         *,
         connections: float = math.inf,
         processes: int = 1,
+        warn: bool = True,
         on_pace: Callable[[PaceEvent], object] | None = None,
-        on_processes: Callable[[int], object] = lambda _: None,
+        on_processes: Callable[[int], object] | None = None,
     ) -> None:
         self._make_carrier = carrier_for(store) if isinstance(store, str) else store
+        # What it was given, for comparing: it may hold a password.
+        self.is_local: bool = store == LOCAL
+        self.on_processes: Callable[[int], object] | None = on_processes
         self._limit, random = limit or RateLimit(), random or Random()
         self._coordinator = Coordinator(
             self._limit,
@@ -68,7 +74,8 @@ class SharedLimiter(Limiter):
             look_again=self.look_again,
             wanted=self.wanted,
             expected=processes,
-            on_processes=on_processes,
+            warn=warn,
+            on_processes=lambda count: self.on_processes and self.on_processes(count),
         )
         self._name: str | None = None
         self._users = 0
@@ -91,6 +98,12 @@ class SharedLimiter(Limiter):
         """Why this process does not share the limit at present, None while it does."""
         return self._coordinator.alone_because
 
+    def new_carrier(self) -> Carrier:
+        """Return another way to the processes that share this limit."""
+        if self._name is None:
+            raise ConfigurationError("give a SharedLimiter to a VoiceClient: it shares by its account")
+        return self._make_carrier(self._name)
+
     def serve(self, account_id: str, host: str, connections: float) -> None:
         """Note that a client of this account and host uses it.
 
@@ -109,9 +122,7 @@ class SharedLimiter(Limiter):
         """Bind it to the running event loop on first use, and begin to share."""
         loop = super().bind()
         if not self._coordinator.is_running:
-            if self._name is None:
-                raise ConfigurationError("give a SharedLimiter to a VoiceClient: it shares by its account")
-            self._coordinator.start(loop, self._make_carrier(self._name))
+            self._coordinator.start(loop, self.new_carrier())
         return loop
 
     async def leave(self) -> None:

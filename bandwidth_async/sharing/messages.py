@@ -16,9 +16,9 @@ from bandwidth_async.limiter import Knowledge
 
 M = TypeVar("M")
 
-# What became of a permit. A refusal has the hint and the jitter in seconds behind it, the permit of an earlier
-# refusal of the same request or None, and whether the hint is coarse. The last is no permit's: the rate to
-# return to, as the refusals since then had another cause.
+# What became of a permit. A refusal has the hint and the jitter in seconds behind it, the permit of an
+# earlier refusal of the same request or None, and whether the hint is coarse. The last is no permit's: the
+# rate to return to, as the refusals since then had another cause.
 ACCEPTED, REFUSED, LOST, UNSENT, RESUMED = "a", "r", "l", "u", "back"
 
 # The number of no permit: for a request that was sent without one.
@@ -45,8 +45,8 @@ class State:
         Seconds for which nothing is sent, and whether the server named them.
     ``shut``
         Whether nothing was accepted since the pause, so that every result is urgent.
-    ``earliest``
-        Seconds before which no further request is sent, if the rate is fixed. None if it may rise.
+    ``fixed``, ``earliest``
+        Whether the rate never changes by itself, and then the seconds before which nothing more is sent.
     ``setting``
         The rate that an operator has set, or None.
     ``processes``, ``waiting``, ``in_flight``
@@ -64,7 +64,8 @@ class State:
     paused_for: float = 0.0
     hinted: bool = False
     shut: bool = False
-    earliest: float | None = None
+    fixed: bool = False
+    earliest: float = -math.inf
     setting: float | None = None
     processes: int = 1
     waiting: int = 0

@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from attrs import frozen
 
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.sharing.carrier import CarrierError, Lease
+from bandwidth_async.sharing.carrier import CarrierError, Lease, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -112,33 +112,40 @@ class Address:
     @classmethod
     def read(cls, url: str) -> Self:
         """Return the address in a URL. Raises `ConfigurationError`, which does not quote it."""
+        several = _SEVERAL.fullmatch(url)
         try:
-            parts = _SEVERAL.fullmatch(url)
-            if parts is None:
-                split = urlsplit(url)
-                if "+" in split.scheme or not (split.hostname or split.path) or (split.port or 1) < 1:
-                    raise ValueError
-                where = split.netloc.rpartition("@")[2]
-                return cls("single", [], url, "", f"{split.scheme}://{where}{split.path}", _secrets(url))
-            scheme, kind, user, hosts, path, query = (part or "" for part in parts.groups())
-            service, _, database = (
-                path.strip("/").partition("/") if kind.lower() == "sentinel" else ("", "", "")
-            )
-            default = 26379 if kind.lower() == "sentinel" else 6379
-            split_hosts = [urlsplit(f"//{host.strip()}") for host in hosts.split(",")]
-            pairs = [(str(host.hostname or ""), host.port or default) for host in split_hosts]
-            if not all(host for host, _ in pairs) or (kind.lower() == "sentinel" and not service):
-                raise ValueError
+            address = cls._of_one(url) if several is None else cls._of_several(several)
         except ValueError:
+            address = None
+        if address is None:
             raise ConfigurationError(
                 "the URL of the store cannot be read; write redis://host:port/0, "
                 "redis+sentinel://host:port,host:port/service or redis+cluster://host:port,host:port"
-            ) from None
+            )
+        return address
+
+    @classmethod
+    def _of_one(cls, url: str) -> Self | None:
+        split = urlsplit(url)
+        if "+" in split.scheme or split.port == 0 or not (split.hostname or split.scheme == "unix"):
+            return None
+        shown = f"{split.scheme}://{split.netloc.rpartition('@')[2]}{split.path}"
+        return cls("single", [], url, "", shown, _secrets(url))
+
+    @classmethod
+    def _of_several(cls, parts: re.Match[str]) -> Self | None:
+        scheme, kind, user, hosts, path, query = (part or "" for part in parts.groups())
+        kind = kind.lower()
+        service, _, database = path.strip("/").partition("/") if kind == "sentinel" else ("", "", "")
+        default = 26379 if kind == "sentinel" else 6379
+        given = [urlsplit(f"//{host.strip()}") for host in hosts.split(",")]
+        pairs = [(one.hostname or "", one.port or default) for one in given]
+        if not all(host for host, _ in pairs) or (kind == "sentinel" and not service):
+            return None
         first = f"[{pairs[0][0]}]" if ":" in pairs[0][0] else pairs[0][0]
         at = f"{user}@" if user else ""
         plain = f"{scheme.lower()}://{at}{first}:{pairs[0][1]}/{database}{query}"
-        shown = f"{scheme}+{kind}://{hosts}{path}"
-        return cls(kind.lower(), pairs, plain, service, shown, _secrets(plain))
+        return cls(kind, pairs, plain, service, f"{scheme}+{kind}://{hosts}{path}", _secrets(plain))
 
 
 class RedisCarrier:
@@ -192,11 +199,11 @@ class RedisCarrier:
         """Wait for letters to a process."""
         return await self._read(f"to:{me}", seconds)
 
-    async def look(self) -> tuple[str | None, float | None]:
-        """Return the published state and the rate that is set for all."""
+    async def look(self) -> Seen:
+        """Return what an operator sees."""
         with self._explained():
-            state, setting = await self._opened().mget(self._keys("state", "setting"))
-        return state, _rate(setting)
+            holder, state, setting = await self._opened().mget(self._keys("leader", "state", "setting"))
+        return Seen(holder is not None, state, _rate(setting))
 
     async def set_rate(self, rate: float | None) -> None:
         """Set the rate for all, until nobody has shared it for an hour."""

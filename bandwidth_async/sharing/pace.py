@@ -10,7 +10,7 @@ from bandwidth_async.sharing.messages import UNKNOWN
 from bandwidth_async.sharing.permits import Permits
 
 if TYPE_CHECKING:
-    from bandwidth_async.limiter import RateLimit
+    from bandwidth_async.limiter import Knowledge, RateLimit
     from bandwidth_async.limiter.pace import Pace
     from bandwidth_async.sharing.leader import Leader
 
@@ -36,6 +36,11 @@ class DirectPace:
     def quota(self) -> float | None:
         """Requests per second that the server is believed to allow."""
         return self._leader.pace.quota
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """What was learned so far."""
+        return self._leader.knowledge
 
     @property
     def paused_until(self) -> float:
@@ -117,6 +122,11 @@ class SharedPace:
     def quota(self) -> float | None:
         """Requests per second that the server is believed to allow."""
         return self.deciding.quota
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """What was learned so far by whoever decides."""
+        return self.deciding.knowledge
 
     @property
     def paused_until(self) -> float:

@@ -17,6 +17,7 @@ from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, RESUMED, U
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bandwidth_async.limiter import Knowledge
     from bandwidth_async.sharing.messages import Letter, Report, Result, State
 
 # Seconds after which a permit that was not used goes back. Used later it would leave in a heap with others.
@@ -58,6 +59,11 @@ class Permits:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """What the leader has learned."""
+        return self.state.knowledge if self.state is not None else None
 
     def next_time(self, now: float, in_flight: int) -> float:
         """Return when the next permit may be used; infinity while there is none."""
@@ -129,7 +135,7 @@ class Permits:
         self._seen, self.state = letter.serial, state
         self.rate, self.quota = state.rate, state.quota
         self.paused_until, self.pause_hinted = now + state.paused_for, state.hinted
-        self._earliest = -math.inf if state.earliest is None else now + state.earliest
+        self._earliest = now + state.earliest
         self._held.extend((number, now + after) for number, after in letter.permits)
         self._received += len(letter.permits)
         if not usable:
