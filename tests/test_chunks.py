@@ -297,14 +297,14 @@ async def test_a_chunk_that_a_stopped_run_left_in_the_queue_is_dropped(
     assert server.requests.total() == 0
 
 
-MANY = [f"more-{number}" for number in range(3000)]
+MANY = [f"more-{number}" for number in range(1000)]
 
 
 async def begun_and_cut_off(queue: Queue, server: Bandwidth) -> float:
-    """Run 3,000 ids with one worker, cut off the coordinator after two seconds, and return the time."""
+    """Run 1,000 ids with one worker, cut off the coordinator after two seconds, and return the time."""
     server.active.update(MANY)
     line = Line(queue)
-    task = asyncio.create_task(end(queue, MANY, line, chunk_size=1000))
+    task = asyncio.create_task(end(queue, MANY, line, chunk_size=400))
     await asyncio.sleep(2)
     line.cut = True
     task.cancel()
@@ -336,7 +336,7 @@ async def test_a_worker_that_is_cut_off_stops_before_others_begin(queue: Queue, 
     """No id is in work at two workers. What the lost one has ended is found to have ended."""
     machines = workers(queue, server, 2)
     server.active.update(MANY)
-    task = asyncio.create_task(end(queue, MANY, chunk_size=1000, chunks=3))
+    task = asyncio.create_task(end(queue, MANY, chunk_size=400, chunks=3))
     await asyncio.sleep(4)
     machines[0].line.cut = True
     report, _ = await task
@@ -378,13 +378,13 @@ async def test_a_queue_that_is_gone_for_20_seconds_costs_time_only(queue: Queue,
     """Workers deliver their outcomes when it is back, and give back what they have not sent."""
     server.active.update(MANY)
     workers(queue, server)
-    task = asyncio.create_task(end(queue, MANY, chunk_size=500))
+    task = asyncio.create_task(end(queue, MANY, chunk_size=100))
     await asyncio.sleep(2)
     queue.gone = True
     await asyncio.sleep(20)
     queue.gone = False
     report, _ = await task
-    assert report.counts == {"ended": 3000}
+    assert report.counts == {"ended": 1000}
     assert server.sent_twice == 0
 
 
