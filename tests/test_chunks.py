@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections import Counter
 from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -330,6 +332,31 @@ async def test_a_worker_that_starts_later_begins_nothing_of_a_coordinator_that_i
     await asyncio.sleep(100)
     assert queue.chunks.empty()
     assert server.requests.total() == 0
+
+
+async def test_the_next_coordinator_takes_over_what_the_workers_did(
+    queue: Queue, server: Bandwidth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resume sends nothing twice that a worker has ended, told of or not."""
+    epochs = count()
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "run" if size == 16 else f"epoch-{next(epochs)}")
+    server.seconds = 0.3
+    workers(queue, server)
+    line, told = Line(queue), list[Outcome]()
+    settings: dict[str, Any] = {"account_id": ACCOUNT, "chunk_size": 20, "on_outcome": told.append}
+    first = asyncio.create_task(run_on(line, IDS, **settings))
+    await asyncio.sleep(2)
+    line.cut = True
+    first.cancel()
+    await asyncio.wait([first])
+    before, ended = len(told), server.requests.total()
+    known = {outcome.conference_id for outcome in told}
+    left = [Target(id_, ambiguous=True) for id_ in IDS if id_ not in known]
+    report = await run_on(Line(queue), left, **settings)
+    assert report.ok
+    assert before < ended < 250
+    assert server.sent_twice == 0
+    assert Counter(outcome.kind for outcome in told) == {"ended": 250}
 
 
 async def test_a_worker_that_is_cut_off_stops_before_others_begin(queue: Queue, server: Bandwidth) -> None:

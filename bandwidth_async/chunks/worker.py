@@ -162,13 +162,15 @@ class _Lease:
     async def deliver(self) -> None:
         """Write the record for the last time, for as long as it takes to reach the store."""
         self.record["done"] = True
-        pause = self._chunk.lease * _RENEWAL
+        pause, warned = self._chunk.lease * _RENEWAL, False
         async with asyncio.timeout(self._chunk.lease * _DELIVERY):
             while True:
                 try:
                     return await self.write()
                 except Exception as error:
-                    _log.warning("the outcomes of a chunk wait for the result store: %s", error)
+                    if not warned:
+                        _log.warning("the outcomes of a chunk wait for the queue: %s", error)
+                    warned = True
                 await asyncio.sleep(pause)
 
     async def _look(self) -> None:
