@@ -17,7 +17,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from bandwidth_async import Journal, Stop
+from bandwidth_async import BandwidthError, Journal, Stop
 from bandwidth_async.celery import conference_task, run_on
 
 REDIS = os.environ.get("REDIS_URL")
@@ -44,4 +44,7 @@ async def main(path: Path, *, resume: bool) -> int:
 
 if __name__ == "__main__":
     given = Path(sys.argv[1])
-    sys.exit(asyncio.run(main(given, resume=given.exists())))
+    try:
+        sys.exit(asyncio.run(main(given, resume=given.exists())))
+    except BandwidthError as error:
+        sys.exit(str(error))

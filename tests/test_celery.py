@@ -119,6 +119,14 @@ def test_celery_delivers_nothing_again_by_itself() -> None:
     assert not app.tasks["end"].reject_on_worker_lost
 
 
+def test_each_app_has_a_task_of_its_own() -> None:
+    """Celery gives a task to every app of the process unless told otherwise, and the first one wins."""
+    apps = [Celery("one", broker="memory://"), Celery("two", broker="memory://")]
+    for app in apps:
+        conference_task(app, name="end")
+    assert [app.tasks["end"].app for app in apps] == apps
+
+
 def test_without_celery_the_error_says_what_to_install() -> None:
     """The extra is named."""
     program = """

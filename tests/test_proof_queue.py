@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -83,8 +82,31 @@ async def a_worker_is_cut_off(at: Machines, run: asyncio.subprocess.Process) -> 
     return run
 
 
-SHORT = (one_worker_is_killed, the_coordinator_is_killed, redis_is_restarted)
-TROUBLES = (nothing, *SHORT, two_workers_are_killed, redis_is_gone_for_20_s, a_worker_is_cut_off)
+async def one_part_after_the_other(
+    at: Machines, run: asyncio.subprocess.Process
+) -> asyncio.subprocess.Process:
+    """Kill a worker at 20 %, empty Redis at 45 %, and kill the coordinator at 70 %."""
+    await at.until(run, 0.2)
+    await at.kill(at.workers[0])
+    await at.until(run, 0.45)
+    await at.redis.stop()
+    await at.redis.start()
+    await at.until(run, 0.7)
+    run.kill()
+    await run.communicate()
+    return await at.start_coordinator()
+
+
+TROUBLES = (
+    one_part_after_the_other,
+    nothing,
+    one_worker_is_killed,
+    two_workers_are_killed,
+    the_coordinator_is_killed,
+    redis_is_restarted,
+    redis_is_gone_for_20_s,
+    a_worker_is_cut_off,
+)
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda one: one.__name__)
@@ -92,8 +114,8 @@ async def test_each_id_is_settled_once_whatever_is_killed(
     trouble: Any, tmp_path: Path, full: bool, show: Callable[[str], None]
 ) -> None:
     """After any trouble each id has one outcome, the sandbox confirms it, and nothing is left active."""
-    if not full and trouble not in SHORT and not os.environ.get("QUEUE_ALL"):
-        pytest.skip("in the long form only: make proofs")
+    if not full and trouble is not one_part_after_the_other:
+        pytest.skip("in the long form only: make proof-queue")
     count, lease, rate = (20_000, 15.0, 150.0) if full else (600, 5.0, 50.0)
     async with (
         network(wanted=trouble is a_worker_is_cut_off) as elsewhere,

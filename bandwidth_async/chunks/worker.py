@@ -27,6 +27,9 @@ _log = logging.getLogger("bandwidth_async.chunks")
 # requests in flight then. Together a worker that is cut off is silent before its lease has lapsed.
 _RENEWAL, _STEP, _PATIENCE, _GRACE = 1 / 15, 1 / 6, 1 / 2, 1 / 5
 
+# Outcomes that a worker that dies takes with it: at most so many, or those of the time between renewals.
+_MOST_UNTOLD = 20
+
 # Leases that a worker tries to deliver its outcomes for.
 _DELIVERY = 40
 
@@ -118,10 +121,14 @@ class _Lease:
         # Whether the coordinator's record was read. Set when it is known whether the coordinator is alive.
         self._looked = False
         self._known = asyncio.Event()
+        # Set when there are outcomes that cannot wait for the next renewal.
+        self._due = asyncio.Event()
 
     def note(self, outcome: Outcome) -> None:
         """Put an outcome into the record, which the next renewal writes."""
         self.record["outcomes"].append(packed_outcome(outcome))
+        if len(self.record["outcomes"]) % _MOST_UNTOLD == 0:
+            self._due.set()
 
     async def is_wanted(self) -> bool:
         """Wait until the coordinator shows that it is alive, and return whether it does."""
@@ -137,7 +144,10 @@ class _Lease:
                     await self._look()
                     await self.write()
             self._judge()
-            await asyncio.sleep(self._chunk.lease * _RENEWAL)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._chunk.lease * _RENEWAL):
+                    await self._due.wait()
+            self._due.clear()
 
     async def write(self) -> None:
         """Write the record, which renews the lease."""
@@ -152,13 +162,15 @@ class _Lease:
     async def deliver(self) -> None:
         """Write the record for the last time, for as long as it takes to reach the store."""
         self.record["done"] = True
-        pause = self._chunk.lease * _RENEWAL
+        pause, warned = self._chunk.lease * _RENEWAL, False
         async with asyncio.timeout(self._chunk.lease * _DELIVERY):
             while True:
                 try:
                     return await self.write()
                 except Exception as error:
-                    _log.warning("the outcomes of a chunk wait for the result store: %s", error)
+                    if not warned:
+                        _log.warning("the outcomes of a chunk wait for the queue: %s", error)
+                    warned = True
                 await asyncio.sleep(pause)
 
     async def _look(self) -> None:
