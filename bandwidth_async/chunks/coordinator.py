@@ -78,9 +78,9 @@ async def run_on(
     if chunk_size < 1 or chunks < 1 or lease <= 0:
         raise ConfigurationError("chunk_size and chunks are at least 1, and lease is more than 0 seconds")
     engine.check(lease)
-    source: Source | Claims = conferences if not isinstance(conferences, Journal) else Claims(conferences)
     stop = stop or Stop()
     chunk = _chunk_of(conferences, account_id, lease, verify=verify)
+    source: Source | Claims = Claims(conferences) if isinstance(conferences, Journal) else conferences
     coordinator = _Coordinator(engine, chunk, chunk_size, stop)
     concurrency = chunk_size * chunks
     async with coordinator.at_work():

@@ -474,7 +474,9 @@ class Limiter:
         due = self._pace.next_time(now, self._in_flight)
         if not self.breaker.is_calm:
             due = max(due, self.breaker.next_time(now))
-        return due if self._in_flight < self._delay.limit else max(due, self._delay.next_time(self._in_flight))
+        return (
+            due if self._in_flight < self._delay.limit else max(due, self._delay.next_time(self._in_flight))
+        )
 
     def _grant(self, now: float) -> int:
         """Count one more request as sent, and return its serial."""
