@@ -98,6 +98,8 @@ class Queue:
     copies: int = 1
     redelivered: bool = False
     gone: bool = False
+    # Seconds that each step takes.
+    seconds: float = 0.0
     # All that was ever sent or kept.
     seen: list[str] = field(factory=list)
 
@@ -139,6 +141,8 @@ class Line(Engine):
             raise ConnectionRefusedError("no queue here")
         if self.cut:
             await asyncio.Event().wait()
+        if self.queue.seconds:
+            await asyncio.sleep(self.queue.seconds)
 
 
 @define(eq=False)
@@ -245,6 +249,32 @@ async def test_a_chunk_that_is_delivered_twice_is_begun_once(queue: Queue, serve
     report, _ = await end(queue)
     assert report.counts == {"ended": 250}
     assert server.sent_twice == 0
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+async def test_workers_that_take_copies_of_a_chunk_at_the_same_moment_begin_it_once(
+    queue: Queue, server: Bandwidth, copies: int
+) -> None:
+    """All copies were offered before the first worker was up, and it takes time to look who has begun."""
+    queue.seconds, queue.copies = 0.01, copies
+    task = asyncio.create_task(end(queue, [*IDS[:19], "conf-none"]))
+    await asyncio.sleep(100)
+    assert queue.chunks.qsize() > 1
+    workers(queue, server, 2)
+    report, _ = await task
+    assert server.sent_twice == 0
+    assert report.counts == {"ended": 19, "not_found": 1}
+
+
+async def test_workers_that_are_at_work_take_copies_of_a_chunk_and_begin_it_once(
+    queue: Queue, server: Bandwidth
+) -> None:
+    """They have seen the coordinator before, so they do not wait for a sign of life."""
+    queue.seconds, queue.copies = 0.01, 3
+    workers(queue, server)
+    report, _ = await end(queue, [*IDS, "conf-none"])
+    assert server.sent_twice == 0
+    assert report.counts == {"ended": 250, "not_found": 1}
 
 
 async def test_the_ids_of_a_redelivered_chunk_are_ambiguous(queue: Queue, server: Bandwidth) -> None:
@@ -463,6 +493,21 @@ async def test_a_worker_of_another_account_refuses(queue: Queue, server: Bandwid
     Machine(Line(queue), lambda: Client(server, "1234567")).start()
     report, _ = await end(queue)
     assert "BW_ACCOUNT_ID is not the account of the run" in str(report.stopped)
+    assert server.requests.total() == 0
+
+
+async def test_a_worker_of_another_version_refuses(queue: Queue, server: Bandwidth) -> None:
+    """Whoever updates the workers and not the coordinator is told, and does not wait for ever."""
+
+    class Newer(Line):
+        async def send(self, chunk: Record) -> None:
+            await super().send({**chunk, "version": 2, "colour": "blue"})
+
+    workers(queue, server)
+    report, _ = await end(queue, line=Newer(queue))
+    assert isinstance(report.stopped, ConfigurationError)
+    assert report.stopped.message.startswith("the worker has another release of bandwidth_async than the run")
+    assert report.counts == {"not_attempted": 250}
     assert server.requests.total() == 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
-from attrs import asdict, field, frozen
+from attrs import asdict, field, fields, frozen
 
 from bandwidth_async import errors
 from bandwidth_async.errors import APIError, BandwidthError
@@ -14,6 +14,9 @@ from bandwidth_async.outcome import Outcome, OutcomeKind
 
 # A value of JSON's types.
 Record = dict[str, Any]
+
+# The version of chunks and records. A worker of another version refuses the chunk.
+VERSION = 1
 
 
 class Engine(ABC):
@@ -53,6 +56,12 @@ class Chunk:
     verify: bool
     number: int = 0
     targets: list[tuple[str, bool, bool]] = field(factory=list)
+    version: int = VERSION
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """Return the chunk of a message. What a later version has added is left out."""
+        return cls(**{one.name: record[one.name] for one in fields(cls)})
 
     @property
     def chunk_id(self) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from attrs import define
 
-from bandwidth_async.chunks.engine import Chunk, account_mark, packed_error, packed_outcome
+from bandwidth_async.chunks.engine import VERSION, Chunk, account_mark, packed_error, packed_outcome
 from bandwidth_async.errors import BandwidthError, ConfigurationError, DeadlineExceededError
 from bandwidth_async.run import Stop, Target
 
@@ -66,7 +67,7 @@ class ChunkWorker:
         ``redelivered`` says that the engine delivered it before. A chunk that was begun before is dropped.
         Raises what the engine raises if it cannot be reached at the beginning, or for very long at the end.
         """
-        given = Chunk(**chunk)
+        given = Chunk.of(chunk)
         if await self._engine.read(given.chunk_id) is not None:
             return
         if len(self._pulses) > _MOST_PULSES:
@@ -80,7 +81,8 @@ class ChunkWorker:
         finally:
             renewing.cancel()
             await asyncio.wait([renewing])
-        await lease.deliver()
+        if not lease.taken:
+            await lease.deliver()
 
     async def aclose(self) -> None:
         """Close the client."""
@@ -89,6 +91,8 @@ class ChunkWorker:
 
     async def _end_all(self, chunk: Chunk, lease: _Lease, *, redelivered: bool) -> None:
         try:
+            if chunk.version != VERSION:
+                raise ConfigurationError("the worker has another release of bandwidth_async than the run")
             self._client = self._client or self._make_client()
             if account_mark(self._client.account_id, chunk.run_id) != chunk.account:
                 raise ConfigurationError("the worker's BW_ACCOUNT_ID is not the account of the run")
@@ -110,7 +114,15 @@ class _Lease:
     """A chunk in work: its record, and the stop of its run if the coordinator is not to be seen."""
 
     def __init__(self, engine: Engine, chunk: Chunk, pulses: dict[str, _Pulse]) -> None:
-        self.record: Record = {"beat": 0, "outcomes": [], "done": False, "why": None}
+        self.record: Record = {
+            "by": secrets.token_hex(8),
+            "beat": 0,
+            "outcomes": [],
+            "done": False,
+            "why": None,
+        }
+        # Whether another worker has begun the chunk at the same moment, and has it now.
+        self.taken = False
         self.stop = Stop()
         self.stopped_by = DeadlineExceededError("the coordinator of the run is gone, or has stopped it")
         self._engine = engine
@@ -142,7 +154,8 @@ class _Lease:
             with suppress(Exception):
                 async with asyncio.timeout(self._chunk.lease * _STEP):
                     await self._look()
-                    await self.write()
+                    if not self.taken:
+                        await self.write()
             self._judge()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._chunk.lease * _RENEWAL):
@@ -174,7 +187,15 @@ class _Lease:
                 await asyncio.sleep(pause)
 
     async def _look(self) -> None:
-        """Read the record of the coordinator."""
+        """Read the own record, which may be another's by now, and that of the coordinator.
+
+        Of workers that begin a chunk at the same moment, the last one that writes its record has it.
+        """
+        own = await self._engine.read(self._chunk.chunk_id)
+        if own is not None and own["by"] != self.record["by"]:
+            self.taken = True
+            self._stop(0.0)
+            return
         found = await self._engine.read(self._chunk.run_id)
         if found is None:
             return

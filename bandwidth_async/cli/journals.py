@@ -157,10 +157,13 @@ def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, forc
     paths = _paths_of(names)
     try:
         found = [describe(path) for path in paths]
-        with formats.open_output(output, force=force, keep=paths) as stream:
-            with formats.Writer(stream, formats.form_for(form, output, "jsonl"), formats.OUTCOMES) as writer:
-                for path in paths:
-                    _print_outcomes(read_outcomes(path), writer)
+        form = formats.form_for(form, output, "jsonl")
+        with (
+            formats.open_output(output, force=force, keep=paths) as stream,
+            formats.Writer(stream, form, formats.OUTCOMES) as writer,
+        ):
+            for path in paths:
+                _print_outcomes(read_outcomes(path), writer)
     except JournalError as error:
         raise click.UsageError(error.message) from error
     for info in found:
