@@ -128,6 +128,16 @@ def test_growth_runs() -> None:
     ]
 
 
+def test_shards_run(tmp_path: Path) -> None:
+    """A small input is read and ended, and the journal of a run that was stopped is gone on with."""
+    saved = tmp_path / "shards.json"
+    done = run("shards.py", "--count", "300", "--shard", "1/2", "--ends", "50", "--json", str(saved))
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(saved.read_text())
+    assert (row["count"], row["shard"], row["ends"]) == (300, "1/2", 50)
+    assert row["read_peak_mb"] > 0
+
+
 def test_micro_runs(tmp_path: Path) -> None:
     """Every part has a figure."""
     saved = tmp_path / "micro.json"
