@@ -115,8 +115,8 @@ async def test_each_id_is_settled_once_whatever_is_killed(
 ) -> None:
     """After any trouble each id has one outcome, the sandbox confirms it, and nothing is left active.
 
-    In the long form 104 ids are sent twice because of the faults alone. A trouble adds at most a chunk for each
-    worker that is lost.
+    In the long form 104 ids are sent twice because of the faults alone. A trouble adds at most a chunk for
+    each worker that is lost.
     """
     if not full and trouble is not one_part_after_the_other:
         pytest.skip("in the long form only: make proof-queue")
