@@ -113,7 +113,11 @@ TROUBLES = (
 async def test_each_id_is_settled_once_whatever_is_killed(
     trouble: Any, tmp_path: Path, full: bool, show: Callable[[str], None]
 ) -> None:
-    """After any trouble each id has one outcome, the sandbox confirms it, and nothing is left active."""
+    """After any trouble each id has one outcome, the sandbox confirms it, and nothing is left active.
+
+    In the long form 104 ids are sent twice because of the faults alone. A trouble adds at most a chunk for
+    each worker that is lost.
+    """
     if not full and trouble is not one_part_after_the_other:
         pytest.skip("in the long form only: make proof-queue")
     count, lease, rate = (20_000, 15.0, 150.0) if full else (600, 5.0, 50.0)
