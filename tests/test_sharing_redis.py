@@ -355,7 +355,7 @@ async def _until_listed(port: int) -> None:
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without redis-py the error says what to install."""
-    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    monkeypatch.setitem(sys.modules, "redis.asyncio.connection", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'bandwidth_async\[redis\]'"):
         SharedLimiter("redis://127.0.0.1")
 
@@ -379,6 +379,20 @@ def test_a_url_that_cannot_be_used_is_not_quoted(url: str) -> None:
         SharedLimiter(url)
     assert "hunter" not in str(caught.value)
     assert "redis://" in str(caught.value)
+
+
+def test_an_option_that_cannot_be_read_is_an_error_at_once() -> None:
+    """The same options as redis-py has, and no others' values."""
+    with pytest.raises(ConfigurationError, match="an option in the URL"):
+        SharedLimiter(f"redis://:{QUOTED}@host?socket_timeout=soon")
+
+
+async def test_an_option_that_redis_py_does_not_know_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """It is known only when a connection is made. Requests go on."""
+    async with sharing("redis://127.0.0.1:1?colour=red", RateLimit.fixed(100)) as limiters:
+        await send(limiters[0], 0.2)
+        assert "colour" in str(limiters[0].alone_because)
+    assert len(caplog.records) == 1
 
 
 def test_addresses_are_read_as_redis_py_reads_them() -> None:

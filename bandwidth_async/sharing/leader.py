@@ -8,18 +8,12 @@ Theory of operation
     *Ahead.* Permits are handed out when the next request is due, for all that are due within `AHEAD` seconds.
     So the number of letters is bounded, and a request that comes now waits for no more than that.
 
-    *Who is next.* Single calls of any process come before runs, and runs have one of every `BULK_EVERY` while
-    they wait. Within a class, it is the turn of the process that was served least. It gets up to `_BATCH`
-    permits in one letter, and the others make up for that later. Who did not wait has no more than a batch to
-    make up for.
-
     *Pause.* A refusal that pauses all begins a new epoch: it voids the permits that were not used, and
     everybody gives them back. Until a request that was booked afterwards is accepted, nothing is booked ahead
     of its time: so a probe stays one request.
 
-    *Loss.* A permit without a result for `LOST_AFTER` seconds counts as lost, as when its process died. So
-    does a letter that never comes: its receiver gets no more than `_UNSEEN` seconds of permits before it
-    shows that it reads them.
+    *Loss.* A permit without a result for `LOST_AFTER` seconds counts as lost, as when its process died or the
+    letter did not arrive.
 """
 
 from __future__ import annotations
@@ -27,10 +21,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from bandwidth_async.limiter.pace import pace_for
-from bandwidth_async.limiter.queue import BULK_EVERY
+from bandwidth_async.sharing.members import GONE_AFTER, Member, Members
 from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, RESUMED, UNKNOWN, Letter, State
 
 if TYPE_CHECKING:
@@ -43,15 +37,8 @@ if TYPE_CHECKING:
 # Seconds of permits in one letter.
 AHEAD = 0.025
 
-# Seconds after which a permit without a result is lost, and a process without a report is gone.
+# Seconds after which a permit without a result is lost.
 LOST_AFTER = 8.0
-GONE_AFTER = 5.0
-
-# Seconds of permits, and permits, that a process may have that it has not shown to have seen.
-_UNSEEN, _LEAST_UNSEEN = 0.25, 2
-
-# Permits that a process gets before the turn of one that was served less.
-_BATCH = 4
 
 # A pause that is this many seconds longer than everybody knows is news.
 _NEWS = 0.05
@@ -66,30 +53,6 @@ Permit = tuple[int, float]
 
 
 @define(eq=False)
-class _Member:
-    """A process: what it waits for beyond the permits that it has, and the letters that it has not seen."""
-
-    about: str
-    heard_at: float
-    # The rate it was given, None if it was left to the pace.
-    rate: float | None = None
-    wants: list[int] = field(factory=lambda: [0, 0])  # single calls and runs
-    served: list[int] = field(factory=lambda: [0, 0])  # permits, without those it did not wait for
-    serial: int = 0
-    unseen: dict[int, int] = field(factory=dict)  # permits in each letter that it has not seen
-
-    def may_have(self, most: float) -> bool:
-        return not self.unseen or sum(self.unseen.values()) < most
-
-    def reckon(self, report: Report) -> None:
-        """Note what a process waits for, without the permits that it has or will get."""
-        self.unseen = {serial: count for serial, count in self.unseen.items() if serial > report.seen}
-        has = report.holding + sum(self.unseen.values())
-        single = max(0, report.interactive - has)
-        self.wants = [single, max(0, report.bulk - max(0, has - report.interactive))]
-
-
-@define(eq=False)
 class _Booked:
     pace: Pace
     serial: int
@@ -100,11 +63,19 @@ class _Booked:
 class Leader:
     """Leads the processes that share one limit, of which ``me`` is one. All times are the caller's clock.
 
-    ``last`` is the state that the leader before it published.
+    ``last`` is the state of the leader before it, and ``paused_until`` the end of the pause that is known.
     """
 
     def __init__(
-        self, me: str, about: str, *, term: int, limit: RateLimit, last: State | None, now: float
+        self,
+        me: str,
+        about: str,
+        *,
+        term: int,
+        limit: RateLimit,
+        last: State | None,
+        now: float,
+        paused_until: float,
     ) -> None:
         self.me = me
         self.term = term
@@ -119,21 +90,19 @@ class Leader:
         self._fixed = limit.rate
         self.pace: Pace = pace_for(self._limit)
         # Those whom the last leader led are heard soon, or they are gone.
-        self._members = {name: _Member("", now, limit.rate) for name in (last.names if last else ())}
-        self._members[me] = _Member(about, math.inf, limit.rate)
+        self._members = Members()
+        for name in last.names if last is not None else ():
+            self._members[name] = Member(now, limit.rate)
+        self._members[me] = Member(math.inf, limit.rate)
         self._booked: dict[int, _Booked] = {}
         self._refused: dict[int, _Booked] = {}
         self._number = term * _NUMBERS
-        # What the process had been served that was last served, and who that was, for each class.
-        self._level = [0, 0]
-        self._last: list[str | None] = [None, None]
         self._epoch = 0
-        self._bulk_skipped = 0
         # The end of the pause that everybody knows, and the last permit before it, None while there is none.
         self._known_pause = -math.inf
         self._shut_after: int | None = None
         # The pause of a pace that was replaced.
-        self._not_before = now + last.paused_for if last else -math.inf
+        self._not_before = paused_until
 
     def __repr__(self) -> str:
         return f"<Leader of {len(self._members)}, term {self.term}, {self.pace!r}>"
@@ -172,7 +141,7 @@ class Leader:
             return
         member = self._members.get(report.process)
         if member is None:
-            member = self._members[report.process] = _Member(report.about, now, report.rate)
+            member = self._members[report.process] = Member(now, report.rate)
             self.news = True
             self._choose_pace()
         if report.process != self.me:
@@ -192,7 +161,7 @@ class Leader:
         while True:
             due = self.due(now)
             ahead = AHEAD if given and self._shut_after is None else 0.0
-            if due > now + ahead or (name := self._next()) is None:
+            if due > now + ahead or (name := self._members.next(self.pace.rate)) is None:
                 return given
             number = self.book(name, now)
             given.setdefault(name, []).append((number, max(0.0, due - now)))
@@ -203,10 +172,7 @@ class Leader:
 
     def wake_at(self, now: float) -> float:
         """Return when to grant again; infinity if a report or a result comes first."""
-        most = self._most_unseen()
-        if not any(any(one.wants) and one.may_have(most) for one in self._members.values()):
-            return math.inf
-        return self.due(now)
+        return self.due(now) if self._members.any_ready(self.pace.rate) else math.inf
 
     def book(self, name: str, now: float) -> int:
         """Book a request of a process at this moment, and return the number of its permit."""
@@ -281,7 +247,7 @@ class Leader:
         if alone:
             for one in self._members.values():
                 one.heard_at = max(one.heard_at, now - GONE_AFTER)
-        self._dismiss([name for name, one in self._members.items() if now - one.heard_at > GONE_AFTER], now)
+        self._dismiss(self._members.gone(now), now)
         for number, booked in list(self._booked.items()):
             if booked.at > now - LOST_AFTER:
                 break
@@ -301,7 +267,7 @@ class Leader:
             earliest=self.pace.earliest(0) - now,
             setting=self._setting,
             processes=len(self._members),
-            waiting=sum(sum(one.wants) for one in self._members.values()),
+            waiting=self._members.waiting,
             in_flight=len(self._booked),
             leader=self._about,
             shut=self._shut_after is not None,
@@ -320,33 +286,8 @@ class Leader:
         """Return whether a process waits for permits, as far as is known."""
         return name in self._members and any(self._members[name].wants)
 
-    def _most_unseen(self) -> float:
-        return max(_LEAST_UNSEEN, _UNSEEN * self.pace.rate)
-
-    def _next(self) -> str | None:
-        """Return the process whose turn it is, and count one request of it as served."""
-        most = self._most_unseen()
-        ready = [(name, one) for name, one in self._members.items() if any(one.wants) and one.may_have(most)]
-        waiting = [any(one.wants[kind] for _, one in ready) for kind in (0, 1)]
-        if not any(waiting):
-            return None
-        kind = 1 if not waiting[0] or (waiting[1] and self._bulk_skipped >= BULK_EVERY - 1) else 0
-        self._bulk_skipped = 0 if kind or not waiting[1] else self._bulk_skipped + 1
-        candidates = {name: one for name, one in ready if one.wants[kind]}
-        for one in candidates.values():
-            one.served[kind] = max(one.served[kind], self._level[kind] - _BATCH)
-        name = min(candidates, key=lambda name: candidates[name].served[kind])
-        last, least = self._last[kind], candidates[name].served[kind]
-        if last in candidates and candidates[last].served[kind] < least + _BATCH:
-            name = last
-        self._level[kind] = least
-        self._last[kind] = name
-        candidates[name].served[kind] += 1
-        candidates[name].wants[kind] -= 1
-        return name
-
     def _settle_all(self, results: Iterable[Result], now: float) -> None:
-        wanted = any(any(one.wants) for one in self._members.values())
+        wanted = self._members.waiting > 0
         for what, number, *more in results:
             if what == REFUSED:
                 hint, jitter, own, coarse = more
@@ -373,9 +314,7 @@ class Leader:
 
     def _choose_pace(self) -> None:
         """Keep to the rate that is set, or else to the highest that was given, if every process has one."""
-        given = [one.rate for one in self._members.values()]
-        rates = [rate for rate in given if rate is not None]
-        fixed = self._setting or (max(rates) if len(rates) == len(given) else None)
+        fixed = self._setting or self._members.given_rate
         if fixed == self._fixed:
             return
         self._not_before = self.paused_until

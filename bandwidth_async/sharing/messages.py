@@ -46,7 +46,7 @@ class State:
     ``shut``
         Whether nothing was accepted since the pause, so that every result is urgent.
     ``fixed``, ``earliest``
-        Whether the rate never changes by itself, and then the seconds before which nothing more is sent.
+        Whether the rate never changes by itself. Then no further request is sent for so many seconds.
     ``setting``
         The rate that an operator has set, or None.
     ``processes``, ``waiting``, ``in_flight``

@@ -156,6 +156,7 @@ class RedisCarrier:
         self._key = f"bandwidth_async:{{{name}}}:"
         # A client of redis-py. Its kinds share no type.
         self._client: Any = None
+        self._sentinels: list[Any] = []
         # This process with its term, once it has the lead; and the time of its lease.
         self._holder, self._lease = "", 0
         self._reads_many = address.kind != "cluster"
@@ -216,9 +217,10 @@ class RedisCarrier:
     async def aclose(self) -> None:
         """Close the connections."""
         client, self._client = self._client, None
-        if client is not None:
-            with self._explained():
-                await client.aclose()
+        with self._explained():
+            for one in (client, *self._sentinels):
+                if one is not None:
+                    await one.aclose()
 
     def _keys(self, *names: str) -> list[str]:
         return [self._key + name for name in names]
@@ -247,7 +249,7 @@ class RedisCarrier:
 
     def _opened(self) -> Any:
         if self._client is None:
-            self._client = _open(self._address)
+            self._client, self._sentinels = _open(self._address)
         return self._client
 
     @contextmanager
@@ -257,7 +259,8 @@ class RedisCarrier:
 
         try:
             yield
-        except (RedisError, OSError) as error:
+        # An option that redis-py does not know is a TypeError.
+        except (RedisError, OSError, TypeError, ValueError) as error:
             reason = str(error).partition(" script:")[0].strip() or type(error).__name__
             for secret in self._address.secrets:
                 reason = reason.replace(secret, "…")
@@ -267,16 +270,21 @@ class RedisCarrier:
 def reading(url: str) -> Address:
     """Return the address in a URL. Raises `ConfigurationError`, also without the extra."""
     try:
-        import redis.asyncio  # noqa: F401, PLC0415 - an extra
+        from redis.asyncio.connection import parse_url  # noqa: PLC0415 - an extra
     except ImportError:
         raise ConfigurationError(
             "sharing a limit over Redis needs redis-py: pip install 'bandwidth_async[redis]'"
         ) from None
-    return Address.read(url)
+    address = Address.read(url)
+    try:
+        parse_url(address.url)
+    except ValueError:
+        raise ConfigurationError(f"an option in the URL of {address.shown} cannot be read") from None
+    return address
 
 
-def _open(address: Address) -> Any:
-    """Return a client that leaves retries to the caller."""
+def _open(address: Address) -> tuple[Any, list[Any]]:
+    """Return a client that leaves retries to the caller, and the clients of the sentinels if there are any."""
     from redis.asyncio import Redis, RedisCluster, Sentinel  # noqa: PLC0415 - an extra
     from redis.asyncio.cluster import ClusterNode  # noqa: PLC0415 - an extra
     from redis.asyncio.connection import parse_url  # noqa: PLC0415 - an extra
@@ -290,10 +298,10 @@ def _open(address: Address) -> Any:
         "retry": Retry(NoBackoff(), 0),
     }
     if address.kind == "single":
-        return Redis.from_url(address.url, **options)
+        return Redis.from_url(address.url, **options), []
     if address.kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in address.hosts]
-        return RedisCluster.from_url(address.url, startup_nodes=nodes, **options)
+        return RedisCluster.from_url(address.url, startup_nodes=nodes, **options), []
     given: dict[str, Any] = dict(parse_url(address.url))
     secure = given.pop("connection_class", None) is not None
     given.pop("host", None), given.pop("port", None)
@@ -302,7 +310,7 @@ def _open(address: Address) -> Any:
     }
     shared = {key: value for key, value in given.items() if key.startswith("ssl_")} | {"ssl": secure}
     sentinel: Any = Sentinel(address.hosts, sentinel_kwargs={**options, **shared, **own})  # type: ignore[no-untyped-call]
-    return sentinel.master_for(address.service, **{**options, **given, "ssl": secure})
+    return sentinel.master_for(address.service, **{**options, **given, "ssl": secure}), sentinel.sentinels
 
 
 def _rate(setting: str | None) -> float | None:
