@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from attrs import define, field, frozen
@@ -150,8 +151,18 @@ def test_exactly_the_rate_and_the_burst(rate: float, burst: int) -> None:
         now = max(now, pace.next_time(now, 0))
         pace.on_send(now, 0)
         sent.append(now)
-    early = max((burst - 1) / rate, LATENESS)
+    early = (burst - 1) / rate
     assert sent == pytest.approx([max(0.0, n / rate - early) for n in range(burst + 200)])
+
+
+def test_no_request_is_early_after_an_idle_time() -> None:
+    """A server that lets in nothing above the rate refuses the second of two that leave together."""
+    pace, now, sent = FixedPace(40.0, 1), 100.0, list[float]()
+    for _ in range(5):
+        now = max(now, pace.next_time(now, 0))
+        sent.append(now)
+        pace.on_accepted(pace.on_send(now, 0), now, wanted=False)
+    assert min(after - before for before, after in pairwise(sent)) == pytest.approx(1 / 40)
 
 
 def test_a_timer_that_rings_late_is_made_up_for() -> None:

@@ -125,7 +125,7 @@ _EXCESS, _DRAIN = 4, 1.5
 # Seconds between probes at most.
 _LONGEST_PROBE_GAP = 15.0
 
-# Timers fire late. A request may be sent this many seconds before it is due at an even rate.
+# Timers fire late. What they are late, up to so many seconds, is made up for.
 LATENESS = 0.02
 
 # Closures in a row that look like a limit of slots, how much they may differ, seconds of quiet between them.
@@ -198,6 +198,15 @@ class _Closure:
     coarse: bool = False
 
 
+def in_time(due: float, now: float) -> float:
+    """Return the moment from which the next request is due, when one that was ``due`` leaves ``now``.
+
+    If its timer was late, the next one is not late too. But no request leaves sooner for an idle time, since
+    two that leave together are refused where nothing is let in above the rate.
+    """
+    return due if now - due <= LATENESS else now
+
+
 class AdaptivePace:
     """Seeks the highest rate that the server accepts. The module explains the theory."""
 
@@ -266,7 +275,7 @@ class AdaptivePace:
     def next_time(self, now: float, in_flight: int) -> float:
         """Return when the next request may be sent; infinity when a response has to come first."""
         if self._closure is None:
-            return math.inf if in_flight >= self._belief.slots else self._due - LATENESS
+            return math.inf if in_flight >= self._belief.slots else self._due
         if self._probe is None or self._closure.hinted:
             return self.paused_until
         return self._probed_at + self._probe_wait()
@@ -290,7 +299,7 @@ class AdaptivePace:
                 self._open(now)
             else:
                 self._probe, self._probed_before, self._probed_at = self._serial, self._probed_at, now
-        self._due = max(self._due, now) + 1 / self.rate
+        self._due = in_time(self._due, now) + 1 / self.rate
         self._unsettled[self._serial] = self._accepted[self._serial] = _Sent(now, in_flight)
         if len(self._accepted) > _MEMORY:
             del self._accepted[next(iter(self._accepted))]

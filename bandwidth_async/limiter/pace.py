@@ -182,7 +182,7 @@ class FixedPace:
         self.knowledge: Knowledge | None = None
         self.paused_until: float = -math.inf
         self.pause_hinted: bool = False
-        self._early = max((burst - 1) / rate, LATENESS)
+        self._early = (burst - 1) / rate
         # When the next request is due at an even rate.
         self._due = -math.inf
         self._resumed_at = -math.inf
@@ -197,12 +197,14 @@ class FixedPace:
 
     def earliest(self, ahead: int) -> float:
         """Return when a request behind ``ahead`` others is sent if none is refused."""
-        due = max(self._due, self.paused_until)
+        due = max(self._due, self.paused_until - LATENESS)
         return max(self.paused_until, due - self._early + ahead / self.rate)
 
     def on_send(self, now: float, in_flight: int) -> int:
         """Note that a request is sent, and return its serial."""
-        self._due = max(self._due, now) + 1 / self.rate
+        # What a timer was late is made up for. But no request leaves sooner for an idle time: two that leave
+        # together are refused where nothing is let in above the rate.
+        self._due = (self._due if now - self._due <= LATENESS else now) + 1 / self.rate
         self._serial += 1
         self._sent[self._serial] = now
         return self._serial
