@@ -17,8 +17,10 @@ from random import Random
 
 import pytest
 
+from bandwidth_async import ClientCredentials, VoiceClient
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter import RateLimit
+from bandwidth_async.sandbox import Sandbox
 from bandwidth_async.sharing.carrier import CarrierError, LeaderGone, Seen
 from bandwidth_async.sharing.limiter import SharedLimiter
 from bandwidth_async.sharing.over_socket import SocketCarrier
@@ -242,6 +244,45 @@ def test_two_event_loops_of_one_machine_share_a_rate(directory: Path) -> None:
         await limiters[1].leave()
 
     asyncio.run(run())
+
+
+def test_clients_share_a_limiter_until_the_last_one_closes(directory: Path) -> None:
+    """Two clients have one shared limiter, and a third process joins them. Nothing is left in the loop."""
+
+    async def run() -> None:
+        async with Sandbox(conferences=30) as sandbox:
+            limiter, other = (SharedLimiter(f"local:{directory}") for _ in range(2))
+            first, second, third = (client_of(sandbox, one) for one in (limiter, limiter, other))
+            ids = sandbox.conference_ids
+            before = asyncio.all_tasks()
+            async with third:
+                async with second:
+                    async with first:
+                        reports = await asyncio.gather(
+                            *(
+                                client.end_conferences(ids[n::3])
+                                for n, client in enumerate((first, second, third))
+                            )
+                        )
+                    assert all(report.ok for report in reports)
+                    assert not (await second.get_conference(ids[0])).active
+                    assert limiter.alone_because is None
+                await third.get_conference(ids[0])
+                assert other.alone_because is None
+            assert asyncio.all_tasks() <= before
+
+    asyncio.run(run())
+
+
+def client_of(sandbox: Sandbox, limiter: SharedLimiter) -> VoiceClient:
+    """Return a client of the sandbox with a limiter."""
+    return VoiceClient(
+        account_id=sandbox.account_id,
+        credentials=ClientCredentials(sandbox.client_id, sandbox.client_secret),
+        voice_url=sandbox.url,
+        api_url=sandbox.url,
+        limiter=limiter,
+    )
 
 
 def test_killed_processes_leave_their_share_to_the_others(senders: list[Sender]) -> None:

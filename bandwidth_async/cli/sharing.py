@@ -102,7 +102,7 @@ def announced(limiter: Limiter, say: Callable[[str], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        limiter.on_processes = None
+        limiter.on_processes, said = None, limiter.processes
 
 
 def _sentence(others: int, limiter: SharedLimiter) -> str:

@@ -284,7 +284,7 @@ def reading(url: str) -> Address:
 
 
 def _open(address: Address) -> tuple[Any, list[Any]]:
-    """Return a client that leaves retries to the caller, and the clients of the sentinels, if any."""
+    """Return a client that leaves retries to the caller, and the clients of the sentinels."""
     from redis.asyncio import Redis, RedisCluster, Sentinel  # noqa: PLC0415 - an extra
     from redis.asyncio.cluster import ClusterNode  # noqa: PLC0415 - an extra
     from redis.asyncio.connection import parse_url  # noqa: PLC0415 - an extra
