@@ -130,10 +130,18 @@ def test_a_suspicion_lasts_where_the_rate_helps() -> None:
     assert results.busy.mistakes == 0
 
 
+def test_a_503_far_below_the_rate_ends_the_suspicion_at_once() -> None:
+    """A server that always fails most requests would otherwise be asked more and more seldom, for hours."""
+    results = Results().suspected(100)
+    results.passed(1, 5)
+    assert results.failed(2, 5) == [False, False]
+    assert (results.busy.mistakes, results.busy.rate) == (1, 100)
+
+
 @pytest.mark.parametrize("seconds", [1.0, 6.0])
 def test_when_nothing_passes_for_five_seconds_it_is_an_outage(seconds: float) -> None:
     """The breaker hears of it then. A closed window may be as long as that."""
-    results = Results().suspected()
+    results = Results().suspected(20)
     told = [results.failed(1, 2)[0] for _ in range(int(2 * seconds))]
     assert all(told[: int(2 * min(seconds, 5))])
     assert all(told) is (seconds < 5)

@@ -77,6 +77,15 @@ def test_answers_that_vary_are_no_queue(seed: int) -> None:
     assert ran.since(5)[0] > 97
 
 
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+def test_some_long_answers_among_quick_ones_are_no_queue(share: float) -> None:
+    """The long ones of the first requests come last, so the first answers are all quick."""
+    random = Random(5)
+    ran = Ran(lambda _: 2.0 if random.random() < share else 0.02, capacity=lambda _: math.inf)
+    ran.send(50, 1).send(200, 1).send(500, 10)
+    assert ran.since(6)[0] > 475
+
+
 def test_a_server_that_becomes_slow_for_another_reason() -> None:
     """Half of the requests do not make it quicker, so the time without a queue is learned anew."""
     ran = Ran(lambda now: 0.1 if now < 10 else 0.5, capacity=lambda _: math.inf)

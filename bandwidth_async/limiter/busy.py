@@ -33,6 +33,9 @@ _QUICK, _ALIKE = 2.0, 3.0
 # how often it is halved.
 _TRIAL, _TOO_MANY, _HALVINGS = 50, 6, 2
 
+# A 503 behind a request that passed, at less than this share of the rate at the suspicion, has another cause.
+_FAR_BELOW = 1 / 16
+
 # Seconds in which nothing passed although it was asked for, and the 503s in a row that show it.
 _SHUT, _ROW = 5.0, 3
 
@@ -117,13 +120,20 @@ class BusyServer:
             return
         self._results += 1
         self._refused += refused
-        if self._refused >= _TOO_MANY:
+        if refused and self._row == 1 and rate < _FAR_BELOW * self.rate:
+            self._end_mistake(now)
+        elif self._refused >= _TOO_MANY:
             self._halvings += 1
             self._rate, self._results, self._refused = rate, 0, 0
         elif self._results >= _TRIAL:
             self._results = self._refused = self._halvings = 0
         if self._halvings >= _HALVINGS:
-            self.forget()
-            self.mistakes += 1
-            self._trusted_at = now + self._distrust
-            self._distrust = min(2 * self._distrust, _LONGEST_DISTRUST)
+            self._end_mistake(now)
+
+    def _end_mistake(self, now: float) -> None:
+        """Take 503s for failures for some time: the suspicion was false."""
+        self.forget()
+        self._halvings = 0
+        self.mistakes += 1
+        self._trusted_at = now + self._distrust
+        self._distrust = min(2 * self._distrust, _LONGEST_DISTRUST)

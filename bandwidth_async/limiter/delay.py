@@ -17,6 +17,10 @@ Theory
     the server has become slower: its rate is learned anew. If half as many come, answers take longer for
     another reason, and that is the time without a queue from now on.
 
+    *Are there several kinds of answers?* In one queue, answers that come one after the other have waited for
+    about the same time. If the longest of a batch took many times as long as the quickest, they were not in
+    one queue, and nothing is held back. The quick ones are answered first, so means would be too low for long.
+
 Assumptions, and what happens when they do not hold
     The first batch meets no queue. Otherwise answers may take twice as long as that. Answers keep coming:
     when none comes for several times the usual time, the server hangs, and that is not judged here. Our own
@@ -29,6 +33,9 @@ import math
 
 # Answers of a batch at least, and the gain with which means of batches are smoothed.
 _BATCH, _GAIN = 16, 0.25
+
+# So many times the quickest answer of a batch is of another kind, and batches that are not judged then.
+_OTHER_KIND, _UNJUDGED = 20.0, 64
 
 # Requests in flight, as a share of those that keep the server busy; and how many are always allowed.
 _MOST, _LEAST = 1.7, 10
@@ -51,6 +58,8 @@ class DelayLimit:
         self.limit: float = math.inf
         # Of the batch: answers, the sum of their seconds, when it began, whether the limit held any back.
         self._count, self._sum, self._began, self._held = 0, 0.0, -math.inf, False
+        # Seconds of the quickest and of the longest answer of the batch, and batches that are not judged.
+        self._quickest, self._longest, self._unjudged = math.inf, 0.0, 0
         # Seconds of an answer, smoothed, and without a queue; and the best answers a second.
         self._mean = self._floor = self._best = 0.0
         # Answers a second before the limit was halved, 0 while it is not; and when it was.
@@ -74,8 +83,10 @@ class DelayLimit:
             return
         if not self._count:
             self._began, self._sum, self._held = now, 0.0, False
+            self._quickest, self._longest = math.inf, 0.0
         self._count += 1
         self._sum += seconds
+        self._quickest, self._longest = min(self._quickest, seconds), max(self._longest, seconds)
         if self._count > _BATCH and now - self._began >= self._mean / 2:
             span = max(now - self._began, 1e-6)
             self._learn(self._sum / self._count, (self._count - 1) / span, now)
@@ -83,6 +94,12 @@ class DelayLimit:
 
     def _learn(self, mean: float, rate: float, now: float) -> None:
         """Learn from a batch: the mean seconds of its answers, and the answers a second."""
+        if self._longest > _OTHER_KIND * self._quickest:
+            self._unjudged = _UNJUDGED
+        if self._unjudged:
+            self._unjudged -= 1
+            self.limit, self._mean, self._floor, self._best, self._before = math.inf, mean, 0.0, 0.0, 0.0
+            return
         if self._before:
             self._conclude(mean, rate)
         self._mean += (mean - self._mean) * _GAIN if self._mean else mean
