@@ -117,10 +117,15 @@ class Coordinator:
 
     @property
     def knowledge(self) -> Knowledge | None:
-        """What the leader has learned."""
+        """What the leader has learned, or this process if it never had one.
+
+        What a process learns at its share, while it is alone for a time, is none of the whole.
+        """
         if self.leader is not None:
             return self.leader.knowledge
-        return self._state.knowledge if self._state is not None else None
+        if self._state is not None:
+            return self._state.knowledge
+        return self._alone.knowledge if self._alone is not None else None
 
     def start(self, loop: asyncio.AbstractEventLoop, carrier: Carrier) -> None:
         """Begin to claim, read and send in this event loop."""
