@@ -61,11 +61,21 @@ def test_every_list_has_every_format(
 
 @pytest.mark.parametrize("form", formats.FORMATS)
 def test_what_can_be_empty_is_still_of_its_format(
-    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], form: str
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     """An array without records is an array; the others have no line at all."""
-    assert main(["list", "--name", "nobody", "--format", form]) == 0
-    assert capsys.readouterr().out.split() == (["[", "]"] if form == "json" else [])
+    nothing, journal = tmp_path / "ids.txt", str(tmp_path / "a.journal")
+    nothing.touch()
+    for command in (
+        ["list", "--name", "nobody"],
+        ["end", "--from", str(nothing)],
+        ["end", "--from", str(nothing), "--dry-run"],
+        ["end", "--from", str(nothing), "--shard", "0/1", "--journal", journal],
+        ["resume", journal],
+        ["outcomes", journal],
+    ):
+        assert main([*command, "--format", form]) == 0
+        assert capsys.readouterr().out.split() == (["[", "]"] if form == "json" else []), command
 
 
 @pytest.mark.parametrize("form", formats.FORMATS)

@@ -834,7 +834,7 @@ def test_runs_shows_how_far_each_has_come(
         (0, {}),
     ]
     assert table[0].split() == ["run", "state", "settled", "total", "account_id", "created", "journal"]
-    assert [re.split(r"\s{2,}", line)[-2] for line in table[1:]] == [
+    assert [re.split(r"\s{2,}", line)[1] for line in table[1:]] == [
         "finished",
         "unfinished",
         "input incomplete",

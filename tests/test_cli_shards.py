@@ -77,7 +77,9 @@ def test_each_task_of_an_array_ends_its_own_part(
     ("shard", "environment", "sentence"),
     [
         ("4/4", {}, "4/4: shards count from 0, so the first of 4 is 0/4 and the last is 3/4"),
-        ("0/0", {}, "0/0: there is at least 1 shard"),
+        ("0/0", {}, "0/0: there are 1 to 100,000 shards"),
+        ("0/100001", {}, "0/100001: there are 1 to 100,000 shards"),
+        (f"0/{'9' * 5000}", {}, "is no shard"),
         ("1", {}, "'1' is no shard: write 0/4, or auto/4 on a job array"),
         ("1/x", {}, "'1/x' is no shard"),
         ("-1/4", {}, "'-1/4' is no shard"),
@@ -185,6 +187,52 @@ def test_a_row_that_was_cut_off_spoils_no_other(sandbox: Sandbox, tmp_path: Path
     assert all(json.loads(line) for line in lines)
 
 
+@pytest.mark.parametrize(
+    "begun",
+    ["", "[", "[\n", "[\n]\n", '[\n {"a": 1}\n]\n', '[\n {"a": 1}\n', '[\n {"a": 1}\n,{"a', '[\n {"a'],
+)
+def test_an_array_that_is_gone_on_with_is_one_array(sandbox: Sandbox, tmp_path: Path, begun: str) -> None:
+    """Wherever the first start was cut off, also where it was killed in the midst of a row."""
+    output = tmp_path / "out.json"
+    output.write_text(begun)
+    ids = sandbox.conference_ids[:2]
+    words = ["end", *ids, "--journal", str(tmp_path / "a.journal"), "--continue", "--output", str(output)]
+    assert main(words) == 0
+    before = [{"a": 1}] if "1}" in begun else []
+    whole = json.loads(output.read_text())
+    assert whole[: len(before)] == before
+    assert {row["conference_id"] for row in whole[len(before) :]} == set(ids)
+    assert main(words) == 0
+    assert json.loads(output.read_text()) == whole
+
+
+def test_an_array_is_not_put_behind_something_else(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What the file has stays, and nothing is sent."""
+    output = tmp_path / "out.txt"
+    output.write_text("conference_id\nconf-1")
+    words = ["end", "conf-1", "--journal", str(tmp_path / "a.journal"), "--continue", "--output", str(output)]
+    assert main([*words, "--format", "json"]) == 6
+    assert "out.txt: it has something else than JSON records" in capsys.readouterr().err
+    assert output.read_text() == "conference_id\nconf-1"
+    assert requests(sandbox) == {}
+
+
+@pytest.mark.parametrize("form", ["csv", "table"])
+def test_an_output_that_is_gone_on_with_has_one_header(sandbox: Sandbox, tmp_path: Path, form: str) -> None:
+    """A spreadsheet would take the second one for a conference."""
+    output = tmp_path / "out"
+    for number in range(2):
+        words = ["end", sandbox.conference_ids[number], "--journal", str(tmp_path / f"{number}.journal")]
+        assert main([*words, "--continue", "--output", str(output), "--format", form]) == 0
+    assert [line.startswith("conference_id") for line in output.read_text().splitlines()] == [
+        True,
+        False,
+        False,
+    ]
+
+
 @pytest.mark.parametrize(("ids", "code"), [(["conf-x"], 3), ([], 0)])
 def test_the_exit_code_is_the_same_each_time(
     sandbox: Sandbox, tmp_path: Path, ids: list[str], code: int
@@ -243,6 +291,16 @@ def test_all_active_is_listed_once(
     assert requests(sandbox)["list"] == listed
     assert main([*words, "--name", "x"]) == 6
     assert "is of another input" in capsys.readouterr().err
+
+
+def test_a_listing_that_failed_leaves_no_journal(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing was sent, so there is nothing to go on with."""
+    monkeypatch.setenv("BW_VOICE_URL", "http://127.0.0.1:1")
+    journal = str(tmp_path / "run.journal")
+    assert main(["end", "--all-active", "--yes", "--journal", journal, "--continue", "--deadline", "1s"]) != 0
+    assert files_in(tmp_path) == []
 
 
 def test_a_second_start_of_the_same_shard_says_so(
@@ -420,7 +478,8 @@ def test_shards_of_two_inputs_are_told(
     first, second = done(tmp_path, sandbox.conference_ids[:20], 2)
     file_of(tmp_path, sandbox.conference_ids[:19])
     Path(second).unlink()
-    main(command(tmp_path, "1/2"))
+    # The first start has ended them all.
+    assert main(command(tmp_path, "1/2")) == 3
     capsys.readouterr()
     assert main(["outcomes", first, second]) == 1
     assert "these shards are not of the same input: an id may be in none of them" in capsys.readouterr().err

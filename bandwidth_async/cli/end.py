@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, terminal
 from bandwidth_async.cli.inputs import Input
 from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, sending
-from bandwidth_async.cli.run import Run, carry_out
+from bandwidth_async.cli.run import Run, carry_out, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +163,9 @@ class _Wish:
     def check_count(self, count: int) -> None:
         """Raise `click.UsageError` if there are more conferences than --max."""
         if self.maximum is not None and count > self.maximum:
-            raise click.UsageError(f"{_count(count)} are more than --max {self.maximum:,}; nothing was ended")
+            raise click.UsageError(
+                f"{plural(count, 'conference')} are more than --max {self.maximum:,}; nothing was ended"
+            )
 
     def ask(self, count: int) -> None:
         """Ask for a yes if that many need one. Raises `click.ClickException` without it."""
@@ -171,9 +173,11 @@ class _Wish:
             return
         there_is_one = sys.stdin is not None and not isinstance(sys.stderr, terminal.Closed)
         if not there_is_one or "-" in self.given.sources or not sys.stdin.isatty():
-            raise click.UsageError(f"nothing was ended: confirm with --yes to end {_count(count)}")
+            raise click.UsageError(
+                f"nothing was ended: confirm with --yes to end {plural(count, 'conference')}"
+            )
         try:
-            sure = click.confirm(f"End {_count(count)}?", err=True)
+            sure = click.confirm(f"End {plural(count, 'conference')}?", err=True)
         except click.Abort:
             terminal.say("")
             raise click.ClickException(
@@ -220,6 +224,8 @@ def _end_few(wish: _Wish, items: list[Item], duplicates: int, began: float, *, d
     client = new_client(rate_limit=how.limit())
     if not items:
         terminal.say("there are no conferences to end")
+        if how.output is None:
+            formats.write_none(how.form, formats.OUTCOMES)
         return exit_codes.Exit.OK
     wish.ask(len(items))
     began = time.monotonic()
@@ -247,12 +253,14 @@ def _end_recorded(
         began = time.monotonic()
         # Opening a pipe waits for its reader. Until then there is nothing to be resumed.
         keep = [*wish.given.files, journal.path]
-        with formats.open_output(how.output, force=how.force, append=wish.goes_on, keep=keep) as stream:
+        behind = how.form if wish.goes_on else None
+        with formats.open_output(how.output, force=how.force, behind=behind, keep=keep) as stream:
             loop.run(journal.complete())
             if not how.quiet:
                 terminal.say(f"journal: {journal.path}")
             if not recorded.kept:
                 terminal.say("there are no conferences to end")
+                formats.Writer(stream, how.form, formats.OUTCOMES).end()
                 return exit_codes.Exit.OK
             run = Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
             return loop.run(carry_out(client, run))
@@ -284,9 +292,5 @@ def _print_ids(items: list[Item], how: RunOptions, files: list[Path]) -> int:
     ):
         for item in items:
             writer.write({"conference_id": inputs.id_of(item)}, at_once=False)
-    terminal.say(f"dry run: {_count(len(items))} would be ended; none was")
+    terminal.say(f"dry run: {plural(len(items), 'conference')} would be ended; none was")
     return exit_codes.Exit.OK
-
-
-def _count(count: int) -> str:
-    return f"{count:,} conference{'' if count == 1 else 's'}"

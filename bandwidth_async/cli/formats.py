@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
@@ -73,10 +74,11 @@ class JsonArray:
     """One JSON array, with one object a line."""
 
     def __init__(self) -> None:
-        self._comma = " "
+        self._comma = ","
 
     def header(self) -> str:
         """Begin the array."""
+        self._comma = " "
         return "["
 
     def row(self, record: Mapping[str, Any]) -> str:
@@ -270,7 +272,8 @@ class Writer:
         self._every = _FLUSH_EVERY if in_bulk and _is_file(stream) else 0.0
         self._flushed_at = time.monotonic()
         self._format = table.format(form, stream)
-        self._begun = False
+        # The file of `open_output` may have records already.
+        self._begun = stream is not sys.stdout and _is_file(stream) and stream.tell() > 0
 
     @property
     def on_terminal(self) -> bool:
@@ -342,6 +345,11 @@ def _pair(pair: tuple[str, Any]) -> str:
     return f"{pair[0]:<12} {_word(pair[1])}"
 
 
+def write_none(form: str, table: Table) -> None:
+    """Write to standard output what a ``table`` without records is: of the formats, only JSON has a text."""
+    Writer(sys.stdout, form, table).end()
+
+
 def form_for(given: str | None, output: Path | None, default: str = "table") -> str:
     """Return the format that was asked for, or else that of the output's suffix, or else the default."""
     suffix = "" if output is None else output.suffix.lower().removeprefix(".")
@@ -357,11 +365,11 @@ def write_text(stream: IO[str], text: str) -> None:
 
 @contextmanager
 def open_output(
-    path: Path | None, *, force: bool, append: bool = False, keep: Sequence[Path] = ()
+    path: Path | None, *, force: bool, behind: str | None = None, keep: Sequence[Path] = ()
 ) -> Iterator[IO[str]]:
     """Yield the stream for records: a new file, or standard output. It is never one of the files ``keep``.
 
-    With ``append`` the records go behind those that a file has already.
+    With ``behind``, the records go behind those that a file has already, in this one of `FORMATS`.
 
     Do this before the event loop: to open a pipe waits for its reader, and there no signal ends that.
 
@@ -377,10 +385,14 @@ def open_output(
     try:
         # Nothing is lost in a pipe or a device.
         keeps_nothing = path.exists() and not path.is_file()
-        mode = "w" if force or keeps_nothing else "a+" if append else "x"
+        mode = "w" if force or keeps_nothing else "a+" if behind else "x"
         stream = path.open(mode, encoding="utf-8")
         if mode == "a+":
-            _end_line(stream)
+            try:
+                _end_line(stream, form=behind)
+            except BaseException:
+                stream.close()
+                raise
     except FileExistsError:
         raise click.UsageError(f"{path} exists; choose another --output, or --force to replace it") from None
     except OSError as error:
@@ -395,12 +407,30 @@ def open_output(
         raise
 
 
-def _end_line(stream: IO[str]) -> None:
-    """End the last line of a file, which a process that was killed may have written half."""
+def _end_line(stream: IO[str], form: str | None) -> None:
+    """End the last line of a file, which a process that was killed may have written half.
+
+    From a JSON array that line is taken away, and the bracket that ends it. Raises `OSError`.
+    """
     raw = stream.fileno()
     size = os.fstat(raw).st_size
-    if size and os.pread(raw, 1, size - 1) != b"\n":
+    if form == "json" and size:
+        _open_array(raw, size)
+        stream.seek(0, os.SEEK_END)
+    elif size and os.pread(raw, 1, size - 1) != b"\n":
         stream.write("\n")
+
+
+def _open_array(raw: int, size: int) -> None:
+    """Leave only the whole rows of a JSON array in a file, and nothing if there are none."""
+    begin, end = b"[\n", b"]\n"
+    if os.pread(raw, len(begin), 0) != begin[:size]:
+        raise OSError(errno.EINVAL, "it has something else than JSON records")
+    if os.pread(raw, len(end), max(0, size - len(end))) == end:
+        size -= len(end)
+    while size and os.pread(raw, 1, size - 1) != b"\n":
+        size -= 1
+    os.ftruncate(raw, size if size > len(begin) else 0)
 
 
 def _is_same(path: Path, kept: Path) -> bool:

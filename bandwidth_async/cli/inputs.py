@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import sys
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -22,7 +23,7 @@ from bandwidth_async.journal import Shard
 from bandwidth_async.models import Conference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bandwidth_async.limiter import RateLimit
 
@@ -54,12 +55,15 @@ class Input:
 
     def items(self, limit: RateLimit, deadline: float | None) -> Iterator[Item]:
         """Yield what is to be ended, one by one. A bad line anywhere is a usage error behind the last."""
-        items: Iterator[Item]
-        if self.chosen is not None:
-            items = iter(event_loop.run(_listed_as_active(self.chosen, limit, deadline)))
-        else:
-            items = self._given()
-        return (item for item in items if self.shard is None or self.shard.holds(id_of(item)))
+        # A listing, which may fail, begins with the first `next` as well.
+        items: Iterable[Item] = (
+            self._given()
+            if self.chosen is None
+            else event_loop.run(_listed_as_active(self.chosen, limit, deadline))
+        )
+        for item in items:
+            if self.shard is None or self.shard.holds(id_of(item)):
+                yield item
 
     def digest(self) -> str | None:
         """Return a hash of the input as far as it can be read twice, or None if a file is gone."""
@@ -148,7 +152,7 @@ def shard(_: click.Context, __: click.Parameter, value: str | None) -> Shard | N
     if number in {"", "auto"} and slash:
         number = _task()
     # Python reads underscores and other digits too.
-    if not all(text.isascii() and text.isdigit() for text in (number, count)):
+    if not all(re.fullmatch("[0-9]{1,18}", text) for text in (number, count)):
         raise click.BadParameter(f"{value!r} is no shard: write 0/4, or auto/4 on a job array")
     try:
         return Shard(int(number), int(count))

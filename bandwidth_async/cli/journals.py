@@ -19,7 +19,7 @@ import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import RunOptions, in_a_format, new_client, run_options, sending
-from bandwidth_async.cli.run import Run, carry_out, resume_command
+from bandwidth_async.cli.run import Run, carry_out, plural, resume_command
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import (
     Journal,
@@ -91,8 +91,11 @@ def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: boo
         whole = journal.report()
         if not whole.unsettled:
             terminal.say(f"nothing to do: all {whole.total:,} conferences are settled")
+            if how.output is None:
+                formats.write_none(how.form, formats.OUTCOMES)
             return exit_codes.exit_for_run(whole, strict=how.strict, stopped_by=None)
-        with formats.open_output(how.output, force=how.force, append=append, keep=[journal.path]) as stream:
+        behind = how.form if append else None
+        with formats.open_output(how.output, force=how.force, behind=behind, keep=[journal.path]) as stream:
             run = Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
             return event_loop.run(carry_out(client, run))
     finally:
@@ -184,7 +187,8 @@ def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
     """Print the totals of several journals, and which shards are missing. Return the worst exit code."""
     counts = sum((info.counts for info in found), Counter[str]())
     words = [f"{counts[kind]:,} {kind.value}" for kind in OutcomeKind if counts[kind]]
-    terminal.say(f"{len(found):,} journals, {counts.total():,} conferences: {', '.join(words) or 'none'}")
+    journals_found, conferences = plural(len(found), "journal"), plural(counts.total(), "conference")
+    terminal.say(f"{journals_found}, {conferences}: {', '.join(words) or 'none'}")
     codes = [
         exit_codes.exit_for_run(
             Report(counts=info.counts, complete=info.complete), strict=False, stopped_by=None

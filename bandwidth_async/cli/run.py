@@ -219,8 +219,8 @@ def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[Signals]]:
 
 def _summary(report: Report, whole: Report, account_id: str, quota: float | None) -> list[str]:
     lines = [
-        f"{_plural(report.total, 'conference')} in {report.elapsed:.1f} s: {_counts(report)}",
-        f"{_plural(report.attempts, 'request')}, {report.rate:,.0f} conferences a second",
+        f"{plural(report.total, 'conference')} in {report.elapsed:.1f} s: {_counts(report)}",
+        f"{plural(report.attempts, 'request')}, {report.rate:,.0f} conferences a second",
     ]
     if quota is not None:
         lines.append(f"the server's limit seems to be about {figure(quota)} requests a second")
@@ -266,7 +266,8 @@ def _quoted_bytes(name: str) -> str:
     return f"$'{''.join(escaped)}'"
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 

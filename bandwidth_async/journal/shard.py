@@ -8,6 +8,9 @@ from attrs import frozen
 
 from bandwidth_async.errors import ConfigurationError
 
+# More would be a mistake: whoever looks for missing shards goes through all of them.
+_MOST = 100_000
+
 
 @frozen
 class Shard:
@@ -21,8 +24,8 @@ class Shard:
     count: int
 
     def __attrs_post_init__(self) -> None:
-        if self.count < 1:
-            raise ConfigurationError(f"{self}: there is at least 1 shard")
+        if not 1 <= self.count <= _MOST:
+            raise ConfigurationError(f"{self}: there are 1 to {_MOST:,} shards")
         if not 0 <= self.number < self.count:
             raise ConfigurationError(
                 f"{self}: shards count from 0, so the first of {self.count} is 0/{self.count} and the last is"

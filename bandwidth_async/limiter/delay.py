@@ -19,7 +19,7 @@ Theory
 
     *Are there several kinds of answers?* In one queue, answers that come one after the other have waited for
     about the same time. If the longest of a batch took many times as long as the quickest, they were not in
-    one queue, and nothing is held back. The quick ones come first, so means would be too low for long.
+    one queue, and nothing is held back. The quick ones are answered first, so a mean would be too low.
 
 Assumptions, and what happens when they do not hold
     The first batch meets no queue. Otherwise answers may take twice as long as that. Answers keep coming:
