@@ -423,6 +423,28 @@ def test_without_the_store_each_goes_on_with_its_share_and_says_so_once(
     assert sum("again" in one.getMessage() for one in caplog.records) == 4
 
 
+def test_a_leader_that_lost_the_store_follows_whoever_leads_next() -> None:
+    """What it failed to do as the leader does not keep it alone."""
+
+    async def world(store: MemoryStore) -> None:
+        processes = await opened(store, Server(), 3, RateLimit.fixed(90))
+        for process in processes:
+            process.work(30)
+        for seconds in (3.2, 4.0, 5.1, 6.3):
+            store.broken = "gone"
+            await asyncio.sleep(seconds)
+            # Whoever comes first leads then.
+            store.flush()
+            store.broken = None
+            await asyncio.sleep(4)
+            assert [one.limiter.alone_because for one in processes] == [None] * 3
+            assert [one.limiter.processes for one in processes] == [3] * 3
+        for process in processes:
+            await process.leave()
+
+    in_world(world)
+
+
 def test_a_store_that_was_never_reached_leaves_the_share_of_the_expected_processes() -> None:
     """A process that starts without the store does not wait for it, and keeps to rate ÷ processes."""
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Seconds: a lease, the time between two claims, and that a reader waits for messages.
 LEASE, _CLAIM_EVERY, _READ = 3.0, 1.0, 1.0
 
+# Seconds that a claim may take longer than other calls, since the first one connects.
+_CONNECTS = 1.5
+
 # Seconds after which a task that does not end is cancelled once more.
 _AGAIN = 0.1
 
@@ -102,7 +105,8 @@ class Duties:
     async def _claim(self) -> None:
         while True:
             began = self._loop.time()
-            lease = await self._link.call("a lease", self._link.carrier.claim(self._name, LEASE))
+            claim = self._link.carrier.claim(self._name, LEASE)
+            lease = await self._link.call("a lease", claim, _CONNECTS)
             if lease is None:
                 await self._link.rest()
                 continue
@@ -116,6 +120,7 @@ class Duties:
     async def _read_letters(self) -> None:
         while True:
             if not self._desk.reads_letters:
+                self._link.forget("reading letters")
                 await asyncio.sleep(_READ)
                 continue
             letters = self._link.carrier.letters(self._name, _READ)
@@ -134,6 +139,8 @@ class Duties:
                 reports = [report for text in texts if (report := decode(text, Report)) is not None]
                 self._desk.take_reports(reports)
             if self._desk.outbox is None:
+                # It may have failed after another process took the lead.
+                self._link.forget("reading reports")
                 self._leads.clear()
             elif texts is None:
                 await self._link.rest()

@@ -58,6 +58,10 @@ class Link:
         """Forget what failed, since this process does other things now."""
         self._troubles.clear()
 
+    def forget(self, what: str) -> None:
+        """Forget that one thing failed, since this process does not do it any more."""
+        self._troubles.pop(what, None)
+
     async def call(self, what: str, call: Coroutine[Any, Any, T], wait: float = 0.0) -> T | None:
         """Return what a call returns, or None if it fails. It may ``wait`` for so many seconds longer."""
         began = self._loop.time()

@@ -42,7 +42,7 @@ _SEVERAL = re.compile(
 )
 
 # Seconds that a connection may take, and an answer, which readers wait for longer.
-_CONNECT, _ANSWER = 0.5, 2.5
+_CONNECT, _ANSWER = 2.0, 2.5
 
 # Milliseconds after which messages that nobody reads are dropped, and what holds for the next runs too.
 _MESSAGES_FOR, _STATE_FOR = 10_000, 3_600_000
