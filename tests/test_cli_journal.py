@@ -240,7 +240,7 @@ def test_what_a_server_calls_a_call_reaches_no_terminal(
     assert main(["outcomes", str(journal), "--format", "csv"]) == 0
     assert capsys.readouterr().out.splitlines()[1].endswith(",c-1 [2J c-2")
     assert main(["outcomes", str(journal), "--format", "csv", "--output", str(output)]) == 0
-    assert main(["outcomes", str(journal), "--output", str(output), "--force"]) == 0
+    assert main(["outcomes", str(journal), "--format", "jsonl", "--output", str(output), "--force"]) == 0
     assert rows(output.read_text())[0]["calls_ended"] == ["c-1\x1b[2J", "c-2\ud800"]
 
 

@@ -207,7 +207,7 @@ def test_ctrl_c_while_ids_are_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "ids").write_text("conf-1\nconf-2\n")
     patch = (
         "import signal; from bandwidth_async.cli import ids; "
-        "ids.Ids.add = lambda *_: signal.raise_signal(signal.SIGINT)"
+        "ids.Ids.check = lambda *_: signal.raise_signal(signal.SIGINT)"
     )
     script = [sys.executable, "-c", AFTER, patch, "end", "--from", str(tmp_path / "ids")]
     process = started(script, {**os.environ, **ACCOUNT})
