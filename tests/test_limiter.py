@@ -24,7 +24,6 @@ from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.limiter.limiter import Admission, Limiter
 from bandwidth_async.limiter.pace import RateLimit
 
-LATENESS = 0.02  # seconds that a request may be early without a burst
 HINT_JITTER = 0.02  # seconds at most, added to a hint
 TICK = 1e-5  # seconds within which two moments of virtual time are the same
 
@@ -164,8 +163,7 @@ class Queue:
 
 def evenly(count: int, rate: float, burst: int = 1) -> list[float]:
     """Return when ``count`` requests that arrive together at 0 are admitted."""
-    early = max((burst - 1) / rate, LATENESS)
-    return [max(0.0, number / rate - early) for number in range(count)]
+    return [max(0.0, (number + 1 - burst) / rate) for number in range(count)]
 
 
 @virtual_time
@@ -408,7 +406,7 @@ async def test_the_timer_outlives_the_waiter_it_was_set_for() -> None:
     await asyncio.sleep(0.5)
     await queue.join("late")
     await queue.finish()
-    assert queue.admitted == {"in": 0.0, "late": pytest.approx(1.0 - LATENESS, abs=TICK)}
+    assert queue.admitted == {"in": 0.0, "late": pytest.approx(1.0, abs=TICK)}
 
 
 @virtual_time
@@ -420,7 +418,7 @@ async def test_all_are_cancelled_at_once() -> None:
         task.cancel()
     await queue.finish()
     await queue.limiter.admit()
-    assert now() == pytest.approx(1.0 - LATENESS, abs=TICK)
+    assert now() == pytest.approx(1.0, abs=TICK)
 
 
 @virtual_time
@@ -495,9 +493,9 @@ async def test_a_request_without_time_for_its_response_is_not_sent() -> None:
     await queue.join("hurried", deadline=1.2)
     await queue.join("patient", deadline=3.0)
     await queue.finish()
-    assert queue.admitted == {"patient": about(1 - LATENESS)}
+    assert queue.admitted == {"patient": about(1)}
     moment, error = queue.rejected["hurried"]
-    assert moment == about(1 - LATENESS)
+    assert moment == about(1)
     assert isinstance(error, DeadlineExceededError)
     assert (error.attempts, error.ambiguous) == (0, False)
 
@@ -554,7 +552,7 @@ async def test_an_admission_that_is_not_used_goes_to_the_next() -> None:
             return loop.time()
 
     moments = await asyncio.gather(*(request(sends=number % 5 == 0) for number in range(11)))
-    assert moments[::5] == pytest.approx([0.0, 1.0, 2.0], abs=LATENESS + 0.001)
+    assert moments[::5] == pytest.approx([0.0, 1.0, 2.0], abs=TICK)
 
 
 @virtual_time

@@ -241,7 +241,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
         if was_closed and not is_closed(self.pace):
             self.opened_at, self.hinted_until = self.now, -math.inf
             # This rule does not apply if slots are the limit, or if the rate was found not to be the cause.
-            if self.pace._belief.slots == math.inf and not self.pace._belief.noise:
+            if self.pace._slots.limit == math.inf and not self.pace._noise.share:
                 assert self.pace.rate <= max(RESTART * self.refused_rate, self.floor)
         return given
 
@@ -291,7 +291,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
     )
     def refuse(self, which: int, hint: float | None, jitter: float) -> None:
         """Refuse a request. If it was sent before the last closure ended, only a long hint begins another."""
-        was_open, one, noise = not is_closed(self.pace), self.take(which), self.pace._belief.noise
+        was_open, one, noise = not is_closed(self.pace), self.take(which), self.pace._noise.share
         self.call("on_refused", one.serial, self.now, hint, jitter)
         # A late hint is obeyed only if it is long enough.
         late_word = hint is not None and hint >= 1.0
@@ -339,8 +339,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
     def nothing_piles_up(self) -> None:
         """The pace stores only requests in flight and a bounded past."""
         assert set(self.pace._unsettled) == {one.serial for one in self.out}
-        assert len(self.pace._belief.suspects) <= 3
-        assert len(self.pace._belief.loners) <= 5
+        assert len(self.pace._noise.loners) <= 5
         assert len(self.pace._accepted) <= 20_000
 
     def teardown(self) -> None:
@@ -376,7 +375,7 @@ SEEDS = (1, 2, 3)
         pytest.param(lambda: bucket(100, (0, 1000)), no_hint, 20_000, 20, 1.2, 0.015, id="1000/s"),
         pytest.param(lambda: bucket(5, (0, 5)), no_hint, 300, 59, 1.08, 0.06, id="5/s"),
         pytest.param(lambda: fixed_window(100), no_hint, 3000, 29.6, 1.25, 0.025, id="fixed"),
-        pytest.param(lambda: fixed_window(100), whole_seconds, 3000, 29.6, 1.3, 0.015, id="fixed-seconds"),
+        pytest.param(lambda: fixed_window(100), whole_seconds, 3000, 29.6, 1.3, 0.02, id="fixed-seconds"),
         pytest.param(lambda: sliding_window(100), no_hint, 3000, 29, 1.25, 0.03, id="sliding"),
         pytest.param(lambda: sliding_window(100), whole_seconds, 3000, 29, 1.45, 0.015, id="sliding-seconds"),
         pytest.param(lambda: slots(25), no_hint, 10_000, 44, 1.3, 0.015, id="slots"),
@@ -600,7 +599,7 @@ def test_refusals_in_no_time_are_survived() -> None:
 def test_slots_grow_without_an_end() -> None:
     """A limit of slots that no longer applies is dropped. Otherwise its number would grow without end."""
     pace = AdaptivePace()
-    pace._belief.slots, pace._belief.next_raise, now = 5, 1.0, 0.0
+    pace._slots.limit, pace._next_raise, now = 5, 1.0, 0.0
     for _ in range(1200):
         now += 1.1
         pace.on_accepted(pace.on_send(now, 0), now, wanted=True)
@@ -610,7 +609,7 @@ def test_slots_grow_without_an_end() -> None:
 def test_slots_that_are_too_few_grow_though_they_leave_the_rate_unused() -> None:
     """A wrong limit of one slot, far below the rate, is not kept forever."""
     pace = AdaptivePace()
-    pace._belief.slots, pace.rate, now = 2, 100.0, 0.0
+    pace._slots.limit, pace.rate, now = 2, 100.0, 0.0
     for _ in range(100):
         serial = pace.on_send(now, 1)
         now += 0.5
@@ -676,7 +675,7 @@ def test_a_closure_at_the_start_is_no_measure(hint: float | None) -> None:
 def test_refused_probes_show_a_quota_too_low_to_be_measured(seed: int) -> None:
     """If a second has one accepted and four refused probes, the quota is near 1/s, not half the start."""
     run = simulate(bucket(1, (0, 1)), items=60, seed=seed)
-    assert (run.refused <= 10, run.seconds <= 1.25 * 59) == (True, True), run
+    assert (run.refused <= 10, run.seconds <= 1.35 * 59) == (True, True), run
 
 
 @pytest.mark.parametrize(("left", "longest"), [(0, 1.12), (1, 1.25), (2, 1.75)])
@@ -763,19 +762,24 @@ def test_after_a_hint_that_was_too_short_the_same_closure_goes_on() -> None:
     assert mean_seconds(lambda _: fixed_window(100), lambda wait: wait / 2) <= 1.2 * 40
 
 
-def test_a_request_s_own_refusal_is_taken_back() -> None:
-    """The rate is as before once the same request was refused again while others passed."""
+def test_a_request_s_own_refusal_is_no_answer_to_the_probe() -> None:
+    """While its conference is locked, each probe with it would make the closure twice as long for all."""
     pace, now = AdaptivePace(start=100), 0.0
-    for _ in range(50):
-        now = max(now + 0.01, pace.next_time(now, 0))
-        pace.on_accepted(pace.on_send(now, 0), now, wanted=True)
-    rate, first = pace.rate, pace.on_send(now + 0.01, 0)
-    pace.on_refused(first, now + 0.03, None)
-    for _ in range(4):
-        now = max(now + 0.04, pace.next_time(now, 0))
-        pace.on_accepted(pace.on_send(now, 0), now + 0.001, wanted=True)
-    assert pace.rate < rate
-    rest = pace.on_refused(pace.on_send(now + 0.01, 0), now + 0.02, 5.0, own=first)
+    first = pace.on_send(now, 0)
+    pace.on_refused(first, now + 0.02, None)
+    for _ in range(5):
+        now = pace.next_time(now + 0.02, 0)
+        rest = pace.on_refused(pace.on_send(now, 0), now + 0.02, None, own=first)
+        assert pace.next_time(now + 0.02, 0) <= now + 0.02
+        assert rest > 0
+    pace.on_accepted(pace.on_send(now + 0.02, 0), now + 0.04, wanted=True)
     assert not is_closed(pace)
-    assert pace.rate == rate
-    assert rest > 0
+    assert pace.rate >= 90
+
+
+def test_a_request_s_own_refusal_begins_no_closure() -> None:
+    """Others pass meanwhile, so its hint concerns this request only."""
+    pace = AdaptivePace(start=100)
+    pace.on_refused(pace.on_send(0.0, 0), 0.02, 5.0, own=1)
+    assert not is_closed(pace)
+    assert pace.rate == 100
