@@ -228,7 +228,7 @@ class Leader:
 
     def heard_all_since(self, moment: float) -> bool:
         """Return whether every process has reported since a moment."""
-        return all(one.heard_at >= moment for one in self._members.values())
+        return all(one.heard_at > moment for one in self._members.values())
 
     def tidy(self, now: float, *, alone: bool) -> None:
         """Give up permits without a result, and processes without a report, unless nobody can be heard."""
