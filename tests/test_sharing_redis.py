@@ -333,6 +333,8 @@ async def test_a_sentinel_that_fails_over_moves_the_limit(tmp_path: Path) -> Non
                 async with sharing(url, RateLimit.fixed(100), RateLimit.fixed(100)) as limiters:
                     await found(limiters)
                     await _until_listed(sentinel.port)
+                    # A sentinel takes no replica whose state it has not read for a while.
+                    await asyncio.gather(*(send(one, 2.0) for one in limiters))
                     master.stop()
                     client = redis.Redis(port=replica.port)
                     async with asyncio.timeout(40):

@@ -95,8 +95,9 @@ class SocketCarrier:
 
     async def resign(self, me: str) -> None:
         """Give the lead back."""
-        if self._server is not None:
-            self._server.close()
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
         handlers = dict(self._handlers)
         for task, writer in handlers.items():
             # A task that never began could not close its connection.
@@ -104,7 +105,7 @@ class SocketCarrier:
             task.cancel()
         await asyncio.gather(*handlers, return_exceptions=True)
         self._connected.clear()
-        self._server, self._reports = None, asyncio.Queue()
+        self._reports = asyncio.Queue()
         locked, self._locked = self._locked, None
         if locked is not None:
             os.close(locked)
@@ -217,6 +218,10 @@ class SocketCarrier:
             self._server = await asyncio.start_unix_server(self._serve, path, limit=_LINE)
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A connection may still come while the server is being closed.
+        if self._server is None:
+            writer.close()
+            return
         task = asyncio.get_running_loop().create_task(self._handle(reader, writer))
         self._handlers[task] = writer
         task.add_done_callback(self._handlers.pop)
