@@ -23,6 +23,7 @@ from growth import Row  # noqa: E402
 from hot_path import Figure, Spread, goals, ratios, table  # noqa: E402
 from hot_path_drawing import draw  # noqa: E402
 from hot_path_server import served, serving, why_not  # noqa: E402
+from shared import jain  # noqa: E402
 from startup import help_share, imports_aiohttp  # noqa: E402
 
 needs_nginx = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -231,3 +232,10 @@ def test_overload_runs(tmp_path: Path) -> None:
     done = run("overload.py", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [row["row"][2] for row in json.loads(saved.read_text())] == [0.3, 1.0, 5.0]
+
+
+def test_the_benchmark_of_shared_limits_says_what_it_takes() -> None:
+    """Its help names the options, and equal counts are as fair as can be."""
+    assert "--commands" in run("shared.py", "--help").stdout
+    assert jain([3, 3, 3]) == 1
+    assert jain([1, 0]) == 0.5

@@ -205,7 +205,7 @@ class Coordinator:
         """Follow, since another process leads or the lease is over."""
         if self.leader is not None:
             now = self._loop.time()
-            self._state, self._word_at = self.leader.state(now), now
+            self._state, self._word_at = evolve(self.leader.state(now), names=self.leader.others), now
             self.leader = self._direct = self.outbox = None
             self._link.forget_troubles()
             self._decide()

@@ -19,6 +19,7 @@ Theory of operation
 from __future__ import annotations
 
 import math
+import secrets
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve
@@ -46,7 +47,7 @@ _NEWS = 0.05
 # Refused permits that are remembered at most.
 _REMEMBERED = 10_000
 
-# The numbers of permits begin at this many times the term, so that no two leaders give the same.
+# The numbers of permits begin at this many times a random number, so that no two leaders give the same.
 _NUMBERS = 1 << 20
 
 Permit = tuple[int, float]
@@ -96,7 +97,9 @@ class Leader:
         self._members[me] = Member(math.inf, limit.rate)
         self._booked: dict[int, _Booked] = {}
         self._refused: dict[int, _Booked] = {}
-        self._number = term * _NUMBERS
+        # A leader that leads again in the same term is another one: it does not know its earlier permits.
+        self._reign = secrets.randbits(40)
+        self._number = self._reign * _NUMBERS
         self._epoch = 0
         # The end of the pause that everybody knows, and the last permit before it, None while there is none.
         self._known_pause = -math.inf
@@ -149,7 +152,7 @@ class Leader:
         if member.rate != report.rate:
             member.rate = report.rate
             self._choose_pace()
-        if report.term == self.term:
+        if report.term == self._reign:
             member.reckon(report)
         else:
             member.wants, member.unseen = [report.interactive, report.bulk], {}
@@ -240,7 +243,7 @@ class Leader:
 
     def heard_all_since(self, moment: float) -> bool:
         """Return whether every process has reported since a moment."""
-        return all(one.heard_at >= moment for one in self._members.values())
+        return all(one.heard_at > moment for one in self._members.values())
 
     def tidy(self, now: float, *, alone: bool) -> None:
         """Give up permits without a result, and processes without a report, unless nobody can be heard."""
@@ -257,7 +260,7 @@ class Leader:
     def state(self, now: float) -> State:
         """Return the state at this moment."""
         return State(
-            term=self.term,
+            term=self._reign,
             epoch=self._epoch,
             rate=self.pace.rate,
             quota=self.pace.quota,

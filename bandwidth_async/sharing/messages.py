@@ -38,7 +38,7 @@ class State:
     """The limit at one moment, as its leader sees it.
 
     ``term``, ``epoch``
-        The leader's number. The epoch rises with each pause, which voids all earlier permits.
+        A number that no other leader has. The epoch rises with each pause, which voids all earlier permits.
     ``rate``, ``quota``
         Requests per second of all processes, and what the server is believed to allow.
     ``paused_for``, ``hinted``

@@ -24,7 +24,7 @@ class Outbox:
     def __init__(self, leader: Leader) -> None:
         self._leader = leader
         self._letters: dict[str, list[str]] = {}
-        self._publishes = False
+        self._publishes = self._leaves = False
 
     def __bool__(self) -> bool:
         return bool(self._letters) or self._publishes
@@ -53,13 +53,15 @@ class Outbox:
         state = self._leader.state(now)
         for name in self._leader.others:
             self._write(name, state, [], resigned=True)
-        self._publishes = True
+        self._publishes = self._leaves = True
 
     def taken(self, now: float) -> tuple[dict[str, list[str]], str | None]:
         """Return the letters for each process, and the state to be published, and forget them."""
         letters, publishes = self._letters, self._publishes
         self._letters, self._publishes = {}, False
-        state = evolve(self._leader.state(now), names=self._leader.others)
+        # If the leader has only lost the store, it comes back too.
+        stays = [] if self._leaves else [self._leader.me]
+        state = evolve(self._leader.state(now), names=[*self._leader.others, *stays])
         return letters, encode(state) if publishes else None
 
     def _write(self, name: str, state: State, permits: list[Permit], *, resigned: bool = False) -> None:

@@ -69,7 +69,7 @@ class SocketCarrier:
         self._term = 0
         self._server: asyncio.AbstractServer | None = None
         self._connected: dict[str, asyncio.StreamWriter] = {}
-        self._handlers: set[asyncio.Task[None]] = set()
+        self._handlers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._reports: asyncio.Queue[str] = asyncio.Queue()
         self._state: str | None = None
         # As a follower: the connection to the leader.
@@ -95,15 +95,17 @@ class SocketCarrier:
 
     async def resign(self, me: str) -> None:
         """Give the lead back."""
-        if self._server is not None:
-            self._server.close()
-        for writer in self._connected.values():
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        handlers = dict(self._handlers)
+        for task, writer in handlers.items():
+            # A task that never began could not close its connection.
             writer.close()
-        for task in self._handlers:
             task.cancel()
-        await asyncio.gather(*self._handlers, return_exceptions=True)
+        await asyncio.gather(*handlers, return_exceptions=True)
         self._connected.clear()
-        self._server, self._reports = None, asyncio.Queue()
+        self._reports = asyncio.Queue()
         locked, self._locked = self._locked, None
         if locked is not None:
             os.close(locked)
@@ -216,9 +218,13 @@ class SocketCarrier:
             self._server = await asyncio.start_unix_server(self._serve, path, limit=_LINE)
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A connection may still come while the server is being closed.
+        if self._server is None:
+            writer.close()
+            return
         task = asyncio.get_running_loop().create_task(self._handle(reader, writer))
-        self._handlers.add(task)
-        task.add_done_callback(self._handlers.discard)
+        self._handlers[task] = writer
+        task.add_done_callback(self._handlers.pop)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read what a process reports. When its connection ends, the process has left."""
