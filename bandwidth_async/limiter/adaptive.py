@@ -97,7 +97,7 @@ _LONERS, _SPARSE, _LOWER, _HOLDS, _EXCESS = 5, 20, 0.75, 60, 4
 _ALIKE_SLOTS, _MOST_SLOTS = 0.25, 10_000
 
 # Seconds between probes at most.
-_LONGEST_PROBE_GAP = 15.0
+_LONGEST_PROBE_GAP = 8.0
 
 # Accepted requests that teach something for the next run: a few may have met others' use.
 _TAUGHT_BY = 100
@@ -124,6 +124,8 @@ class _Closure:
     since: float
     refused: _Sent
     rate: float
+    # Whether requests waited for the rate then.
+    wanted: bool
     refusals: int = 0
     hinted: bool = False
     coarse: bool = False
@@ -242,6 +244,8 @@ class AdaptivePace:
         self._refusal_time = 0.0
         self._probe: int | None = None
         self._probed_at = self._probed_before = -math.inf
+        # Whether requests waited when the last one was accepted.
+        self._wanted = True
         # When the cycle began, and seconds of its closures that may be rounding.
         self._mark = -math.inf
         self._slack = 0.0
@@ -332,7 +336,7 @@ class AdaptivePace:
 
     def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
         """Learn that a request was accepted, and raise the rate when a raise is due."""
-        sent = self._settle(serial)
+        sent, self._wanted = self._settle(serial), wanted
         if self._noise.share:
             self._noise.on_accepted(self._serial)
         if self._closure is not None:
@@ -380,7 +384,7 @@ class AdaptivePace:
                 return rest
             if not late and self._noise.share and self._noise.ignores():
                 return rest
-            self._closure = _Closure(now, sent, sent.rate)
+            self._closure = _Closure(now, sent, sent.rate, self._wanted)
             self.paused_until = now + max(1.5 / self.rate, 0.02)
         elif probed and not self._closure.hinted:
             self._wait_longer(now, self._closure)
@@ -567,7 +571,8 @@ class AdaptivePace:
         if not doubtful or abs(count - doubtful[0]) > _ALIKE * doubtful[0]:
             end = closure.refused.at
             width = max(min(max(_SAMPLE, _LEAST / closure.rate), end - self._mark), 1e-3)
-            rate = _DOUBTED * self._count(end - width, end) / width
+            # A rate that is not used proves nothing.
+            rate = _DOUBTED * self._count(end - width, end) / width if closure.wanted else closure.rate
             return _Bracket(rate, rate)
         # The last pause between probes may be lateness.
         if not closure.hinted and self._probed_before > closure.since:
