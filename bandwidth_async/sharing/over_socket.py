@@ -103,7 +103,9 @@ class SocketCarrier:
             # A task that never began could not close its connection.
             writer.close()
             task.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
+        await asyncio.gather(
+            *handlers, *(writer.wait_closed() for writer in handlers.values()), return_exceptions=True
+        )
         self._connected.clear()
         self._reports = asyncio.Queue()
         locked, self._locked = self._locked, None
@@ -168,6 +170,7 @@ class SocketCarrier:
                     writer.write(f"{_LOOK}\n".encode())
                     state = (await reader.readline()).decode(errors="replace").strip() or None
                     writer.close()
+                    await writer.wait_closed()
         return Seen(state is not None, state, self._setting())
 
     async def set_rate(self, rate: float | None) -> None:
