@@ -20,7 +20,7 @@ from bandwidth_async.limiter.adaptive import AdaptivePace
 
 LATENESS = 0.02  # seconds of timer overshoot that may be paid back
 SHORTEST_PROBE_WAIT = 0.03  # seconds without another request after a probe, at least
-LONGEST_PROBE_GAP = 15.0  # seconds between two probes at most
+LONGEST_PROBE_GAP = 8.0  # seconds between two probes at most
 RESTART = 0.98  # of the refused rate, at most
 
 # ------------------------------------------------------------------------------------------- a small world
@@ -241,7 +241,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
         if was_closed and not is_closed(self.pace):
             self.opened_at, self.hinted_until = self.now, -math.inf
             # This rule does not apply if slots are the limit, or if the rate was found not to be the cause.
-            if self.pace._slots.limit == math.inf and not self.pace._noise.share:
+            if self.pace._belief.slots == math.inf and not self.pace._belief.noise:
                 assert self.pace.rate <= max(RESTART * self.refused_rate, self.floor)
         return given
 
@@ -291,7 +291,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
     )
     def refuse(self, which: int, hint: float | None, jitter: float) -> None:
         """Refuse a request. If it was sent before the last closure ended, only a long hint begins another."""
-        was_open, one, noise = not is_closed(self.pace), self.take(which), self.pace._noise.share
+        was_open, one, noise = not is_closed(self.pace), self.take(which), self.pace._belief.noise
         self.call("on_refused", one.serial, self.now, hint, jitter)
         # A late hint is obeyed only if it is long enough.
         late_word = hint is not None and hint >= 1.0
@@ -339,7 +339,8 @@ class AdaptiveTraffic(RuleBasedStateMachine):
     def nothing_piles_up(self) -> None:
         """The pace stores only requests in flight and a bounded past."""
         assert set(self.pace._unsettled) == {one.serial for one in self.out}
-        assert len(self.pace._noise.loners) <= 5
+        assert len(self.pace._belief.suspects) <= 3
+        assert len(self.pace._belief.loners) <= 5
         assert len(self.pace._accepted) <= 20_000
 
     def teardown(self) -> None:
@@ -375,7 +376,7 @@ SEEDS = (1, 2, 3)
         pytest.param(lambda: bucket(100, (0, 1000)), no_hint, 20_000, 20, 1.2, 0.015, id="1000/s"),
         pytest.param(lambda: bucket(5, (0, 5)), no_hint, 300, 59, 1.08, 0.06, id="5/s"),
         pytest.param(lambda: fixed_window(100), no_hint, 3000, 29.6, 1.25, 0.025, id="fixed"),
-        pytest.param(lambda: fixed_window(100), whole_seconds, 3000, 29.6, 1.3, 0.02, id="fixed-seconds"),
+        pytest.param(lambda: fixed_window(100), whole_seconds, 3000, 29.6, 1.3, 0.015, id="fixed-seconds"),
         pytest.param(lambda: sliding_window(100), no_hint, 3000, 29, 1.25, 0.03, id="sliding"),
         pytest.param(lambda: sliding_window(100), whole_seconds, 3000, 29, 1.45, 0.015, id="sliding-seconds"),
         pytest.param(lambda: slots(25), no_hint, 10_000, 44, 1.3, 0.015, id="slots"),
@@ -599,7 +600,7 @@ def test_refusals_in_no_time_are_survived() -> None:
 def test_slots_grow_without_an_end() -> None:
     """A limit of slots that no longer applies is dropped. Otherwise its number would grow without end."""
     pace = AdaptivePace()
-    pace._slots.limit, pace._next_raise, now = 5, 1.0, 0.0
+    pace._belief.slots, pace._belief.next_raise, now = 5, 1.0, 0.0
     for _ in range(1200):
         now += 1.1
         pace.on_accepted(pace.on_send(now, 0), now, wanted=True)
@@ -609,7 +610,7 @@ def test_slots_grow_without_an_end() -> None:
 def test_slots_that_are_too_few_grow_though_they_leave_the_rate_unused() -> None:
     """A wrong limit of one slot, far below the rate, is not kept forever."""
     pace = AdaptivePace()
-    pace._slots.limit, pace.rate, now = 2, 100.0, 0.0
+    pace._belief.slots, pace.rate, now = 2, 100.0, 0.0
     for _ in range(100):
         serial = pace.on_send(now, 1)
         now += 0.5
@@ -675,7 +676,7 @@ def test_a_closure_at_the_start_is_no_measure(hint: float | None) -> None:
 def test_refused_probes_show_a_quota_too_low_to_be_measured(seed: int) -> None:
     """If a second has one accepted and four refused probes, the quota is near 1/s, not half the start."""
     run = simulate(bucket(1, (0, 1)), items=60, seed=seed)
-    assert (run.refused <= 10, run.seconds <= 1.35 * 59) == (True, True), run
+    assert (run.refused <= 10, run.seconds <= 1.25 * 59) == (True, True), run
 
 
 @pytest.mark.parametrize(("left", "longest"), [(0, 1.12), (1, 1.25), (2, 1.75)])
@@ -774,7 +775,6 @@ def test_a_request_s_own_refusal_is_no_answer_to_the_probe() -> None:
         assert rest > 0
     pace.on_accepted(pace.on_send(now + 0.02, 0), now + 0.04, wanted=True)
     assert not is_closed(pace)
-    assert pace.rate >= 90
 
 
 def test_a_request_s_own_refusal_begins_no_closure() -> None:

@@ -2,9 +2,9 @@
 
 Theory of operation
     The server accepts a request or refuses it. All that can be learned is how many it accepted between two
-    moments, its delivery rate. So the pace keeps a model of the quota, a bracket from ``low`` to ``top``,
-    and sends evenly inside it. Evenly spaced requests make every kind of limiter behave alike: below the
-    quota it refuses nothing, above it a few requests a second.
+    moments, its delivery rate. As in BBR's congestion control, the pace keeps a model of the best delivery
+    rate and sends evenly at that rate. Evenly spaced requests make every kind of limiter behave alike: below
+    the quota it refuses nothing, above it a few requests a second.
 
     *Closure and probe.* A refusal begins a closure: nothing is sent until the time of the hint has passed.
     Without a hint, one request at a time is sent as a probe. A probe that was not refused within twice the
@@ -14,9 +14,9 @@ Theory of operation
 
     *Measure.* A cycle runs from the end of one closure to the end of the next. Accepted requests ÷ length is
     the quota: exact for a bucket that was empty at both ends, and for a window. Requests without a response
-    yet count as accepted. Part of a closure may be rounding, as that of a hint in whole seconds is. Then the
-    quota lies in a bracket. A cycle too short to count uses the last second. After growth the rate before
-    the last raise is low, and the known quota, that of the last cycle without growth, is lower.
+    yet count as accepted. Part of a closure may be rounding, that of a hint in whole seconds or the time
+    between probes; then the quota lies in a bracket. While the rate grew, the last second and the last
+    moments before the refusal bound the quota. A cycle too short to count uses the last second.
 
     *A closure is a window only if it repeats.* After a long closure the pace goes on near the rate of the
     last second before it. Only if the next long cycle accepts as many, or if a short closure follows at once
@@ -26,13 +26,13 @@ Theory of operation
     *Converge.* Restart inside the bracket, below the refused rate, and rise to its top in the quiet time.
 
     *Grow.* After the quiet time, raise the rate by 2, 3, 4.5 … 100 % a step until a refusal, but never while
-    no request waits. The start doubles once in the time of a response, as slow start does. Below the best
-    rate that *stood* for seconds, growth is a way back: half as much again each half second. Each way back
-    that is refused takes that memory half the way to the refused rate, and doubles the wait before the next.
+    no request waits. The start follows the same rule and begins with 100 %. Below the best rate that *stood*
+    for seconds, growth is a way back: half as much again each half second. A way back that is refused takes
+    20 % off that memory and doubles the wait before the next.
 
     *Pay.* Growth causes refusals, and pays for them with a quiet time, so long that closures take 2.5 % of
-    the time and refusals are 0.5 % of the requests. Where much may be gained, the quiet is short: it shrinks
-    with the square of the gap up to the top of the bracket, or to the rate that stood.
+    the time and refusals are 0.5 % of the requests. Far below the rate that stood, and after a refusal at a
+    rate that had stood for seconds, which growth did not cause, the quiet is short.
 
     *Refusals that the rate did not cause.* A dose-response test: refusals that come alone, at the same
     distance though each cut the rate by 2, 4, 8 … %, are not caused by the rate. Then the rate returns to
@@ -64,46 +64,77 @@ from attrs import define
 
 from bandwidth_async.limiter.knowledge import START, Knowledge
 
-# Start: a step takes so many requests, so many times as long as a response, and so many seconds, within which
-# a refusal would have arrived.
-_START_STEP, _START_RESPONSES, _LEAST_START_STEP = 4, 1.5, 0.08
+# A step of growth: seconds and requests at the start, and later; and how long the requests may make it last.
+# At the start it is as short as three responses take, but no shorter than these seconds.
+_FIRST_STEP, _FIRST_STEP_REQUESTS, _LEAST_FIRST_STEP = 0.18, 6, 0.05
+_STEP, _STEP_REQUESTS, _LONGEST_STEP = 0.5, 16, 2.0
 
-# Growth: the seconds and requests of a step; the first raise, the factor from one to the next, and the raise
-# on a way back, which leads to the last share of the rate that stood.
-_STEP, _LONGEST_STEP, _STEP_REQUESTS = 0.5, 2.0, 16
-_RAISE, _RAISE_FACTOR, _BACK_RAISE, _BACK = 0.02, 1.5, 0.5, 0.9
+# The first raise of a growth, the factor from one raise to the next, and the raise on a way back.
+_FIRST_RAISE, _RAISE_FACTOR, _BACK_RAISE = 0.02, 1.5, 0.5
 
-# Measure: the seconds and requests that are counted at least, and the requests of a first measure. A short
-# sample never cuts the rate by more than half. Windows are alike within a share of what they accept. After a
-# closure that may be none, restart at the last share of the rate before it.
-_SAMPLE, _LEAST, _LEAST_FIRST = 1.0, 8, 3
-_LEAST_CUT, _ALIKE, _LONGEST_WINDOW, _DOUBTED = 0.5, 0.15, 60.0, 0.9
+# A way back leads to this share of the rate that stood. One that is refused takes off a fifth of that rate.
+_BACK, _BACK_FADE, _MOST_DOUBLINGS = 0.9, 0.7, 3
 
-# Converge: where to restart in the bracket, and between the known quota and what growth found; growth to more
-# than so many times the known quota found another; the least cut, and how often it doubles.
-_SHARE, _GROWTH_SHARE, _RISE = 0.65, 0.35, 1.5
+# The least cut, and how often it doubles with refusals that come alone.
 _CUT, _CUT_DOUBLINGS = 0.02, 3
 
-# Pay: the shares of the time and of the requests that closures and refusals may cost; the gap below which
-# the quiet is not shortened; the seconds of quiet; and at most so many times the cycle that was measured.
-_TIME_PRICE, _REFUSAL_PRICE, _GAP = 0.025, 0.005, 0.1
-_SHORTEST_QUIET, _LONGEST_QUIET, _TRUST = 0.5, 300.0, 10.0
+# A short sample never cuts the rate to less than this share of the refused rate.
+_LEAST_CUT = 0.5
 
-# Dose-response: lone refusals in a row; the requests between them at least; the rate at the last, as a share
-# of the highest; for how many such distances the finding holds; and how many refusals may come in excess.
-_LONERS, _SPARSE, _LOWER, _HOLDS, _EXCESS = 5, 20, 0.75, 60, 4
+# Seconds and requests that are counted at least, and the requests of a first measure.
+_SAMPLE, _LEAST, _LEAST_FIRST = 1.0, 8, 3
 
-# Slots: how much two levels may differ, and beyond which number there is no limit.
-_ALIKE_SLOTS, _MOST_SLOTS = 0.25, 10_000
+# Seconds or requests that show what the server accepts just before a refusal.
+_BRIEF, _BRIEF_REQUESTS = 0.2, 50
+
+# A closed window takes at least this share of its cycle. Cycles are alike within the second share.
+_WINDOW_SHARE, _ALIKE = 0.3, 0.15
+_LONGEST_WINDOW = 60.0
+
+# Where to restart after a closure that may be no window, as a share of the rate in the last second before it.
+_DOUBTED = 0.95
+
+# Where in the bracket to restart: after a hint, and after probes.
+_HINTED_SHARE, _PROBED_SHARE = 0.7, 0.6
+
+# Growth to more than this many times the known quota found another. Else it restarts between the two.
+_RISE, _GROWTH_SHARE = 1.5, 0.35
+
+# The shares of the time and of the requests that closures and their refusals may cost.
+_TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005
+
+# Seconds of quiet after a closure; at most so many times the cycle that was measured; and at most so many
+# times as long as the rate stood, if it stood so many seconds before a refusal that growth did not cause.
+_SHORTEST_QUIET, _LONGEST_QUIET, _GUESS_QUIET, _TRUST = 0.5, 300.0, 2.0, 10.0
+_STOOD, _STOOD_QUIET = 5.0, 0.6
+
+# Below this share of the rate that stood the quiet shrinks, with this power of the ratio.
+_NEAR, _POWER = 0.85, 6
+
+# Lone refusals that show that the rate is no cause; the rate at the last, as a share of the highest; the
+# least requests between two; and for how many such distances the finding holds.
+_LONERS, _LOWER, _SPARSE, _HOLDS = 5, 0.75, 20, 60
+
+# Requests that passed after a refused one, and show that it came alone.
+_PASSED = 10
+
+# Refusals that are ignored while they come alone; and how fast they are forgotten, by their share.
+_EXCESS, _DRAIN = 4, 1.5
 
 # Seconds between probes at most.
 _LONGEST_PROBE_GAP = 8.0
 
-# Accepted requests that teach something for the next run: a few may have met others' use.
-_TAUGHT_BY = 100
-
 # Timers fire late. A request may be sent this many seconds before it is due at an even rate.
 LATENESS = 0.02
+
+# Closures in a row that look like a limit of slots, how much they may differ, seconds of quiet between them.
+_SUSPICIONS, _ALIKE_SLOTS, _SUSPENSE = 2, 0.25, 5.0
+
+# Slots beyond which there is no limit of slots, and the seconds between two raises of them.
+_MOST_SLOTS, _SLOT_STEP = 10_000, 1.0
+
+# Accepted requests that teach something for the next run: a few may have met others' use.
+_TAUGHT_BY = 100
 
 # Requests that are remembered one by one.
 _MEMORY = 20_000
@@ -114,14 +145,49 @@ _MEMORY = 20_000
 class _Sent:
     at: float
     in_flight: int
-    rate: float
+
+
+@define
+class _Belief:
+    """What the pace believes about the server."""
+
+    # The rates from which and to which the pace rises until the quiet time ends.
+    base: float
+    top: float
+    # When the last closure ended, the quiet time ends, and the next raise is due; and that raise.
+    opened_at: float = math.nan
+    quiet_until: float = -math.inf
+    raise_at: float = -math.inf
+    next_raise: float = 1.0
+    # Whether nothing was measured yet, the rate grew, it was on its way back, and ways back that failed.
+    first: bool = True
+    growing: bool = True
+    going_back: bool = False
+    failed: int = 0
+    # The best rate that stood, the quota by a cycle without growth, the window, and a cycle not believed yet.
+    stood: float = 0.0
+    known: float = 0.0
+    window: float = 0.0
+    doubtful: tuple[int, float] | None = None
+    # Rates of lone refusals and requests before each; the share of them that is ignored, until which serial.
+    loners: tuple[tuple[float, int], ...] = ()
+    noise: float = 0.0
+    noise_until: int = 0
+    # How many requests may be in flight, and the numbers in flight at closures that look like slots.
+    slots: float = math.inf
+    suspects: tuple[int, ...] = ()
+    # When the cycle began; seconds of its closures that may be rounding, and that were spent on probes.
+    mark: float = -math.inf
+    slack: float = 0.0
+    probed: float = 0.0
 
 
 @define
 class _Closure:
-    """The refusals from the first one until a request is accepted. ``rate`` is that of the first."""
+    """The refusals from the first one until a request is accepted. ``since`` is when the first came."""
 
     since: float
+    # The first refused request, and the rate then.
     refused: _Sent
     rate: float
     # Whether requests waited for the rate then.
@@ -129,90 +195,6 @@ class _Closure:
     refusals: int = 0
     hinted: bool = False
     coarse: bool = False
-
-
-@define
-class _Bracket:
-    """The bounds of the quota, and whether they were measured over a whole stretch."""
-
-    low: float
-    top: float
-    whole: bool = False
-
-
-@define
-class _Noise:
-    """The dose-response test: refusals that the rate does not cause, and how often they come."""
-
-    # Rates of lone refusals, and requests accepted before each.
-    loners: tuple[tuple[float, int], ...] = ()
-    # The share of the requests whose refusal is ignored, until which serial, and refusals above that share.
-    share: float = 0.0
-    until: int = 0
-    excess: float = 0.0
-
-    def on_accepted(self, serial: int) -> None:
-        """Forget refusals as fast as they are expected, and the finding when it is old."""
-        self.excess = max(0.0, self.excess - 1.5 * self.share)
-        if serial > self.until:
-            self.share = 0.0
-
-    def ignores(self) -> bool:
-        """Return whether one more lone refusal is no more than was expected."""
-        self.excess = (self.excess + 1) % _EXCESS
-        return self.excess >= 1
-
-    @property
-    def cut(self) -> float:
-        """The share of the rate that the next closure takes at least: the dose doubles."""
-        return float(_CUT * 2 ** min(max(len(self.loners) - 1, 0), _CUT_DOUBLINGS))
-
-    def find(self, rate: float, distance: int, *, lone: bool, growing: bool, serial: int) -> float | None:
-        """Add a refusal. Return the rate to go back to if refusals come as often though each cut the rate."""
-        before = self.loners
-        # Growth causes its refusals, and a cut that brought a long rest was right.
-        far = before and distance > 4 * fmean(each for _, each in before)
-        if far or (before and growing and rate > _BACK * max(before)[0]):
-            before = ()
-        if self.share or not lone:
-            self.loners = ()
-            return None
-        self.loners = (*before, (rate, distance))[-_LONERS:]
-        distances = sum(each for _, each in self.loners)
-        rates = sorted(each for each, _ in self.loners)
-        if len(rates) < _LONERS or distances < _SPARSE * _LONERS or rate > _LOWER * rates[-1]:
-            return None
-        self.share, self.loners, self.excess = _LONERS / (distances + _LONERS), (), 0.0
-        self.until = serial + int(_HOLDS / self.share)
-        return (1 - _CUT) * rates[-2]
-
-
-@define
-class _Slots:
-    """How many requests may be in flight, and the number at a closure that looks like such a limit."""
-
-    limit: float = math.inf
-    suspect: int | None = None
-
-    def grow(self, share: float) -> None:
-        """Raise the limit by a share of it."""
-        self.limit += max(1, int(self.limit * share))
-        if self.limit > _MOST_SLOTS:
-            self.limit = math.inf
-
-    def adjust(self, level: int, *, lasted: bool) -> None:
-        """Lower the limit. A refusal below it, or right after a closure, shows that there is none."""
-        self.limit = max(1, self.limit - 1) if lasted and level >= self.limit - 2 else math.inf
-
-    def judge(self, level: int, others: list[int]) -> None:
-        """Compare the number in flight at a refusal with those at accepted requests and the last suspect."""
-        above = sum(one >= level for one in others)
-        if level < 2 or len(others) < 20 or above > 0.1 * len(others):
-            self.suspect = None
-        elif self.suspect is None or abs(level - self.suspect) > max(1, _ALIKE_SLOTS * self.suspect):
-            self.suspect = level
-        else:
-            self.limit, self.suspect = max(1, min(level, self.suspect) - 1), None
 
 
 class AdaptivePace:
@@ -231,44 +213,31 @@ class AdaptivePace:
         self.quota: float | None = None
         self.paused_until: float = -math.inf
         self._floor, self._ceiling = floor, ceiling
+        self._belief = _Belief(self.rate, self.rate)
+        if start is not None or knowledge is not None:
+            self._belief.next_raise = _FIRST_RAISE
+        self._given = knowledge
+        if knowledge is not None:
+            self._belief.stood, self._belief.window = knowledge.stood, knowledge.window
+        self._due = -math.inf
         self._serial = 0
-        # When the next request is due at an even rate, and when requests began to come after an idle time.
-        self._due = self._busy_since = -math.inf
         # Requests without a response yet, and those of the last time that were not refused, by serial.
         self._unsettled: dict[int, _Sent] = {}
         self._accepted: dict[int, _Sent] = {}
-        # The closure, when the last one ended, and the serial of the probe in flight.
         self._closure: _Closure | None = None
-        self._opened_at = math.nan
         self._latest_refused = -math.inf
         self._refusal_time = 0.0
+        # The serial of the probe in flight, and when the last two probes were sent.
         self._probe: int | None = None
         self._probed_at = self._probed_before = -math.inf
+        # When requests began to come after the last idle time.
+        self._busy_since = -math.inf
+        # When a raise was last decided on, and the serial sent last then.
+        self._raised_at, self._raised_serial = -math.inf, 0
+        # Refusals that were ignored and are not forgotten.
+        self._excess = 0.0
         # Whether requests waited when the last one was accepted.
         self._wanted = True
-        # When the cycle began, and seconds of its closures that may be rounding.
-        self._mark = -math.inf
-        self._slack = 0.0
-        # The quota by a cycle without growth, the window, and a long cycle that is not believed yet.
-        self._known = 0.0
-        self._window = knowledge.window if knowledge else 0.0
-        self._doubtful: tuple[int, float] | None = None
-        # The rates from which and to which the pace rises until the quiet time ends.
-        self._base = self._top = self.rate
-        self._quiet_until = -math.inf
-        # When the next raise is due, and that raise; when the last was decided on, and the serial then.
-        self._raise_at = self._raised_at = -math.inf
-        self._next_raise = 1.0 if start is None and knowledge is None else _RAISE
-        self._raised_serial = 0
-        # Whether nothing was measured yet; whether the rate grew, and from which rate.
-        self._first = start is None
-        self._given = knowledge
-        self._growing, self._grown_from = True, self.rate
-        # The best rate that stood; whether growth leads back there, and how often that failed in a row.
-        self._stood = knowledge.stood if knowledge else 0.0
-        self._going_back, self._failed = False, 0
-        self._noise = _Noise()
-        self._slots = _Slots()
 
     def __repr__(self) -> str:
         state = "open" if self._closure is None else "closed"
@@ -282,19 +251,21 @@ class AdaptivePace:
     @property
     def knowledge(self) -> Knowledge | None:
         """What was measured, or stood, over enough requests. Else what was given at the start."""
-        given, stood = self._given, self._stood
-        if len(self._accepted) < _TAUGHT_BY or (
-            self.quota is None and stood <= (given.stood if given else 0.0)
-        ):
+        belief, given = self._belief, self._given
+        if self.quota is None and belief.stood <= (given.stood if given else 0.0):
             return given
-        rate = self.quota or stood
+        if len(self._accepted) < _TAUGHT_BY:
+            return given
+        rate = self.quota or belief.stood
         # A low rate that did not stand may be what others left.
-        return Knowledge(rate=rate if stood else max(rate, START), stood=stood, window=self._window)
+        return Knowledge(
+            rate=rate if belief.stood else max(rate, START), stood=belief.stood, window=belief.window
+        )
 
     def next_time(self, now: float, in_flight: int) -> float:
         """Return when the next request may be sent; infinity when a response has to come first."""
         if self._closure is None:
-            return math.inf if in_flight >= self._slots.limit else self._due - LATENESS
+            return math.inf if in_flight >= self._belief.slots else self._due - LATENESS
         if self._probe is None or self._closure.hinted:
             return self.paused_until
         return self._probed_at + self._probe_wait()
@@ -306,8 +277,9 @@ class AdaptivePace:
     def on_send(self, now: float, in_flight: int) -> int:
         """Note that a request is sent, and return its serial."""
         self._serial += 1
-        if math.isnan(self._opened_at):
-            self._opened_at = self._raised_at = now
+        if math.isnan(self._belief.opened_at):
+            self._belief.opened_at = self._raised_at = now
+            self._belief.raise_at = now + _FIRST_STEP
         # Idle time is no measure of the server.
         if self._closure is None and now - self._due > _SAMPLE:
             self._busy_since = now
@@ -318,7 +290,7 @@ class AdaptivePace:
             else:
                 self._probe, self._probed_before, self._probed_at = self._serial, self._probed_at, now
         self._due = max(self._due, now) + 1 / self.rate
-        self._unsettled[self._serial] = self._accepted[self._serial] = _Sent(now, in_flight, self.rate)
+        self._unsettled[self._serial] = self._accepted[self._serial] = _Sent(now, in_flight)
         if len(self._accepted) > _MEMORY:
             del self._accepted[next(iter(self._accepted))]
         return self._serial
@@ -336,19 +308,22 @@ class AdaptivePace:
 
     def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
         """Learn that a request was accepted, and raise the rate when a raise is due."""
-        sent, self._wanted = self._settle(serial), wanted
-        if self._noise.share:
-            self._noise.on_accepted(self._serial)
+        belief, sent = self._belief, self._settle(serial)
+        self._wanted = wanted
+        if belief.noise:
+            self._excess = max(0.0, self._excess - _DRAIN * belief.noise)
+            if self._serial > belief.noise_until:
+                belief.noise = 0.0
         if self._closure is not None:
             if sent.at > self._latest_refused and not self._closure.hinted:
                 self._open(now)
         elif not wanted:
             # A rate that is not used proves nothing.
-            self._raise_at = max(self._raise_at, now + _STEP)
-        elif now < self._quiet_until and self.rate < self._top:
-            share = (now - self._opened_at) / (self._quiet_until - self._opened_at)
-            self._set_rate(max(self.rate, self._base + (self._top - self._base) * math.sqrt(share)))
-        elif now >= self._raise_at and (not self._first or serial >= self._raised_serial + _START_STEP):
+            belief.raise_at = max(belief.raise_at, now + _STEP)
+        elif now < belief.quiet_until and self.rate < belief.top:
+            share = (now - belief.opened_at) / (belief.quiet_until - belief.opened_at)
+            self._set_rate(max(self.rate, belief.base + (belief.top - belief.base) * math.sqrt(share)))
+        elif now >= belief.raise_at:
             if self._is_used(now, sent.in_flight):
                 self._grow(now)
             self._raised_at, self._raised_serial = now, self._serial
@@ -366,7 +341,7 @@ class AdaptivePace:
         """Begin a closure, or learn that it still lasts.
 
         ``own`` is the serial of an earlier refusal of the same request, if others passed since: then this
-        refusal says nothing about the server, and the next request is the probe.
+        refusal concerns the request only. It begins no closure, and the next request is the probe instead.
 
         Returns the seconds after which the request may come again, so that others knock before it.
         """
@@ -378,38 +353,57 @@ class AdaptivePace:
         self._latest_refused = max(self._latest_refused, sent.at)
         took = now - sent.at
         self._refusal_time = 0.8 * self._refusal_time + 0.2 * took if self._refusal_time else took
+        if self._closure is None and self._is_noise(sent):
+            return rest
+        late = self._closure is None and sent.at < self._belief.opened_at
+        if late and not (hint and hint >= _SAMPLE):
+            return rest
         if self._closure is None:
-            late = sent.at < self._opened_at
-            if late and not (hint and hint >= _SAMPLE):
-                return rest
-            if not late and self._noise.share and self._noise.ignores():
-                return rest
-            self._closure = _Closure(now, sent, sent.rate, self._wanted)
-            self.paused_until = now + max(1.5 / self.rate, 0.02)
+            self._close(now, sent)
         elif probed and not self._closure.hinted:
-            self._wait_longer(now, self._closure)
-        self._closure.refusals += 1
-        if hint:
-            until = now + hint + jitter
-            self.paused_until = max(until, self.paused_until if self._closure.hinted else until)
-            self._closure.hinted, self._closure.coarse = True, coarse
+            self._wait_longer(now)
+        if self._closure is not None:
+            self._closure.refusals += 1
+            if hint:
+                until = now + hint + jitter
+                self.paused_until = max(until, self.paused_until if self._closure.hinted else until)
+                self._closure.hinted, self._closure.coarse = True, coarse
         return rest
 
     def resume(self, now: float, rate: float) -> None:
         """Return to an earlier rate, as the refusals since then had another cause."""
-        self._go_on(now, rate)
-        self._opened_at, self._closure, self._probe = now, None, None
+        belief = self._belief
+        self._closure, self._probe = None, None
         self.paused_until = min(self.paused_until, now)
+        self._set_rate(rate)
+        belief.base = belief.top = self.rate
+        belief.opened_at, belief.quiet_until, belief.raise_at = now, -math.inf, now + _STEP
+        belief.stood = max(belief.stood, self.rate)
+        self._begin_cycle(now)
 
-    def _wait_longer(self, now: float, closure: _Closure) -> None:
+    def _is_noise(self, sent: _Sent) -> bool:
+        """Return whether this refusal is one of those that the rate does not cause."""
+        if not self._belief.noise or sent.at < self._belief.opened_at:
+            return False
+        self._excess += 1
+        if self._excess < _EXCESS:
+            return True
+        self._excess = 0.0
+        return False
+
+    def _close(self, now: float, sent: _Sent) -> None:
+        self._closure = _Closure(now, sent, self.rate, self._wanted)
+        self.paused_until = now + max(1.5 / self.rate, 0.02)
+
+    def _wait_longer(self, now: float) -> None:
         """Wait as long again as the closure has lasted. Few accepted at first show how low the quota is."""
-        self.paused_until = now + min(max(now - closure.since, 1 / self.rate), _LONGEST_PROBE_GAP)
-        count = self._count(self._mark, now)
-        if self._first and 0 < count < _LEAST_FIRST:
+        assert self._closure is not None  # noqa: S101  # only a closure has probes
+        closed_for = max(now - self._closure.since, 1 / self.rate)
+        self.paused_until = now + min(closed_for, _LONGEST_PROBE_GAP)
+        count = self._count(self._belief.mark, now)
+        if self._belief.first and 0 < count < _LEAST_FIRST:
             # Not slower than 1/s, since others may have used most of the window.
-            most = max(count / (now - self._mark), 1.0)
-            closure.rate = min(closure.rate, most / _LEAST_CUT)
-            self._set_rate(min(self.rate, most))
+            self._set_rate(min(self.rate, max(count / (now - self._belief.mark), 1.0)))
 
     def _settle(self, serial: int) -> _Sent:
         if serial == self._probe:
@@ -430,158 +424,223 @@ class AdaptivePace:
     def _is_used(self, now: float, in_flight: int) -> bool:
         """Return whether the slots, or the rate since the last raise, held requests back."""
         # A request does not count itself.
-        full = in_flight >= self._slots.limit - 1
+        full = in_flight >= self._belief.slots - 1
         used = full or self._serial - self._raised_serial >= 0.5 * self.rate * (now - self._raised_at)
         if not used:
-            self._raise_at = now + _STEP
+            self._belief.raise_at = now + _STEP
         return used
 
     def _grow(self, now: float) -> None:
-        step = max(_STEP, self._window, min(_STEP_REQUESTS / self.rate, _LONGEST_STEP))
-        if self._slots.limit < math.inf:
-            self._slots.grow(self._next_raise)
-            step = _SAMPLE
-        else:
-            self._growing, self._grown_from = True, self.rate
-            if (self._given or not self._first) and now - self._opened_at >= _SAMPLE:
-                self._stood = max(self._stood, self.rate)
-            if self.rate < 0.999 * _BACK * self._stood:
-                self._going_back = True
-                self._set_rate(min(self.rate * (1 + _BACK_RAISE), _BACK * self._stood))
-                self._raise_at = now + _STEP
-                return
-            if self._going_back:
-                self._going_back, self._failed = False, 0
-            if self._first:
-                # Little's law gives the time of a response.
-                step = max(_START_RESPONSES * len(self._unsettled) / self.rate, _LEAST_START_STEP)
-            self._set_rate(self.rate * (1 + self._next_raise))
-        self._raise_at = now + step
-        self._next_raise = min(1.0, _RAISE_FACTOR * self._next_raise)
+        belief = self._belief
+        if belief.slots < math.inf:
+            belief.slots += max(1, int(belief.slots * belief.next_raise))
+            belief.slots = math.inf if belief.slots > _MOST_SLOTS else belief.slots
+            belief.raise_at = now + _SLOT_STEP
+            belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
+            return
+        belief.growing = True
+        if (self._given or not belief.first) and now - belief.opened_at >= _SAMPLE:
+            belief.stood = max(belief.stood, self.rate)
+        if self.rate < 0.999 * _BACK * belief.stood:
+            belief.going_back = True
+            self._set_rate(min(self.rate * (1 + _BACK_RAISE), _BACK * belief.stood))
+            belief.raise_at = now + _STEP
+            return
+        if belief.going_back:
+            belief.going_back, belief.failed = False, 0
+        # Little's law gives the time of a response.
+        answers = len(self._unsettled) / self.rate
+        self._set_rate(self.rate * (1 + belief.next_raise))
+        step = min(max(_STEP, _STEP_REQUESTS / self.rate), _LONGEST_STEP)
+        if belief.first:
+            step = min(max(3 * answers, _LEAST_FIRST_STEP), _FIRST_STEP)
+            step = max(step, _FIRST_STEP_REQUESTS / self.rate)
+        belief.raise_at = now + max(step, belief.window)
+        belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
 
     def _open(self, now: float) -> None:
-        """End the closure and its cycle. Begin the next at the old rate, or at one that was measured."""
-        closure = self._closure
+        """End the closure and its cycle. Begin the next at a rate that was measured or, at first, guessed."""
+        belief, closure = self._belief, self._closure
         assert closure is not None  # noqa: S101  # only a closure can end
-        passed = self._count(closure.refused.at, closure.since)
-        innocent = self._noise.find(
-            closure.rate,
-            max(self._count(self._opened_at, closure.since), 1),
-            lone=closure.refusals <= max(1, 0.2 * passed),
-            growing=self._growing,
-            serial=self._serial,
-        )
-        if innocent is None:
-            self._restart(now, closure)
-        else:
-            self._go_on(now, innocent)
+        if belief.first and self._count(belief.mark, now) < _LEAST_FIRST:
+            self._begin_blind(now, closure)
+        elif not self._goes_on(now, closure):
+            self._begin_measured(now, closure)
         self._due = max(now, self._due if closure.hinted else self._probed_at + 1 / self.rate)
-        self._opened_at, self._closure, self._probe = now, None, None
+        belief.opened_at, self._closure, self._probe = now, None, None
         self.paused_until = min(self.paused_until, now)
         self._raised_at, self._raised_serial = now, self._serial
 
-    def _go_on(self, now: float, rate: float) -> None:
-        """Go back to ``rate``, as no rate caused the refusals."""
-        self._set_rate(rate)
-        self._base = self._top = self.rate
-        self._stood = max(self._stood, self.rate)
-        self._growing, self._going_back, self._failed = False, False, 0
-        self._next_raise, self._quiet_until, self._raise_at = _BACK_RAISE, -math.inf, now + _STEP
+    def _begin_blind(self, now: float, closure: _Closure) -> None:
+        """Continue as at the start, as the closure began before enough was accepted to measure."""
+        belief = self._belief
+        most = min(self.rate, _LEAST_CUT * closure.rate)
+        self._set_rate(max(most, min((1 - _CUT) * closure.rate, 1.0)))
+        belief.base = belief.top = self.rate
+        belief.quiet_until = belief.raise_at = now + _SHORTEST_QUIET
         self._begin_cycle(now)
+        self._busy_since = now
 
-    def _restart(self, now: float, closure: _Closure) -> None:
+    def _goes_on(self, now: float, closure: _Closure) -> bool:
+        """Return True, with the rate set, if the rate did not cause the refusals of this closure."""
+        belief = self._belief
+        passed = self._count(closure.refused.at, closure.since)
+        lone = closure.refusals <= max(1, 0.2 * passed)
+        if self._is_no_cause(closure, lone=lone):
+            requests = sum(distance for _, distance in belief.loners)
+            belief.noise = len(belief.loners) / (requests + len(belief.loners))
+            belief.noise_until = self._serial + int(_HOLDS / belief.noise)
+            self._excess = 0.0
+            rate = (1 - _CUT) * sorted(rate for rate, _ in belief.loners)[-2]
+            belief.stood = max(belief.stood, rate)
+            belief.loners, belief.growing, belief.next_raise = (), False, _BACK_RAISE
+            belief.going_back, belief.failed = False, 0
+            belief.raise_at = now + _SHORTEST_QUIET
+        elif belief.first and closure.refusals == 1 and passed >= _PASSED:
+            rate = (1 - _CUT) * closure.rate
+            belief.raise_at = now + _FIRST_STEP
+        else:
+            return False
+        self._set_rate(rate)
+        belief.base = belief.top = self.rate
+        belief.quiet_until = -math.inf
+        self._begin_cycle(now)
+        return True
+
+    def _is_no_cause(self, closure: _Closure, *, lone: bool) -> bool:
+        """Return whether lone refusals come as often although each has cut the rate."""
+        belief = self._belief
+        distance = max(self._count(belief.opened_at, closure.since), 1)
+        rates = [rate for rate, _ in belief.loners]
+        mean = fmean(each for _, each in belief.loners) if rates else math.inf
+        # Growth causes its refusals, and a cut that brought a long rest was right.
+        if rates and (distance > 4 * mean or (belief.growing and closure.rate > _BACK * max(rates))):
+            belief.loners = ()
+        if belief.noise or not lone:
+            belief.loners = ()
+            return False
+        belief.loners = (*belief.loners, (closure.rate, distance))[-_LONERS:]
+        if len(belief.loners) < _LONERS or fmean(each for _, each in belief.loners) < _SPARSE:
+            return False
+        return closure.rate <= _LOWER * max(rate for rate, _ in belief.loners)
+
+    def _begin_measured(self, now: float, closure: _Closure) -> None:
         """Measure the cycle, restart below the refused rate, and stay quiet as long as the closure costs."""
-        closed = now - closure.since
-        self._slack += min(1.0, 0.9 * closed) if closure.hinted and closure.coarse else 0.0
-        limit = (1 - self._noise.cut) * closure.rate
+        belief, closed = self._belief, now - closure.since
+        slack = min(1.0, 0.9 * closed) if closure.hinted and closure.coarse else 0.0
+        belief.slack += slack
+        belief.probed += 0.0 if closure.hinted else closed
+        doublings = min(max(len(belief.loners), 1) - 1, _CUT_DOUBLINGS)
+        limit = closure.rate * (1 - _CUT * 2**doublings)
         self._judge_slots(closure)
-        bracket = self._measure(now, closure, closed)
-        share = _SHARE if closure.hinted or not self._first else 0.0
-        if not self._growing:
-            self._known = bracket.low + share * (bracket.top - bracket.low)
-        elif not self._first and bracket.top < _RISE * self._known:
-            bracket.low, share = min(self._known, bracket.top), _GROWTH_SHARE
-        quota = bracket.low + share * (bracket.top - bracket.low)
-        self._base = min(quota, limit)
-        self._top = max(self._base, min(bracket.top, limit))
-        if self._slots.limit < math.inf:
-            # The slots limit now, so the rate gets room to rise.
-            self._base = self._top = max(self._base, closure.rate)
-        self._set_rate(self._base)
-        if self._going_back:
-            self._failed, self._going_back = self._failed + 1, False
-            self._stood = math.sqrt(self._stood * max(closure.refused.rate, self.rate))
-        if bracket.whole:
-            self._stood = max(self._stood, self.rate)
-        self._quiet_until = self._raise_at = now + self._quiet(now, closure, closed)
-        self._growing = False
-        if not self._is_blind():
-            self._first, self._next_raise, self.quota = False, _RAISE, quota
+        low, top, whole = self._measure(now, closure, closed - slack)
+        share = _HINTED_SHARE if closure.hinted else _PROBED_SHARE
+        if not belief.growing:
+            belief.known = low + share * (top - low)
+        elif low < _RISE * belief.known:
+            # The last moments are believed only where a closure is cheap.
+            top = low if slack else top
+            low, share = min(belief.known, top), 0.0 if belief.going_back else _GROWTH_SHARE
+        self.quota = low + share * (top - low)
+        belief.base = min(self.quota, limit)
+        belief.top = max(belief.base, min(top, limit))
+        if belief.slots < math.inf:
+            belief.base = belief.top = max(belief.base, closure.rate)
+        self._set_rate(belief.base)
+        self._remember(whole=whole)
+        belief.quiet_until = belief.raise_at = now + self._quiet(now, closure, closed)
+        belief.growing = belief.first = False
+        belief.next_raise = _FIRST_RAISE
 
-    def _is_blind(self) -> bool:
-        """Return whether too few were accepted to measure. Then the start goes on."""
-        return self._first and len(self._accepted) < _LEAST_FIRST
+    def _remember(self, *, whole: bool) -> None:
+        """Keep the best rate that stood, and let it fade when growth did not reach it again."""
+        belief = self._belief
+        if belief.going_back:
+            belief.failed += 1
+            belief.stood *= _BACK_FADE
+            belief.going_back = False
+        if whole:
+            belief.stood = max(belief.stood, self.rate)
 
     def _quiet(self, now: float, closure: _Closure, closed: float) -> float:
         """Return the seconds of quiet that a closure of ``closed`` seconds costs."""
-        if self._is_blind():
-            return _SHORTEST_QUIET
+        belief = self._belief
         quiet = max(closed / _TIME_PRICE, closure.refusals / (_REFUSAL_PRICE * self.rate))
-        # So few requests measure the quota no better than to within one or two of them.
-        error = 2 / max(self._count(self._opened_at, closure.since), 2)
-        gap = max(_GAP, error, 1 - self.rate / max(_BACK * self._stood, self._top, self.rate))
-        quiet = min(quiet, _LONGEST_QUIET) * (_GAP / gap) ** 2
-        if self._slots.suspect is not None:
-            # The next closure decides.
-            quiet = min(quiet, 5.0)
-        doublings = min(self._failed, _CUT_DOUBLINGS)
-        return max(min(quiet, _TRUST * (now - self._opened_at)), _SHORTEST_QUIET * 2.0**doublings)
+        quiet = min(quiet, _LONGEST_QUIET)
+        if belief.stood:
+            quiet *= min(1.0, self.rate / (_NEAR * belief.stood)) ** _POWER
+        if len(belief.suspects) == _SUSPICIONS - 1 and belief.slots == math.inf:
+            quiet = min(quiet, _SUSPENSE)
+        lasted = closure.since - belief.opened_at
+        if not belief.growing and lasted >= _STOOD:
+            quiet = min(quiet, _STOOD_QUIET * lasted)
+        # A cut to the least was not measured.
+        if closed < 2 * _SAMPLE and belief.top <= 1.001 * _LEAST_CUT * closure.rate:
+            quiet = min(quiet, _GUESS_QUIET)
+        quiet = min(quiet, _TRUST * (now - belief.opened_at))
+        return max(quiet, _SHORTEST_QUIET * 2.0 ** min(belief.failed, _MOST_DOUBLINGS))
 
-    def _measure(self, now: float, closure: _Closure, closed: float) -> _Bracket:
-        """Return the bracket of the quota after a closure of ``closed`` seconds."""
+    def _measure(self, now: float, closure: _Closure, closed: float) -> tuple[float, float, bool]:
+        """Return the bracket of the quota after a closure of ``closed`` seconds without its rounding.
+
+        The last item says whether it was measured over a whole stretch.
+        """
+        belief = self._belief
         need = max(_SAMPLE, _LEAST / closure.rate)
-        span, count, slack = now - self._mark, self._count(self._mark, now), self._slack
-        least = _LEAST_CUT * closure.rate
-        doubtful, self._doubtful = self._doubtful, None
-        if closed - slack >= 2 * need and count >= _LEAST:
-            bracket = self._measure_long(now, closure, doubtful)
-        elif doubtful and closure.since - self._opened_at < need:
+        span, count = now - belief.mark, self._count(belief.mark, now)
+        doubtful, belief.doubtful = belief.doubtful, None
+        if closed >= 2 * need and count >= _LEAST:
+            return self._measure_long(now, closure, closed, doubtful)
+        if doubtful and closure.since - belief.opened_at < need:
             count, span = doubtful
-            self._window = min(span, _LONGEST_WINDOW)
-            bracket = _Bracket(count / span, count / span)
-        elif self._growing:
-            low = max(min(self._grown_from, closure.rate), least)
-            bracket = _Bracket(low, closure.rate if self._first else low)
-        elif span >= max(need, self._window):
-            self._window = 0.8 * self._window if self._window > 1 else 0.0
-            top = max(count / max(span - slack, 0.3 * span), least)
-            bracket = _Bracket(count / span, top, whole=span >= 3 * need)
-        else:
-            # The cycle goes on, as it is too short to count.
-            width = max(min(max(need, self._window), now - self._busy_since), 1e-3)
-            low = self._count(now - width, now) / width
-            return _Bracket(max(low, least), max(low / (1 - min(slack / width, 0.7)), least))
-        self._begin_cycle(now)
-        return bracket
+            belief.window = min(span, _LONGEST_WINDOW)
+            self._begin_cycle(now)
+            return count / span, count / span, False
+        least = _LEAST_CUT * closure.rate
+        if not belief.growing and span >= max(need, belief.window):
+            low, top = count / span, count / max(span - belief.slack, 0.3 * span)
+            belief.window = 0.8 * belief.window if belief.window > 1 else 0.0
+            self._begin_cycle(now)
+            return max(low, least), max(top, least), span >= 3 * need
+        if belief.growing:
+            rates = self._rates_before(closure, need)
+            self._begin_cycle(now)
+            return max(min(rates), least), max(*rates, least), False
+        width = max(min(max(need, belief.window), now - self._busy_since), 1e-3)
+        admitted, idle = self._count(now - width, now), min(belief.slack + belief.probed, 0.7 * width)
+        return max(admitted / width, least), max(admitted / (width - idle), least), False
 
-    def _measure_long(self, now: float, closure: _Closure, doubtful: tuple[int, float] | None) -> _Bracket:
+    def _measure_long(
+        self, now: float, closure: _Closure, closed: float, doubtful: tuple[int, float] | None
+    ) -> tuple[float, float, bool]:
         """Do as `_measure` after a closure that may be a closed window. It is one only if it repeats."""
-        span, count, slack = now - self._mark, self._count(self._mark, now), self._slack
-        self._doubtful = (count, span)
-        if not doubtful or abs(count - doubtful[0]) > _ALIKE * doubtful[0]:
-            end = closure.refused.at
-            width = max(min(max(_SAMPLE, _LEAST / closure.rate), end - self._mark), 1e-3)
+        belief = self._belief
+        span, count, slack = now - belief.mark, self._count(belief.mark, now), belief.slack
+        repeats = doubtful and abs(count - doubtful[0]) <= _ALIKE * doubtful[0]
+        known = belief.window and abs(span - belief.window) <= 2 * _ALIKE * belief.window
+        belief.doubtful = (count, span)
+        if closed < _WINDOW_SHARE * span or not (repeats or known):
+            rate = _DOUBTED * self._rates_before(closure, max(_SAMPLE, _LEAST / closure.rate))[0]
             # A rate that is not used proves nothing.
-            rate = _DOUBTED * self._count(end - width, end) / width if closure.wanted else closure.rate
-            return _Bracket(rate, rate)
+            rate = rate if closure.wanted else closure.rate
+            self._begin_cycle(now)
+            return rate, rate, False
         # The last pause between probes may be lateness.
         if not closure.hinted and self._probed_before > closure.since:
             slack += now - self._probed_before
-        self._window = min(span, _LONGEST_WINDOW)
-        return _Bracket(count / span, count / max(span - slack, 0.7 * span), whole=True)
+        belief.window = min(span, _LONGEST_WINDOW)
+        self._begin_cycle(now)
+        return count / span, count / max(span - slack, 0.7 * span), True
+
+    def _rates_before(self, closure: _Closure, need: float) -> tuple[float, float]:
+        """Return the delivery rates of the last second, and of the last moments, before the refusal."""
+        end = closure.refused.at
+        width = max(min(need, end - self._belief.mark), 1e-3)
+        brief = max(min(width / 2, max(_BRIEF, _BRIEF_REQUESTS / closure.rate)), 1e-3)
+        return self._count(end - width, end) / width, self._count(end - brief, end) / brief
 
     def _begin_cycle(self, now: float) -> None:
-        self._mark, self._slack = now, 0.0
+        self._belief.mark, self._belief.slack, self._belief.probed = now, 0.0, 0.0
 
     def _count(self, start: float, end: float) -> int:
         """Return how many were sent from ``start`` until before ``end``, and not refused."""
@@ -594,13 +653,28 @@ class AdaptivePace:
 
     def _judge_slots(self, closure: _Closure) -> None:
         """Decide whether the server limits how many requests are in service, and to how many."""
-        level, slots = closure.refused.in_flight, self._slots
-        if slots.limit < math.inf:
-            slots.adjust(level, lasted=closure.since - self._opened_at >= _SAMPLE)
-        elif not self._growing or closure.rate < 1.3 * self._stood:
-            recent = islice(reversed(self._accepted.items()), 400)
-            start = self._opened_at - 0.5
-            others = [s.in_flight for one, s in recent if s.at >= start and one not in self._unsettled]
-            slots.judge(level, others)
-            if slots.limit < math.inf:
-                closure.rate *= 1.5
+        belief, level = self._belief, closure.refused.in_flight
+        if belief.slots < math.inf:
+            # A refusal below the slots, or right after a closure, shows that there is no limit of slots.
+            lasted = closure.since - belief.opened_at >= _SAMPLE
+            belief.slots = max(1, belief.slots - 1) if lasted and level >= belief.slots - 2 else math.inf
+            belief.suspects = ()
+            return
+        if belief.growing and closure.rate >= 1.3 * belief.stood:
+            return
+        levels = self._levels_since(belief.opened_at - 0.5)
+        above = sum(one >= level for one in levels)
+        rare = level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels)
+        if not rare or any(abs(level - one) > max(1, _ALIKE_SLOTS * one) for one in belief.suspects):
+            belief.suspects = ()
+        if rare:
+            belief.suspects = (*belief.suspects, level)
+        if len(belief.suspects) >= _SUSPICIONS:
+            belief.slots = max(1, min(belief.suspects) - 1)
+            # The slots limit now, so the rate gets room to rise.
+            closure.rate *= 1.5
+
+    def _levels_since(self, start: float) -> list[int]:
+        """Return the numbers in flight at the requests since ``start`` that were answered."""
+        recent = islice(reversed(self._accepted.items()), 1000)
+        return [s.in_flight for serial, s in recent if s.at >= start and serial not in self._unsettled][:400]
