@@ -569,7 +569,7 @@ def test_growth_that_finds_only_the_burst_returns_to_the_known_quota() -> None:
     assert sum(run.seconds for run in runs) / len(runs) <= 1.22 * 59
 
 
-@pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 110, 118), (0.95, 115, 122)])
+@pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 110, 118), (0.95, 110, 122)])
 def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, fastest: float) -> None:
     """It is refused at 134/s, and 118 were accepted in the last second. A hint of 1 s keeps it below 118."""
     pace, now, highest = AdaptivePace(start=100), 0.0, 0.0
@@ -635,7 +635,7 @@ def test_the_start_is_as_fast_as_answers_are(answer: float, least: int) -> None:
             pace.on_accepted(serial, answered, wanted=True)
         if pace.next_time(now, len(out)) <= now:
             out.append((now + answer, pace.on_send(now, len(out))))
-    assert least <= pace.rate <= 20 * least
+    assert least <= pace.rate <= 40 * least
 
 
 def test_the_request_after_a_probe_keeps_the_pace() -> None:
