@@ -40,6 +40,7 @@ from goodput_strategies import (
     ours,
     semaphore,
     tenacity,
+    without_warnings,
 )
 from goodput_unseen import UNSEEN
 
@@ -252,4 +253,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    without_warnings()
     sys.exit(main(sys.argv[1:]))

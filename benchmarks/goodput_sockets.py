@@ -38,7 +38,7 @@ from attrs import asdict, define, field, frozen
 from goodput import Result, middle, table
 from goodput_limiters import WITHIN
 from goodput_rows import Goals
-from goodput_strategies import Scene, aiolimiter_retry, ours
+from goodput_strategies import Scene, aiolimiter_retry, ours, without_warnings
 from hot_path_server import free_port, nginx_command, running
 
 from bandwidth_async import RateLimit
@@ -374,4 +374,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    without_warnings()
     main(sys.argv[1:])

@@ -122,7 +122,7 @@ ENDPOINTS = {
 }
 WITHOUT_COMMAND = {"getCallState"}
 NO_ENDPOINT = {
-    "commands": {"runs", "outcomes", "sandbox", "demo"},  # for journals, and the sandbox
+    "commands": {"runs", "outcomes", "limit", "sandbox", "demo"},  # for journals, processes, the sandbox
     "methods": {"from_env", "aclose"},
     "kinds": {"token", "other"},  # not of the Voice API, and no operation
 }
