@@ -94,7 +94,13 @@ class Hint:
     coarse: bool
 
 
-def parse_hint(headers: Headers, wall_clock: float, status: int = 429) -> Hint | None:
+def parse_hint(headers: Headers, wall_clock: float, status: int = 429) -> float | None:
+    """Return the seconds of `read_hint`, None if there is no usable hint."""
+    hint = read_hint(headers, wall_clock, status)
+    return hint.seconds if hint else None
+
+
+def read_hint(headers: Headers, wall_clock: float, status: int = 429) -> Hint | None:
     """Return the time to wait that the headers of a response with ``status`` ask for.
 
     What is said of this very request has priority. Without it, the end of a window counts if the quota is

@@ -35,7 +35,7 @@ from bandwidth_async.errors import (
 )
 from bandwidth_async.meanings import meaning_of
 from bandwidth_async.models import Call, Conference, ConferenceMember, ConferenceRecording, checked_id
-from bandwidth_async.retry_after import Hint, parse_hint
+from bandwidth_async.retry_after import Hint, read_hint
 from bandwidth_async.server_text import SENTENCE_LIMIT, decoded, parsed, reason_in, shown
 from bandwidth_async.server_text import printable as printable  # noqa: PLC0414  # this exports it
 from bandwidth_async.shapes import read_json, structure
@@ -349,7 +349,7 @@ def later(status: int, headers: Headers, wall_clock: float, refusals: frozenset[
     A 429 is a refusal, and so are the ``refusals``. Most of the 4xx, and a 503, are refusals if they name a
     time. The others keep their meaning: what they say about the request or the conference stays true.
     """
-    hint = parse_hint(headers, wall_clock, status)
+    hint = read_hint(headers, wall_clock, status)
     timed = status == 503 or (400 < status < 500 and status not in _MEANINGFUL)
     return Later(hint, refused=status == 429 or status in refusals or (timed and hint is not None))
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from bandwidth_async import retry_after
+from bandwidth_async.retry_after import parse_hint, read_hint
 
 if TYPE_CHECKING:
-    from bandwidth_async.retry_after import Headers
+    pass
 
 NOW = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 HOUR = 3600.0
@@ -42,12 +42,6 @@ NAMES = "Retry-After retry-after Retry-After-Ms X-RateLimit-Reset X-RateLimit-Re
 names = st.sampled_from(NAMES.split())
 values = st.one_of(st.text(), numbers, dates, date_parts, hint_parts)
 headers = st.lists(st.tuples(names, values), max_size=6)
-
-
-def parse_hint(headers: Headers, wall_clock: float, status: int = 429) -> float | None:
-    """Return the seconds of the hint."""
-    hint = retry_after.parse_hint(headers, wall_clock, status)
-    return None if hint is None else hint.seconds
 
 
 def http_date(moment: float) -> str:
@@ -374,7 +368,7 @@ def test_a_clock_that_is_about_right_is_the_finer_one(skew: float) -> None:
 )
 def test_whether_a_form_can_tell_parts_of_a_second(pairs: list[tuple[str, str]], *, coarse: bool) -> None:
     """A date and an epoch time are as coarse as whole seconds. Read to the hundredth they looked exact."""
-    hint = retry_after.parse_hint(CIMultiDict(pairs), NOW + 0.25)
+    hint = read_hint(CIMultiDict(pairs), NOW + 0.25)
     assert hint is not None
     assert hint.coarse is coarse
 
