@@ -22,7 +22,7 @@ from bandwidth_async.errors import (
 from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
 from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.limiter.limiter import Admission, Limiter
-from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.limiter.pace import RateLimit, Refusal
 
 HINT_JITTER = 0.02  # seconds at most, added to a hint
 TICK = 1e-5  # seconds within which two moments of virtual time are the same
@@ -87,20 +87,11 @@ class FakePace:
         """Record the result."""
         self._settle("accepted, others wait" if wanted else "accepted", serial)
 
-    def on_refused(
-        self,
-        serial: int,
-        now: float,
-        hint: float | None,
-        jitter: float = 0.0,
-        *,
-        own: int | None = None,
-        coarse: bool = False,
-    ) -> float:
+    def on_refused(self, serial: int, now: float, refusal: Refusal) -> float:
         """Pause for the hint."""
         self._settle("refused", serial)
-        self.paused_until = max(self.paused_until, now + (hint or 0.1))
-        self.pause_hinted = hint is not None
+        self.paused_until = max(self.paused_until, now + (refusal.hint or 0.1))
+        self.pause_hinted = refusal.hint is not None
         return 0.0
 
     def resume(self, now: float, rate: float) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bandwidth_async.limiter.adaptive import AdaptivePace
+from bandwidth_async.limiter.pace import Refusal
 
 LATENESS = 0.02  # seconds of timer overshoot that may be paid back
 SHORTEST_PROBE_WAIT = 0.03  # seconds without another request after a probe, at least
@@ -180,7 +181,7 @@ def simulate(
                 refused += 1
                 asked = hint(value)
                 jitter = random.uniform(0, 0.02) if asked else 0.0
-                pace.on_refused(serial, now, asked, jitter, coarse=hint is whole_seconds)
+                pace.on_refused(serial, now, Refusal(asked, jitter, coarse=hint is whole_seconds))
     return Run(now, accepted, refused, tuple(sent))
 
 
@@ -453,7 +454,7 @@ def closed_pace(hint: float | None = None, **bounds: Any) -> tuple[AdaptivePace,
     """Return a pace that was refused at 0.1 s, and the serial of a request that is still in flight."""
     pace = AdaptivePace(**bounds)
     first, second = pace.on_send(0.0, 0), pace.on_send(0.05, 1)
-    pace.on_refused(first, 0.1, hint)
+    pace.on_refused(first, 0.1, Refusal(hint))
     return pace, second
 
 
@@ -461,14 +462,14 @@ def test_a_burst_of_refusals_is_one_event() -> None:
     """Refusals of requests that were in flight at the first one do not lengthen the pause or cut the rate."""
     pace, late = closed_pace()
     seen = pace.rate, pace.paused_until
-    pace.on_refused(late, 0.12, None)
+    pace.on_refused(late, 0.12, Refusal(None))
     assert (pace.rate, pace.paused_until) == seen
 
 
 def test_the_longest_hint_of_a_burst_wins() -> None:
     """The longest hint counts, also if a shorter one comes after it."""
     pace, late = closed_pace(3.0)
-    pace.on_refused(late, 0.2, 1.0)
+    pace.on_refused(late, 0.2, Refusal(1.0))
     assert pace.next_time(0.2, 0) == 3.1
 
 
@@ -477,7 +478,7 @@ def test_a_hint_that_comes_while_a_probe_is_out_is_obeyed() -> None:
     pace, late = closed_pace()
     probed_at = pace.next_time(0.1, 1)
     pace.on_send(probed_at, 1)
-    pace.on_refused(late, probed_at + 0.01, 5.0)
+    pace.on_refused(late, probed_at + 0.01, Refusal(5.0))
     assert pace.next_time(probed_at + 0.01, 1) == probed_at + 5.01
 
 
@@ -507,7 +508,7 @@ def test_there_is_no_pause_after_a_closure() -> None:
     """The pause is over as soon as a response ends the closure."""
     pace = AdaptivePace(start=0.5)
     first, second = pace.on_send(0.0, 0), pace.on_send(2.0, 1)
-    pace.on_refused(first, 2.1, None)
+    pace.on_refused(first, 2.1, Refusal(None))
     pace.on_accepted(second, 2.2, wanted=True)
     assert not is_closed(pace)
     assert pace.paused_until <= 2.2
@@ -516,7 +517,7 @@ def test_there_is_no_pause_after_a_closure() -> None:
 def test_one_answer_after_an_hour_does_not_make_it_wait_for_hours() -> None:
     """If a laptop sleeps, a refusal may take an hour. The pace waits 15 s at most for the next probe."""
     pace = AdaptivePace()
-    pace.on_refused(pace.on_send(0.0, 0), 3600.0, None)
+    pace.on_refused(pace.on_send(0.0, 0), 3600.0, Refusal(None))
     probed_at = pace.next_time(3600.0, 0)
     pace.on_send(probed_at, 0)
     assert pace.next_time(probed_at, 1) <= probed_at + LONGEST_PROBE_GAP
@@ -546,7 +547,7 @@ def test_an_idle_hour_in_a_closure_is_no_measure_of_the_quota() -> None:
     pace = AdaptivePace()
     now = simulate(bucket(50, (0, 50)), whole_seconds, items=3000, pace=pace).seconds
     rate = pace.rate
-    pace.on_refused(pace.on_send(now, 0), now + 0.05, 1.0)
+    pace.on_refused(pace.on_send(now, 0), now + 0.05, Refusal(1.0))
     pace.on_send(now + 3600, 0)
     assert pace.rate >= 0.45 * rate
 
@@ -581,7 +582,7 @@ def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, 
         # The first and the third refusal come while the rate grows. The second one comes later.
         if (pace.rate >= 110, later, pace.rate >= 125, False)[len(refused)]:
             refused.append(now)
-            pace.on_refused(serial, now + 0.001, hint, coarse=hint == 1.0)
+            pace.on_refused(serial, now + 0.001, Refusal(hint, coarse=hint == 1.0))
             continue
         now += 0.001
         pace.on_accepted(serial, now, wanted=True)
@@ -593,7 +594,7 @@ def test_refusals_in_no_time_are_survived() -> None:
     """The clock may stand still between a request and its refusal, and a hint may be too small to count."""
     pace = AdaptivePace()
     for _ in range(5):
-        pace.on_refused(pace.on_send(0.0, 0), 0.0, 1e-20)
+        pace.on_refused(pace.on_send(0.0, 0), 0.0, Refusal(1e-20))
     assert 0.1 <= pace.rate <= 20
 
 
@@ -663,7 +664,7 @@ def test_a_closure_at_the_start_is_no_measure(hint: float | None) -> None:
         sent = now
         now += 0.02
         if sent < opens - 0.1:
-            pace.on_refused(serial, now, hint)
+            pace.on_refused(serial, now, Refusal(hint))
         else:
             pace.on_accepted(serial, now, wanted=True)
             admitted.append(now)
@@ -693,10 +694,10 @@ def test_a_late_answer_s_hint_is_obeyed() -> None:
     """A hint counts, also from a request that was sent before the closure ended."""
     pace = AdaptivePace()
     serials = [pace.on_send(0.05 * number, number) for number in range(20)]
-    pace.on_refused(serials[1], 1.0, 0.1)
+    pace.on_refused(serials[1], 1.0, Refusal(0.1))
     probe = pace.on_send(1.2, 19)
     pace.on_accepted(probe, 1.25, wanted=True)
-    pace.on_refused(serials[2], 1.3, 60.0)
+    pace.on_refused(serials[2], 1.3, Refusal(60.0))
     assert pace.next_time(1.4, 17) == pytest.approx(61.3)
 
 
@@ -767,10 +768,10 @@ def test_a_request_s_own_refusal_is_no_answer_to_the_probe() -> None:
     """While its conference is locked, each probe with it would make the closure twice as long for all."""
     pace, now = AdaptivePace(start=100), 0.0
     first = pace.on_send(now, 0)
-    pace.on_refused(first, now + 0.02, None)
+    pace.on_refused(first, now + 0.02, Refusal(None))
     for _ in range(5):
         now = pace.next_time(now + 0.02, 0)
-        rest = pace.on_refused(pace.on_send(now, 0), now + 0.02, None, own=first)
+        rest = pace.on_refused(pace.on_send(now, 0), now + 0.02, Refusal(None, own=first))
         assert pace.next_time(now + 0.02, 0) <= now + 0.02
         assert rest > 0
     pace.on_accepted(pace.on_send(now + 0.02, 0), now + 0.04, wanted=True)
@@ -780,6 +781,6 @@ def test_a_request_s_own_refusal_is_no_answer_to_the_probe() -> None:
 def test_a_request_s_own_refusal_begins_no_closure() -> None:
     """Others pass meanwhile, so its hint concerns this request only."""
     pace = AdaptivePace(start=100)
-    pace.on_refused(pace.on_send(0.0, 0), 0.02, 5.0, own=1)
+    pace.on_refused(pace.on_send(0.0, 0), 0.02, Refusal(5.0, own=1))
     assert not is_closed(pace)
     assert pace.rate == 100

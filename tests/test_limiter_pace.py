@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter.adaptive import AdaptivePace
-from bandwidth_async.limiter.pace import FixedPace, RateLimit, pace_for
+from bandwidth_async.limiter.pace import FixedPace, RateLimit, Refusal, pace_for
 
 LATENESS = 0.02  # seconds of timer overshoot that may be paid back
 LONGEST_PAUSE = 8.0  # seconds, without a hint
@@ -47,7 +47,7 @@ class Traffic:
             elif self.out:
                 serial = self.out.pop(step.which % len(self.out))
                 if step.what == "refuse":
-                    self.pace.on_refused(serial, self.now, step.hint)
+                    self.pace.on_refused(serial, self.now, Refusal(step.hint))
                 elif step.what == "lose":
                     self.pace.on_lost(serial, self.now)
                 else:
@@ -85,7 +85,7 @@ def traffic(limit: RateLimit) -> Traffic:
 def refuse_next(pace: FixedPace, now: float, hint: float | None) -> float:
     """Send as soon as it may be, have it refused at once, and return the moment."""
     now = max(now, pace.next_time(now, 0))
-    pace.on_refused(pace.on_send(now, 0), now, hint)
+    pace.on_refused(pace.on_send(now, 0), now, Refusal(hint))
     return now
 
 
@@ -190,7 +190,7 @@ def test_a_hint_is_obeyed_in_full(limit: RateLimit, what_happens: list[Step], hi
     seen = traffic(limit).play(what_happens)
     paused_until = seen.pace.paused_until
     for serial in (*seen.out, seen.pace.on_send(seen.now, len(seen.out))):
-        seen.pace.on_refused(serial, seen.now, hint, 0.01)
+        seen.pace.on_refused(serial, seen.now, Refusal(hint, 0.01))
     assert seen.pace.paused_until >= max(paused_until, seen.now + (hint + 0.01 if hint else 0.0)) - 1e-9
 
 
@@ -245,7 +245,7 @@ def test_a_burst_of_refusals_is_one_event(burst: int) -> None:
     pace = FixedPace(100, 1000)
     serials = [pace.on_send(0.0, n) for n in range(burst)]
     for number, serial in enumerate(serials):
-        pace.on_refused(serial, 0.05 + number / 10_000, None)
+        pace.on_refused(serial, 0.05 + number / 10_000, Refusal(None))
     assert pace.paused_until == pytest.approx(0.15)
 
 
@@ -277,9 +277,9 @@ def test_an_acceptance_starts_the_pauses_anew() -> None:
 def test_a_hint_of_zero_is_believed_once() -> None:
     """Who refuses and says "open now" is asked again at once; who refuses again, as without a hint."""
     pace = FixedPace(1000, 1)
-    pace.on_refused(pace.on_send(0.0, 0), 0.5, 0.0)
+    pace.on_refused(pace.on_send(0.0, 0), 0.5, Refusal(0.0))
     assert pace.paused_until == pytest.approx(0.504)
-    pace.on_refused(pace.on_send(0.6, 0), 1.0, 0.0)
+    pace.on_refused(pace.on_send(0.6, 0), 1.0, Refusal(0.0))
     assert pace.paused_until == pytest.approx(1.2)
 
 
@@ -288,7 +288,7 @@ def test_a_late_refusal_may_lengthen_the_pause() -> None:
     pace = FixedPace(1000, 10)
     serials = [pace.on_send(0.0, n) for n in range(4)]
     for serial, now, hint in zip(serials, (0.1, 0.2, 0.3, 0.4), (1.0, 5.0, 2.0, None), strict=True):
-        pace.on_refused(serial, now, hint)
+        pace.on_refused(serial, now, Refusal(hint))
     assert pace.paused_until == pytest.approx(5.2)
     assert pace.pause_hinted
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,14 +125,8 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         raise click.UsageError(
             "--continue goes with --journal FILE, where the next start finds the run again"
         )
-    if all_active and (ids or sources):
-        raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
-    if any(chosen.values()) and not all_active:
-        raise click.UsageError("--name, --created-before and --created-after go with --all-active")
-    if not (all_active or ids or sources):
-        raise click.UsageError("name the conferences to end: give ids, --from FILE or --all-active")
     wish = _Wish(
-        given=Input(ids=ids, sources=sources, chosen=chosen if all_active else None, shard=shard),
+        given=_input(ids, sources, shard, chosen, all_active=all_active),
         how=evolve(how, output=_named(how.output, shard)),
         journal_file=_named(journal_file, shard),
         goes_on=goes_on,
@@ -143,6 +138,24 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     if goes_on:
         return _begin_or_go_on(wish)
     return _begin(wish, dry_run=dry_run, no_journal=no_journal)
+
+
+def _input(
+    ids: tuple[str, ...],
+    sources: tuple[str, ...],
+    shard: Shard | None,
+    chosen: dict[str, Any],
+    *,
+    all_active: bool,
+) -> Input:
+    """Return what is to be ended. Raises `click.UsageError` if that is said twice, or not at all."""
+    if all_active and (ids or sources):
+        raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
+    if any(chosen.values()) and not all_active:
+        raise click.UsageError("--name, --created-before and --created-after go with --all-active")
+    if not (all_active or ids or sources):
+        raise click.UsageError("name the conferences to end: give ids, --from FILE or --all-active")
+    return Input(ids=ids, sources=sources, chosen=chosen if all_active else None, shard=shard)
 
 
 @frozen(kw_only=True)
@@ -190,17 +203,18 @@ class _Wish:
 def _begin(wish: _Wish, *, dry_run: bool, no_journal: bool) -> int:
     """Begin a run, with a journal if it is named or if the ids are many."""
     began, items = time.monotonic(), wish.items()
-    most = math.inf if dry_run or no_journal else ASK_ABOVE if wish.journal_file is None else 0
-    if wish.journal_file is not None and wish.given.shard is not None:
-        # A shard has its journal even if it has no ids: otherwise it would seem to be missing.
-        most = -1
-    few, duplicates, are_all = inputs.gathered(items, most) if most >= 0 else ([], 0, False)
-    if are_all:
-        return _end_few(wish, few, duplicates, began, dry_run=dry_run)
+    few: list[Item] = []
+    duplicates = 0
+    # A shard has the journal that was named even if it has no ids: otherwise it would seem to be missing.
+    if wish.journal_file is None or wish.given.shard is None:
+        most = 0 if wish.journal_file else math.inf if dry_run or no_journal else ASK_ABOVE
+        few, duplicates, are_all = inputs.gathered(items, most)
+        if are_all:
+            return _end_few(wish, few, duplicates, began, dry_run=dry_run)
     client = new_client(rate_limit=wish.how.limit())
     path = journals.new_file(wish.journal_file)
     journal = journals.made(path, client.account_id, wish.how, wish.given)
-    return _end_recorded(wish, client, journal, _chained(few, items), began=began, duplicates=duplicates)
+    return _end_recorded(wish, client, journal, chain(few, items), began=began, duplicates=duplicates)
 
 
 def _begin_or_go_on(wish: _Wish) -> int:
@@ -264,11 +278,6 @@ def _end_recorded(
                 return exit_codes.Exit.OK
             run = Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
             return loop.run(carry_out(client, run))
-
-
-def _chained(first: list[Item], rest: Iterator[Item]) -> Iterator[Item]:
-    yield from first
-    yield from rest
 
 
 def _named(path: Path | None, shard: Shard | None) -> Path | None:

@@ -13,8 +13,9 @@ import shutil
 import stat
 import sys
 import time
+from abc import ABC, abstractmethod
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import click
 from attrs import asdict, fields, frozen
@@ -38,39 +39,35 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 # Seconds for which rows into a file may wait for each other.
 _FLUSH_EVERY = 1.0
 
-
 # The formats of every command that prints records.
 FORMATS = ("table", "json", "jsonl", "csv")
 
 
-class Format(Protocol):
+class Format(ABC):
     """Turns each record into one line."""
 
     def header(self) -> str | None:
         """Return the line before the first record, if there is one."""
+        return None
 
+    @abstractmethod
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record."""
 
     def end(self) -> str | None:
         """Return the line after the last record, if there is one."""
+        return None
 
 
-class JsonLines:
+class JsonLines(Format):
     """One JSON object a line."""
-
-    def header(self) -> None:
-        """Return None: each line names its values."""
 
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record."""
         return json.dumps(record)
 
-    def end(self) -> None:
-        """Return None: each line stands for itself."""
 
-
-class JsonArray:
+class JsonArray(Format):
     """One JSON array, with one object a line."""
 
     def __init__(self) -> None:
@@ -91,7 +88,7 @@ class JsonArray:
         return "]"
 
 
-class Csv:
+class Csv(Format):
     """Comma-separated values under a header (RFC 4180, with plain line ends).
 
     A spreadsheet runs a cell that begins like a formula, whoever wrote it: a text that does has an apostrophe
@@ -108,9 +105,6 @@ class Csv:
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record. None is an empty cell, and a list is separated by blanks."""
         return self._line([_cell(record[key]) for key in self._keys])
-
-    def end(self) -> None:
-        """Return None: nothing follows the rows."""
 
     def _line(self, cells: Sequence[Any]) -> str:
         line = io.StringIO()
@@ -135,7 +129,7 @@ def plain_cell(text: str) -> str:
 
 
 @frozen
-class Columns:
+class Columns(Format):
     """A table: the width of each key's column. A longer value pushes the rest aside.
 
     On a terminal each line has ``room`` columns, and what is longer is cut at its end, but never an id: the
@@ -152,9 +146,6 @@ class Columns:
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record."""
         return self._line([_word(record[key]) for key in self.widths])
-
-    def end(self) -> None:
-        """Return None: nothing follows the rows."""
 
     def _line(self, cells: Iterable[str]) -> str:
         pairs = zip(cells, self.widths.values(), strict=True)

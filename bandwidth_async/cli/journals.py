@@ -20,6 +20,7 @@ import click
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import RunOptions, in_a_format, new_client, run_options, sending
 from bandwidth_async.cli.run import Run, carry_out, plural, resume_command
+from bandwidth_async.cli.run_state import in_words
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import (
     Journal,
@@ -186,9 +187,8 @@ def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer) -> None:
 def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
     """Print the totals of several journals, and which shards are missing. Return the worst exit code."""
     counts = sum((info.counts for info in found), Counter[str]())
-    words = [f"{counts[kind]:,} {kind.value}" for kind in OutcomeKind if counts[kind]]
     journals_found, conferences = plural(len(found), "journal"), plural(counts.total(), "conference")
-    terminal.say(f"{journals_found}, {conferences}: {', '.join(words) or 'none'}")
+    terminal.say(f"{journals_found}, {conferences}: {in_words(counts) or 'none'}")
     codes = [
         exit_codes.exit_for_run(
             Report(counts=info.counts, complete=info.complete), strict=False, stopped_by=None

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bandwidth_async.cli.run_state import RunState
-    from bandwidth_async.limiter import PaceEvent
+    from bandwidth_async.limiter import PaceEvent, Paused
+    from bandwidth_async.limiter.events import PauseReason
     from bandwidth_async.outcome import Outcome, Report
 
 # Seconds between two lines.
@@ -43,10 +44,30 @@ class Display(Protocol):
         """Print a line as it is, without disturbing the display. Return whether somebody could see it."""
 
 
-class Lines:
-    """A line with the time of day on standard error every few seconds."""
+class Silence:
+    """Shows no progress. Only what somebody has to know gets a line on standard error."""
 
     redraws = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, outcome: Outcome, report: Report) -> None:
+        """Show nothing."""
+
+    def on_event(self, event: PaceEvent) -> None:
+        """Show nothing."""
+
+    def print_line(self, line: str) -> bool:
+        """Print a line. If standard error is closed, it is lost."""
+        return terminal.say(line)
+
+
+class Lines(Silence):
+    """A line with the time of day on standard error every few seconds."""
 
     def __init__(self, state: RunState, clock: Callable[[], float] = time.monotonic) -> None:
         self._state = state
@@ -54,12 +75,6 @@ class Lines:
         self._printed_at = clock()
         self._outage_printed_at = -math.inf
         self._printed = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def update(self, outcome: Outcome, report: Report) -> None:
         """Print a line when one is due."""
@@ -85,9 +100,8 @@ class Lines:
         self._state.on_event(event)
         if isinstance(event, RateChanged):
             return
-        failing = isinstance(event, Unavailable)
-        if event.seconds >= _LINE_EVERY or (failing and self._outage_is_due()):
-            reason = PAUSES["unavailable" if isinstance(event, Unavailable) else _reason(hinted=event.hinted)]
+        if event.seconds >= _LINE_EVERY or (isinstance(event, Unavailable) and self._outage_is_due()):
+            reason = PAUSES[_reason(event)]
             self.print_line(_at_this_time(f"paused {math.ceil(event.seconds)} s {reason}"))
 
     def _outage_is_due(self) -> bool:
@@ -97,32 +111,6 @@ class Lines:
         if due:
             self._outage_printed_at = now
         return due
-
-    def print_line(self, line: str) -> bool:
-        """Print a line. If standard error is closed, it is lost."""
-        return terminal.say(line)
-
-
-class Silence:
-    """Shows no progress. Only what somebody has to know gets a line."""
-
-    redraws = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def update(self, outcome: Outcome, report: Report) -> None:
-        """Show nothing."""
-
-    def on_event(self, event: PaceEvent) -> None:
-        """Show nothing."""
-
-    def print_line(self, line: str) -> bool:
-        """Print a line. If standard error is closed, it is lost."""
-        return terminal.say(line)
 
 
 def display(state: RunState, *, quiet: bool = False) -> Display:
@@ -136,5 +124,7 @@ def _at_this_time(line: str) -> str:
     return f"{time.strftime('%H:%M:%S')} {line}"
 
 
-def _reason(*, hinted: bool) -> str:
-    return "hint" if hinted else "refused"
+def _reason(event: Paused | Unavailable) -> PauseReason:
+    if isinstance(event, Unavailable):
+        return "unavailable"
+    return "hint" if event.hinted else "refused"

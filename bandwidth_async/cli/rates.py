@@ -8,7 +8,6 @@ import os
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from tempfile import mkstemp
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from bandwidth_async.http import origin
 from bandwidth_async.journal import state_directory
 from bandwidth_async.journal.place import make_private
 from bandwidth_async.limiter import Knowledge, RateLimit
+from bandwidth_async.sharing import share_name
 
 if TYPE_CHECKING:
     from bandwidth_async.limiter import Limiter
@@ -96,8 +96,7 @@ def _path() -> Path:
     """
     found = read_environment(os.environ)
     host = origin(found.voice_url, "voice_url", allow_http=False)
-    name = sha256(f"{found.account_id}\n{host}".encode(errors="backslashreplace")).hexdigest()[:32]
-    return state_directory(os.environ) / "rates" / f"{name}.json"
+    return state_directory(os.environ) / "rates" / f"{share_name(found.account_id, str(host))}.json"
 
 
 def _read(path: Path) -> Knowledge:

@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 from bandwidth_async.cli import event_loop, exit_codes, formats, rates, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display
-from bandwidth_async.cli.run_state import RunState, figure
+from bandwidth_async.cli.run_state import RunState, figure, in_words
 from bandwidth_async.cli.sharing import announced
 from bandwidth_async.errors import (
     AuthenticationError,
@@ -219,7 +219,7 @@ def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[Signals]]:
 
 def _summary(report: Report, whole: Report, account_id: str, quota: float | None) -> list[str]:
     lines = [
-        f"{plural(report.total, 'conference')} in {report.elapsed:.1f} s: {_counts(report)}",
+        f"{plural(report.total, 'conference')} in {report.elapsed:.1f} s: {in_words(report.counts)}",
         f"{plural(report.attempts, 'request')}, {report.rate:,.0f} conferences a second",
     ]
     if quota is not None:
@@ -244,7 +244,7 @@ def _journal_lines(whole: Report, report: Report, path: Path) -> list[str]:
     """Return lines with the counts of the whole run, and with the command that resumes it."""
     lines = []
     if whole.total != report.total:
-        lines.append(f"in the whole run: {_counts(whole)} of {whole.total:,}")
+        lines.append(f"in the whole run: {in_words(whole.counts)} of {whole.total:,}")
     if whole.unsettled:
         are = "is" if whole.unsettled == 1 else "are"
         lines.append(f"{whole.unsettled:,} {are} not settled; resume with: {resume_command(path)}")
@@ -269,7 +269,3 @@ def _quoted_bytes(name: str) -> str:
 def plural(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless it is 1."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _counts(report: Report) -> str:
-    return ", ".join(f"{report.counts[kind]:,} {kind.value}" for kind in OutcomeKind if report.counts[kind])

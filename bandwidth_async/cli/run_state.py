@@ -14,7 +14,7 @@ from bandwidth_async.limiter import RateChanged, Unavailable
 from bandwidth_async.outcome import OutcomeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from bandwidth_async.limiter import LimiterSnapshot, PaceEvent
     from bandwidth_async.outcome import Outcome, Report
@@ -155,13 +155,11 @@ class RunState:
 
     def trouble(self) -> str:
         """Return the counts of the ids that may still be active."""
-        kinds = (kind for kind in OutcomeKind if kind.trouble and self.counts[kind])
-        return ", ".join(f"{self.counts[kind]:,} {kind.value}" for kind in kinds)
+        return in_words(self.counts, [kind for kind in OutcomeKind if kind.trouble])
 
     def outcomes(self) -> str:
         """Return the counts of all kinds that occurred."""
-        kinds = (kind for kind in OutcomeKind if self.counts[kind])
-        return ", ".join(f"{self.counts[kind]:,} {kind.value}" for kind in kinds)
+        return in_words(self.counts)
 
     def latest_reasons(self, count: int) -> list[tuple[str, int]]:
         """Return the ``count`` distinct reasons that were met last, and how many ids met each."""
@@ -173,6 +171,11 @@ PAUSES = {
     "refused": "after a 429",
     "unavailable": "because the server fails or does not answer",
 }
+
+
+def in_words(counts: Counter[str], kinds: Iterable[OutcomeKind] = OutcomeKind) -> str:
+    """Return the counts of the kinds that occurred: 12 ended, 3 refused."""
+    return ", ".join(f"{counts[kind]:,} {kind.value}" for kind in kinds if counts[kind])
 
 
 def figure(rate: float) -> str:

@@ -59,10 +59,14 @@ from __future__ import annotations
 import math
 from itertools import islice
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from attrs import define
 
 from bandwidth_async.limiter.knowledge import START, Knowledge
+
+if TYPE_CHECKING:
+    from bandwidth_async.limiter.pace import Refusal
 
 # A step of growth: seconds and requests at the start, and later; and how long the requests may make it last.
 # At the start it is as short as three responses take, but no shorter than these seconds.
@@ -328,26 +332,16 @@ class AdaptivePace:
                 self._grow(now)
             self._raised_at, self._raised_serial = now, self._serial
 
-    def on_refused(
-        self,
-        serial: int,
-        now: float,
-        hint: float | None,
-        jitter: float = 0.0,
-        *,
-        own: int | None = None,
-        coarse: bool = False,
-    ) -> float:
+    def on_refused(self, serial: int, now: float, refusal: Refusal) -> float:
         """Begin a closure, or learn that it still lasts.
 
-        ``own`` is the serial of an earlier refusal of the same request, if others passed since: then this
-        refusal concerns the request only. It begins no closure, and the next request is the probe instead.
+        A refusal that concerns its request only begins no closure, and the next request is the probe instead.
 
         Returns the seconds after which the request may come again, so that others knock before it.
         """
-        probed, sent = serial == self._probe, self._uncount(serial)
+        probed, sent, hint = serial == self._probe, self._uncount(serial), refusal.hint
         rest = min(max(0.05, 2.5 * len(self._unsettled) / self.rate), _LONGEST_STEP)
-        if own is not None and not self.pause_hinted:
+        if refusal.own is not None and not self.pause_hinted:
             self.paused_until = min(self.paused_until, now) if probed else self.paused_until
             return 2 * rest
         self._latest_refused = max(self._latest_refused, sent.at)
@@ -358,16 +352,16 @@ class AdaptivePace:
         late = self._closure is None and sent.at < self._belief.opened_at
         if late and not (hint and hint >= _SAMPLE):
             return rest
-        if self._closure is None:
-            self._close(now, sent)
-        elif probed and not self._closure.hinted:
-            self._wait_longer(now)
-        if self._closure is not None:
-            self._closure.refusals += 1
-            if hint:
-                until = now + hint + jitter
-                self.paused_until = max(until, self.paused_until if self._closure.hinted else until)
-                self._closure.hinted, self._closure.coarse = True, coarse
+        closure = self._closure
+        if closure is None:
+            closure = self._closure = self._close(now, sent)
+        elif probed and not closure.hinted:
+            self._wait_longer(now, closure)
+        closure.refusals += 1
+        if hint:
+            until = now + hint + refusal.jitter
+            self.paused_until = max(until, self.paused_until if closure.hinted else until)
+            closure.hinted, closure.coarse = True, refusal.coarse
         return rest
 
     def resume(self, now: float, rate: float) -> None:
@@ -391,14 +385,13 @@ class AdaptivePace:
         self._excess = 0.0
         return False
 
-    def _close(self, now: float, sent: _Sent) -> None:
-        self._closure = _Closure(now, sent, self.rate, self._wanted)
+    def _close(self, now: float, sent: _Sent) -> _Closure:
         self.paused_until = now + max(1.5 / self.rate, 0.02)
+        return _Closure(now, sent, self.rate, self._wanted)
 
-    def _wait_longer(self, now: float) -> None:
+    def _wait_longer(self, now: float, closure: _Closure) -> None:
         """Wait as long again as the closure has lasted. Few accepted at first show how low the quota is."""
-        assert self._closure is not None  # noqa: S101  # only a closure has probes
-        closed_for = max(now - self._closure.since, 1 / self.rate)
+        closed_for = max(now - closure.since, 1 / self.rate)
         self.paused_until = now + min(closed_for, _LONGEST_PROBE_GAP)
         count = self._count(self._belief.mark, now)
         if self._belief.first and 0 < count < _LEAST_FIRST:

@@ -39,7 +39,7 @@ from bandwidth_async.limiter.busy import BusyServer
 from bandwidth_async.limiter.delay import DelayLimit
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.knowledge import Knowledge
-from bandwidth_async.limiter.pace import RateLimit, pace_for
+from bandwidth_async.limiter.pace import RateLimit, Refusal, pace_for
 from bandwidth_async.limiter.queue import AnswerTime, QueuedRequest, RequestQueue
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ class Limiter:
         self._turned_away[place] = serial
         if len(self._turned_away) > _REMEMBERED:
             del self._turned_away[next(iter(self._turned_away))]
-        rest = self._pace.on_refused(serial, now, hint, jitter, own=own, coarse=coarse)
+        rest = self._pace.on_refused(serial, now, Refusal(hint, jitter, own, coarse))
         self.closure.on_turned_away(now, self._pace.paused_until)
         self.breaker.on_success(serial, now, self._pace.rate)
         self._reject_late(now)

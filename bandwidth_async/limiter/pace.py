@@ -101,6 +101,26 @@ class RateLimit:
         )
 
 
+@frozen
+class Refusal:
+    """What a refusal says, beside that it was one.
+
+    ``hint``, ``coarse``
+        The seconds that the server asks for, None if it names no time; and whether a second of them may be
+        rounding.
+    ``jitter``
+        Seconds of pause beside the hint.
+    ``own``
+        The serial of an earlier refusal of the same request, if others passed since. Then it concerns this
+        request only.
+    """
+
+    hint: float | None
+    jitter: float = 0.0
+    own: int | None = None
+    coarse: bool = False
+
+
 class Pace(Protocol):
     """Decides when the next request may be sent, and learns from the responses.
 
@@ -143,23 +163,8 @@ class Pace(Protocol):
     def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
         """Learn from a response other than 429. ``wanted`` says that more requests wait."""
 
-    def on_refused(
-        self,
-        serial: int,
-        now: float,
-        hint: float | None,
-        jitter: float = 0.0,
-        *,
-        own: int | None = None,
-        coarse: bool = False,
-    ) -> float:
-        """Learn from a refusal with a ``hint`` or None, and pause for ``jitter`` seconds more.
-
-        If the hint is ``coarse``, a second of it may be rounding.
-
-        ``own`` is the serial of an earlier refusal of the same request, if others passed since: then it
-        concerns this request only. Returns the seconds that it rests, so that others are sent before it.
-        """
+    def on_refused(self, serial: int, now: float, refusal: Refusal) -> float:
+        """Learn from a refusal. Returns the seconds that the request rests, so that others go before it."""
 
     def resume(self, now: float, rate: float) -> None:
         """Return to an earlier rate, as the refusals since then had another cause."""
@@ -219,32 +224,23 @@ class FixedPace:
         if self._sent.pop(serial) >= self._resumed_at:
             self._refusals_in_a_row = 0
 
-    def on_refused(
-        self,
-        serial: int,
-        now: float,
-        hint: float | None,
-        jitter: float = 0.0,
-        *,
-        own: int | None = None,
-        coarse: bool = False,
-    ) -> float:
+    def on_refused(self, serial: int, now: float, refusal: Refusal) -> float:
         """Pause all requests, except for a refusal that is one request's own.
 
         A hint of 0 allows the next request at once. If that is refused too, a further hint of 0 counts as
         no hint.
         """
-        sent = self._sent.pop(serial)
-        if own is not None:
+        sent, hint = self._sent.pop(serial), refusal.hint
+        if refusal.own is not None:
             return _OWN_REST
         if sent >= self._resumed_at:
             self._refusals_in_a_row += 1
             pause = min(_SHORTEST_PAUSE * 2 ** min(self._refusals_in_a_row - 1, 16), _LONGEST_PAUSE)
             if hint is not None and (hint > 0 or self._refusals_in_a_row == 1):
                 pause = max(hint, _LEAST_PAUSE)
-            self._pause(now + pause + jitter, hinted=bool(hint))
+            self._pause(now + pause + refusal.jitter, hinted=bool(hint))
         elif hint:
-            self._pause(now + hint + jitter, hinted=True)
+            self._pause(now + hint + refusal.jitter, hinted=True)
         return 0.0
 
     def resume(self, now: float, rate: float) -> None:

@@ -12,7 +12,7 @@ One process leads. It runs the pace for all and hands out permits to send. The m
     stores  over_redis  over_socket
 """
 
-from bandwidth_async.sharing.carrier import Carrier, CarrierError, LeaderGone, Lease, Seen
+from bandwidth_async.sharing.carrier import Carrier, CarrierError, LeaderGone, Lease, Seen, share_name
 from bandwidth_async.sharing.limiter import SharedLimiter
 from bandwidth_async.sharing.messages import State, decode
 from bandwidth_async.sharing.stores import LOCAL, carrier_for
@@ -28,4 +28,5 @@ __all__ = [
     "State",
     "carrier_for",
     "decode",
+    "share_name",
 ]

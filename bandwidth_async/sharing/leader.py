@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
-from bandwidth_async.limiter.pace import pace_for
+from bandwidth_async.limiter.pace import Refusal, pace_for
 from bandwidth_async.sharing.members import GONE_AFTER, Member, Members
 from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, RESUMED, UNKNOWN, Letter, State
 
@@ -192,28 +192,19 @@ class Leader:
                 self._shut_after = None
                 self.news = True
 
-    def refused(
-        self,
-        number: int,
-        now: float,
-        hint: float | None,
-        jitter: float = 0.0,
-        *,
-        own: int | None = None,
-        coarse: bool = False,
-    ) -> float:
+    def refused(self, number: int, now: float, refusal: Refusal) -> float:
         """Learn from a refusal. Returns the seconds that the request rests.
 
-        ``own`` is the permit of an earlier refusal of the same request, as for every pace.
+        The ``own`` of the refusal is the permit of an earlier one of the same request.
         """
         if number in self._refused:
             return 0.0
         # A leader before this one gave the permit, or it counts as lost.
         if (one := self._booked.pop(number, None)) is None:
             one = self._booked.pop(self.book(self.me, now))
-        earlier = self._refused.get(own or 0)
+        earlier = self._refused.get(refusal.own or 0)
         same = earlier.serial if earlier is not None and earlier.pace is one.pace else None
-        rest = one.pace.on_refused(one.serial, now, hint, jitter, own=same, coarse=coarse)
+        rest = one.pace.on_refused(one.serial, now, evolve(refusal, own=same))
         if number != UNKNOWN:
             self._refused[number] = one
         if len(self._refused) > _REMEMBERED:
@@ -293,8 +284,7 @@ class Leader:
         wanted = self._members.waiting > 0
         for what, number, *more in results:
             if what == REFUSED:
-                hint, jitter, own, coarse = more
-                self.refused(number, now, hint, jitter, own=own, coarse=coarse)
+                self.refused(number, now, Refusal(*more))
             elif what == ACCEPTED:
                 self.accepted(number, now, wanted=wanted)
             elif what == LOST:

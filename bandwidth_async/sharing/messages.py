@@ -16,9 +16,8 @@ from bandwidth_async.limiter import Knowledge
 
 M = TypeVar("M")
 
-# What became of a permit. A refusal has the hint and the jitter in seconds behind it, the permit of an
-# earlier refusal of the same request or None, and whether the hint is coarse. The last is no permit's: the
-# rate to return to, as the refusals since then had another cause.
+# What became of a permit. A refusal has the fields of `Refusal` behind it. The last is of no permit: it has
+# the rate to return to, as the refusals since then had another cause.
 ACCEPTED, REFUSED, LOST, UNSENT, RESUMED = "a", "r", "l", "u", "back"
 
 # The number of no permit: for a request that was sent without one.

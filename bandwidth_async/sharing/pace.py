@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from bandwidth_async.limiter.pace import FixedPace
 from bandwidth_async.sharing.messages import UNKNOWN
 from bandwidth_async.sharing.permits import Permits
 
 if TYPE_CHECKING:
     from bandwidth_async.limiter import Knowledge, RateLimit
-    from bandwidth_async.limiter.pace import Pace
+    from bandwidth_async.limiter.pace import Pace, Refusal
     from bandwidth_async.sharing.leader import Leader
 
 # Refused requests that are remembered at most.
@@ -72,18 +74,9 @@ class DirectPace:
         """Learn from a response other than 429."""
         self._leader.accepted(serial, now, wanted=wanted)
 
-    def on_refused(
-        self,
-        serial: int,
-        now: float,
-        hint: float | None,
-        jitter: float = 0.0,
-        *,
-        own: int | None = None,
-        coarse: bool = False,
-    ) -> float:
+    def on_refused(self, serial: int, now: float, refusal: Refusal) -> float:
         """Learn from a refusal."""
-        return self._leader.refused(serial, now, hint, jitter, own=own, coarse=coarse)
+        return self._leader.refused(serial, now, refusal)
 
     def resume(self, now: float, rate: float) -> None:
         """Return to an earlier rate."""
@@ -177,26 +170,17 @@ class SharedPace:
         pace, inner = self._sent.pop(serial)
         pace.on_accepted(inner, now, wanted=wanted)
 
-    def on_refused(
-        self,
-        serial: int,
-        now: float,
-        hint: float | None,
-        jitter: float = 0.0,
-        *,
-        own: int | None = None,
-        coarse: bool = False,
-    ) -> float:
+    def on_refused(self, serial: int, now: float, refusal: Refusal) -> float:
         """Learn from a refusal."""
         pace, inner = self._sent.pop(serial)
-        earlier = self._refused.get(own or 0)
+        earlier = self._refused.get(refusal.own or 0)
         same = earlier[1] if earlier is not None and earlier[0] is pace else None
         self._refused[serial] = pace, inner
         if len(self._refused) > _REMEMBERED:
             del self._refused[next(iter(self._refused))]
-        rest = pace.on_refused(inner, now, hint, jitter, own=same, coarse=coarse)
+        rest = pace.on_refused(inner, now, evolve(refusal, own=same))
         if pace is not self.deciding:
-            self._tell(now, hint, jitter, coarse=coarse)
+            self._tell(now, evolve(refusal, own=None))
         return rest
 
     def resume(self, now: float, rate: float) -> None:
@@ -208,8 +192,8 @@ class SharedPace:
         pace, inner = self._sent.pop(serial)
         pace.on_lost(inner, now)
 
-    def _tell(self, now: float, hint: float | None, jitter: float, *, coarse: bool) -> None:
+    def _tell(self, now: float, refusal: Refusal) -> None:
         """Tell the pace that decides of a refusal that belongs to another."""
         counts = isinstance(self.deciding, DirectPace | Permits)
         serial = UNKNOWN if counts else self.deciding.on_send(now, len(self._sent))
-        self.deciding.on_refused(serial, now, hint, jitter, coarse=coarse)
+        self.deciding.on_refused(serial, now, refusal)

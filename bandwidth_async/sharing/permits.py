@@ -10,7 +10,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from attrs import astuple, evolve
 
 from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, RESUMED, UNKNOWN, UNSENT
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bandwidth_async.limiter import Knowledge
+    from bandwidth_async.limiter.pace import Refusal
     from bandwidth_async.sharing.messages import Letter, Report, Result, State
 
 # Seconds after which a permit that was not used goes back. Used later it would leave in a heap with others.
@@ -92,18 +93,10 @@ class Permits:
         self._results.append((ACCEPTED, serial))
         self._notify(self.state is not None and self.state.shut)
 
-    def on_refused(
-        self,
-        serial: int,
-        now: float,
-        hint: float | None,
-        jitter: float = 0.0,
-        *,
-        own: int | None = None,
-        coarse: bool = False,
-    ) -> float:
+    def on_refused(self, serial: int, now: float, refusal: Refusal) -> float:
         """Report a refusal at once and give all permits back. Return the seconds that the request rests."""
-        self._results.append((REFUSED, serial, hint, jitter, own, coarse))
+        hint, own = refusal.hint, refusal.own
+        self._results.append((REFUSED, serial, *astuple(refusal)))
         if own is None:
             self._give_back(len(self._held))
             self.paused_until = max(self.paused_until, now + (hint or _OWN_PAUSE))
