@@ -34,10 +34,10 @@ from bandwidth_async.errors import ConfigurationError
 
 try:
     from celery import signals
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        "a run on Celery needs it: pip install 'bandwidth_async[celery]'", name=error.name
-    ) from error
+        "a run on Celery needs it: pip install 'bandwidth_async[celery]'", name=_error.name
+    ) from _error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

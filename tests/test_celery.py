@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 import pytest
-from celery import Celery
+from celery import Celery, signals
 from celery.contrib.testing.worker import start_worker
 
 from bandwidth_async import Journal
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LEASE = 2.0
+
+
+@pytest.fixture(autouse=True)
+def logging_stays_as_it_is() -> Iterator[None]:
+    """Answer the signal by which Celery asks whether it shall set up the root logger."""
+
+    def leave(**_: object) -> None:
+        pass
+
+    signals.setup_logging.connect(leave)
+    yield
+    signals.setup_logging.disconnect(leave)
 
 
 @pytest.fixture

@@ -839,7 +839,7 @@ async def test_single_calls_that_wait_fail_when_the_breaker_opens(pace: RateLimi
     await queue.join("run", bulk=True)
     for admission in admissions[:19]:
         admission.failed(answered=False)
-    await asyncio.sleep(0.51)
+        await asyncio.sleep(0.03)
     assert queue.rejected == {}
     admissions[19].failed(answered=False)
     at = now()
@@ -956,13 +956,14 @@ async def test_what_is_known_of_the_server() -> None:
         return breaker.unreachable, breaker.ever_answered, breaker.is_doubtful, breaker.is_open
 
     assert known() == (False, False, False, False)
-    for _ in range(20):
+    for _ in range(23):
+        await asyncio.sleep(0.02)
         with await limiter.admit() as admission:
             admission.sending()
             admission.failed(answered=False)
     assert known() == (True, False, True, False)
     assert limiter.breaker.down_for(now()) == 0.0
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.1)
     with await limiter.admit() as admission:
         admission.sending()
         admission.failed(answered=True)

@@ -91,10 +91,13 @@ def test_it_opens_after_twenty_failures_in_half_a_second(count: int, apart: floa
 
 
 def test_a_volley_counts_when_it_goes_on() -> None:
-    """The first failure after the half second opens it."""
+    """A pause of any length and one failure after it are little. Failures that go on open it."""
     sender = Sender()
     assert not sender.fail(200)
-    sender.now += 0.5
+    for seconds in (0.1, 1.0, 20.0, 0.1):
+        sender.now += seconds
+        assert not sender.fail()
+    sender.now += 0.1001
     assert sender.fail()
 
 

@@ -290,6 +290,7 @@ async def test_a_key_of_another_kind_is_said_and_done_without(
     key: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whichever key holds something else, the processes go on alone, and share once it is gone."""
+    caplog.set_level(logging.WARNING, logger="bandwidth_async")
     name = f"bandwidth_async:{{{share_name('9900000', 'https://voice.example')}}}:{key}"
     with redis_server(tmp_path) as running:
         client = redis.Redis(port=running.port)

@@ -50,10 +50,10 @@ class RunState:
         self.total = total
         self.title = title
         self.counts: Counter[str] = Counter()
-        self.tried = 0
-        self.attempts = 0
+        self.tried: int = 0
+        self.attempts: int = 0
         # Seconds in which nothing was sent, whatever the reason.
-        self.paused = 0.0
+        self.paused: float = 0.0
         self._pause_began = self._paused_until = -math.inf
         self._outage_since: float | None = None
         self._reasons: dict[str, int] = {}

@@ -18,7 +18,7 @@ class Screen:
     """The stream of a display. When its terminal goes away, what is written is lost and ``gone`` is True."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self.gone = False
+        self.gone: bool = False
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:

@@ -74,7 +74,7 @@ class Journal:
     def __init__(self, opened: file.OpenFile) -> None:
         self._file = opened
         # Whether the whole input is on disk.
-        self.recorded = opened.run.total is not None
+        self.recorded: bool = opened.run.total is not None
         self._given = 0
         # Whether no more of the input is taken, because it was to be whole or some of it failed.
         self._shut = self.recorded

@@ -5,17 +5,18 @@ Theory of operation
     server that fails now and then. A server that always fails must be left alone, since more requests keep
     it down.
 
-    *Breaker.* `IN_A_ROW` failures in a row open it, if the first and the last are at least half a second
-    apart. While it is open nothing is sent for a random half to whole of 1, 2, 4, 5 … seconds, then one
-    request: the probe. A failed probe opens the breaker again. A good one closes it, and requests then start
-    at a quarter of the rate, which doubles each second, so that the server is not overloaded as it recovers.
+    *Breaker.* `IN_A_ROW` failures in a row open it, if they span half a second at least. While it is open
+    nothing is sent for a random half to whole of 1, 2, 4, 5 … seconds, then one request: the probe. A failed
+    probe opens the breaker again. A good one closes it, and requests then start at a quarter of the rate,
+    which doubles each second, so that the server is not overloaded as it recovers.
 
     The breaker counts failures in a row, not a share of the last seconds. So it opens soon after the server
     dies, however many responses came before. A server that fails half of the requests opens it once in a
     million requests. The half second is there for a burst of requests that meets one bad moment, such as
-    all connections cut at once: that is one event. Requests that were sent before the breaker opened tell
-    nothing about the server now, so their results do not count, whenever they come. Nor do failures that
-    are minutes old.
+    all connections cut at once: that is one event. A gap between two failures adds a tenth of a second at
+    most. So a burst, a pause that the server asked for and one failure after it do not open the breaker.
+    Requests that were sent before the breaker opened tell nothing about the server now, so their results do
+    not count, whenever they come. Nor do failures that are minutes old.
 
     After a minute of outage the pauses grow to a tenth of the outage, and to 30 seconds at most. So a run
     continues within seconds after a short outage, and seldom probes a server that is down for hours.
@@ -43,10 +44,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from random import Random
 
-# The failures in a row that open the breaker, the seconds that they must span at least, and the failures that
-# open it again while the server recovers.
+# The failures in a row that open the breaker, the seconds that they must span at least, the most that one gap
+# adds to them, and the failures that open it again while the server recovers.
 IN_A_ROW = 20
-_LEAST_SPAN = 0.5
+_LEAST_SPAN, _MOST_OF_A_GAP = 0.5, 0.1
 _IN_A_ROW_RECOVERING = 3
 
 # Seconds. Before the first response nobody knows how long one takes.
@@ -87,9 +88,10 @@ class Breaker:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        # Failures since the last success, and when the first and the last of them came.
+        # Failures since the last success, when the first and the last of them came, and what they span.
         self._failures = 0
         self._failing_since: float | None = None
+        self._span = 0.0
         self._failed_at = -math.inf
         # Since the beginning. Any response shows that the address is right; only a success, that it works.
         self._ever_responded = False
@@ -187,10 +189,12 @@ class Breaker:
             return False
         self.is_calm = False
         self._failures += 1
-        self._failed_at = now
         if self._failing_since is None:
-            self._failing_since = now
-        if self._probe_at is None and not self._must_open(now - self._failing_since):
+            self._failing_since, self._span = now, 0.0
+        else:
+            self._span += min(now - self._failed_at, _MOST_OF_A_GAP)
+        self._failed_at = now
+        if self._probe_at is None and not self._must_open():
             return False
         usual = max(_USUAL, _OUTAGE_SHARE * (now - self._failing_since))
         longest = min(_LONGEST, usual, _SHORTEST * 2 ** min(self._openings, _MOST_DOUBLINGS))
@@ -201,10 +205,10 @@ class Breaker:
         self._last_before_open = self.last_sent
         return True
 
-    def _must_open(self, span: float) -> bool:
+    def _must_open(self) -> bool:
         if self._recovery is not None:
             return self._failures >= _IN_A_ROW_RECOVERING
-        return self._failures >= IN_A_ROW and span >= _LEAST_SPAN
+        return self._failures >= IN_A_ROW and self._span >= _LEAST_SPAN
 
     def on_abandoned(self, serial: int) -> None:
         """Note that a request ended without a result, such as by cancellation."""

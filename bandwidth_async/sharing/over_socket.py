@@ -64,12 +64,12 @@ class SocketCarrier:
         self._lock, self._socket, self._rate = (
             directory / f"{own}.{kind}" for kind in ("lock", "sock", "rate")
         )
-        # As the leader: the locked file, since when, the server, who has connected, and what they reported.
+        # As the leader: the locked file, since when, where it listens, who has connected, what they reported.
         self._locked: int | None = None
         self._term = 0
-        self._server: asyncio.AbstractServer | None = None
+        self._listening: socket.socket | None = None
         self._connected: dict[str, asyncio.StreamWriter] = {}
-        self._handlers: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._handlers: set[asyncio.Task[None]] = set()
         self._reports: asyncio.Queue[str] = asyncio.Queue()
         self._state: str | None = None
         # As a follower: the connection to the leader.
@@ -88,24 +88,21 @@ class SocketCarrier:
             if self._locked is not None and not self._is_ours():
                 await self.resign(me)
             if self._locked is None and self._take_lock():
-                await self._listen()
+                self._listen()
             if self._locked is None and self._leader is None:
                 self._leader = await self._connect(me)
             return Lease(self._locked is not None, self._term, None, self._setting())
 
     async def resign(self, me: str) -> None:
         """Give the lead back."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close()
-        handlers = dict(self._handlers)
-        for task, writer in handlers.items():
-            # A task that never began could not close its connection.
-            writer.close()
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            asyncio.get_running_loop().remove_reader(listening)
+            listening.close()
+        handlers = list(self._handlers)
+        for task in handlers:
             task.cancel()
-        await asyncio.gather(
-            *handlers, *(writer.wait_closed() for writer in handlers.values()), return_exceptions=True
-        )
+        await asyncio.gather(*handlers, return_exceptions=True)
         self._connected.clear()
         self._reports = asyncio.Queue()
         locked, self._locked = self._locked, None
@@ -213,24 +210,40 @@ class SocketCarrier:
         except OSError:
             return False
 
-    async def _listen(self) -> None:
+    def _listen(self) -> None:
         if self._leader is not None:
             self._leader[1].close()
             self._leader = None
-        with self._path() as path:
-            self._server = await asyncio.start_unix_server(self._serve, path, limit=_LINE)
+        self._socket.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX)
+        try:
+            with self._path() as path:
+                listening.bind(path)
+            listening.listen()
+            listening.setblocking(False)
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+        except BaseException:
+            listening.close()
+            raise
+        self._listening = listening
 
-    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A connection may still come while the server is being closed.
-        if self._server is None:
-            writer.close()
-            return
-        task = asyncio.get_running_loop().create_task(self._handle(reader, writer))
-        self._handlers[task] = writer
-        task.add_done_callback(self._handlers.pop)
+    def _accept(self, listening: socket.socket) -> None:
+        """Begin to handle a connection.
 
-    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        Python 3.11's `asyncio.start_unix_server` loses a connection that comes while it is being closed.
+        """
+        with suppress(OSError):
+            connected, _ = listening.accept()
+            task = asyncio.get_running_loop().create_task(self._handle(connected))
+            self._handlers.add(task)
+            # A task that is cancelled before it begins cannot close its connection.
+            task.add_done_callback(lambda _: connected.close())
+            task.add_done_callback(self._handlers.discard)
+
+    async def _handle(self, connected: socket.socket) -> None:
         """Read what a process reports. When its connection ends, the process has left."""
+        connected.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=connected, limit=_LINE)
         name = ""
         try:
             with suppress(OSError, ValueError):
@@ -246,6 +259,8 @@ class SocketCarrier:
                 del self._connected[name]
                 self._reports.put_nowait(encode(Report(process=name, leaving=True)))
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     def _setting(self) -> float | None:
         """Return the rate that is set. A leader keeps it from growing old."""
