@@ -968,7 +968,7 @@ async def test_what_is_known_of_the_server() -> None:
         admission.sending()
         admission.failed(answered=True)
     assert known() == (False, False, True, True)
-    assert limiter.breaker.down_for(now()) == pytest.approx(0.7, abs=0.05)
+    assert limiter.breaker.down_for(now()) == pytest.approx(0.54, abs=0.05)
     await asyncio.sleep(1.0)
     with await limiter.admit() as admission:
         admission.sending()
