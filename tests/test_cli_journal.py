@@ -308,8 +308,8 @@ def test_two_signals_end_a_large_run_at_once(tmp_path: Path, *, recorded: bool) 
     # These ids waited in the limiter's queue when the first signal came.
     assert told.pop("not_attempted", 0) < 300
     assert told == {word: count for word, count in counts.items() if word != "not_attempted"}
-    # One or two requests were being sent when the signal came.
-    assert 20 <= told["unknown"] <= 22
+    # The twenty that hang, and what was sent and had no response yet when the signals came.
+    assert 20 <= told["unknown"] <= sent + 2 - counts["ended"]
     if recorded:
         assert f"resume with: bandwidth-async resume {journal}\n" in out
         assert Counter(recorded_outcomes(journal).values()) == counts
