@@ -26,6 +26,7 @@ from bandwidth_async.errors import (
     UnexpectedResponseError,
     WebhookError,
 )
+from bandwidth_async.events import AttemptEnded, Event, OperationEnded, OperationStarted
 from bandwidth_async.http import ResponseInfo, Timeouts
 from bandwidth_async.journal import Journal, JournalInfo, Recorded, Shard
 from bandwidth_async.limiter import (
@@ -62,6 +63,7 @@ from bandwidth_async.updates import (
 
 __all__ = [
     "APIError",
+    "AttemptEnded",
     "AuthenticationError",
     "BadRequestError",
     "BandwidthError",
@@ -83,6 +85,7 @@ __all__ = [
     "ConflictError",
     "Credentials",
     "DeadlineExceededError",
+    "Event",
     "HangUpError",
     "Journal",
     "JournalError",
@@ -94,6 +97,8 @@ __all__ = [
     "MissingCredentialsError",
     "NotConfirmedError",
     "NotFoundError",
+    "OperationEnded",
+    "OperationStarted",
     "Outcome",
     "OutcomeKind",
     "Outcomes",

@@ -1094,7 +1094,7 @@ async def test_two_clients_of_one_account_share_a_limiter() -> None:
     assert max(bandwidth.moments) - min(bandwidth.moments) == about(0.9, abs=0.05)
 
 
-@pytest.mark.parametrize("twice", [{"rate_limit": RateLimit()}, {"on_pace": print}])
+@pytest.mark.parametrize("twice", [{"rate_limit": RateLimit()}, {"on_event": print}])
 def test_a_limiter_that_is_passed_in_has_its_settings(twice: dict[str, Any]) -> None:
     """Limiter settings next to a limiter are an error, because they would be ignored."""
     with pytest.raises(ConfigurationError, match="has its rate limit already"):
@@ -1105,9 +1105,9 @@ def test_a_limiter_that_is_passed_in_has_its_settings(twice: dict[str, Any]) -> 
 
 @virtual_time
 async def test_a_client_tells_its_pace() -> None:
-    """``on_pace`` receives a pause when it begins, and a snapshot is available at any time."""
+    """``on_event`` receives a pause when it begins, and a snapshot is available at any time."""
     heard: list[object] = []
-    async with server_and_client("conf-1", on_pace=heard.append) as (bandwidth, client):
+    async with server_and_client("conf-1", on_event=heard.append) as (bandwidth, client):
         bandwidth.posts = [reply(429, Retry_After="12")]
         call = asyncio.create_task(client.end_conference("conf-1"))
         await asyncio.sleep(5)
