@@ -20,7 +20,7 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.http import Timeouts, connections_of, origin
 from bandwidth_async.journal import Journal
 from bandwidth_async.journal.claims import Claims
-from bandwidth_async.limiter import Hook, Limiter, RateLimit
+from bandwidth_async.limiter import Hook, Knowledge, Limiter, RateLimit
 from bandwidth_async.listing import Walk
 from bandwidth_async.media import Draft, Media, file_path
 from bandwidth_async.models import Conference
@@ -134,7 +134,8 @@ class VoiceClient:
             deadline=deadline, retry=retry or RetryPolicy(), timeouts=timeouts or Timeouts()
         )
         connections = connections_of(session, one_host=(voice.host, voice.port) == (api.host, api.port))
-        limiter = limiter or Limiter(rate_limit, random, connections=connections)
+        self._kept, self._kept_key = credentials.kept.knowledge, (self._account_id, str(voice))
+        limiter = limiter or Limiter(self._begun_with_known(rate_limit), random, connections=connections)
         limiter.serve(self._account_id, str(voice), connections)
         channel_type = Channel if hook is None else partial(WatchedChannel, hook)
         self._channel = channel_type(
@@ -164,12 +165,7 @@ class VoiceClient:
 
         Raises `MissingCredentialsError` naming what is not set, `ConfigurationError` for a wrong value.
         """
-        found = read_environment(os.environ)
-        settings.setdefault("account_id", found.account_id)
-        settings.setdefault("credentials", found.credentials)
-        settings.setdefault("voice_url", found.voice_url)
-        settings.setdefault("api_url", found.api_url)
-        return cls(**settings)
+        return cls(**with_environment(settings))
 
     def __repr__(self) -> str:
         return f"<VoiceClient account {self._account_id}, {self._channel!r}>"
@@ -182,7 +178,12 @@ class VoiceClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client and its own session. A session that was passed in stays open."""
+        """Close the client and its own session. A session that was passed in stays open.
+
+        What it learned of the rate is where the next client over the same credentials object begins.
+        """
+        if (learned := self.limiter.knowledge) is not None:
+            self._kept[self._kept_key] = learned.to_dict()
         await self._channel.aclose()
         self._listening.close()
 
@@ -527,6 +528,13 @@ class VoiceClient:
         watch = Watch(conference_id, look, seconds=options.deadline, random=self._channel.random)
         return await watch.completed(hub)
 
+    def _begun_with_known(self, limit: RateLimit | None) -> RateLimit:
+        """Return a limit that begins with what is known, unless it says itself where to begin."""
+        limit, known = limit or RateLimit(), self._kept.get(self._kept_key)
+        if known is None or limit.rate is not None or limit.start is not None or limit.knowledge is not None:
+            return limit
+        return evolve(limit, knowledge=Knowledge.from_dict(known))
+
     async def _ask(self, request: wire.Request[T], settings: CallSettings) -> T:
         with self._channel.operation(evolve(self._options, **settings)) as operation:
             return await operation.send(request)
@@ -588,6 +596,18 @@ class VoiceClient:
                 await operation.send(request, receive)
             await asyncio.to_thread(draft.keep)
         return path
+
+
+def with_environment(settings: ClientSettings) -> ClientSettings:
+    """Return settings with the ``BW_…`` environment variables for those that are not given."""
+    found = read_environment(os.environ)
+    return {
+        "account_id": found.account_id,
+        "credentials": found.credentials,
+        "voice_url": found.voice_url,
+        "api_url": found.api_url,
+        **settings,
+    }
 
 
 def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:

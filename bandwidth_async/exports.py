@@ -53,6 +53,7 @@ from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.run import Outcomes, Source, Stop
 from bandwidth_async.settings import CallSettings, ClientSettings, RunSettings
 from bandwidth_async.sharing import SharedLimiter
+from bandwidth_async.sync import SyncVoiceClient
 from bandwidth_async.updates import (
     CallState,
     ConferenceStatus,
@@ -118,6 +119,7 @@ __all__ = [
     "SharedLimiter",
     "Source",
     "Stop",
+    "SyncVoiceClient",
     "Timeouts",
     "TransportError",
     "Unavailable",

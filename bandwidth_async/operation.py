@@ -118,7 +118,7 @@ class Channel:
     ) -> None:
         self.limiter = limiter
         self.random = random
-        self.authorizer: Authorizer = Authorizer(credentials, self._fetch_token)
+        self.authorizer: Authorizer = Authorizer(credentials, self._fetch_token, str(api_url))
         self.timer: TimeoutTimer = TimeoutTimer()
         self.voice: Server
         self.api: Server
