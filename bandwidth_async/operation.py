@@ -611,16 +611,18 @@ class Operation:
 
 def _log_attempt(request: wire.Request[Any], met: int | BaseException, number: int = 0) -> None:
     """Log an attempt that met a status or an error. ``number`` is 0 for an access token."""
-    if _log.isEnabledFor(logging.DEBUG):
-        extra = {
-            "operation": request.kind,
-            "conference_id": subject_of(request)[1],
-            "attempt": number,
-            "status": met if isinstance(met, int) else getattr(met, "status", None),
-        }
-        # An error of ours names the request itself.
-        sentence = met.message if isinstance(met, BandwidthError) else f"{request.name}: {met!r}"
-        _log.debug("%s", sentence, extra=extra)
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    status: int | None = met if isinstance(met, int) else getattr(met, "status", None)
+    extra = {
+        "operation": request.kind,
+        "conference_id": subject_of(request)[1],
+        "attempt": number,
+        "status": status,
+    }
+    # Without a status, an error of ours names the request itself. Nothing that the server wrote is logged.
+    sentence = met.message if isinstance(met, BandwidthError) else f"{request.name}: {met!r}"
+    _log.debug("%s", sentence if status is None else f"{request.name}: {status}", extra=extra)
 
 
 def _for_every_id(sentence: str, error: BandwidthError) -> BandwidthError:
