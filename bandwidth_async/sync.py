@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from bandwidth_async.outcome import Report
     from bandwidth_async.run import Outcomes
 
+    _Shown = Callable[["SyncVoiceClient"], None]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
@@ -103,22 +105,20 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
 
 def _waiting(
     method: Callable[Concatenate[VoiceClient, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[SyncVoiceClient, P], R]:
-    """Return a method that waits for a coroutine method."""
+) -> Callable[[_Shown], Callable[Concatenate[SyncVoiceClient, P], R]]:
+    """Make a method wait for a coroutine method, whose signature it gets."""
 
-    @wraps(method)
     def call(self: SyncVoiceClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._thread.run(method(self._client, *args, **kwargs))
 
-    return call
+    return lambda shown: _as_shown(call, method, shown)
 
 
 def _iterating(
     method: Callable[Concatenate[VoiceClient, P], AsyncIterator[V]],
-) -> Callable[Concatenate[SyncVoiceClient, P], Iterator[V]]:
-    """Return a method that yields what an asynchronous generator yields."""
+) -> Callable[[_Shown], Callable[Concatenate[SyncVoiceClient, P], Iterator[V]]]:
+    """Make a method yield what an asynchronous generator yields."""
 
-    @wraps(method)
     def call(self: SyncVoiceClient, /, *args: P.args, **kwargs: P.kwargs) -> Iterator[V]:
         source = method(self._client, *args, **kwargs)
         try:
@@ -127,23 +127,30 @@ def _iterating(
             if not self._thread.closed:
                 self._thread.run(_close(source))
 
-    return call
+    return lambda shown: _as_shown(call, method, shown)
 
 
 def _entering(
     method: Callable[Concatenate[VoiceClient, P], AbstractAsyncContextManager[T]],
     wrap: Callable[[_LoopThread, T], V],
-) -> Callable[Concatenate[SyncVoiceClient, P], AbstractContextManager[V]]:
-    """Return a method whose context holds an asynchronous one, and gives what it gives as ``wrap`` does."""
+) -> Callable[[_Shown], Callable[Concatenate[SyncVoiceClient, P], AbstractContextManager[V]]]:
+    """Make a method's context hold an asynchronous one, and give what that gives as ``wrap`` does."""
 
-    @wraps(method)
     def call(self: SyncVoiceClient, /, *args: P.args, **kwargs: P.kwargs) -> AbstractContextManager[V]:
         async def make() -> AbstractAsyncContextManager[T]:
             return method(self._client, *args, **kwargs)
 
         return _Entered(self._thread, self._thread.run(make()), wrap)
 
-    return call
+    return lambda shown: _as_shown(call, method, shown)
+
+
+def _as_shown(call: Callable[P, R], method: Callable[..., object], shown: _Shown) -> Callable[P, R]:
+    """Return ``call`` with the signature of ``method`` and the docstring of ``shown``."""
+    named = wraps(method)(call)
+    for name in ("__doc__", "__qualname__", "__module__"):
+        setattr(named, name, getattr(shown, name))
+    return named
 
 
 async def _close(source: AsyncIterator[V]) -> None:
@@ -317,20 +324,61 @@ class SyncVoiceClient:
         """Requests per second that the limiter lets through at present."""
         return self._client.rate
 
-    end_conference = _waiting(VoiceClient.end_conference)
-    end_conferences = _waiting(VoiceClient.end_conferences)
-    update_conference = _waiting(VoiceClient.update_conference)
-    get_conference = _waiting(VoiceClient.get_conference)
-    list_conferences = _iterating(VoiceClient.list_conferences)
-    update_conference_bxml = _waiting(VoiceClient.update_conference_bxml)
-    get_conference_member = _waiting(VoiceClient.get_conference_member)
-    update_conference_member = _waiting(VoiceClient.update_conference_member)
-    list_conference_recordings = _waiting(VoiceClient.list_conference_recordings)
-    get_conference_recording = _waiting(VoiceClient.get_conference_recording)
-    get_call = _waiting(VoiceClient.get_call)
-    update_call = _waiting(VoiceClient.update_call)
-    wait_until_completed = _waiting(VoiceClient.wait_until_completed)
-    ending_conferences = _entering(VoiceClient.ending_conferences, SyncOutcomes)
+    @_waiting(VoiceClient.end_conference)
+    def end_conference(self) -> None:
+        """End a conference; see `VoiceClient.end_conference`."""
+
+    @_waiting(VoiceClient.end_conferences)
+    def end_conferences(self) -> None:
+        """End many conferences, and return the sum; see `VoiceClient.end_conferences`."""
+
+    @_waiting(VoiceClient.update_conference)
+    def update_conference(self) -> None:
+        """Change a conference; see `VoiceClient.update_conference`."""
+
+    @_waiting(VoiceClient.get_conference)
+    def get_conference(self) -> None:
+        """Return a conference with its active members; see `VoiceClient.get_conference`."""
+
+    @_iterating(VoiceClient.list_conferences)
+    def list_conferences(self) -> None:
+        """Iterate over all conferences; see `VoiceClient.list_conferences`."""
+
+    @_waiting(VoiceClient.update_conference_bxml)
+    def update_conference_bxml(self) -> None:
+        """Replace the BXML of a conference; see `VoiceClient.update_conference_bxml`."""
+
+    @_waiting(VoiceClient.get_conference_member)
+    def get_conference_member(self) -> None:
+        """Return a member of a conference; see `VoiceClient.get_conference_member`."""
+
+    @_waiting(VoiceClient.update_conference_member)
+    def update_conference_member(self) -> None:
+        """Change a member; see `VoiceClient.update_conference_member`."""
+
+    @_waiting(VoiceClient.list_conference_recordings)
+    def list_conference_recordings(self) -> None:
+        """Return the recordings' metadata; see `VoiceClient.list_conference_recordings`."""
+
+    @_waiting(VoiceClient.get_conference_recording)
+    def get_conference_recording(self) -> None:
+        """Return a recording's metadata; see `VoiceClient.get_conference_recording`."""
+
+    @_waiting(VoiceClient.get_call)
+    def get_call(self) -> None:
+        """Return the state of a call; see `VoiceClient.get_call`."""
+
+    @_waiting(VoiceClient.update_call)
+    def update_call(self) -> None:
+        """Change a call; see `VoiceClient.update_call`."""
+
+    @_waiting(VoiceClient.wait_until_completed)
+    def wait_until_completed(self) -> None:
+        """Return a conference once it has ended; see `VoiceClient.wait_until_completed`."""
+
+    @_entering(VoiceClient.ending_conferences, SyncOutcomes)
+    def ending_conferences(self) -> None:
+        """End many conferences, and iterate over the outcomes; see `VoiceClient.ending_conferences`."""
 
     @overload
     def download_conference_recording(
