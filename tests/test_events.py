@@ -94,7 +94,7 @@ async def test_each_attempt_tells_what_it_met() -> None:
     begin, end = heard[0], heard[-1]
     assert isinstance(begin, OperationStarted)
     assert isinstance(end, OperationEnded)
-    assert {one.serial for one in (begin, end, *attempts)} == {begin.serial}
+    assert {begin.serial} == {end.serial} == {one.serial for one in attempts}
     assert (end.outcome, end.attempts, end.error) == ("already_ended", outcome.attempts, None)
     assert end.elapsed >= outcome.elapsed
 
