@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, get_args, overload
@@ -20,7 +20,7 @@ from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.http import Timeouts, connections_of, origin
 from bandwidth_async.journal import Journal
 from bandwidth_async.journal.claims import Claims
-from bandwidth_async.limiter import Limiter, RateLimit
+from bandwidth_async.limiter import Hook, Knowledge, Limiter, RateLimit
 from bandwidth_async.listing import Walk
 from bandwidth_async.media import Draft, Media, file_path
 from bandwidth_async.models import Conference
@@ -31,6 +31,7 @@ from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.run import Ledger, Outcomes, Source, Stop, Target, iterate, run
 from bandwidth_async.settings import CallSettings, ClientSettings, RunSettings, names_settings
 from bandwidth_async.updates import UpdateCall, UpdateConference, UpdateConferenceMember
+from bandwidth_async.watching import WatchedChannel, WatchedRun
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -42,11 +43,11 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-    from bandwidth_async.limiter import PaceEvent
+    from bandwidth_async.events import Event
     from bandwidth_async.media import Progress
     from bandwidth_async.models import Call, ConferenceMember, ConferenceRecording
     from bandwidth_async.polling import CompletionHub
-    from bandwidth_async.run import End
+    from bandwidth_async.run import End, Tell
 
 T = TypeVar("T")
 
@@ -71,9 +72,10 @@ class VoiceClient:
     ``limiter``
         The `Limiter` of another client of the same account and host, to share its rate; or a `SharedLimiter`
         to share it with other processes.
-    ``on_pace``
-        A plain function that is called with each `RateChanged`, `Paused` and `Unavailable`. What it raises is
-        logged.
+    ``on_event``
+        A plain function that is called with each `Event`: `OperationStarted`, `AttemptEnded` and
+        `OperationEnded`, and the limiter's `RateChanged`, `Paused` and `Unavailable`. Requests wait for it,
+        so it returns soon. What it raises is logged, once.
     ``retry``, ``timeouts``, ``deadline``
         How often an operation is tried, the limits of one attempt in seconds, and seconds for a whole
         operation (``math.inf`` for none). Every method takes them too, for its own operation.
@@ -99,7 +101,7 @@ class VoiceClient:
         api_url: str = HOSTS["prod"][1],
         rate_limit: RateLimit | None = None,
         limiter: Limiter | None = None,
-        on_pace: Callable[[PaceEvent], object] | None = None,
+        on_event: Callable[[Event], object] | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         deadline: float = 60.0,
@@ -119,11 +121,11 @@ class VoiceClient:
             raise ConfigurationError("trust_env belongs to the session: set it on the one you pass")
         if session is not None and session.auth is not None:
             raise ConfigurationError("the session has an auth of its own; pass one that has none")
-        if limiter is not None and (rate_limit is not None or on_pace is not None):
+        if limiter is not None and rate_limit is not None:
             raise ConfigurationError(
-                "a limiter that is passed in has its rate limit already: leave out rate_limit and on_pace "
-                "(and hear it with limiter.listening)"
+                "a limiter that is passed in has its rate limit already: leave out rate_limit"
             )
+        hook = Hook(on_event) if on_event is not None else None
         random = random or Random()
         voice = origin(voice_url, "voice_url", allow_http=allow_http)
         api = origin(api_url, "api_url", allow_http=allow_http)
@@ -132,9 +134,11 @@ class VoiceClient:
             deadline=deadline, retry=retry or RetryPolicy(), timeouts=timeouts or Timeouts()
         )
         connections = connections_of(session, one_host=(voice.host, voice.port) == (api.host, api.port))
-        limiter = limiter or Limiter(rate_limit, random, connections=connections, on_pace=on_pace)
+        self._kept, self._kept_key = credentials.kept.knowledge, (self._account_id, str(voice))
+        limiter = limiter or Limiter(self._begun_with_known(rate_limit), random, connections=connections)
         limiter.serve(self._account_id, str(voice), connections)
-        self._channel = Channel(
+        channel_type = Channel if hook is None else partial(WatchedChannel, hook)
+        self._channel = channel_type(
             credentials=credentials,
             voice_url=voice,
             api_url=api,
@@ -146,6 +150,9 @@ class VoiceClient:
             random=random,
         )
         self._ender = Ender(self._channel, self._account_id)
+        self._listening = ExitStack()
+        if hook is not None:
+            self._listening.enter_context(limiter.listening(hook))
 
     @classmethod
     @names_settings(ClientSettings)
@@ -158,12 +165,7 @@ class VoiceClient:
 
         Raises `MissingCredentialsError` naming what is not set, `ConfigurationError` for a wrong value.
         """
-        found = read_environment(os.environ)
-        settings.setdefault("account_id", found.account_id)
-        settings.setdefault("credentials", found.credentials)
-        settings.setdefault("voice_url", found.voice_url)
-        settings.setdefault("api_url", found.api_url)
-        return cls(**settings)
+        return cls(**with_environment(settings))
 
     def __repr__(self) -> str:
         return f"<VoiceClient account {self._account_id}, {self._channel!r}>"
@@ -176,8 +178,14 @@ class VoiceClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the client and its own session. A session that was passed in stays open."""
+        """Close the client and its own session. A session that was passed in stays open.
+
+        What it learned of the rate is where the next client over the same credentials object begins.
+        """
+        if (learned := self.limiter.knowledge) is not None:
+            self._kept[self._kept_key] = learned.to_dict()
         await self._channel.aclose()
+        self._listening.close()
 
     @property
     def account_id(self) -> str:
@@ -225,7 +233,11 @@ class VoiceClient:
         joins between the reading and the end is ejected, but not hung up.
         """
         how = EndSettings(verify=verify, hang_up=hang_up)
-        return await self._ender.end(evolve(self._options, **settings), how, Target.of(conference))
+        target = Target.of(conference)
+        end = self._ender.end(evolve(self._options, **settings), how, target)
+        if isinstance(self._channel, WatchedChannel):
+            return await self._channel.end(end, target.conference_id)
+        return await end
 
     @names_settings(RunSettings)
     async def end_conferences(
@@ -268,9 +280,15 @@ class VoiceClient:
         Whatever ``conferences`` or ``on_outcome`` raise is raised here, `asyncio.CancelledError` included.
         Raises `ClientStateError` if another run is going on over the same journal.
         """
-        source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
+        source, end, tell = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
         return await run(
-            source, end, on_outcome, concurrency=concurrency, stop=stop or Stop(), deadline=deadline
+            source,
+            end,
+            on_outcome,
+            concurrency=concurrency,
+            stop=stop or Stop(),
+            deadline=deadline,
+            tell=tell,
         )
 
     @names_settings(RunSettings)
@@ -296,8 +314,10 @@ class VoiceClient:
         If you leave the context, also by ``break`` or an error, the run ends at once and leaves no task
         behind. Several tasks may iterate over the outcomes: each outcome goes to one of them.
         """
-        source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
-        return iterate(source, end, concurrency=concurrency, stop=stop or Stop(), deadline=deadline)
+        source, end, tell = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
+        return iterate(
+            source, end, concurrency=concurrency, stop=stop or Stop(), deadline=deadline, tell=tell
+        )
 
     @names_settings(CallSettings)
     async def update_conference(
@@ -508,29 +528,45 @@ class VoiceClient:
         watch = Watch(conference_id, look, seconds=options.deadline, random=self._channel.random)
         return await watch.completed(hub)
 
+    def _begun_with_known(self, limit: RateLimit | None) -> RateLimit:
+        """Return a limit that begins with what is known, unless it says itself where to begin."""
+        limit, known = limit or RateLimit(), self._kept.get(self._kept_key)
+        if known is None or limit.rate is not None or limit.start is not None or limit.knowledge is not None:
+            return limit
+        return evolve(limit, knowledge=Knowledge.from_dict(known))
+
     async def _ask(self, request: wire.Request[T], settings: CallSettings) -> T:
         with self._channel.operation(evolve(self._options, **settings)) as operation:
             return await operation.send(request)
 
     def _run(
         self, conferences: Source | Journal, settings: RunSettings, how: EndSettings
-    ) -> tuple[Source | Ledger, End]:
-        """Return where the ids of a run come from, and what ends one of them."""
+    ) -> tuple[Source | Ledger, End, Tell | None]:
+        """Return where the ids of a run come from, what ends one of them, and who hears of the outcomes."""
         self._channel.bind()
         options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
-        if not isinstance(conferences, Journal):
-            return conferences, partial(self._ender.end, options, how)
-        if conferences.account_id != self._account_id:
+        source: Source | Ledger
+        if isinstance(conferences, Journal):
+            source, how = self._journaled(conferences, how)
+        else:
+            source = conferences
+        end = partial(self._ender.end, options, how)
+        if not isinstance(self._channel, WatchedChannel):
+            return source, end, None
+        watched = WatchedRun(self._channel, end)
+        return source, watched.end, watched.tell
+
+    def _journaled(self, journal: Journal, how: EndSettings) -> tuple[Claims, EndSettings]:
+        if journal.account_id != self._account_id:
             raise ConfigurationError(
-                f"the journal {conferences.path} is of account {conferences.account_id}, "
+                f"the journal {journal.path} is of account {journal.account_id}, "
                 f"this client of {self._account_id}"
             )
-        how = EndSettings(
-            verify=how.verify or conferences.verify,
-            hang_up=how.hang_up or conferences.hang_up,
-            note_calls=conferences.note_calls,
+        return Claims(journal), EndSettings(
+            verify=how.verify or journal.verify,
+            hang_up=how.hang_up or journal.hang_up,
+            note_calls=journal.note_calls,
         )
-        return Claims(conferences), partial(self._ender.end, options, how)
 
     @asynccontextmanager
     async def _stream(self, request: wire.Request[Media], options: Options) -> AsyncIterator[Media]:
@@ -560,6 +596,18 @@ class VoiceClient:
                 await operation.send(request, receive)
             await asyncio.to_thread(draft.keep)
         return path
+
+
+def with_environment(settings: ClientSettings) -> ClientSettings:
+    """Return settings with the ``BW_…`` environment variables for those that are not given."""
+    found = read_environment(os.environ)
+    return {
+        "account_id": found.account_id,
+        "credentials": found.credentials,
+        "voice_url": found.voice_url,
+        "api_url": found.api_url,
+        **settings,
+    }
 
 
 def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:

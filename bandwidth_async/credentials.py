@@ -20,8 +20,10 @@ import base64
 import logging
 import math
 import time
+from concurrent.futures import Future
 from copy import copy
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from attrs import Attribute, field, frozen
@@ -43,6 +45,9 @@ _log = logging.getLogger("bandwidth_async.credentials")
 
 # A token is renewed this many seconds before it expires. A short one is renewed after 80 % of its lifetime.
 _RENEW_AHEAD = 60.0
+
+# Seconds that a client waits at most for the token that another one fetches.
+_LONGEST_SHARED_FETCH = 10.0
 
 # Seconds for which rejected credentials are not sent again.
 _BLOCKED_FOR = 30.0
@@ -83,15 +88,110 @@ def _no_colon(instance: object, attribute: Attribute[str], value: str) -> None:
         raise ConfigurationError(f"{attribute.name} cannot contain a colon (RFC 7617)")
 
 
+@frozen(kw_only=True)
+class Token:
+    """An access token, and its lifetime in seconds."""
+
+    value: str
+    lifetime: float
+
+    def __repr__(self) -> str:
+        return f"Token(lifetime={self.lifetime})"
+
+
+@frozen
+class KeptToken:
+    """A token that any client over the same credentials may use. ``asked_at`` is Unix time.
+
+    The wall clock also goes on while the process is suspended, as a function between two invocations is.
+    """
+
+    token: Token
+    asked_at: float
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it need not be renewed yet."""
+        left = self.asked_at + self.token.lifetime - time.time()
+        return left > _renewed_ahead(self.token.lifetime)
+
+
+class Kept:
+    """What clients leave to the next ones over the same credentials object, of any event loop and thread.
+
+    It is not copied or pickled with the credentials.
+    """
+
+    def __init__(self) -> None:
+        # What was learned of the rate, by account and host, as `Knowledge.to_dict` returns it.
+        self.knowledge: dict[tuple[str, str], dict[str, float]] = {}
+        self._tokens: dict[str, KeptToken] = {}
+        self._fetches: dict[str, Future[KeptToken | None]] = {}
+        self._lock = Lock()
+
+    def __repr__(self) -> str:
+        return f"<Kept, {len(self._tokens)} tokens>"
+
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        return Kept, ()
+
+    async def token(
+        self, server: str, fetch: Callable[[], Awaitable[Token]], known: KeptToken | None
+    ) -> KeptToken:
+        """Return a fresh token of a token endpoint, other than the one that is ``known``.
+
+        Clients that ask at the same time wait for one fetch, and raise what it raises.
+        """
+        now = asyncio.get_running_loop().time
+        until = now() + _LONGEST_SHARED_FETCH
+        while True:
+            with self._lock:
+                kept, fetched = self._tokens.get(server), self._fetches.get(server)
+                if kept is not None and kept is not known and kept.is_fresh:
+                    return kept
+                # The event loop that fetches may be gone, or of the process that this one was forked from.
+                if fetched is None or now() >= until:
+                    fetched = self._fetches[server] = Future()
+                    # So whoever waits for it cannot cancel it.
+                    fetched.set_running_or_notify_cancel()
+                    break
+            await _wait_for_other(fetched, until - now())
+        return await self._fetch(server, fetch, fetched)
+
+    async def _fetch(
+        self, server: str, fetch: Callable[[], Awaitable[Token]], fetched: Future[KeptToken | None]
+    ) -> KeptToken:
+        asked_at, kept, failure = time.time(), None, None
+        try:
+            kept = self._tokens[server] = KeptToken(await fetch(), asked_at)
+        except BandwidthError as error:
+            failure = error
+            raise
+        finally:
+            with self._lock:
+                if self._fetches.get(server) is fetched:
+                    del self._fetches[server]
+            if failure is not None:
+                fetched.set_exception(failure)
+            else:
+                # None, if it was cancelled, wakes the others up, and one of them fetches.
+                fetched.set_result(kept)
+        return kept
+
+
 @frozen
 class ClientCredentials:
     """OAuth2 client credentials: the way to sign in.
 
     A secret may have an end date. Two secrets are valid at a time, so that you can replace one without a gap.
+
+    The access token lives with this object: all clients over it share one, in any event loop and thread. So
+    make it once, outside of the function that a request, a task or an invocation runs.
     """
 
     client_id: str = field(validator=_no_colon)
     client_secret: str = field(validator=_credential, repr=False)
+    kept: Kept = field(factory=Kept, init=False, eq=False, repr=False)
 
     def basic(self) -> str:
         """Return the ``Authorization`` header for the token endpoint."""
@@ -107,6 +207,7 @@ class BasicCredentials:
 
     username: str = field(validator=_no_colon)
     password: str = field(validator=_credential, repr=False)
+    kept: Kept = field(factory=Kept, init=False, eq=False, repr=False)
 
     def basic(self) -> str:
         """Return the ``Authorization`` header for every request."""
@@ -114,17 +215,6 @@ class BasicCredentials:
 
 
 Credentials = ClientCredentials | BasicCredentials
-
-
-@frozen(kw_only=True)
-class Token:
-    """An access token, and its lifetime in seconds."""
-
-    value: str
-    lifetime: float
-
-    def __repr__(self) -> str:
-        return f"Token(lifetime={self.lifetime})"
 
 
 class TokenExpired(Exception):  # noqa: N818  # a signal to the operation; no user sees it
@@ -135,11 +225,16 @@ class Authorizer:
     """Supplies the ``Authorization`` header. Belongs to one event loop.
 
     ``fetch_token`` gets a token with `ClientCredentials` and does its own retries. It raises
-    `AuthenticationError` when the token endpoint rejects them. All times are loop times.
+    `AuthenticationError` when the token endpoint, ``server``, rejects them. All times are loop times.
     """
 
-    def __init__(self, credentials: Credentials, fetch_token: Callable[[], Awaitable[Token]]) -> None:
+    def __init__(
+        self, credentials: Credentials, fetch_token: Callable[[], Awaitable[Token]], server: str = ""
+    ) -> None:
         self._fetch_token = fetch_token
+        self._server = server
+        self._kept = credentials.kept
+        self._token: KeptToken | None = None
         self._uses_tokens = isinstance(credentials, ClientCredentials)
         self._header = "" if self._uses_tokens else credentials.basic()
         # Afterwards a 401 tells it.
@@ -329,15 +424,18 @@ class Authorizer:
             await asyncio.wait([self._renewal])
 
     async def _renew(self) -> None:
-        asked_at = self._now()
-        token = await self._fetch_token()
+        asked_at, asked_at_wall = self._now(), time.time()
+        self._token = kept = await self._kept.token(self._server, self._fetch_token, self._token)
+        token = kept.token
         self._header = f"Bearer {token.value}"
         self._accepted = False
         self.round += 1
-        self._received_at = self._now()
+        # Another client may have fetched it before.
+        earlier = max(0.0, asked_at_wall - kept.asked_at)
+        self._received_at = self._now() - earlier
         # A token can expire before its fetch is over. Without this second, requests would fetch for ever.
-        self._expires_at = max(asked_at + token.lifetime, self._now() + 1.0)
-        self._renew_at = self._expires_at - min(_RENEW_AHEAD, token.lifetime / 5)
+        self._expires_at = max(asked_at - earlier + token.lifetime, self._now() + 1.0)
+        self._renew_at = self._expires_at - _renewed_ahead(token.lifetime)
 
     def _note_renewal(self, task: asyncio.Task[None]) -> None:
         self._renewal = None
@@ -380,6 +478,23 @@ class Authorizer:
             error.args = (f"the credentials are rejected: {self._rejection.message}",)
             raise error
         self._rejection = None
+
+
+async def _wait_for_other(fetched: Future[KeptToken | None], seconds: float) -> None:
+    """Wait for the fetch of another client, and raise what it raises."""
+    # It may be of another event loop.
+    ours = asyncio.wrap_future(fetched)
+    try:
+        await asyncio.wait([ours], timeout=seconds)
+        if ours.done():
+            ours.result()
+    finally:
+        ours.cancel()
+
+
+def _renewed_ahead(lifetime: float) -> float:
+    """Return how many seconds before its end a token is renewed."""
+    return min(_RENEW_AHEAD, lifetime / 5)
 
 
 def _basic(name: str, secret: str) -> str:

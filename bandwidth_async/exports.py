@@ -26,6 +26,7 @@ from bandwidth_async.errors import (
     UnexpectedResponseError,
     WebhookError,
 )
+from bandwidth_async.events import AttemptEnded, Event, OperationEnded, OperationStarted
 from bandwidth_async.http import ResponseInfo, Timeouts
 from bandwidth_async.journal import Journal, JournalInfo, Recorded, Shard
 from bandwidth_async.limiter import (
@@ -52,6 +53,7 @@ from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.run import Outcomes, Source, Stop
 from bandwidth_async.settings import CallSettings, ClientSettings, RunSettings
 from bandwidth_async.sharing import SharedLimiter
+from bandwidth_async.sync import SyncVoiceClient
 from bandwidth_async.updates import (
     CallState,
     ConferenceStatus,
@@ -62,6 +64,7 @@ from bandwidth_async.updates import (
 
 __all__ = [
     "APIError",
+    "AttemptEnded",
     "AuthenticationError",
     "BadRequestError",
     "BandwidthError",
@@ -83,6 +86,7 @@ __all__ = [
     "ConflictError",
     "Credentials",
     "DeadlineExceededError",
+    "Event",
     "HangUpError",
     "Journal",
     "JournalError",
@@ -94,6 +98,8 @@ __all__ = [
     "MissingCredentialsError",
     "NotConfirmedError",
     "NotFoundError",
+    "OperationEnded",
+    "OperationStarted",
     "Outcome",
     "OutcomeKind",
     "Outcomes",
@@ -113,6 +119,7 @@ __all__ = [
     "SharedLimiter",
     "Source",
     "Stop",
+    "SyncVoiceClient",
     "Timeouts",
     "TransportError",
     "Unavailable",

@@ -11,10 +11,11 @@ An operation has four steps, each with one job::
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from attrs import evolve, field, frozen
 
@@ -31,6 +32,7 @@ from bandwidth_async.errors import (
     TransportError,
     UnavailableError,
 )
+from bandwidth_async.events import subject_of
 from bandwidth_async.http import (
     Delivery,
     ResponseInfo,
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
     from bandwidth_async.run import Stop
 
 T = TypeVar("T")
+
+_log = logging.getLogger("bandwidth_async.operation")
 
 # Seconds that a run waits at most for a server which never gave a good response.
 _NEVER_UP = 60.0
@@ -114,15 +118,17 @@ class Channel:
     ) -> None:
         self.limiter = limiter
         self.random = random
-        self.authorizer: Authorizer = Authorizer(credentials, self._fetch_token)
+        self.authorizer: Authorizer = Authorizer(credentials, self._fetch_token, str(api_url))
         self.timer: TimeoutTimer = TimeoutTimer()
         self.voice: Server
-        self.voice, self._api = (
+        self.api: Server
+        self.voice, self.api = (
             Server(
                 url=url, setting=setting, timer=self.timer, proxy=proxy_of(url, proxy, trust_env=trust_env)
             )
             for url, setting in ((voice_url, "voice_url"), (api_url, "api_url"))
         )
+        self.operation_type: type[Operation] = Operation
         self.operations: set[Operation] = set()
         self.closed: bool = False
         self._credentials = credentials
@@ -187,34 +193,41 @@ class Channel:
         self.bind()
         # Runs have no deadline.
         deadline = options.deadline
-        return Operation(self, options, stop, deadline + self.now() if deadline < math.inf else deadline)
+        deadline = deadline + self.now() if deadline < math.inf else deadline
+        return self.operation_type(self, options, stop, deadline)
 
     @property
     def token_error(self) -> BandwidthError | None:
         """What the newest fetch of a token met last, or what keeps it from leaving this machine."""
         return self._fetch_delivery.obstacle or self._fetch.last_error
 
+    async def fetch_token_once(self, request: wire.Request[Token]) -> Token:
+        """Ask the token endpoint for a token, and return it."""
+        self._fetch_delivery = delivery = Delivery()
+        try:
+            response = await exchange(
+                self.bind(),
+                self.api,
+                request,
+                self._credentials.basic(),
+                self._token_options.timeouts,
+                delivery=delivery,
+            )
+        except BandwidthError as error:
+            _log_attempt(request, error)
+            if isinstance(error, APIError) and not error.transient:
+                raise _no_token(error) from error
+            raise
+        _log_attempt(request, response.status)
+        return request.read(response)
+
     async def _fetch_token(self) -> Token:
         options, request = self._token_options, wire.token()
-
-        async def attempt() -> Token:
-            self._fetch_delivery = delivery = Delivery()
-            try:
-                basic = self._credentials.basic()
-                session = self.bind()
-                response = await exchange(
-                    session, self._api, request, basic, options.timeouts, delivery=delivery
-                )
-            except APIError as error:
-                if error.transient:
-                    raise
-                raise _no_token(error) from error
-            return request.read(response)
-
         # All who need the token wait for this, some of them only for a moment. So they are told of a longer
         # wait, and not kept waiting.
         policy = evolve(options.retry, longest_hint=min(options.retry.longest_hint, _TOKEN_HINT))
         self._fetch = Attempts(paced=False)
+        attempt = partial(self.fetch_token_once, request)
         return await persist(attempt, self._fetch, policy, self.random, idempotent=request.idempotent)
 
 
@@ -256,7 +269,7 @@ class Operation:
 
     def sibling(self) -> Operation:
         """Return a context for another operation, with attempts of its own, until the same deadline."""
-        return Operation(self._channel, self.options, self._stop, self.attempts.deadline)
+        return type(self)(self._channel, self.options, self._stop, self.attempts.deadline)
 
     def __enter__(self) -> Self:
         self._limit.__enter__()
@@ -369,11 +382,14 @@ class Operation:
                     delivery=delivery,
                 )
             except BaseException as error:
+                _log_attempt(request, error, self.attempts.sent)
                 self._learn(error, request, delivery)
                 raise
             finally:
                 self._in_flight = False
                 channel.authorizer.finished(self)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log_attempt(request, response.status, self.attempts.sent)
         value = self._read(request, response)
         if receive is not None:
             await receive(value)
@@ -591,6 +607,22 @@ class Operation:
             attempts=attempts.sent,
             ambiguous=attempts.ambiguous,
         )
+
+
+def _log_attempt(request: wire.Request[Any], met: int | BaseException, number: int = 0) -> None:
+    """Log an attempt that met a status or an error. ``number`` is 0 for an access token."""
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    status: int | None = met if isinstance(met, int) else getattr(met, "status", None)
+    extra = {
+        "operation": request.kind,
+        "conference_id": subject_of(request)[1],
+        "attempt": number,
+        "status": status,
+    }
+    # Without a status, an error of ours names the request itself. Nothing that the server wrote is logged.
+    sentence = met.message if isinstance(met, BandwidthError) else f"{request.name}: {met!r}"
+    _log.debug("%s", sentence if status is None else f"{request.name}: {status}", extra=extra)
 
 
 def _for_every_id(sentence: str, error: BandwidthError) -> BandwidthError:

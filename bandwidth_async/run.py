@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import math
 from collections.abc import (
     AsyncGenerator,
@@ -47,6 +48,8 @@ from bandwidth_async.errors import (
 )
 from bandwidth_async.models import Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report, kind_of
+
+_log = logging.getLogger("bandwidth_async.run")
 
 # Seconds that requests in flight have to finish after a stop.
 GRACE = 10.0
@@ -172,6 +175,9 @@ End = Callable[[Target, Stop], Awaitable[Outcome]]
 # Is called with each outcome, and awaited if it is async.
 OnOutcome = Callable[[Outcome], Awaitable[None] | None]
 
+# Hears of each outcome before the caller does.
+Tell = Callable[[Outcome], None]
+
 # How many runs take their ids from a generator. One of them must not close it while another goes on, which
 # would take that for the end of its ids.
 _takers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
@@ -218,6 +224,7 @@ async def run(
     concurrency: int,
     stop: Stop,
     deadline: float | None = None,
+    tell: Tell | None = None,
 ) -> Report:
     """End every conference of ``source`` and return the report.
 
@@ -225,7 +232,7 @@ async def run(
     ``source`` or ``on_outcome`` raise ends the run and is raised here, `asyncio.CancelledError` included. No
     task is left behind, neither then nor after a cancellation, and no open generator.
     """
-    return await _Run(source, end, on_outcome, stop).complete(concurrency, deadline)
+    return await _Run(source, end, on_outcome, stop, tell).complete(concurrency, deadline)
 
 
 @asynccontextmanager
@@ -236,10 +243,11 @@ async def iterate(
     concurrency: int,
     stop: Stop,
     deadline: float | None = None,
+    tell: Tell | None = None,
 ) -> AsyncIterator[Outcomes]:
     """`run` as an async iterator over the outcomes. Leaving the context ends the run at once."""
     queue: _Queue = asyncio.Queue(maxsize=concurrency)
-    one_run = _Run(source, end, queue.put, stop)
+    one_run = _Run(source, end, queue.put, stop, tell)
     try:
         async with asyncio.TaskGroup() as group:
             outcomes = Outcomes(one_run.report, queue)
@@ -467,12 +475,20 @@ class _Firsts:
 class _Run:
     """What the workers of a run share. Only the workers change it, all on one event loop."""
 
-    def __init__(self, source: Source | Ledger, end: End, on_outcome: OnOutcome | None, stop: Stop) -> None:
+    def __init__(
+        self,
+        source: Source | Ledger,
+        end: End,
+        on_outcome: OnOutcome | None,
+        stop: Stop,
+        tell: Tell | None = None,
+    ) -> None:
         self.report = Report(complete=False)
         self._is_finite = isinstance(source, Ledger)
         self._ledger = source if isinstance(source, Ledger) else _Unrecorded(source)
         self._end = end
         self._on_outcome = on_outcome
+        self._tell = tell
         self._stop = stop
         self._firsts = _Firsts(_REMEMBERED)
         self._workers: set[asyncio.Task[None]] = set()
@@ -496,6 +512,7 @@ class _Run:
                 f"concurrency is how many conferences are in progress at once: at least 1, not {concurrency}"
             )
         started = self._loop.time()
+        _log.info("a run begins", extra={"concurrency": concurrency})
         late = DeadlineExceededError("the run's deadline came")
         timer = self._loop.call_later(deadline, self._stop.request, late) if deadline is not None else None
         try:
@@ -505,10 +522,18 @@ class _Run:
                 await self._end_all(ids, concurrency)
         finally:
             self.report.elapsed = self._loop.time() - started
+            self._log_end()
             if timer is not None:
                 timer.cancel()
             await asyncio.shield(self._ledger.close())
         return self.report
+
+    def _log_end(self) -> None:
+        report = self.report
+        counts = {str(kind): count for kind, count in report.counts.items()}
+        told = ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "no ids"
+        extra = {"outcomes": counts, "attempts": report.attempts, "elapsed": report.elapsed}
+        _log.info("a run ended after %.1f s: %s", report.elapsed, told, extra=extra)
 
     async def _end_all(self, ids: _Input, concurrency: int) -> None:
         """Let the workers end all ids, and settle what a stop has left of them."""
@@ -618,6 +643,8 @@ class _Run:
         except BandwidthError as error:
             self._unrecorded = True
             self._stop.request(error)
+        if self._tell is not None:
+            self._tell(outcome)
         if self._on_outcome is not None:
             told = self._on_outcome(outcome)
             if inspect.isawaitable(told):

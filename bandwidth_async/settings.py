@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from bandwidth_async.credentials import Credentials
+    from bandwidth_async.events import Event
     from bandwidth_async.http import ResponseInfo, Timeouts
-    from bandwidth_async.limiter import Limiter, PaceEvent, RateLimit
+    from bandwidth_async.limiter import Limiter, RateLimit
     from bandwidth_async.retry import RetryPolicy
 
 F = TypeVar("F", bound="Callable[..., Any]")
@@ -52,7 +53,7 @@ class ClientSettings(TypedDict, total=False):
     api_url: str
     rate_limit: RateLimit | None
     limiter: Limiter | None
-    on_pace: Callable[[PaceEvent], object] | None
+    on_event: Callable[[Event], object] | None
     retry: RetryPolicy | None
     timeouts: Timeouts | None
     deadline: float

@@ -189,7 +189,7 @@ class Process:
         # When each request was sent, and when each was let in.
         self.sent: list[float] = []
         self.let_in: list[float] = []
-        self.limiter = SharedLimiter(lambda _: self.carrier, limit, Random(seed), on_pace=self.events.append)
+        self.limiter = SharedLimiter(lambda _: self.carrier, limit, Random(seed), on_event=self.events.append)
         self._server = server
         self._tasks: list[asyncio.Task[None]] = []
         self.limiter.serve("9900000", "https://voice.example", math.inf)

@@ -38,6 +38,7 @@ FLOORS = {
     "polling": 2,
     "media": 2,
     "limiter": 2,
+    "events": 3,
     "webhooks": 3,
     "environment": 3,
     "wire": 3,
@@ -49,14 +50,17 @@ FLOORS = {
     "settings": 5,
     "sharing": 5,
     "ending": 6,
+    "watching": 6,
+    "otel": 6,
     "client": 7,
-    "": 8,  # the package itself, with its list of names in `exports`
-    "sandbox": 8,
-    "chunks": 8,
-    "celery": 9,
-    "pytest_plugin": 9,
-    "cli": 9,
-    "__main__": 10,
+    "sync": 8,
+    "": 9,  # the package itself, with its list of names in `exports`
+    "sandbox": 9,
+    "chunks": 9,
+    "celery": 10,
+    "pytest_plugin": 10,
+    "cli": 10,
+    "__main__": 11,
 }
 
 # The modules that may import each third-party package. No other package may be imported.
@@ -73,14 +77,15 @@ DOORS = {
     "click": {"cli"},
     "rich": {"cli"},
     "celery": {"celery"},
+    "opentelemetry": {"otel"},
     "attrs": set(FLOORS),
 }
 
 # Imports for type checkers only. They do not happen at run time.
 TYPE_ONLY_DOORS = {
     **DOORS,
-    "aiohttp": {*DOORS["aiohttp"], "operation", "settings", "client"},
-    "yarl": {*DOORS["yarl"], "operation", "settings", "client"},
+    "aiohttp": {*DOORS["aiohttp"], "operation", "settings", "client", "watching"},
+    "yarl": {*DOORS["yarl"], "operation", "settings", "client", "watching"},
     "multidict": {"http", "retry_after"},
 }
 

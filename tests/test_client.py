@@ -1090,25 +1090,28 @@ async def test_two_clients_of_one_account_share_a_limiter() -> None:
     assert max(bandwidth.moments) - min(bandwidth.moments) == about(0.9, abs=0.05)
 
 
-@pytest.mark.parametrize("twice", [{"rate_limit": RateLimit()}, {"on_pace": print}])
-def test_a_limiter_that_is_passed_in_has_its_settings(twice: dict[str, Any]) -> None:
-    """Limiter settings next to a limiter are an error, because they would be ignored."""
+def test_a_limiter_that_is_passed_in_has_its_settings() -> None:
+    """A rate next to a limiter is an error, because it would be ignored."""
     with pytest.raises(ConfigurationError, match="has its rate limit already"):
         VoiceClient(
-            account_id=ACCOUNT, credentials=BasicCredentials("me", SECRET), limiter=Limiter(), **twice
+            account_id=ACCOUNT,
+            credentials=BasicCredentials("me", SECRET),
+            limiter=Limiter(),
+            rate_limit=RateLimit(),
         )
 
 
 @virtual_time
 async def test_a_client_tells_its_pace() -> None:
-    """``on_pace`` receives a pause when it begins, and a snapshot is available at any time."""
-    heard: list[object] = []
-    async with server_and_client("conf-1", on_pace=heard.append) as (bandwidth, client):
+    """``on_event`` receives a pause when it begins, and a snapshot is available at any time."""
+    events: list[object] = []
+    async with server_and_client("conf-1", on_event=events.append) as (bandwidth, client):
         bandwidth.posts = [reply(429, Retry_After="12")]
         call = asyncio.create_task(client.end_conference("conf-1"))
         await asyncio.sleep(5)
         seen = client.limiter.snapshot()
         await call
+    heard = [one for one in events if isinstance(one, Paused)]
     assert heard == [Paused(about(12.0, abs=0.05), hinted=True)]
     assert (seen.paused_for, seen.pause_reason) == (about(7.0, abs=0.05), "hint")
     assert (seen.waiting_interactive, seen.waiting_bulk, seen.refusals) == (1, 0, 1)

@@ -52,6 +52,49 @@ async def test_end_many() -> None:
     assert out.startswith("{'ended': 30}")
 
 
+async def test_count_retries() -> None:
+    """The example tells requests by what became of them."""
+    async with Sandbox(conferences=3) as sandbox:
+        sandbox.plan("500", times=2)
+        code, out = await run(sandbox, "count_retries.py", *sandbox.conference_ids)
+    assert code == 0
+    assert "'end conference: 500': 2, 'end conference: 204': 3} {'ended': 3}" in out
+
+
+async def test_prometheus_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example shows durations, waits and outcomes as Prometheus reads them."""
+    monkeypatch.setenv("METRICS_PORT", "0")
+    async with Sandbox(conferences=3) as sandbox:
+        sandbox.plan("429")
+        code, out = await run(sandbox, "prometheus_metrics.py", *sandbox.conference_ids)
+    assert code == 0, out
+    assert 'bandwidth_async_outcome="ended"' in out
+    counts = [
+        line for line in out.splitlines() if line.startswith("http_client_request_duration_seconds_count")
+    ]
+    assert [line for line in counts if 'http_response_status_code="204"' in line and line.endswith(" 3.0")]
+    assert [line for line in counts if 'http_response_status_code="429"' in line and line.endswith(" 1.0")]
+    assert "bandwidth_async_limiter_pauses_total{" in out
+
+
+async def test_lambda_handler() -> None:
+    """Three invocations, each with an event loop of its own, cost one token."""
+    async with Sandbox(conferences=3) as sandbox:
+        code, out = await run(sandbox, "lambda_handler.py", *sandbox.conference_ids)
+        requests = sandbox.truth()["requests"]
+    assert code == 0, out
+    assert out.count("'outcome': 'ended'") == 3
+    assert requests["token"] == {"200": 1}
+
+
+async def test_end_sync() -> None:
+    """The example prints a line for each id as it comes."""
+    async with Sandbox(conferences=3) as sandbox:
+        code, out = await run(sandbox, "end_sync.py", *sandbox.conference_ids)
+    assert code == 0, out
+    assert sorted(out.splitlines()) == sorted(f"{id_} ended" for id_ in sandbox.conference_ids)
+
+
 async def test_web_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     """DELETE ends a conference. Errors become the statuses that a web client expects."""
     async with Sandbox(conferences=1) as sandbox:

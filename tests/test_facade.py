@@ -29,7 +29,7 @@ def public_parts(name: str) -> list[tuple[str, object]]:
 
 
 # Unions of other names, for annotations. Their docstring would be that of the union type.
-ALIASES = {"Credentials", "PaceEvent", "Source"}
+ALIASES = {"Credentials", "Event", "PaceEvent", "Source"}
 
 PARTS = [part for name in bandwidth_async.__all__ if name not in ALIASES for part in public_parts(name)]
 

@@ -829,7 +829,7 @@ async def test_single_calls_fail_at_once_while_the_breaker_is_open(pace: RateLim
 async def test_single_calls_that_wait_fail_when_the_breaker_opens(pace: RateLimit) -> None:
     """Each has an error of its own. Requests of runs stay, and listeners get an event."""
     heard: list[PaceEvent] = []
-    limiter = Limiter(pace, Random(7), on_pace=heard.append, connections=20)
+    limiter = Limiter(pace, Random(7), on_event=heard.append, connections=20)
     admissions = []
     for _ in range(20):
         admissions.append(await limiter.admit(bulk=True))
@@ -1023,7 +1023,7 @@ async def test_a_snapshot() -> None:
 async def test_events_come_when_something_changes() -> None:
     """There is no event if the rate changes by 1 %, or if another refusal makes a pause a bit longer."""
     fake, heard = FakePace(rate=1000.0), list[PaceEvent]()
-    limiter = limiter_with(fake, on_pace=heard.append)
+    limiter = limiter_with(fake, on_event=heard.append)
     admissions = [await limiter.admit() for _ in range(6)]
     fake.rate = 1009.0
     admissions[0].accepted()
@@ -1050,7 +1050,7 @@ async def test_events_come_when_something_changes() -> None:
 async def test_a_pause_that_was_shortened_may_grow_again() -> None:
     """A new pause is compared with the present one, not with the longest of all events."""
     fake, heard = FakePace(rate=1000.0), list[PaceEvent]()
-    limiter = limiter_with(fake, on_pace=heard.append)
+    limiter = limiter_with(fake, on_event=heard.append)
     admissions = [await limiter.admit() for _ in range(3)]
     admissions[0].refused(60.0)
     fake.paused_until = now() + 5.0
@@ -1078,7 +1078,7 @@ async def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture)
     def fail(event: PaceEvent) -> None:
         raise RuntimeError(f"no time for {event}")
 
-    limiter = limiter_with(FakePace(), on_pace=fail)
+    limiter = limiter_with(FakePace(), on_event=fail)
     with limiter.listening(heard.append):
         (await limiter.admit()).refused(5.0)
         await limiter.admit()
@@ -1093,7 +1093,7 @@ def test_a_listener_is_a_plain_function() -> None:
     async def hear(_: PaceEvent) -> None: ...
 
     with pytest.raises(ConfigurationError, match="a plain function"):
-        Limiter(on_pace=hear)
+        Limiter(on_event=hear)
 
 
 @virtual_time

@@ -179,7 +179,7 @@ async def end_all(upstream: Upstream, count: int, *, concurrency: int = 100, **s
     """End ``count`` conferences, and check that each gets exactly one outcome."""
     outcomes: list[Outcome] = []
     events: list[PaceEvent] = []
-    async with client_of(upstream, on_pace=events.append, **settings) as client:
+    async with client_of(upstream, on_event=events.append, **settings) as client:
         report = await client.end_conferences(ids(count), concurrency=concurrency, on_outcome=outcomes.append)
     assert Counter(outcome.conference_id for outcome in outcomes) == Counter(ids(count))
     assert report.attempts == len(upstream.sent)

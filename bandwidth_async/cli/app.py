@@ -123,6 +123,9 @@ class _Warnings(logging.Handler):
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        # A run shows an outage itself, with how long it will wait.
+        if record.name == "bandwidth_async.limiter":
+            return
         sentence = record.getMessage()
         if sentence not in self._said:
             self._said.add(sentence)

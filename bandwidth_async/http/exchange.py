@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import math
 import platform
 import socket
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
     from bandwidth_async.retry_after import Headers
 
     AnyResponse = aiohttp.ClientResponse | DirectResponse
-
-_log = logging.getLogger("bandwidth_async.http")
 
 USER_AGENT = (
     f"bandwidth_async/{__version__} (aiohttp/{aiohttp.__version__}; python/{platform.python_version()})"
@@ -175,8 +172,6 @@ class _Attempt:
             raise server.proxy.refusal(407, received.headers, request.name, server.url, "407")
         if self.on_status is not None:
             self.told = self.on_status(status, received.headers)
-        if _log.isEnabledFor(logging.DEBUG):
-            _log.debug("%s %s: %s", request.kind, request.subject, status)
         if status != 204 or request.streams:
             return None
         return wire.Response(

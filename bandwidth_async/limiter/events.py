@@ -1,4 +1,4 @@
-"""Snapshots of the limiter, and the events it emits."""
+"""Snapshots of the limiter, the events it emits, and the hook that hears them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import logging
 import math
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import frozen
 
@@ -28,7 +28,7 @@ _LEAST_EXTENSION = 0.1
 
 PauseReason = Literal["hint", "refused", "unavailable"]
 
-_log = logging.getLogger("bandwidth_async.limiter")
+_log = logging.getLogger("bandwidth_async.events")
 
 
 @frozen(kw_only=True)
@@ -83,6 +83,29 @@ class Unavailable:
 PaceEvent = RateChanged | Paused | Unavailable
 
 
+class Hook:
+    """Calls a user's function with events. What it raises is logged the first time, and never raised.
+
+    Raises `ConfigurationError` for a coroutine function, which nobody would await.
+    """
+
+    def __init__(self, function: object) -> None:
+        # An object may have a coroutine method as its call.
+        ways = (function, getattr(function, "__call__", None))  # noqa: B004  # not asked whether it is callable
+        if not callable(function) or any(map(inspect.iscoroutinefunction, ways)):
+            raise ConfigurationError(f"on_event is a plain function, not {function!r}")
+        self._function: Callable[[Any], object] = function
+        self._failed = False
+
+    def __call__(self, event: object) -> None:
+        try:
+            self._function(event)
+        except Exception:
+            if not self._failed:
+                self._failed = True
+                _log.exception("on_event failed at %r; its next failures are not logged", event)
+
+
 class EventEmitter:
     """Calls listeners with each event, and derives the events of a pace from its changes."""
 
@@ -91,22 +114,22 @@ class EventEmitter:
         self._rate = pace.rate
         self._quota = pace.quota
         self._paused_until = pace.paused_until
-        self._listeners: list[Listener] = []
+        self._hooks: list[Hook] = []
 
     @contextmanager
     def listening(self, listener: Listener) -> Iterator[None]:
         """Call ``listener`` with every event while the context lasts."""
-        self.add_listener(listener)
+        hook = self.add(listener)
         try:
             yield
         finally:
-            self._listeners.remove(listener)
+            self._hooks.remove(hook)
 
-    def add_listener(self, listener: Listener) -> None:
+    def add(self, listener: Listener) -> Hook:
         """Call ``listener`` with every event from now on."""
-        if inspect.iscoroutinefunction(listener):
-            raise ConfigurationError(f"a listener for pace events is a plain function, not {listener!r}")
-        self._listeners.append(listener)
+        hook = listener if isinstance(listener, Hook) else Hook(listener)
+        self._hooks.append(hook)
+        return hook
 
     def emit_changes(self, now: float) -> None:
         """Emit what has changed in the pace since the last call."""
@@ -124,12 +147,10 @@ class EventEmitter:
             self.emit(RateChanged(pace.rate, pace.quota))
 
     def emit(self, event: PaceEvent) -> None:
-        """Call every listener. What a listener raises is logged."""
-        for listener in tuple(self._listeners):
-            try:
-                listener(event)
-            except Exception:
-                _log.exception("a listener for pace events failed at %r", event)
+        """Call every listener."""
+        _log.debug("%s", event)
+        for hook in tuple(self._hooks):
+            hook(event)
 
 
 def pause_of(pace: Pace, breaker: Breaker, now: float) -> tuple[float, PauseReason | None]:

@@ -22,6 +22,7 @@ refusal is a 429 or the like, and a hint is the time that the server asks for wi
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from heapq import heappushpop
 from random import Random
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
     from bandwidth_async.limiter.events import PaceEvent
     from bandwidth_async.limiter.pace import Pace
+
+_log = logging.getLogger("bandwidth_async.limiter")
 
 # Seconds added to a hint at most, so that several processes do not resume at the same moment.
 _HINT_JITTER = 0.02
@@ -147,7 +150,7 @@ class Limiter:
         random: Random | None = None,
         *,
         connections: float = math.inf,
-        on_pace: Callable[[PaceEvent], object] | None = None,
+        on_event: Callable[[PaceEvent], object] | None = None,
         pace: Pace | None = None,
     ) -> None:
         limit = limit or RateLimit()
@@ -157,8 +160,8 @@ class Limiter:
         self._seeks = limit.rate is None
         self._pace = pace or pace_for(limit)
         self._events = EventEmitter(self._pace)
-        if on_pace is not None:
-            self._events.add_listener(on_pace)
+        if on_event is not None:
+            self._events.add(on_event)
         self._random = random or Random()
         self.breaker: Breaker = Breaker(self._random)
         self.closure: Closure = Closure()
@@ -173,6 +176,8 @@ class Limiter:
         # Admissions without a result yet.
         self._in_flight = 0
         self._refusals = 0
+        # When the outage began that the log was told of.
+        self._down_since: float | None = None
         # The last serial of each request that was refused, by its place; the latest serials that were let in.
         self._turned_away: dict[int, int] = {}
         self._let_in = [0] * _WITNESSES
@@ -336,7 +341,7 @@ class Limiter:
         wanted = len(self._queue) > 0
         self._pace.on_accepted(serial, now, wanted=wanted)
         if not self.breaker.is_calm:
-            self.breaker.on_success(serial, now, self._pace.rate)
+            self._on_responded(serial, now)
         self.closure.on_success()
         if wanted:
             self._admit_due(now)
@@ -359,7 +364,7 @@ class Limiter:
             del self._turned_away[next(iter(self._turned_away))]
         rest = self._pace.on_refused(serial, now, Refusal(hint, jitter, own, coarse))
         self.closure.on_turned_away(now, self._pace.paused_until)
-        self.breaker.on_success(serial, now, self._pace.rate)
+        self._on_responded(serial, now)
         self._reject_late(now)
         waiting = len(self._queue)
         self._admit_due(now)
@@ -412,7 +417,17 @@ class Limiter:
             self._busy.forget()
             self._queue.reject_interactive(lambda: self._outage_error(now))
             self._events.emit(Unavailable(self.breaker.paused_for(now)))
+            if self._down_since is None:
+                self._down_since = now
+                _log.warning("Bandwidth keeps failing, so all requests wait for a probe that succeeds")
         self._admit_due(now)
+
+    def _on_responded(self, serial: int, now: float) -> None:
+        self.breaker.on_success(serial, now, self._pace.rate)
+        # One outage may end several times before the server has recovered.
+        if self._down_since is not None and self.breaker.is_calm:
+            _log.info("Bandwidth responds again, after an outage of %.0f s", now - self._down_since)
+            self._down_since = None
 
     def _disconnect(self) -> None:
         """End an admission whose result was reported."""

@@ -60,7 +60,7 @@ class SharedLimiter(Limiter):
         connections: float = math.inf,
         processes: int = 1,
         warn: bool = True,
-        on_pace: Callable[[PaceEvent], object] | None = None,
+        on_event: Callable[[PaceEvent], object] | None = None,
         on_processes: Callable[[int], object] | None = None,
     ) -> None:
         self._make_carrier = carrier_for(store) if isinstance(store, str) else store
@@ -80,7 +80,7 @@ class SharedLimiter(Limiter):
         self._name: str | None = None
         self._users = 0
         super().__init__(
-            self._limit, random, connections=connections, on_pace=on_pace, pace=self._coordinator.pace
+            self._limit, random, connections=connections, on_event=on_event, pace=self._coordinator.pace
         )
 
     @property
