@@ -306,7 +306,10 @@ def test_a_dry_run_sends_no_end(sandbox: Sandbox, capsys: pytest.CaptureFixture[
     assert main(["end", "--all-active", "--dry-run", "--format", "jsonl"]) == 0
     out, err = capsys.readouterr()
     assert rows(out) == [{"conference_id": id_} for id_ in sandbox.conference_ids]
-    assert err == "dry run: 10 conferences would be ended; none was\n"
+    title, *rest, last = err.splitlines()
+    assert title == f"End 10 conferences of account 9900000 at {sandbox.url.removeprefix('http://')}"
+    assert [line.split(":")[0] for line in rest] == ["  which", "  created", "  calls"]
+    assert last == "dry run: 10 conferences would be ended; none was"
     assert "end" not in requests(sandbox)
 
 

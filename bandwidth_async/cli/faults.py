@@ -13,6 +13,7 @@ class _Cause:
     """A cause: the sentence about the first place that has it, and the other places."""
 
     sentence: str
+    noun: str = ""
     more: int = 0
     others: list[int] = field(factory=list)
 
@@ -28,12 +29,13 @@ class Faults:
     whole: bool = False
     _causes: dict[tuple[str, str], _Cause] = field(factory=dict)
 
-    def add(self, source: str, number: int, sentence: str, cause: str = "", unit: str = ":") -> None:
+    def add(self, source: str, number: int, sentence: str, cause: str = "", noun: str = "line") -> None:
         """Note a fault of the line ``number``. ``sentence`` is about this line, ``cause`` about all alike."""
         self.lines += 1
         found = self._causes.get((source, cause or sentence))
         if found is None:
-            self._causes[source, cause or sentence] = _Cause(f"{source}{unit}{number}: {sentence}")
+            place = f"{source}:{number}" if noun == "line" else f"{source}{noun} {number}"
+            self._causes[source, cause or sentence] = _Cause(f"{place}: {sentence}", noun)
         elif len(found.others) < _NAMED - 1:
             found.others.append(number)
         else:
@@ -61,6 +63,6 @@ class Faults:
 def _others(cause: _Cause) -> str:
     if not cause.others:
         return ""
-    lines = f"line{'s' if len(cause.others) > 1 else ''} {', '.join(map(str, cause.others))}"
+    nouns = f"{cause.noun}{'s' if len(cause.others) > 1 else ''}"
     more = f" and {cause.more:,} more" if cause.more else ""
-    return f" (the same in {lines}{more})"
+    return f" (the same in {nouns} {', '.join(map(str, cause.others))}{more})"

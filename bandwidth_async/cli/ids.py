@@ -64,7 +64,7 @@ class Ids:
     column: str | None = None
     faults: Faults = field(factory=Faults)
 
-    def check(self, place: str, number: int, value: object, unit: str = ":") -> Iterator[str]:
+    def check(self, place: str, number: int, value: object, noun: str = "line") -> Iterator[str]:
         """Yield one id, or note what is wrong with it."""
         try:
             path_segment(value)
@@ -72,7 +72,7 @@ class Ids:
             cause = _cause(value)
             # Python's word for a value of JSON is not the reader's.
             told = str(error) if isinstance(value, str) and value else f"the id is {cause}"
-            self.faults.add(place, number, told, cause, unit)
+            self.faults.add(place, number, told, cause, noun)
         else:
             yield str(value)
 
@@ -199,22 +199,22 @@ class Ids:
         try:
             for value in values.of_arrays() if begin == "[" else values.of_objects():
                 if isinstance(value, Pairs):
-                    yield from self._id_of(value, name, values.count, ", item ")
+                    yield from self._id_of(value, f"{name}, ", values.count, "item")
                 else:
-                    yield from self.check(name, values.count, value, ", item ")
+                    yield from self.check(f"{name}, ", values.count, value, "item")
         except ValueError as error:
             where = f"item {values.count}" if values.count else "the beginning"
             self.faults.add_whole(name, f"{where} is the last that can be read: {error}")
 
-    def _id_of(self, record: Pairs, name: str, number: int, unit: str = ":") -> Iterator[str]:
+    def _id_of(self, record: Pairs, name: str, number: int, noun: str = "line") -> Iterator[str]:
         """Yield the id of a JSON object, or note what is wrong with it."""
         found = self._named([key for key, _ in record])
         if len(found) == 1:
-            yield from self.check(name, number, record[found[0]][1], unit)
+            yield from self.check(name, number, record[found[0]][1], noun)
         elif found:
-            self.faults.add(name, number, f"the key {record[found[0]][0]!r} is there twice", "", unit)
+            self.faults.add(name, number, f"the key {record[found[0]][0]!r} is there twice", "", noun)
         else:
-            self.faults.add(name, number, f"a JSON object needs the key {self.column or COLUMN!r}", "", unit)
+            self.faults.add(name, number, f"a JSON object needs the key {self.column or COLUMN!r}", "", noun)
 
     def _read_csv(self, lines: Lines, name: str, separator: str) -> Iterator[str]:
         layout = _Layout()

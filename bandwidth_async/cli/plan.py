@@ -1,0 +1,171 @@
+"""The plan of an irreversible act, which a dry run shows too, and the question before it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+from attrs import define
+
+from bandwidth_async.cli import terminal
+from bandwidth_async.cli.run import plural
+from bandwidth_async.cli.selection import in_utc
+from bandwidth_async.errors import JournalError
+from bandwidth_async.journal import describe, journals, state_directory
+from bandwidth_async.models import Conference
+from bandwidth_async.outcome import OutcomeKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+
+    from bandwidth_async.cli.inputs import Input, Item
+    from bandwidth_async.client import VoiceClient
+    from bandwidth_async.journal import JournalInfo
+
+# The latest journals that are looked at for an earlier run of the same input.
+_LOOKED_AT = 50
+# The terminal of a session, also where standard input is a pipe.
+_TERMINAL = Path("/dev/tty")
+
+
+@define(kw_only=True)
+class Plan:
+    """What is to be ended, and how. ``oldest`` and ``newest`` are known of listed conferences."""
+
+    given: Input
+    hang_up: bool
+    oldest: datetime | None = None
+    newest: datetime | None = None
+
+    def watched(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Yield the items, and note when they were created."""
+        for item in items:
+            if isinstance(item, Conference):
+                self._note(item.created_time)
+            yield item
+
+    def _note(self, at: datetime | None) -> None:
+        if at is not None:
+            self.oldest = min(self.oldest or at, at)
+            self.newest = max(self.newest or at, at)
+
+    def lines(self, count: int, client: VoiceClient | None) -> list[str]:
+        """Return the plan for that many conferences. Without a client, the account is not known."""
+        of = f" of account {client.account_id} at {host(client)}" if client else "; no account is set"
+        lines = [f"End {plural(count, 'conference')}{of}"]
+        if self.given.chosen is not None:
+            words = self.given.chosen.in_words()
+            lines.append(f"which: all that are active{f', {words}' if words else ''}")
+        if self.oldest and self.newest:
+            lines.append(f"created: the oldest {in_utc(self.oldest)}, the newest {in_utc(self.newest)}")
+        calls = "are hung up too" if self.hang_up else "go on; --hang-up would end them"
+        return [*lines, f"calls: their members are ejected, and the members' calls {calls}"]
+
+    def confirm(self, count: int, client: VoiceClient, hints: list[str]) -> None:
+        """Show the plan and ask for a yes. Raises `click.ClickException` without it."""
+        with _terminal(is_taken="-" in self.given.sources) as answers:
+            if answers is None:
+                raise click.UsageError(
+                    f"nothing was ended: confirm with --yes to end {plural(count, 'conference')}"
+                )
+            title, *rest = [*self.lines(count, client), *hints]
+            terminal.say("\n  ".join([title, *rest]))
+            too = " and hang up their calls" if self.hang_up else ""
+            try:
+                # The prompt is no part of the output.
+                with redirect_stdout(sys.stderr):
+                    sure = click.confirm(f"End {plural(count, 'conference')}{too}?", err=True)
+            except click.Abort:
+                terminal.say("")
+                raise click.ClickException(
+                    "nothing was ended: the input ended without an answer; confirm with --yes"
+                ) from None
+        if not sure:
+            raise click.ClickException("nothing was ended")
+
+
+def host(client: VoiceClient) -> str:
+    """Return the host of Bandwidth's API, with its port where that is not the usual."""
+    return client.voice_url.partition("//")[2].rstrip("/")
+
+
+@contextmanager
+def _terminal(*, is_taken: bool) -> Iterator[TextIO | None]:
+    """Yield where an answer comes from, as standard input; None where nobody can be asked.
+
+    ``is_taken`` says that standard input has the ids. Then the terminal itself is asked, if the question can
+    be seen there.
+    """
+    if isinstance(sys.stderr, terminal.Closed):
+        yield None
+    elif sys.stdin is not None and not is_taken and sys.stdin.isatty():
+        yield sys.stdin
+    else:
+        with _opened_terminal() as answers:
+            before, sys.stdin = sys.stdin, answers or sys.stdin
+            try:
+                yield answers
+            finally:
+                sys.stdin = before
+
+
+def _opened_terminal() -> AbstractContextManager[TextIO | None]:
+    with suppress(OSError):
+        if sys.stderr.isatty():
+            return _TERMINAL.open(encoding="utf-8", errors="replace")
+    return nullcontext()
+
+
+def hints(given: Input, account_id: str, own: Path | None = None) -> list[str]:
+    """Return a sentence if an earlier run had the same input, and one if other runs are under way.
+
+    Only the latest runs with a journal in the state directory are known. ``own`` is that of this run.
+    """
+    digest = given.digest() if given.can_be_known else None
+    same: JournalInfo | None = None
+    under_way: list[str] = []
+    for info in _latest(account_id, own):
+        is_same = digest is not None and (info.digest, info.shard) == (digest, given.shard)
+        if info.in_use and not (is_same or (info.shard and info.digest == digest)):
+            under_way.append(info.path.stem)
+        if is_same and info.complete:
+            same = same or info
+    told = [_begun_before(same, listed=given.chosen is not None)] if same else []
+    if under_way:
+        are = f"run {under_way[0]} is" if len(under_way) == 1 else f"{len(under_way)} runs are"
+        told.append(f"{are} under way in this account")
+    return [sentence for sentence in told if sentence]
+
+
+def _latest(account_id: str, own: Path | None) -> Iterator[JournalInfo]:
+    with suppress(JournalError):
+        for path in islice(reversed(journals(state_directory(os.environ))), _LOOKED_AT):
+            if own is not None and path.resolve() == own.resolve():
+                continue
+            with suppress(JournalError):
+                info = describe(path, count=False)
+                if info.account_id == account_id:
+                    yield info
+
+
+def _begun_before(info: JournalInfo, *, listed: bool) -> str:
+    run, what = info.path.stem, "the same selection" if listed else "this input"
+    if info.in_use:
+        return f"run {run} has {what} and is under way"
+    try:
+        info = describe(info.path)
+    except JournalError:
+        return ""
+    left = info.total - sum(info.counts[kind] for kind in OutcomeKind if kind.settled)
+    if left:
+        are = "is" if left == 1 else "are"
+        return f"run {run} has {what}, {left:,} {are} left: go on with bandwidth-async resume {run}"
+    # What is listed later is another input.
+    return "" if listed else f"run {run} had {what} and settled all of it: see bandwidth-async outcomes {run}"
