@@ -191,20 +191,19 @@ class _Wish:
                 f"{plural(count, 'conference')} are more than --max {self.maximum:,}; nothing was ended"
             )
 
-    def ask(self, count: int, client: VoiceClient, journal: Path | None = None) -> None:
+    def ask(self, count: int, client: VoiceClient, journal: Path | None = None) -> list[str]:
         """Ask for a yes if that many need one. Raises `click.ClickException` without it.
 
-        Else it is only said what is known of other runs. ``journal`` is the one of this run.
+        Return what is still to be said of other runs. ``journal`` is the one of this run.
         """
-        if not count:
-            return
         many = self.given.chosen is not None or count > ASK_ABOVE
-        known = hints(self.given, client.account_id, journal) if many or self.given.sources else []
-        if many and not self.yes:
-            self.plan.confirm(count, client, known)
-        else:
-            for sentence in known:
-                terminal.say(sentence)
+        if not count or not (many or self.given.sources):
+            return []
+        known = hints(self.given, client.account_id, journal, alone=not many)
+        if self.yes or not many:
+            return known
+        self.plan.confirm(count, client, known)
+        return []
 
 
 def _begin(wish: _Wish, *, dry_run: bool, no_journal: bool) -> int:
@@ -248,7 +247,8 @@ def _end_few(wish: _Wish, items: list[Item], duplicates: int, began: float, *, d
         if how.output is None:
             formats.write_none(how.form, formats.OUTCOMES)
         return exit_codes.Exit.OK
-    wish.ask(len(items), client)
+    for sentence in wish.ask(len(items), client):
+        terminal.say(sentence)
     began = time.monotonic()
     with formats.open_output(how.output, force=how.force, keep=wish.given.files) as stream:
         run = Run(source=items, total=len(items), how=how.after(began), stream=stream)
@@ -270,7 +270,7 @@ def _end_recorded(
         how = wish.how.after(began)
         _say_duplicates(duplicates + recorded.duplicates)
         wish.check_count(recorded.kept)
-        wish.ask(recorded.kept, client, journal.path)
+        known = wish.ask(recorded.kept, client, journal.path)
         began = time.monotonic()
         # Opening a pipe waits for its reader. Until then there is nothing to be resumed.
         keep = [*wish.given.files, journal.path]
@@ -279,6 +279,8 @@ def _end_recorded(
             loop.run(journal.complete())
             if not how.quiet:
                 terminal.say(f"journal: {journal.path}")
+            for sentence in known:
+                terminal.say(sentence)
             if not recorded.kept:
                 terminal.say("there are no conferences to end")
                 formats.Writer(stream, how.form, formats.OUTCOMES).end()

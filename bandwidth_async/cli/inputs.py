@@ -121,8 +121,8 @@ class Input:
 
     @property
     def can_be_known(self) -> bool:
-        """Whether `digest` tells this input from all others: a pipe can be read only once."""
-        return "-" not in self.sources and all(path.is_file() for path in self.files)
+        """Whether `digest` tells this input from all others: a pipe is read once, a listing is never the same."""
+        return self.chosen is None and "-" not in self.sources and all(path.is_file() for path in self.files)
 
     def _given(self) -> Iterator[str]:
         """Yield the ids of the arguments and files."""

@@ -123,28 +123,29 @@ def _opened_terminal() -> AbstractContextManager[TextIO | None]:
     return nullcontext()
 
 
-def hints(given: Input, account_id: str, own: Path | None = None) -> list[str]:
+def hints(given: Input, account_id: str, own: Path | None = None, *, alone: bool = False) -> list[str]:
     """Return a sentence if an earlier run had the same input, and one if other runs are under way.
 
-    Only the latest runs with a journal in the state directory are known. ``own`` is that of this run.
+    Only the latest runs with a journal in the state directory are known. ``own`` is that of this run. A run of
+    a few ids that is done soon is ``alone``: others do not matter to it.
     """
     digest = given.digest() if given.can_be_known else None
-    same: JournalInfo | None = None
+    told: list[str] = []
     under_way: list[str] = []
     for info in _latest(account_id, own):
-        is_same = digest is not None and (info.digest, info.shard) == (digest, given.shard)
-        if info.in_use and not (is_same or (info.shard and info.digest == digest)):
-            under_way.append(info.path.stem)
-        if is_same and info.complete:
-            same = same or info
-    told = [_begun_before(same, listed=given.chosen is not None)] if same else []
-    if under_way:
+        if digest is None or info.digest != digest:
+            under_way += [info.path.stem] if info.in_use else []
+        # Other shards of this input have other ids.
+        elif not told and info.complete and info.shard == given.shard:
+            told = _begun_before(info)
+    if under_way and not alone:
         are = f"run {under_way[0]} is" if len(under_way) == 1 else f"{len(under_way)} runs are"
         told.append(f"{are} under way in this account")
-    return [sentence for sentence in told if sentence]
+    return told
 
 
 def _latest(account_id: str, own: Path | None) -> Iterator[JournalInfo]:
+    """Yield what the latest journals are about, without the one of this run and those that cannot be read."""
     with suppress(JournalError):
         for path in islice(reversed(journals(state_directory(os.environ))), _LOOKED_AT):
             if own is not None and path.resolve() == own.resolve():
@@ -155,17 +156,17 @@ def _latest(account_id: str, own: Path | None) -> Iterator[JournalInfo]:
                     yield info
 
 
-def _begun_before(info: JournalInfo, *, listed: bool) -> str:
-    run, what = info.path.stem, "the same selection" if listed else "this input"
+def _begun_before(info: JournalInfo) -> list[str]:
+    """Return the sentence about an earlier run of the same input."""
+    run = info.path.stem
     if info.in_use:
-        return f"run {run} has {what} and is under way"
+        return [f"run {run} has this input and is under way"]
     try:
-        info = describe(info.path)
+        counts = describe(info.path).counts
     except JournalError:
-        return ""
-    left = info.total - sum(info.counts[kind] for kind in OutcomeKind if kind.settled)
-    if left:
-        are = "is" if left == 1 else "are"
-        return f"run {run} has {what}, {left:,} {are} left: go on with bandwidth-async resume {run}"
-    # What is listed later is another input.
-    return "" if listed else f"run {run} had {what} and settled all of it: see bandwidth-async outcomes {run}"
+        return []
+    left = counts.total() - sum(counts[kind] for kind in OutcomeKind if kind.settled)
+    if not left:
+        return [f"run {run} had this input and settled all of it: see bandwidth-async outcomes {run}"]
+    are = "is" if left == 1 else "are"
+    return [f"run {run} has this input, {left:,} {are} left: go on with bandwidth-async resume {run}"]
