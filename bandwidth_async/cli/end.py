@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, terminal
 from bandwidth_async.cli.inputs import Input
 from bandwidth_async.cli.options import RunOptions, new_client, run_options, sending
-from bandwidth_async.cli.plan import Plan, hints
+from bandwidth_async.cli.plan import Plan, hints, show
 from bandwidth_async.cli.run import Run, carry_out, plural
 from bandwidth_async.cli.selection import chosen, selection
 from bandwidth_async.errors import BandwidthError
@@ -316,7 +316,7 @@ def _print_plan(wish: _Wish, items: list[Item], how: RunOptions) -> int:
     except BandwidthError:
         client = None
     known = hints(wish.given, client.account_id) if client else []
-    terminal.say("\n  ".join([*wish.plan.lines(len(items), client), *known]))
+    show([*wish.plan.lines(len(items), client), *known])
     looked = "" if wish.given.chosen is not None else " (whether they are active was not looked up)"
     terminal.say(f"dry run: {plural(len(items), 'conference')} would be ended; none was{looked}")
     return exit_codes.Exit.OK

@@ -305,7 +305,7 @@ class Ids:
             try:
                 line.encode()
             except UnicodeEncodeError:
-                self.faults.add(name, number, "not UTF-8 text")
+                self.faults.add(name, number, "not UTF-8 text; save it as UTF-8")
             else:
                 return True
         return False

@@ -121,7 +121,7 @@ class Input:
 
     @property
     def can_be_known(self) -> bool:
-        """Whether `digest` tells this input from all others: a pipe is read once, a listing is never the same."""
+        """Whether `digest` tells this input from all others: a pipe is read once, a listing changes."""
         return self.chosen is None and "-" not in self.sources and all(path.is_file() for path in self.files)
 
     def _given(self) -> Iterator[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from itertools import islice
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -58,15 +60,15 @@ class Plan:
 
     def lines(self, count: int, client: VoiceClient | None) -> list[str]:
         """Return the plan for that many conferences. Without a client, the account is not known."""
-        of = f" of account {client.account_id} at {host(client)}" if client else "; no account is set"
+        of = f" of account {client.account_id} at {host(client)}" if client else "; account and host are not known"
         lines = [f"End {plural(count, 'conference')}{of}"]
         if self.given.chosen is not None:
             words = self.given.chosen.in_words()
-            lines.append(f"which: all that are active{f', {words}' if words else ''}")
+            lines.append(f"which: active{f', {words}' if words else ''}")
         if self.oldest and self.newest:
-            lines.append(f"created: the oldest {in_utc(self.oldest)}, the newest {in_utc(self.newest)}")
-        calls = "are hung up too" if self.hang_up else "go on; --hang-up would end them"
-        return [*lines, f"calls: their members are ejected, and the members' calls {calls}"]
+            lines.append(f"created: {in_utc(self.oldest)} (oldest) to {in_utc(self.newest)} (newest)")
+        calls = "are hung up too" if self.hang_up else "go on (--hang-up would end them)"
+        return [*lines, f"members: ejected; their calls {calls}"]
 
     def confirm(self, count: int, client: VoiceClient, hints: list[str]) -> None:
         """Show the plan and ask for a yes. Raises `click.ClickException` without it."""
@@ -75,8 +77,7 @@ class Plan:
                 raise click.UsageError(
                     f"nothing was ended: confirm with --yes to end {plural(count, 'conference')}"
                 )
-            title, *rest = [*self.lines(count, client), *hints]
-            terminal.say("\n  ".join([title, *rest]))
+            show([*self.lines(count, client), *hints])
             too = " and hang up their calls" if self.hang_up else ""
             try:
                 # The prompt is no part of the output.
@@ -89,6 +90,14 @@ class Plan:
                 ) from None
         if not sure:
             raise click.ClickException("nothing was ended")
+
+
+def show(plan: list[str]) -> None:
+    """Say a plan, in lines that a terminal does not break within a word."""
+    width = shutil.get_terminal_size().columns if sys.stderr.isatty() else sys.maxsize
+    wrap = TextWrapper(width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False).wrap
+    title, *rest = plan
+    terminal.say("\n".join([*wrap(title), *(line for one in rest for line in wrap(f"  {one}"))]))
 
 
 def host(client: VoiceClient) -> str:
@@ -126,8 +135,8 @@ def _opened_terminal() -> AbstractContextManager[TextIO | None]:
 def hints(given: Input, account_id: str, own: Path | None = None, *, alone: bool = False) -> list[str]:
     """Return a sentence if an earlier run had the same input, and one if other runs are under way.
 
-    Only the latest runs with a journal in the state directory are known. ``own`` is that of this run. A run of
-    a few ids that is done soon is ``alone``: others do not matter to it.
+    Only the latest runs with a journal in the state directory are known. ``own`` is that of this run. A
+    run of a few ids, which is done soon, is ``alone``: others do not matter to it.
     """
     digest = given.digest() if given.can_be_known else None
     told: list[str] = []

@@ -32,10 +32,8 @@ class Moment:
         """Return the time as it was understood, and why."""
         if self.is_age:
             return f"{in_utc(self.at)} ({self.given} ago)"
-        if datetime.fromisoformat(self.given.strip()).tzinfo:
-            return in_utc(self.at)
-        here = f"{self.at.astimezone():%H:%M %z}"
-        return f"{in_utc(self.at)} (it names no zone, so UTC; here that is {here})"
+        named = datetime.fromisoformat(self.given.strip()).tzinfo
+        return f"{in_utc(self.at)}{'' if named else ' (no zone given, so UTC)'}"
 
     def __repr__(self) -> str:
         # An age is another time at each start of a command. So only what was given identifies it.
