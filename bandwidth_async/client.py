@@ -198,6 +198,16 @@ class VoiceClient:
         return str(self._channel.voice.url)
 
     @property
+    def api_url(self) -> str:
+        """Scheme and host of the endpoint that gives it its access tokens."""
+        return str(self._channel.api_url)
+
+    @property
+    def user(self) -> str:
+        """The client id, or the name of an API user, that it signs in with."""
+        return self._channel.user
+
+    @property
     def limiter(self) -> Limiter:
         """The limiter of all requests. Read its `Limiter.snapshot`, or give it to another client."""
         return self._channel.limiter

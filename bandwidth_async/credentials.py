@@ -193,6 +193,11 @@ class ClientCredentials:
     client_secret: str = field(validator=_credential, repr=False)
     kept: Kept = field(factory=Kept, init=False, eq=False, repr=False)
 
+    @property
+    def user(self) -> str:
+        """Who signs in."""
+        return self.client_id
+
     def basic(self) -> str:
         """Return the ``Authorization`` header for the token endpoint."""
         return _basic(self.client_id, self.client_secret)
@@ -208,6 +213,11 @@ class BasicCredentials:
     username: str = field(validator=_no_colon)
     password: str = field(validator=_credential, repr=False)
     kept: Kept = field(factory=Kept, init=False, eq=False, repr=False)
+
+    @property
+    def user(self) -> str:
+        """Who signs in."""
+        return self.username
 
     def basic(self) -> str:
         """Return the ``Authorization`` header for every request."""

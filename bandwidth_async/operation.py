@@ -140,6 +140,16 @@ class Channel:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def user(self) -> str:
+        """The client id, or the name of an API user."""
+        return self._credentials.user
+
+    @property
+    def api_url(self) -> URL:
+        """Scheme and host of the token endpoint."""
+        return self._api.url
+
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open" if self._session else "not used yet"
         slower = f", by the session since aiohttp lacks {', '.join(lacking())}" if lacking() else ""

@@ -306,7 +306,10 @@ def test_a_dry_run_sends_no_end(sandbox: Sandbox, capsys: pytest.CaptureFixture[
     assert main(["end", "--all-active", "--dry-run", "--format", "jsonl"]) == 0
     out, err = capsys.readouterr()
     assert rows(out) == [{"conference_id": id_} for id_ in sandbox.conference_ids]
-    assert err == "dry run: 10 conferences would be ended; none was\n"
+    title, *rest, last = err.splitlines()
+    assert title == f"End 10 conferences of account 9900000 at {sandbox.url.removeprefix('http://')}"
+    assert [line.split(":")[0] for line in rest] == ["  which", "  created", "  calls"]
+    assert last == "dry run: 10 conferences would be ended; none was"
     assert "end" not in requests(sandbox)
 
 
@@ -639,19 +642,28 @@ def test_a_second_signal_stops_at_once(first: signal.Signals, how: str, second: 
         assert Counter(row["outcome"] for row in rows(out)) == {"unknown": 20}
 
 
-def test_a_reader_that_goes_away_stops_the_run() -> None:
-    """``end … | head -1``: the run stops with one sentence, instead of ending ids without a row."""
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_reader_that_goes_away(*, recorded: bool) -> None:
+    """``end … | head -1``: the run goes on, since its journal has a row for each id. Without one it stops."""
     with served(conferences=300) as stand_in:
-        process = start(stand_in, "end", "--all-active", "--yes", "--rate", "100", "--format", "jsonl")
+        words = ["end", "--all-active", "--yes", "--rate", "100", "--format", "jsonl"]
+        process = start(stand_in, *words, *([] if recorded else ["--no-journal"]))
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr is not None
         err = process.stderr.read()
-        assert process.wait(timeout=30) == 1
+        code = process.wait(timeout=30)
         process.stderr.close()
-        assert err.splitlines()[-1] == "bandwidth-async: the outcomes could not all be written: Broken pipe"
-        assert len(ended(stand_in)) < 300
+        if recorded:
+            assert "nobody reads the outcomes any more; the journal has them all\n" in err
+            assert (code, len(ended(stand_in))) == (0, 300)
+        else:
+            assert (
+                err.splitlines()[-1] == "bandwidth-async: the outcomes could not all be written: Broken pipe"
+            )
+            assert code == 1
+            assert len(ended(stand_in)) < 300
 
 
 def test_the_sandbox_command_prints_what_to_export() -> None:

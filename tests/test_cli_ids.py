@@ -1,9 +1,11 @@
-"""Reading ids: three formats, every bad line with its number."""
+"""Reading ids: what people have, and one complaint for each cause."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 
 import pytest
 from attrs import define, field
@@ -21,12 +23,20 @@ class Read:
     ids: list[str] = field(factory=list)
     faults: list[str] = field(factory=list)
     complaint: str | None = None
+    bad: int = 0
 
 
-def read(text: str | bytes) -> Read:
-    reader = Ids()
+def read(text: str | bytes, column: str | None = None) -> Read:
+    reader = Ids(column)
     ids = list(reader.read(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "in"))
-    return Read(ids, reader.faults, reader.complaint())
+    return Read(ids, reader.faults.sentences(), reader.faults.complaint(), reader.faults.lines)
+
+
+def places(faults: list[str]) -> list[int]:
+    """Return the lines that complaints name."""
+    others = (re.search(r"\(the same in lines? ([\d, ]+)\)$", fault) for fault in faults)
+    named = [int(number) for found in others if found for number in found[1].split(", ")]
+    return sorted([int(fault.split(":")[1]) for fault in faults] + named)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +62,107 @@ def read(text: str | bytes) -> Read:
         'conference_id\n"conf-1"  \n"conf-2"\t\n',
         "conference_id,name\nconf-1,x,,\nconf-2\n",
         'name,conference_id\n"#1",conf-1\n2,conf-2\n',
+        # As spreadsheets write it.
+        '"Conference ID";"Name"\r\n"conf-1";"x"\r\n"conf-2";"a,b"\r\n',
+        "sep=;\r\nName;CONFERENCE_ID\r\na,b;conf-1\r\n;conf-2\r\n;;\r\n",
+        '"sep=\t"\r\nid\tName\r\nconf-1\ta;b\r\nconf-2\t\r\n',
+        "name\tconferenceId\na, b\tconf-1\n\tconf-2\n",
+        "id;name\nconf-1;a,b\nconf-2;c\n",
+        "id,\nconf-1,\nconf-2,\n",
+        "Conference-Id\nconf-1\nconf-2\n",
+        # The column of another table's rows is not that of the conferences.
+        "id,conference_id\n1,conf-1\n2,conf-2\n",
+        # As programs write it.
+        '"conf-1"\n"conf-2"\n',
+        "'conf-1',\n'conf-2'\n,\n",
+        "conf-1;\n conf-2\t\n",
+        '["conf-1", "conf-2"]',
+        '[\n  "conf-1",\n  "conf-2",\n]\n',
+        '# of the REST API\n[{"id": "conf-1", "tag": {"id": "x"}},\n{"conferenceId": "conf-2"}]',
+        '[{"id": 1, "conference_id": "conf-1"}]\n[{"Conference ID": "conf-2"}]\n',
+        '{\n  "id": "conf-1"\n}\n{\n  "id": "conf-2"\n}\n',
+        '{"id": "conf-1"}\n{"conferenceId": "conf-2"}\n',
     ],
 )
 def test_every_format_gives_the_same_ids(text: str) -> None:
-    """One id a line, CSV with a conference_id column, or JSON lines, with comments and blank lines."""
+    """One id a line, columns with any usual separator and header, JSON lines, or a JSON array."""
     assert read(text) == Read(["conf-1", "conf-2"])
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("Name;Meeting Room\na;conf-1\nb;conf-2\n", "Meeting Room"),
+        ("Name;Meeting Room\na;conf-1\nb;conf-2\n", "meeting_room"),
+        ("Name;Meeting Room\na;conf-1\nb;conf-2\n", "2"),
+        ("a;conf-1\nb;conf-2\n", "2"),
+        ("Nr,Konferenz\n1,conf-1\n2,conf-2\n", "2"),
+        ("1,Conference ID\n", "2"),
+        ("conf-1\nconf-2\n", "1"),
+        ("2,1\nconf-1,x\nconf-2,y\n", "2"),
+        ("conference_id,room\nx,conf-1\ny,conf-2\n", "room"),
+        ('{"room": "conf-1", "id": "x"}\n{"room": "conf-2"}\n', "room"),
+        ('[{"room": "conf-1"}, {"ROOM": "conf-2"}]', "room"),
+    ],
+)
+def test_a_column_is_named_by_header_or_number(text: str, column: str) -> None:
+    """A name wins over a number. With a number, the first row is a header only if it cannot be an id."""
+    ids = [] if text.startswith("1,") else ["conf-1", "conf-2"]
+    assert read(text, column) == Read(ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "sentence"),
+    [
+        ("a;b\nx;conf-1\n", "c", "in: there is no column 'c'; line 1 has: a, b"),
+        ("a;b\nx;conf-1\n", "3", "in: there is no column '3'; line 1 has: a, b"),
+        ("a;A \nx;conf-1\n", "A-", "in:1: the column A- is there 2 times"),
+        ('{"id": "conf-1"}\n', "1", "in:1: a JSON object needs the key '1'"),
+    ],
+)
+def test_a_column_that_is_not_there_is_told(text: str, column: str, sentence: str) -> None:
+    """Nothing else is taken instead."""
+    assert read(text, column).faults == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"PK\x03\x04\x14\0\xff\xfe", "workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0", "workbook of an old Excel"),
+        (b"SQLite format 3\0\x10", "use resume"),
+        (b"\x1f\x8b\x08\0", "gzip"),
+        (b"\x7fELF\x02\0\0\xc0", "binary"),
+        (b"\n<!DOCTYPE html>\n<title>Sign in</title>\n", "HTML"),
+        (b"{\\rtf1\\ansi conf-1}", "rich text"),
+        (b"conference_id   created_time\nconf-1   2026\nconf-2   2026\n", "--format jsonl"),
+        (b"Name;Room\na;conf-1\nb;conf-2\n", "--column 1"),
+        (b"a;conf-1\nb;conf-2\n", "--column 2"),
+        (b"Conference\nconf-1\nconf-2\n", "looks like a header"),
+        (b'["conf-1", "conf-2"', "item 2 is the last that can be read: the array is cut off there"),
+        (b'["conf-1" "conf-2"]', "item 1 is the last that can be read: there is no comma behind it"),
+        (b'["conf-1"] conf-2', "item 1 is the last that can be read: there is other text behind"),
+        (b"[conf-1, conf-2]", "the beginning is the last that can be read"),
+        (b'{\n"id": "conf-1"\n}\n{\n"id": "con', "item 1 is the last"),
+    ],
+)
+def test_a_wrong_file_is_one_complaint_with_its_remedy(content: bytes, word: str) -> None:
+    """Not one for each line."""
+    found = read(content)
+    assert len(found.faults) == 1
+    assert word in found.faults[0]
+    assert found.complaint is not None
+    assert found.complaint.splitlines()[1:] == ["the input cannot be used; nothing was sent"]
+
+
+@pytest.mark.parametrize("length", [1, 70_000, 5_000_000])
+def test_an_array_is_read_in_parts(length: int) -> None:
+    """An item may lie across the parts. One of millions of characters is no item."""
+    items = [{"id": f"conf-{number}", "note": "[]," * 9} for number in range(5_000)]
+    items[3]["note"] = "é" * length
+    found = read(json.dumps(items, ensure_ascii=False))
+    assert len(found.ids) == (3 if length > 1_000_000 else 5_000)
+    assert len(found.faults) == (1 if length > 1_000_000 else 0)
 
 
 @pytest.mark.parametrize("conference_id", ["conf-1", "=1+1", "-2", "'=a", "@b"])
@@ -83,12 +189,10 @@ def test_an_empty_input_has_no_ids_and_no_faults(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "places"),
+    ("text", "lines"),
     [
         ("conf-1\na/b\nconf-2\n..\n%2f\nx y\n", [2, 4, 5, 6]),
-        ("id,name\nconf-1,foo\n", [1, 2]),
-        ('["conf-1", "conf-2"]\n', [1]),
-        ("id\nconf-1\n", [1]),
+        ("conf-1\nconf-2,x\n[conf-3]\n", [2, 3]),
         ("name,conference_id\nfoo,conf-1\nbar,\nbaz\n", [3, 4]),
         ('{"conference_id": "conf-1"}\n{"id": 1}\nnope\n{"conference_id": null}\n["x"]\n', [2, 3, 4, 5]),
         ("x" * 200_000 + ",y\n", [1]),
@@ -112,9 +216,9 @@ def test_an_empty_input_has_no_ids_and_no_faults(text: str) -> None:
         ("conf-1\nconf-2\n".encode("utf-16-le"), [1, 2, 3]),
     ],
 )
-def test_every_bad_line_is_told_with_its_number(text: str | bytes, places: list[int]) -> None:
+def test_every_bad_line_is_told_with_its_number(text: str | bytes, lines: list[int]) -> None:
     """All bad lines come at once, so that the user can correct the file in one go."""
-    assert [int(fault.split(":")[1]) for fault in read(text).faults] == places
+    assert places(read(text).faults) == lines
 
 
 @pytest.mark.parametrize("mark", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
@@ -131,13 +235,24 @@ def test_the_stream_stays_open() -> None:
     assert not stream.closed
 
 
-def test_a_complaint_shows_a_hundred_lines_and_counts_the_rest() -> None:
-    """A wrong file of a million lines does not flood the terminal."""
-    complaint = read("a b\n" * 250).complaint
+def test_a_cause_is_told_once() -> None:
+    """A wrong file of a million lines does not flood the terminal, and hides no other cause."""
+    complaint = read("a b\n" * 250 + "c/d\n" + "é \n{}\n" * 3).complaint
     assert complaint is not None
-    lines = complaint.splitlines()
-    assert len(lines) == 102
-    assert lines[-2:] == ["and 150 more", "250 lines of the input cannot be used; nothing was sent"]
+    shown, slash, brace, total = complaint.splitlines()
+    assert shown.startswith("in:1: 'a b' is no conference id: ")
+    assert shown.endswith(" (the same in lines 2, 3, 4, 5, 6 and 244 more)")
+    assert slash.startswith("in:251: 'c/d' is no conference id: ")
+    assert brace.startswith("in:253: '{}' is neither one id")
+    assert brace.endswith(" (the same in lines 255, 257)")
+    assert total == "254 lines of the input cannot be used; nothing was sent"
+
+
+@pytest.mark.parametrize(("value", "cause"), [("null", "null"), ("5", "no text"), ('""', "empty")])
+def test_a_value_that_is_no_text_is_told_in_words_of_json(value: str, cause: str) -> None:
+    """JSON has no None."""
+    assert read(f'{{"id": {value}}}\n').faults == [f"in:1: the id is {cause}"]
+    assert read(f"[{value}]").faults == [f"in, item 1: the id is {cause}"]
 
 
 def test_a_complaint_never_carries_control_characters() -> None:
@@ -177,8 +292,10 @@ def test_no_line_is_dropped_in_silence(first: str, lines: list[str], end: str) -
     """Lines in are ids and faults out, whatever they hold; only blanks and comments are not."""
     text = "".join(f"{line}{end}" for line in [first, *lines])
     found = read(text.encode(errors="surrogatepass"))
-    told = [line for line in [first, *lines] if line.strip() and not line.lstrip().startswith("#")]
-    assert len(found.ids) + len(found.faults) == len(told)
+    # Spreadsheets end a list with rows of separators.
+    blank = ",;\t " if first == "conf-1" else ""
+    told = [one for one in [first, *lines] if one.strip().strip(blank) and not one.lstrip().startswith("#")]
+    assert len(found.ids) + found.bad == len(told)
 
 
 CELLS = st.text(st.sampled_from('ab1#",; \n\r\té'), max_size=10)

@@ -29,6 +29,7 @@ COMMANDS = {
     "resume": ("journals:resume", "Resume a run that was stopped or killed."),
     "runs": ("journals:runs", "List the runs that have a journal."),
     "outcomes": ("journals:outcomes", "Print the outcome of each id of a run."),
+    "whoami": ("whoami:whoami", "Prove that account, credentials and host belong together."),
     "list": ("conferences:list_", "List conferences, oldest first."),
     "get": ("conferences:get", "Show one conference with its members."),
     "members": ("members:members", "List the members of a conference."),
@@ -60,6 +61,7 @@ def _name_all_modules() -> None:
         members,
         recordings,
         sandbox,
+        whoami,
     )
 
 

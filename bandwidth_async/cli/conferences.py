@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import duration, in_a_format, new_client, selection, sending
+from bandwidth_async.cli.options import duration, in_a_format, new_client, sending
+from bandwidth_async.cli.selection import Selection, chosen, selection
 from bandwidth_async.errors import BandwidthError
 from bandwidth_async.models import Conference
 from bandwidth_async.updates import UpdateConference
@@ -27,24 +28,25 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
 @in_a_format
 @sending
-def list_(active: bool, limit: int | None, form: str | None, **chosen: Any) -> int:
+def list_(active: bool, limit: int | None, form: str | None, **given: Any) -> int:
     """List conferences, oldest first."""
-    form = formats.form_for(form, None)
+    which, form = chosen(**given), formats.form_for(form, None)
     with (
         formats.open_output(None, force=False) as stream,
         formats.Writer(stream, form, formats.CONFERENCES, in_bulk=True) as writer,
     ):
-        event_loop.run(_list(active, limit, writer, chosen))
+        count = event_loop.run(_list(active, limit, writer, which))
+    if not count:
+        terminal.say("no conferences were found")
     return exit_codes.Exit.OK
 
 
-async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen: dict[str, Any]) -> None:
+async def _list(active: bool, limit: int | None, writer: formats.Writer, which: Selection) -> int:
+    """Write the listed conferences, and return how many they are."""
     count = 0
     async with new_client() as client:
         async for conference in client.list_conferences(
-            name=chosen["name"],
-            min_created_time=chosen["created_after"],
-            max_created_time=chosen["created_before"],
+            **which.query(),
             page_size=1000 if limit is None or active else min(limit, 1000),
         ):
             if active and not conference.active:
@@ -53,6 +55,7 @@ async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen:
             count += 1
             if count == limit:
                 break
+    return count
 
 
 @click.command(epilog=exit_codes.HELP)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from itertools import chain
 from pathlib import Path
@@ -14,8 +13,11 @@ from attrs import evolve, frozen
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, terminal
 from bandwidth_async.cli.inputs import Input
-from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, sending
+from bandwidth_async.cli.options import RunOptions, new_client, run_options, sending
+from bandwidth_async.cli.plan import Plan, hints, show
 from bandwidth_async.cli.run import Run, carry_out, plural
+from bandwidth_async.cli.selection import chosen, selection
+from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,19 +34,28 @@ _NUMBER = "{shard}"
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.argument("ids", nargs=-1, metavar="[ID|-]...")
 @click.option(
     "--from",
     "sources",
     multiple=True,
     metavar="FILE|-",
-    help="Read ids from a file or standard input: one id a line, CSV with a conference_id column, or JSON "
-    "lines with that key. Blank lines and # comments are allowed. You may give it more than once.",
+    help="Read ids from a file, or from standard input as the argument - does: one id a line, columns "
+    "separated by , ; or tab under a header, JSON lines, or a JSON array. The column or key is conference_id "
+    "or id, also written Conference ID or conferenceId. Blank lines and # comments are allowed. You may give "
+    "it more than once.",
+)
+@click.option(
+    "--column",
+    metavar="NAME",
+    help="Take the ids from the column or key of this name, or column number, from 1.",
 )
 @click.option("--all-active", is_flag=True, help="End every conference that the server lists as active.")
 @selection
 @run_options
-@click.option("--dry-run", is_flag=True, help="Show which conferences would be ended, and end none.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show the plan and which conferences would be ended, and end none."
+)
 @click.option(
     "--yes",
     is_flag=True,
@@ -79,6 +90,7 @@ _NUMBER = "{shard}"
 def end(  # noqa: PLR0917 - click passes an option a parameter
     ids: tuple[str, ...],
     sources: tuple[str, ...],
+    column: str | None,
     all_active: bool,
     how: RunOptions,
     dry_run: bool,
@@ -88,9 +100,12 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     no_journal: bool,
     goes_on: bool,
     shard: Shard | None,
-    **chosen: Any,
+    **choice: Any,
 ) -> int:
     """End conferences. Their calls go on unless you give --hang-up.
+
+    Before it ends many, it shows the plan and asks: account and host, how many, the oldest and the newest,
+    what becomes of their calls, and whether an earlier run had the same input.
 
     Ending a conference ejects its members. Each conference gets one outcome:
 
@@ -113,20 +128,21 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     \b
     bandwidth-async end conf-1 conf-2
     bandwidth-async end --from ids.txt --rate 50 --output outcomes.jsonl --format jsonl
+    bandwidth-async end --from export.csv --column 'Conference ID' --hang-up
+    bandwidth-async end --all-active --older-than 4h
     bandwidth-async list --active --format jsonl | bandwidth-async end --from - --yes
     bandwidth-async end --from ids.txt --yes --shard 0/4 --journal 'shard-{shard}.journal' --continue
     """
     how.limit()
-    if journal_file is not None and (no_journal or dry_run):
+    if any(choice.values()) and not all_active:
         raise click.UsageError(
-            f"--journal and {'--dry-run' if dry_run else '--no-journal'}: give one of them"
+            "--name, --older-than, --created-before and --created-after go with --all-active"
         )
-    if goes_on and journal_file is None:
-        raise click.UsageError(
-            "--continue goes with --journal FILE, where the next start finds the run again"
-        )
+    given = Input.given(ids, sources, chosen(**choice) if all_active else None, shard, column)
+    _check_journal(journal_file, no_journal=no_journal, dry_run=dry_run, goes_on=goes_on)
     wish = _Wish(
-        given=_input(ids, sources, shard, chosen, all_active=all_active),
+        given=given,
+        plan=Plan(given=given, hang_up=how.hang_up),
         how=evolve(how, output=_named(how.output, shard)),
         journal_file=_named(journal_file, shard),
         goes_on=goes_on,
@@ -140,22 +156,16 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     return _begin(wish, dry_run=dry_run, no_journal=no_journal)
 
 
-def _input(
-    ids: tuple[str, ...],
-    sources: tuple[str, ...],
-    shard: Shard | None,
-    chosen: dict[str, Any],
-    *,
-    all_active: bool,
-) -> Input:
-    """Return what is to be ended. Raises `click.UsageError` if that is said twice, or not at all."""
-    if all_active and (ids or sources):
-        raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
-    if any(chosen.values()) and not all_active:
-        raise click.UsageError("--name, --created-before and --created-after go with --all-active")
-    if not (all_active or ids or sources):
-        raise click.UsageError("name the conferences to end: give ids, --from FILE or --all-active")
-    return Input(ids=ids, sources=sources, chosen=chosen if all_active else None, shard=shard)
+def _check_journal(file: Path | None, *, no_journal: bool, dry_run: bool, goes_on: bool) -> None:
+    """Raise `click.UsageError` for options that contradict --journal, or need it."""
+    if file is not None and (no_journal or dry_run):
+        raise click.UsageError(
+            f"--journal and {'--dry-run' if dry_run else '--no-journal'}: give one of them"
+        )
+    if goes_on and file is None:
+        raise click.UsageError(
+            "--continue goes with --journal FILE, where the next start finds the run again"
+        )
 
 
 @frozen(kw_only=True)
@@ -163,6 +173,7 @@ class _Wish:
     """What a command line asks for."""
 
     given: Input
+    plan: Plan
     how: RunOptions
     journal_file: Path | None
     goes_on: bool
@@ -171,7 +182,7 @@ class _Wish:
 
     def items(self) -> Iterator[Item]:
         """Yield what is to be ended."""
-        return self.given.items(self.how.limit(), self.how.deadline)
+        return self.plan.watched(self.given.items(self.how.limit(), self.how.deadline))
 
     def check_count(self, count: int) -> None:
         """Raise `click.UsageError` if there are more conferences than --max."""
@@ -180,24 +191,19 @@ class _Wish:
                 f"{plural(count, 'conference')} are more than --max {self.maximum:,}; nothing was ended"
             )
 
-    def ask(self, count: int) -> None:
-        """Ask for a yes if that many need one. Raises `click.ClickException` without it."""
-        if self.yes or not count or (self.given.chosen is None and count <= ASK_ABOVE):
-            return
-        there_is_one = sys.stdin is not None and not isinstance(sys.stderr, terminal.Closed)
-        if not there_is_one or "-" in self.given.sources or not sys.stdin.isatty():
-            raise click.UsageError(
-                f"nothing was ended: confirm with --yes to end {plural(count, 'conference')}"
-            )
-        try:
-            sure = click.confirm(f"End {plural(count, 'conference')}?", err=True)
-        except click.Abort:
-            terminal.say("")
-            raise click.ClickException(
-                "nothing was ended: the input ended without an answer; confirm with --yes"
-            ) from None
-        if not sure:
-            raise click.ClickException("nothing was ended")
+    def ask(self, count: int, client: VoiceClient, journal: Path | None = None) -> list[str]:
+        """Ask for a yes if that many need one. Raises `click.ClickException` without it.
+
+        Return what is still to be said of other runs. ``journal`` is the one of this run.
+        """
+        many = self.given.chosen is not None or count > ASK_ABOVE
+        if not count or not (many or self.given.sources):
+            return []
+        known = hints(self.given, client.account_id, journal, alone=not many)
+        if self.yes or not many:
+            return known
+        self.plan.confirm(count, client, known)
+        return []
 
 
 def _begin(wish: _Wish, *, dry_run: bool, no_journal: bool) -> int:
@@ -234,14 +240,15 @@ def _end_few(wish: _Wish, items: list[Item], duplicates: int, began: float, *, d
     _say_duplicates(duplicates)
     wish.check_count(len(items))
     if dry_run:
-        return _print_ids(items, how, wish.given.files)
+        return _print_plan(wish, items, how)
     client = new_client(rate_limit=how.limit())
     if not items:
         terminal.say("there are no conferences to end")
         if how.output is None:
             formats.write_none(how.form, formats.OUTCOMES)
         return exit_codes.Exit.OK
-    wish.ask(len(items))
+    for sentence in wish.ask(len(items), client):
+        terminal.say(sentence)
     began = time.monotonic()
     with formats.open_output(how.output, force=how.force, keep=wish.given.files) as stream:
         run = Run(source=items, total=len(items), how=how.after(began), stream=stream)
@@ -263,7 +270,7 @@ def _end_recorded(
         how = wish.how.after(began)
         _say_duplicates(duplicates + recorded.duplicates)
         wish.check_count(recorded.kept)
-        wish.ask(recorded.kept)
+        known = wish.ask(recorded.kept, client, journal.path)
         began = time.monotonic()
         # Opening a pipe waits for its reader. Until then there is nothing to be resumed.
         keep = [*wish.given.files, journal.path]
@@ -272,6 +279,8 @@ def _end_recorded(
             loop.run(journal.complete())
             if not how.quiet:
                 terminal.say(f"journal: {journal.path}")
+            for sentence in known:
+                terminal.say(sentence)
             if not recorded.kept:
                 terminal.say("there are no conferences to end")
                 formats.Writer(stream, how.form, formats.OUTCOMES).end()
@@ -294,12 +303,20 @@ def _say_duplicates(count: int) -> None:
         terminal.say(f"{count:,} duplicate ids dropped")
 
 
-def _print_ids(items: list[Item], how: RunOptions, files: list[Path]) -> int:
+def _print_plan(wish: _Wish, items: list[Item], how: RunOptions) -> int:
+    """Print the ids of a dry run, and its plan. Without credentials the plan has no account."""
     with (
-        formats.open_output(how.output, force=how.force, keep=files) as stream,
+        formats.open_output(how.output, force=how.force, keep=wish.given.files) as stream,
         formats.Writer(stream, how.form, formats.IDS) as writer,
     ):
         for item in items:
             writer.write({"conference_id": inputs.id_of(item)}, at_once=False)
-    terminal.say(f"dry run: {plural(len(items), 'conference')} would be ended; none was")
+    try:
+        client = new_client(rate_limit=how.limit())
+    except BandwidthError:
+        client = None
+    known = hints(wish.given, client.account_id) if client else []
+    show([*wish.plan.lines(len(items), client), *known])
+    looked = "" if wish.given.chosen is not None else " (whether they are active was not looked up)"
+    terminal.say(f"dry run: {plural(len(items), 'conference')} would be ended; none was{looked}")
     return exit_codes.Exit.OK

@@ -1,159 +1,270 @@
-"""Read conference ids from the input: plain lines, CSV, or JSON lines."""
+"""Read conference ids from the input: plain lines, columns, JSON lines, or a JSON array."""
 
 from __future__ import annotations
 
 import csv
-import json
-from contextlib import closing
-from io import TextIOWrapper
+import io
+import re
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import define, field
 
+from bandwidth_async.cli.faults import Faults
 from bandwidth_async.cli.formats import plain_cell
+from bandwidth_async.cli.json_values import DECODER, Pairs, Values
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.wire import path_segment, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Iterator, Sequence
+
+    Lines = Iterator[tuple[int, str]]
 
 COLUMN = "conference_id"
-# A complaint lists this many bad lines and counts the rest.
-_LISTED = 100
-_OTHER_HEADERS = frozenset({"id", "conferenceid", "conference"})
-# A plain line with one of these characters comes from another format.
-_STRUCTURE = frozenset(',;"[]{}<>')
-# The mark at the begin of UTF-16 and UTF-32 text, in both byte orders, as surrogates.
-_UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
+# Names of the column with the ids, without case, blanks, underscores and hyphens. The first counts.
+_NAMES = ("conferenceid", "id")
+# Names that look like it, but may be of other things.
+_HEADERS = frozenset({"conference", "conferences", "conferenceids", "ids"})
+_SEPARATORS = ",;\t"
+# Excel begins a file with this line where the separator is not the country's.
+_SEPARATOR_LINE = re.compile(r'"?sep=([^"\s\w]|\t)"?[ \r\n]*', re.IGNORECASE)
+# A plain line with one of these characters has more than an id in it.
+_STRUCTURE = frozenset(',;\t"[]{}<>')
+# Characters in which a file shows what it is.
+_HEAD = 1 << 16
+# JSON that is not line by line: an array, or an object over several lines.
+_VALUES = re.compile(r"(?:\s+|#[^\r\n]*(?![^\r\n]))*(\[|\{\s*[\r\n])")
+_UNDECODABLE = re.compile(r"[^\r\n]*[\udc80-\udcff]")
+
+# How files begin that are no text, or no list.
+_FOREIGN = (
+    (b"PK\x03\x04", "this is a workbook or another zip file; save the sheet as CSV"),
+    (b"\xd0\xcf\x11\xe0", "this is a workbook of an old Excel; save the sheet as CSV"),
+    (b"SQLite format 3\0", "this is a journal or another database; to go on with a run, use resume"),
+    (b"\x1f\x8b", "this is packed by gzip; unpack it first"),
+    (b"%PDF-", "this is a PDF; the ids are needed as text or CSV"),
+    (b"{\\rtf", "this is rich text; save it as plain text"),
+    (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
+    (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
+    (b"\0\0\xfe\xff", "UTF-16 text; save it as UTF-8"),
+    (b"<", "this is HTML or XML and no list of ids; was it a sign-in page or an error?"),
+)
 
 
 @define
 class Ids:
     """The ids of an input, read one by one, and what is wrong with the rest of it.
 
-    ``faults`` are the first bad lines, and ``bad_lines`` is the number of all.
+    ``column`` is the header or the number, from 1, of the column with the ids; None for one that is named
+    conference_id or id in some way.
     """
 
-    faults: list[str] = field(factory=list)
-    bad_lines: int = 0
+    column: str | None = None
+    faults: Faults = field(factory=Faults)
 
-    def check(self, place: str, value: object) -> Iterator[str]:
+    def check(self, place: str, number: int, value: object, noun: str = "line") -> Iterator[str]:
         """Yield one id, or note what is wrong with it."""
         try:
             path_segment(value)
         except ConfigurationError as error:
-            self._note(f"{place}: {error}")
+            cause = _cause(value)
+            # Python's word for a value of JSON is not the reader's.
+            told = str(error) if isinstance(value, str) and value else f"the id is {cause}"
+            self.faults.add(place, number, told, cause, noun)
         else:
             yield str(value)
 
     def read(self, stream: BinaryIO, name: str) -> Iterator[str]:
-        """Yield the ids of a file. Its first line decides which of the three formats it has."""
-        # Closed before the stream, also when a signal ends the reading.
-        with closing(self._text(stream, name)) as lines:
-            first = next(((number, line) for number, line in lines if not _says_nothing(line)), None)
-            if first is None:
-                return
-            rest = chain([first], lines)
-            if first[1].lstrip().startswith("{"):
-                yield from self._read_json(rest, name)
-            elif any(map(_is_column, _cells(first[1]))):
-                yield from self._read_csv(rest, name)
+        """Yield the ids of a file. Its beginning decides which format it has."""
+        with _text_of(stream) as text:
+            head = text.read(_HEAD)
+            raw = head.lstrip(" \t\r\n")[:20].encode(errors="surrogateescape")
+            foreign = next((what for start, what in _FOREIGN if raw.startswith(start)), None)
+            if foreign is None and "\0" in head and _UNDECODABLE.match(head):
+                foreign = "this is no text, but some binary file"
+            if foreign:
+                self.faults.add_whole(name, foreign)
+            elif values := _VALUES.match(head):
+                begun = head[values.start(1) :]
+                yield from self._read_values(Values(begun, text.read), name, begun[0])
             else:
-                yield from self._read_plain(rest, name)
+                lines = chain(io.StringIO(head + text.readline(), newline=""), text)
+                yield from self._read_lines(enumerate(lines, 1), name)
 
-    def complaint(self) -> str | None:
-        """Return a text with a line for each fault, or None without faults."""
-        if not self.bad_lines:
-            return None
-        lines = self.faults[:]
-        if self.bad_lines > len(lines):
-            lines.append(f"and {self.bad_lines - len(lines):,} more")
-        count = "1 line" if self.bad_lines == 1 else f"{self.bad_lines:,} lines"
-        return "\n".join([*lines, f"{count} of the input cannot be used; nothing was sent"])
+    def _read_lines(self, lines: Lines, name: str) -> Iterator[str]:
+        first = next(((number, line) for number, line in lines if not _says_nothing(line)), None)
+        if first is None:
+            return
+        separators = _SEPARATORS
+        if named := _SEPARATOR_LINE.fullmatch(first[1]):
+            separators = named[1]
+            first = next(((number, line) for number, line in lines if not _says_nothing(line)), (0, ""))
+        rest = chain([first], lines)
+        if first[1].lstrip().startswith("{"):
+            yield from self._read_json(rest, name)
+            return
+        found = {separator: _cells(first[1], separator) for separator in separators}
+        fitting = [one for one, cells in found.items() if self._columns(cells)]
+        separator = max(fitting or found, key=lambda one: len(found[one]))
+        if fitting:
+            yield from self._read_csv(rest, name, separator)
+        elif self._is_readable_as_lines(first, name, found[separator]):
+            yield from self._read_plain(rest, name)
 
-    def _note(self, fault: str) -> None:
-        self.bad_lines += 1
-        if self.bad_lines <= _LISTED:
-            self.faults.append(fault)
+    def _is_readable_as_lines(self, first: tuple[int, str], name: str, cells: Sequence[str]) -> bool:
+        """Return whether an input without a column of ids has one id a line, or note what it is."""
+        number, line = first
+        table = re.split(r"\s{2,}", line.strip())
+        filled = [printable(cell)[:30] for cell in cells if cell.strip()]
+        if len(table) > 1 and self._named(table):
+            self.faults.add_whole(
+                name, "this is a table for people, as list prints it; print it with --format jsonl or csv"
+            )
+        elif self.column is not None:
+            there = ", ".join(filled[:20])
+            self.faults.add_whole(name, f"there is no column {self.column!r}; line {number} has: {there}")
+        elif _plain(line) in _HEADERS:
+            self.faults.add_whole(
+                name, f"line {number}, {line.strip()!r}, looks like a header; the column's name is {COLUMN}"
+            )
+        elif len(filled) > 1 and _STRUCTURE.isdisjoint("".join(filled)):
+            # The likeliest one, as an example.
+            at = next((at for at, cell in enumerate(cells, 1) if _plain(cell).startswith("conf")), 1)
+            self.faults.add_whole(
+                name,
+                f"line {number} has {len(cells)} columns, and none is named {COLUMN} or id; name the one "
+                f"with the ids by its header or number, as in --column {at}",
+            )
+        else:
+            return True
+        return False
 
-    def _text(self, stream: BinaryIO, name: str) -> Generator[tuple[int, str], None, None]:
-        """Yield each line with its number and its end. A byte that is not UTF-8 becomes a surrogate."""
-        text = TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
-        try:
-            for number, line in enumerate(text, 1):
-                if number == 1 and line.lstrip("\0").startswith(_UTF_16):
-                    self._note(f"{name}: UTF-16 text; save it as UTF-8")
-                    return
-                yield number, line
-        finally:
-            # The stream is the caller's to close.
-            text.detach()
+    def _columns(self, names: Sequence[str]) -> list[int]:
+        """Return which columns have the ids, by their names or by the number, counted from 0."""
+        return self._named(names) or self._numbered(names)
 
-    def _read_plain(self, lines: Iterable[tuple[int, str]], name: str) -> Iterator[str]:
-        first = True
+    def _named(self, names: Sequence[str]) -> list[int]:
+        if self.column is None:
+            plain = [_plain(name) for name in names]
+            found = [[at for at, name in enumerate(plain) if name == wanted] for wanted in _NAMES]
+        else:
+            found = [
+                [at for at, name in enumerate(names) if read(name) == read(self.column)]
+                for read in (str.strip, _plain)
+            ]
+        return next(filter(None, found), [])
+
+    def _numbered(self, names: Sequence[str]) -> list[int]:
+        column = self.column or ""
+        number = int(column) if re.fullmatch("[0-9]{1,6}", column) else 0
+        return [number - 1] if 0 < number <= len(names) else []
+
+    def _read_plain(self, lines: Lines, name: str) -> Iterator[str]:
         for number, raw in lines:
             line = raw.strip()
-            if _says_nothing(line):
+            # Spreadsheets end a list with rows that have nothing but separators.
+            if _says_nothing(line) or not line.strip(_SEPARATORS + " "):
                 continue
-            place = f"{name}:{number}"
-            if first and line.lower() in _OTHER_HEADERS:
-                self._note(f"{place}: {line!r} looks like a header; the column's name is {COLUMN}")
-            elif self._is_text(place, line):
-                if _STRUCTURE.isdisjoint(line):
-                    yield from self.check(place, line)
-                else:
-                    self._note(
-                        f"{place}: {printable(line)[:60]!r} is neither one id, nor JSON lines, "
-                        f"nor CSV with a {COLUMN} column in its first line"
-                    )
-            first = False
+            if not self._is_text(name, number, line):
+                continue
+            if _STRUCTURE.isdisjoint(line) and not line.startswith("'"):
+                yield from self.check(name, number, line)
+                continue
+            cells = [cell for cell in _plain_cells(line) if cell]
+            if len(cells) == 1 and _STRUCTURE.isdisjoint(cells[0]):
+                yield from self.check(name, number, cells[0])
+            else:
+                what = (
+                    "is neither one id, nor JSON lines, nor CSV with a conference_id column in its first line"
+                )
+                self.faults.add(name, number, f"{printable(line)[:60]!r} {what}", what)
 
-    def _read_json(self, lines: Iterable[tuple[int, str]], name: str) -> Iterator[str]:
+    def _read_json(self, lines: Lines, name: str) -> Iterator[str]:
         for number, line in lines:
-            place = f"{name}:{number}"
-            if _says_nothing(line) or not self._is_text(place, line):
+            if _says_nothing(line) or not self._is_text(name, number, line):
                 continue
             try:
-                record = json.loads(line, object_pairs_hook=_object)
-            except _TwiceError:
-                self._note(f"{place}: the key {COLUMN!r} is there twice")
+                record = DECODER.decode(line.strip().removesuffix(","))
             except (ValueError, RecursionError):
-                self._note(f"{place}: not a JSON object on one line")
+                record = None
+            if isinstance(record, Pairs):
+                yield from self._id_of(record, name, number)
             else:
-                if isinstance(record, dict) and COLUMN in record:
-                    yield from self.check(place, record[COLUMN])
-                else:
-                    self._note(f"{place}: a JSON object needs the key {COLUMN!r}")
+                self.faults.add(name, number, "not a JSON object on one line")
 
-    def _read_csv(self, lines: Iterator[tuple[int, str]], name: str) -> Iterator[str]:
-        header: list[str] = []
-        rows = self._rows(lines, name, header)
-        place, names = next(rows, ("", []))
-        header += names
-        columns = [number for number, cell in enumerate(header) if _is_column(cell)]
-        if len(columns) != 1:
+    def _read_values(self, values: Values, name: str, begin: str) -> Iterator[str]:
+        """Yield the ids of the items of an array, or of objects that go over several lines."""
+        try:
+            for value in values.of_arrays() if begin == "[" else values.of_objects():
+                if isinstance(value, Pairs):
+                    yield from self._id_of(value, f"{name}, ", values.count, "item")
+                else:
+                    yield from self.check(f"{name}, ", values.count, value, "item")
+        except ValueError as error:
+            where = f"item {values.count}" if values.count else "the beginning"
+            self.faults.add_whole(name, f"{where} is the last that can be read: {error}")
+
+    def _id_of(self, record: Pairs, name: str, number: int, noun: str = "line") -> Iterator[str]:
+        """Yield the id of a JSON object, or note what is wrong with it."""
+        found = self._named([key for key, _ in record])
+        if len(found) == 1:
+            yield from self.check(name, number, record[found[0]][1], noun)
+        elif found:
+            self.faults.add(name, number, f"the key {record[found[0]][0]!r} is there twice", "", noun)
+        else:
+            self.faults.add(name, number, f"a JSON object needs the key {self.column or COLUMN!r}", "", noun)
+
+    def _read_csv(self, lines: Lines, name: str, separator: str) -> Iterator[str]:
+        layout = _Layout()
+        rows = self._rows(lines, name, separator, layout)
+        number, header = next(rows, (0, []))
+        found = self._columns(header)
+        if len(found) != 1:
             if header:
-                count = f"{len(columns)} times" if columns else "inside a quote that is opened before"
-                self._note(f"{place}: the column {COLUMN} is there {count}")
+                count = f"{len(found)} times" if found else "inside a quote that is opened before"
+                self.faults.add(name, number, f"the column {self.column or COLUMN} is there {count}")
             return
-        for place, row in rows:
-            if any(cell.strip() for cell in row[len(header) :]):
-                self._note(
-                    f"{place}: {len(row)} cells under {len(header)} column names; "
-                    "a cell with a comma in it needs quotes"
+        (layout.column,), layout.width = found, len(header)
+        second = next(rows, None)
+        if not self._is_header(header, second, layout):
+            rows = chain([(number, header)], [second] if second else [], rows)
+        elif second:
+            rows = chain([second], rows)
+        for number, row in rows:
+            if any(cell.strip() for cell in row[layout.width :]):
+                self.faults.add(
+                    name,
+                    number,
+                    f"{len(row)} cells under {layout.width} column names; a cell with "
+                    f"{_WORDS.get(separator, separator)} in it needs quotes",
+                    "more cells than column names",
                 )
-            elif self._is_text(place, "".join(row)):
+            elif self._is_text(name, number, "".join(row)) and any(map(str.strip, row)):
                 yield from self.check(
-                    place, plain_cell(row[columns[0]].strip()) if len(row) > columns[0] else ""
+                    name, number, plain_cell(row[layout.column].strip()) if len(row) > layout.column else ""
                 )
+
+    def _is_header(self, first: list[str], second: tuple[int, list[str]] | None, layout: _Layout) -> bool:
+        """Return whether the first row names the columns. It need not where the column has a number.
+
+        Then it does if its cell has a name of such a column, cannot be an id, or does not begin as
+        Bandwidth's ids do while the next does.
+        """
+        cell = first[layout.column].strip()
+        if self._numbered(first) != [layout.column] or cell == self.column:
+            return True
+        below = second[1][layout.column].strip() if second and len(second[1]) > layout.column else ""
+        unlike = below.startswith("conf-") and not cell.startswith("conf-")
+        return _plain(cell) in _NAMES or unlike or bool(_cause(cell))
 
     def _rows(
-        self, lines: Iterator[tuple[int, str]], name: str, header: list[str]
-    ) -> Iterator[tuple[str, list[str]]]:
-        """Yield each row with its place. A quoted cell may go over several lines, with any text in them.
+        self, lines: Lines, name: str, separator: str, layout: _Layout
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Yield each row with its line. A quoted cell may go over several lines, with any text in them.
 
-        A line that may be a comment or a row under ``header`` is a fault.
+        A line that may be a comment or a row is a fault.
         """
         began = 0
 
@@ -164,14 +275,16 @@ class Ids:
                     began = began or number
                     # Blanks behind a closing quote are no text.
                     yield f"{line.rstrip()}\n"
-                elif _may_be_a_row(line, header):
-                    self._note(
-                        f"{name}:{number}: a comment or a row? put the cell that begins with # into quotes, "
-                        "or a blank behind the #"
+                elif layout.may_be_a_row(_cells(line, separator)):
+                    self.faults.add(
+                        name,
+                        number,
+                        "a comment or a row? put the cell that begins with # into quotes, "
+                        "or a blank behind the #",
                     )
 
         # After an error the reader goes on with a new row.
-        reader = csv.reader(row_lines(), skipinitialspace=True, strict=True)
+        reader = csv.reader(row_lines(), delimiter=separator, skipinitialspace=True, strict=True)
         while True:
             began = 0
             try:
@@ -180,32 +293,62 @@ class Ids:
                 return
             except csv.Error as error:
                 what = "a quote is opened and never closed" if _is_open(error) else f"not CSV: {error}"
-                self._note(f"{name}:{began}: {what}")
+                self.faults.add(name, began, what)
             else:
-                yield f"{name}:{began}", row
+                yield began, row
 
-    def _is_text(self, place: str, line: str) -> bool:
+    def _is_text(self, name: str, number: int, line: str) -> bool:
         """Return whether the line can be read, or note that it cannot."""
         if "\0" in line:
-            self._note(f"{place}: NUL characters, as in UTF-16 text; save it as UTF-8")
+            self.faults.add(name, number, "NUL characters, as in UTF-16 text; save it as UTF-8")
         else:
             try:
                 line.encode()
             except UnicodeEncodeError:
-                self._note(f"{place}: not UTF-8 text")
+                self.faults.add(name, number, "not UTF-8 text; save it as UTF-8")
             else:
                 return True
         return False
 
 
-class _TwiceError(ValueError):
-    """An object has the key of the id twice."""
+@define
+class _Layout:
+    """The columns of a table: how many there are, and which one has the ids, from 0."""
+
+    column: int = 0
+    width: int = 0
+
+    def may_be_a_row(self, comment: Sequence[str]) -> bool:
+        """Return whether a comment looks like a row whose first cell, not the id, begins with #."""
+        if self.column == 0 or len(comment) <= self.column or comment[0][:2].strip() in {"", "#"}:
+            return False
+        return bool(comment[self.column].strip())
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    if sum(key == COLUMN for key, _ in pairs) > 1:
-        raise _TwiceError
-    return dict(pairs)
+_WORDS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+
+
+@contextmanager
+def _text_of(stream: BinaryIO) -> Iterator[io.TextIOWrapper]:
+    """Yield the text of a stream. A byte that is not UTF-8 becomes a surrogate. The stream stays open."""
+    text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
+    try:
+        yield text
+    finally:
+        text.detach()
+
+
+def _cause(value: object) -> str:
+    """Return why a value is no id, as a cause that all alike have in common; nothing if it is one."""
+    if value is None:
+        return "null"
+    if not isinstance(value, str):
+        return "no text"
+    if not value.strip(". "):
+        return "only dots" if "." in value else "empty"
+    if not value.isprintable():
+        return "not printable"
+    return next((f"with {one!r}" for one in " /\\%?#;" if one in value), "")
 
 
 def _says_nothing(line: str) -> bool:
@@ -214,24 +357,23 @@ def _says_nothing(line: str) -> bool:
     return not line or line.startswith("#")
 
 
-def _may_be_a_row(comment: str, header: list[str]) -> bool:
-    """Return whether a comment looks like a row whose first cell, not the id, begins with #."""
-    first, *rest = _cells(comment) or [""]
-    if len(header) < 2 or _is_column(header[0]) or first[:2].strip() in {"", "#"}:
-        return False
-    return any(_is_column(name) and cell.strip() for name, cell in zip(header[1:], rest, strict=False))
-
-
 def _is_open(error: csv.Error) -> bool:
     return str(error) == "unexpected end of data"
 
 
-def _cells(line: str) -> list[str]:
+def _cells(line: str, separator: str, *, strict: bool = False) -> list[str]:
     try:
-        return next(csv.reader([line.strip()], skipinitialspace=True), [])
+        return next(csv.reader([line.strip()], delimiter=separator, skipinitialspace=True, strict=strict), [])
     except csv.Error:
         return []
 
 
-def _is_column(field: str) -> bool:
-    return field.strip().lower() == COLUMN
+def _plain_cells(line: str) -> list[str]:
+    """Return the cells of a line that has no header above it, without quotes of either kind."""
+    cells = max((_cells(line, separator, strict=True) for separator in _SEPARATORS), key=len)
+    return [re.sub(r"^'(.+)'$", r"\1", cell.strip()) for cell in cells]
+
+
+def _plain(name: str) -> str:
+    """Return the name of a column without case, blanks, underscores and hyphens."""
+    return re.sub(r"[\s_-]+", "", name).casefold()

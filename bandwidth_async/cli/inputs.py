@@ -6,10 +6,12 @@ import asyncio
 import math
 import os
 import re
+import shlex
 import sys
+from contextlib import suppress
 from hashlib import blake2b, file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
 import click
 from attrs import frozen
@@ -25,9 +27,13 @@ from bandwidth_async.models import Conference
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from bandwidth_async.cli.selection import Selection
     from bandwidth_async.limiter import RateLimit
 
     Item = str | Conference
+
+# The form of Bandwidth's ids. A file with such a name is none of the user's lists.
+_BANDWIDTHS_ID = re.compile("conf(-[0-9a-f]+)+")
 
 # Where Kubernetes, Slurm and AWS Batch say which task of an array this is. Each counts from 0, or can.
 _TASKS = ("JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID", "AWS_BATCH_JOB_ARRAY_INDEX")
@@ -40,13 +46,45 @@ _SIZES = ("SLURM_ARRAY_TASK_COUNT", "AWS_BATCH_JOB_ARRAY_SIZE")
 class Input:
     """What a command line says of the conferences to end.
 
-    ``chosen`` is the selection among the active ones, None without --all-active.
+    ``chosen`` is the selection among the active ones, None without --all-active. ``column`` names the column
+    with the ids in its files.
     """
 
     ids: tuple[str, ...]
     sources: tuple[str, ...]
-    chosen: dict[str, Any] | None
+    chosen: Selection | None
     shard: Shard | None
+    column: str | None = None
+
+    @classmethod
+    def given(
+        cls,
+        arguments: tuple[str, ...],
+        sources: tuple[str, ...],
+        chosen: Selection | None,
+        shard: Shard | None,
+        column: str | None,
+    ) -> Self:
+        """Return the input of a command line, where an argument ``-`` is standard input.
+
+        Raises `click.UsageError` if something is said twice or not at all, or if an argument names a file.
+        """
+        for argument in arguments:
+            if not _BANDWIDTHS_ID.fullmatch(argument) and _is_file(argument):
+                raise click.UsageError(
+                    f"{argument} is a file and no conference id; did you mean --from {shlex.quote(argument)}?"
+                )
+        ids = tuple(argument for argument in arguments if argument != "-")
+        sources += ("-",) * (len(arguments) - len(ids))
+        if sources.count("-") > 1:
+            raise click.UsageError("standard input can be read once: give - as an argument or with --from -")
+        if chosen is not None and (ids or sources):
+            raise click.UsageError("--all-active finds the conferences itself: leave out ids and --from")
+        if chosen is None and not (ids or sources):
+            raise click.UsageError("name the conferences to end: give ids, --from FILE or --all-active")
+        if column is not None and not (sources and column.strip()):
+            raise click.UsageError("--column names a column of the file that --from reads: give both")
+        return cls(ids=ids, sources=sources, chosen=chosen, shard=shard, column=column)
 
     @property
     def files(self) -> list[Path]:
@@ -67,7 +105,8 @@ class Input:
 
     def digest(self) -> str | None:
         """Return a hash of the input as far as it can be read twice, or None if a file is gone."""
-        told = blake2b(repr((self.ids, self.chosen)).encode(errors="replace"), digest_size=16)
+        facts = (self.ids, self.chosen, *filter(None, [self.column]))
+        told = blake2b(repr(facts).encode(errors="replace"), digest_size=16)
         for path in self.files:
             # A pipe gives its text only once.
             if path.is_file():
@@ -80,11 +119,16 @@ class Input:
                 return None
         return told.hexdigest()
 
+    @property
+    def can_be_known(self) -> bool:
+        """Whether `digest` tells this input from all others: a pipe is read once, a listing changes."""
+        return self.chosen is None and "-" not in self.sources and all(path.is_file() for path in self.files)
+
     def _given(self) -> Iterator[str]:
         """Yield the ids of the arguments and files."""
-        read = Ids()
+        read = Ids(self.column)
         for number, value in enumerate(self.ids, 1):
-            yield from read.check(f"argument {number}", value)
+            yield from read.check("", number, value, noun="argument")
         for source in self.sources:
             if source == "-":
                 if sys.stdin is None:
@@ -96,9 +140,16 @@ class Input:
                     yield from read.read(stream, source)
             except OSError as error:
                 raise click.UsageError(f"cannot read {source}: {error.strerror}") from error
-        complaint = read.complaint()
+        complaint = read.faults.complaint()
         if complaint:
             raise click.UsageError(complaint)
+
+
+def _is_file(argument: str) -> bool:
+    # A text that cannot be a path raises ValueError or OSError.
+    with suppress(ValueError, OSError):
+        return Path(argument).is_file()
+    return False
 
 
 def id_of(item: Item) -> str:
@@ -121,18 +172,12 @@ def gathered(items: Iterator[Item], most: float) -> tuple[list[Item], int, bool]
     return list(found.values()), given - len(found), True
 
 
-async def _listed_as_active(
-    chosen: dict[str, Any], limit: RateLimit, deadline: float | None
-) -> list[Conference]:
+async def _listed_as_active(chosen: Selection, limit: RateLimit, deadline: float | None) -> list[Conference]:
     """Return the active conferences, each once: one that moves to the next page is listed on both."""
     client = new_client(rate_limit=limit, deadline=deadline or math.inf)
     try:
         async with asyncio.timeout(deadline), client:
-            listing = client.list_conferences(
-                name=chosen["name"],
-                min_created_time=chosen["created_after"],
-                max_created_time=chosen["created_before"],
-            )
+            listing = client.list_conferences(**chosen.query())
             active = {conference.id: conference async for conference in listing if conference.active}
             return list(active.values())
     except TimeoutError as error:

@@ -151,10 +151,16 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
 
 
 class _OutcomeWriter:
-    """Writes outcomes and shows progress. When the stream cannot be written, it stops the run."""
+    """Writes outcomes and shows progress. When the stream cannot be written, it stops the run.
+
+    The reader of a pipe may go while there is a journal: then the run goes on without it.
+    """
 
     def __init__(self, run: Run, shown: Display, stop: Stop) -> None:
         self.fault: str | None = None
+        # Whoever reads the output may go. Its rows are in the journal too.
+        self.left = False
+        self._may_be_left = isinstance(run.source, Journal) and run.stream is sys.stdout
         self._writer = formats.Writer(run.stream, run.how.form, formats.OUTCOMES, in_bulk=True)
         self._shown = shown
         self._stop = stop
@@ -169,7 +175,7 @@ class _OutcomeWriter:
 
     def _write(self, outcome: Outcome) -> None:
         worth_a_look = outcome.kind.trouble or (outcome.kind is OutcomeKind.NOT_FOUND and not self._quiet)
-        if self.fault or not (worth_a_look or self._every):
+        if self.fault or self.left or not (worth_a_look or self._every):
             return
         record = formats.outcome_record(outcome)
         if self._is_table:
@@ -182,17 +188,22 @@ class _OutcomeWriter:
 
     def finish(self) -> None:
         """Write what still waits for other rows."""
-        with self._noting_faults():
-            self._writer.end()
-            self._writer.flush()
+        if not self.left:
+            with self._noting_faults():
+                self._writer.end()
+                self._writer.flush()
 
     @contextmanager
     def _noting_faults(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self.fault = error.strerror or str(error)
             self._writer.abandon()
+            if isinstance(error, BrokenPipeError) and self._may_be_left:
+                self.left = True
+                self._shown.print_line("nobody reads the outcomes any more; the journal has them all")
+                return
+            self.fault = error.strerror or str(error)
             self._stop.request(BandwidthError("the outcomes could not be written"))
 
 
@@ -227,8 +238,10 @@ def _summary(report: Report, whole: Report, account_id: str, quota: float | None
     if report.stopped:
         early = report.unsettled or not report.complete
         lines.append(f"{'stopped early' if early else 'every conference was refused'}: {report.stopped}")
-    if whole.nothing_found or _is_of_account(report.stopped):
-        ended = " Or have they all ended before?" if whole.nothing_found else ""
+    # Of one id, a 404 says all there is to say.
+    nothing_found = whole.nothing_found and whole.total > 1
+    if nothing_found or _is_of_account(report.stopped):
+        ended = " Or have they all ended before?" if nothing_found else ""
         lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?{ended}")
     return lines
 
@@ -247,7 +260,9 @@ def _journal_lines(whole: Report, report: Report, path: Path) -> list[str]:
         lines.append(f"in the whole run: {in_words(whole.counts)} of {whole.total:,}")
     if whole.unsettled:
         are = "is" if whole.unsettled == 1 else "are"
-        lines.append(f"{whole.unsettled:,} {are} not settled; resume with: {resume_command(path)}")
+        # The journal of a wrong account is of no use.
+        resume = "if the account is right, resume" if _is_of_account(report.stopped) else "resume"
+        lines.append(f"{whole.unsettled:,} {are} not settled; {resume} with: {resume_command(path)}")
     return lines
 
 

@@ -50,14 +50,17 @@ class JournalInfo:
     digest: str | None = None
 
 
-def describe(path: str | PathLike[str]) -> JournalInfo:
-    """Return what a journal is about. This does not check the whole file. Raises `JournalError`."""
+def describe(path: str | PathLike[str], *, count: bool = True) -> JournalInfo:
+    """Return what a journal is about. This does not check the whole file. Raises `JournalError`.
+
+    To ``count`` the outcomes takes most of the time. Without them, the total is 0.
+    """
     path = located(path)
     in_use = is_in_use(path)
     with file.look(path) as connection:
         _begin(connection, path)
         run = file.read_run(connection, path)
-        counts, _ = counted(connection, path)
+        counts = counted(connection, path)[0] if count else Counter()
         try:
             created = datetime.fromtimestamp(run.created, UTC)
         except (TypeError, ValueError, OverflowError, OSError) as error:
