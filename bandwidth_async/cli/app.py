@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from bandwidth_async._version import __version__
-from bandwidth_async.cli import exit_codes, signals, terminal
+from bandwidth_async.cli import exit_codes, loading, signals, terminal
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
@@ -61,6 +61,9 @@ def _name_all_modules() -> None:
         recordings,
         sandbox,
     )
+
+
+loading.postpone()
 
 
 class _Commands(click.Group):

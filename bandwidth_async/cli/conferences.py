@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bandwidth_async import server_text, updates
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import duration, in_a_format, new_client, selection, sending
 from bandwidth_async.errors import BandwidthError
-from bandwidth_async.models import Conference
-from bandwidth_async.updates import UpdateConference
-from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
+
+    from bandwidth_async.models import Conference
 
 
 @click.command("list", epilog=exit_codes.HELP)
@@ -69,11 +69,11 @@ def get(conference_id: str, form: str | None) -> int:
 def _lines(record: dict[str, Any]) -> Iterator[str]:
     members = record.pop("active_members")
     for key, value in record.items():
-        yield f"{key:<23} {'-' if value is None else printable(str(value))}"
+        yield f"{key:<23} {'-' if value is None else server_text.printable(str(value))}"
     yield f"{'active_members':<23} {'-' if members is None else len(members)}"
     for member in members or ():
         state = [word for word in ("mute", "hold") if member[word]]
-        yield f"  {printable(member['call_id'])}  {' '.join(state)}".rstrip()
+        yield f"  {server_text.printable(member['call_id'])}  {' '.join(state)}".rstrip()
 
 
 async def _get(conference_id: str) -> Conference:
@@ -119,7 +119,7 @@ def redirect(conference_id: str, url: str, **given: str | None) -> int:
         name = f"fallback_{option.replace('-', '_')}"
         if given[name] is not None and given["fallback_url"] is None:
             raise click.UsageError(f"--fallback-{option} goes with --fallback-url")
-    update = UpdateConference(
+    update = updates.UpdateConference(
         redirect_url=url,
         redirect_method=given["method"],
         username=given["username"],

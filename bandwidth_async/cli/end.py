@@ -7,25 +7,28 @@ import sys
 import time
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from attrs import evolve, frozen
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, terminal
-from bandwidth_async.cli.inputs import Input
-from bandwidth_async.cli.options import RunOptions, new_client, run_options, selection, sending
-from bandwidth_async.cli.run import Run, carry_out, plural
+from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, run, terminal
+from bandwidth_async.cli.options import new_client, run_options, selection, sending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bandwidth_async.cli.inputs import Item
+    from bandwidth_async.cli.inputs import Input, Item
+    from bandwidth_async.cli.run import RunOptions
     from bandwidth_async.client import VoiceClient
     from bandwidth_async.journal import Journal, Shard
 
 # The command ends more ids than this only after a yes, and keeps a journal for them.
 ASK_ABOVE = 100
+
+
+def _shard(context: click.Context, parameter: click.Parameter, value: str | None) -> Shard | None:
+    return inputs.shard(context, parameter, value)
+
 
 # What stands for the number of the shard in the name of a file.
 _NUMBER = "{shard}"
@@ -70,7 +73,7 @@ _NUMBER = "{shard}"
 @click.option(
     "--shard",
     metavar="K/N",
-    callback=inputs.shard,
+    callback=_shard,
     help="End only part K of N of the ids, with K from 0 to N - 1. auto/N takes K from "
     "JOB_COMPLETION_INDEX, SLURM_ARRAY_TASK_ID or AWS_BATCH_JOB_ARRAY_INDEX. {shard} in the name of the "
     "journal or output is K.",
@@ -127,7 +130,7 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         )
     wish = _Wish(
         given=_input(ids, sources, shard, chosen, all_active=all_active),
-        how=evolve(how, output=_named(how.output, shard)),
+        how=how.into(_named(how.output, shard)),
         journal_file=_named(journal_file, shard),
         goes_on=goes_on,
         yes=yes,
@@ -155,11 +158,10 @@ def _input(
         raise click.UsageError("--name, --created-before and --created-after go with --all-active")
     if not (all_active or ids or sources):
         raise click.UsageError("name the conferences to end: give ids, --from FILE or --all-active")
-    return Input(ids=ids, sources=sources, chosen=chosen if all_active else None, shard=shard)
+    return inputs.Input(ids=ids, sources=sources, chosen=chosen if all_active else None, shard=shard)
 
 
-@frozen(kw_only=True)
-class _Wish:
+class _Wish(NamedTuple):
     """What a command line asks for."""
 
     given: Input
@@ -177,7 +179,7 @@ class _Wish:
         """Raise `click.UsageError` if there are more conferences than --max."""
         if self.maximum is not None and count > self.maximum:
             raise click.UsageError(
-                f"{plural(count, 'conference')} are more than --max {self.maximum:,}; nothing was ended"
+                f"{run.plural(count, 'conference')} are more than --max {self.maximum:,}; nothing was ended"
             )
 
     def ask(self, count: int) -> None:
@@ -187,10 +189,10 @@ class _Wish:
         there_is_one = sys.stdin is not None and not isinstance(sys.stderr, terminal.Closed)
         if not there_is_one or "-" in self.given.sources or not sys.stdin.isatty():
             raise click.UsageError(
-                f"nothing was ended: confirm with --yes to end {plural(count, 'conference')}"
+                f"nothing was ended: confirm with --yes to end {run.plural(count, 'conference')}"
             )
         try:
-            sure = click.confirm(f"End {plural(count, 'conference')}?", err=True)
+            sure = click.confirm(f"End {run.plural(count, 'conference')}?", err=True)
         except click.Abort:
             terminal.say("")
             raise click.ClickException(
@@ -244,8 +246,8 @@ def _end_few(wish: _Wish, items: list[Item], duplicates: int, began: float, *, d
     wish.ask(len(items))
     began = time.monotonic()
     with formats.open_output(how.output, force=how.force, keep=wish.given.files) as stream:
-        run = Run(source=items, total=len(items), how=how.after(began), stream=stream)
-        return event_loop.run(carry_out(client, run))
+        job = run.Run(source=items, total=len(items), how=how.after(began), stream=stream)
+        return event_loop.run(run.carry_out(client, job))
 
 
 def _end_recorded(
@@ -276,8 +278,8 @@ def _end_recorded(
                 terminal.say("there are no conferences to end")
                 formats.Writer(stream, how.form, formats.OUTCOMES).end()
                 return exit_codes.Exit.OK
-            run = Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
-            return loop.run(carry_out(client, run))
+            job = run.Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
+            return loop.run(run.carry_out(client, job))
 
 
 def _named(path: Path | None, shard: Shard | None) -> Path | None:
@@ -301,5 +303,5 @@ def _print_ids(items: list[Item], how: RunOptions, files: list[Path]) -> int:
     ):
         for item in items:
             writer.write({"conference_id": inputs.id_of(item)}, at_once=False)
-    terminal.say(f"dry run: {plural(len(items), 'conference')} would be ended; none was")
+    terminal.say(f"dry run: {run.plural(len(items), 'conference')} would be ended; none was")
     return exit_codes.Exit.OK

@@ -21,6 +21,7 @@ import click
 from attrs import asdict, fields, frozen
 
 from bandwidth_async.cli import terminal
+from bandwidth_async.cli.choices import FORMATS
 from bandwidth_async.models import ConferenceMember, ConferenceRecording
 from bandwidth_async.wire import printable
 
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 # Seconds for which rows into a file may wait for each other.
 _FLUSH_EVERY = 1.0
-
-# The formats of every command that prints records.
-FORMATS = ("table", "json", "jsonl", "csv")
 
 
 class Format(ABC):
@@ -204,6 +202,10 @@ RECORDINGS = Table(
     tuple(field.name for field in fields(ConferenceRecording)),
 )
 IDS = Table({"conference_id": 0}, ("conference_id",))
+RUNS = Table(
+    {"run": 24, "state": 16, "settled": 9, "total": 9, "account_id": 12, "created": 24, "journal": 0},
+    ("run", "created", "account_id", "total", "settled", "state", "shard", "journal", "counts"),
+)
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shlex
 import sys
+import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
@@ -13,7 +14,6 @@ import click
 from attrs import evolve, frozen
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, rates, terminal
-from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display
 from bandwidth_async.cli.run_state import RunState, figure, in_words
 from bandwidth_async.cli.sharing import announced
@@ -26,6 +26,7 @@ from bandwidth_async.errors import (
     RateLimitError,
 )
 from bandwidth_async.journal import Journal
+from bandwidth_async.limiter import RateLimit
 from bandwidth_async.outcome import OutcomeKind
 from bandwidth_async.run import GRACE, Stop
 from bandwidth_async.wire import token
@@ -35,11 +36,51 @@ if TYPE_CHECKING:
     from pathlib import Path
     from signal import Signals
 
-    from bandwidth_async.cli.options import RunOptions
     from bandwidth_async.cli.progress import Display
     from bandwidth_async.client import VoiceClient
     from bandwidth_async.models import Conference
     from bandwidth_async.outcome import Outcome, Report
+
+
+# A table on a terminal has a row for each of that many ids; of more, only those that need a look.
+EVERY_ROW_UP_TO = 100
+
+
+@frozen(kw_only=True)
+class RunOptions:
+    """How a run goes and where its outcomes are written, as its command was told."""
+
+    rate: float | None
+    start_rate: float | None
+    concurrency: int
+    deadline: float | None  # seconds
+    verify: bool
+    hang_up: bool
+    strict: bool
+    form: str
+    output: Path | None
+    force: bool
+    quiet: bool
+
+    def after(self, began: float) -> RunOptions:
+        """Return what is left when something has taken the time since ``began`` (`time.monotonic`)."""
+        if self.deadline is None:
+            return self
+        return evolve(self, deadline=max(self.deadline - (time.monotonic() - began), 0.001))
+
+    def limit(self) -> RateLimit:
+        """Return the rate limit that was asked for."""
+        if self.rate is None:
+            return RateLimit.adaptive(start=self.start_rate)
+        if self.start_rate is not None:
+            raise click.UsageError(
+                "--rate is kept to, --start-rate is where finding out begins: give one of them"
+            )
+        return RateLimit.fixed(self.rate)
+
+    def into(self, output: Path | None) -> RunOptions:
+        """Return the same, with the outcomes written to another file."""
+        return evolve(self, output=output)
 
 
 @frozen(kw_only=True)
