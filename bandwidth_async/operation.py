@@ -402,7 +402,7 @@ class Operation:
         session = channel.session()
         self._check()
         self._authorization, self._round = authorizer.header(self), authorizer.round
-        now = admission.sending()
+        self.attempts.sent_at = now = admission.sending()
         if not self._repeats():
             channel.limiter.budget.on_try(now)
         attempts.excused = attempts.refused = False

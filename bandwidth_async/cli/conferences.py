@@ -12,6 +12,7 @@ import click
 
 from bandwidth_async import server_text, updates
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
+from bandwidth_async.cli.choices import complete_files
 from bandwidth_async.cli.options import duration, in_a_format, new_client, selection, sending
 from bandwidth_async.errors import BandwidthError
 
@@ -53,6 +54,8 @@ async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen:
             count += 1
             if count == limit:
                 break
+    if not count:
+        terminal.say("No conferences")
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -170,7 +173,11 @@ def _password(username: str | None, variable: str | None, option: str) -> str | 
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.option(
-    "--bxml", required=True, metavar="FILE|-", help="Read the BXML from FILE, or from standard input with -."
+    "--bxml",
+    required=True,
+    metavar="FILE|-",
+    shell_complete=complete_files,
+    help="Read the BXML from FILE, or from standard input with -.",
 )
 @sending
 def announce(conference_id: str, bxml: str) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, run, terminal
+from bandwidth_async.cli.choices import complete_files
 from bandwidth_async.cli.options import new_client, run_options, selection, sending
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ ASK_ABOVE = 100
 
 
 def _shard(context: click.Context, parameter: click.Parameter, value: str | None) -> Shard | None:
-    return inputs.shard(context, parameter, value)
+    return None if value is None else inputs.shard(context, parameter, value)
 
 
 # What stands for the number of the shard in the name of a file.
@@ -41,6 +42,7 @@ _NUMBER = "{shard}"
     "sources",
     multiple=True,
     metavar="FILE|-",
+    shell_complete=complete_files,
     help="Read ids from a file or standard input: one id a line, CSV with a conference_id column, or JSON "
     "lines with that key. Blank lines and # comments are allowed. You may give it more than once.",
 )

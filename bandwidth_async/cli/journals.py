@@ -18,7 +18,8 @@ import click
 from bandwidth_async import journal as stored
 from bandwidth_async import outcome
 from bandwidth_async.cli import event_loop, exit_codes, formats, run, run_state, terminal
-from bandwidth_async.cli.options import in_a_format, new_client, run_options, sending
+from bandwidth_async.cli.choices import complete_runs
+from bandwidth_async.cli.options import in_a_format, new_client, of_kinds, run_options, sending
 from bandwidth_async.errors import JournalError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _INSTEAD = "choose a file with --journal FILE, or keep no journal with --no-jour
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("journal", metavar="FILE|RUN")
+@click.argument("journal", metavar="FILE|RUN", shell_complete=complete_runs)
 @run_options
 @click.option("--yes", is_flag=True, help="Accepted as in end, but not needed: resume never asks.")
 @sending
@@ -75,7 +76,7 @@ def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: boo
             terminal.say(f"nothing to do: all {whole.total:,} conferences are settled")
             if how.output is None:
                 formats.write_none(how.form, formats.OUTCOMES)
-            return exit_codes.exit_for_run(whole, strict=how.strict, stopped_by=None)
+            return how.exit_code(whole)
         behind = how.form if append else None
         with formats.open_output(how.output, force=how.force, behind=behind, keep=[journal.path]) as stream:
             job = run.Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
@@ -104,7 +105,7 @@ def _in_a_thread(check: Callable[[], T]) -> T:
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("names", nargs=-1, metavar="[FILE|RUN]...")
+@click.argument("names", nargs=-1, metavar="[FILE|RUN]...", shell_complete=complete_runs)
 @in_a_format
 def runs(names: tuple[str, ...], form: str | None) -> int:
     """List runs by their journals: those you name, or those in the state directory, oldest first.
@@ -128,11 +129,18 @@ def runs(names: tuple[str, ...], form: str | None) -> int:
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("names", nargs=-1, required=True, metavar="FILE|RUN...")
+@click.argument("names", nargs=-1, required=True, metavar="FILE|RUN...", shell_complete=complete_runs)
 @in_a_format
+@of_kinds
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")
-def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
+def outcomes(
+    names: tuple[str, ...],
+    form: str | None,
+    only: frozenset[str] | None,
+    output: Path | None,
+    force: bool,
+) -> int:
     """Print the outcome of each id of a run, in the order of its input; or of several runs.
 
     Ids that were not tried yet are not_attempted. Ids that may have been sent, but have no recorded
@@ -150,7 +158,7 @@ def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, forc
             formats.Writer(stream, form, formats.OUTCOMES) as writer,
         ):
             for path in paths:
-                _print_outcomes(stored.read_outcomes(path), writer)
+                _print_outcomes(stored.read_outcomes(path), writer, only)
     except JournalError as error:
         raise click.UsageError(error.message) from error
     for info in found:
@@ -160,11 +168,12 @@ def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, forc
     return _sum_up(found) if len(found) > 1 else exit_codes.Exit.OK
 
 
-def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer) -> None:
+def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer, only: frozenset[str] | None) -> None:
     # The check of the whole file comes before the first.
     first = _in_a_thread(lambda: list(islice(rows, 1)))
     for row in chain(first, rows):
-        writer.write(formats.outcome_record(row), at_once=False)
+        if only is None or row.kind in only:
+            writer.write(formats.outcome_record(row), at_once=False)
 
 
 def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:

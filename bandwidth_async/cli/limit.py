@@ -9,6 +9,7 @@ import click
 
 from bandwidth_async import sharing as shared
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
+from bandwidth_async.cli.choices import Suggesting
 from bandwidth_async.cli.options import in_a_format
 from bandwidth_async.cli.sharing import VARIABLE, asked_for, sharing
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from bandwidth_async.sharing import Carrier, CarrierError
 
 
-@click.group(epilog=exit_codes.HELP)
+@click.group(cls=Suggesting, epilog=exit_codes.HELP)
 def limit() -> None:
     """Look at the rate that all processes of the account share, or set it while they run.
 

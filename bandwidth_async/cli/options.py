@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from bandwidth_async.cli import formats, rates, run
-from bandwidth_async.cli.choices import FORMATS
+from bandwidth_async.cli import formats, logs, rates, run
+from bandwidth_async.cli.choices import FORMATS, complete_kinds, kinds
+from bandwidth_async.cli.choices import rate as in_requests
 from bandwidth_async.cli.sharing import limiter_for, sharing
 from bandwidth_async.durations import parse_duration
 from bandwidth_async.errors import ConfigurationError
@@ -72,7 +73,18 @@ in_a_format: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     type=click.Choice(FORMATS),
     help="Columns for people, which a terminal shows as far as it is wide; one JSON array; JSON lines; or "
     "comma-separated values with a header. In CSV a text that a spreadsheet would run, such as =1+1, has an "
-    "apostrophe in front. [default: by the suffix of --output, or table]",
+    "apostrophe in front, but never an id. [default: by the suffix of --output, or table]",
+)
+
+
+# ``--only``, which is passed as ``only``, for each command that prints outcomes.
+of_kinds: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--only",
+    multiple=True,
+    callback=kinds,
+    shell_complete=complete_kinds,
+    metavar="KINDS",
+    help="Print only these outcomes, as in failed,unknown. The exit code and the summary are those of all.",
 )
 
 
@@ -124,6 +136,10 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def told(*arguments: Any, **given: Any) -> Any:
         names = run.RunOptions.__attrs_attrs__
+        if given["strict"] and given["ignore_not_found"]:
+            raise click.UsageError("--strict and --ignore-not-found: give one of them")
+        if given["quiet"]:
+            logs.hush()
         given["form"] = formats.form_for(given["form"], given["output"])
         how = run.RunOptions(**{name.name: given.pop(name.name) for name in names})
         return command(*arguments, how=how, **given)
@@ -132,10 +148,12 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _RUN = (
-    click.option("--rate", type=float, metavar="R", help="Requests per second at most. [default: found out]"),
+    click.option(
+        "--rate", callback=in_requests, metavar="R", help="Requests per second at most. [default: found out]"
+    ),
     click.option(
         "--start-rate",
-        type=float,
+        callback=in_requests,
         metavar="R",
         help="Find the rate out, but begin with R requests per second. [default: what earlier runs have "
         "learned, after a day only as a hint. It is in the folder rates of the state directory: remove its "
@@ -163,7 +181,14 @@ _RUN = (
         help="End the members' calls too, which otherwise go on; the outcomes name them (calls_ended).",
     ),
     click.option("--strict", is_flag=True, help="Count conferences that are not found as failures."),
+    click.option(
+        "--ignore-not-found",
+        is_flag=True,
+        help="Count conferences that are not found as done: exit 0, not 3, even if all are. Then a "
+        "teardown may be repeated.",
+    ),
     in_a_format,
+    of_kinds,
     click.option(
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
     ),

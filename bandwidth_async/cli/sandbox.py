@@ -204,7 +204,7 @@ def _compare(kinds: dict[str, OutcomeKind], elapsed: float, truth: Truth, quota:
     }
     refused = sum(count.get("429", 0) for count in truth["requests"].values())
     print(f"the client says:  {len(said):,} of {total:,} ended, in {elapsed:.1f} s")
-    print(f"the sandbox says: {len(ended):,} ended, {refused:,} requests refused (429)")
+    print(f"the sandbox says: {len(ended):,} ended, {refused:,} requests answered 429")
     if quota is not None:
         print(f"the client found out that about {run_state.figure(quota)} requests a second are allowed")
     wrong = len(said ^ ended)
