@@ -612,7 +612,7 @@ def test_a_signal_lets_what_is_in_flight_finish(number: signal.Signals, code: in
         assert process.returncode == code
         assert said.keys() == set(stand_in.conference_ids)
         assert {id_ for id_, outcome in said.items() if outcome == "ended"} == ended(stand_in)
-        assert f"stopped early: stopped by {number.name}" in err
+        assert f"stopped early, by {number.name}" in err
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,9 @@ def test_every_format_gives_the_same_ids(text: str) -> None:
     assert read(text) == Read(["conf-1", "conf-2"])
 
 
-@pytest.mark.parametrize("conference_id", ["conf-1", "=1+1", "-2", "'=a", "@b"])
+@pytest.mark.parametrize("conference_id", ["conf-1", "=1+1", "-2", "@b"])
 def test_the_csv_of_outcomes_can_be_read_back(conference_id: str) -> None:
-    """CSV output puts an apostrophe in front of a formula, and reading ids takes it away again."""
+    """CSV output never changes an id, whatever it begins with."""
     row = Csv(["conference_id"]).row({"conference_id": conference_id})
     assert read(f"conference_id\n{row}\n").ids == [conference_id]
 
