@@ -90,6 +90,13 @@ class _Commands(Suggesting):
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A reader that went away is no error; click would make a code of its own of it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return exit_codes.BROKEN_PIPE
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Return what a Tab offers, without loading the commands for their sentences."""
         commands = [
@@ -154,7 +161,8 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         code = cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
         sys.stdout.flush()
-        terminal.ending.conclude(code)
+        if code != exit_codes.BROKEN_PIPE:
+            terminal.ending.conclude(code)
     except BrokenPipeError:
         return exit_codes.BROKEN_PIPE
     except click.exceptions.NoArgsIsHelpError as error:

@@ -32,7 +32,7 @@ class Suggesting(click.Group):
         name = args[0]
         if name[:1].isalnum() and self.get_command(ctx, name) is None:
             raise click.UsageError(
-                f"there is no command {name!r}{_suggestion(name, self.list_commands(ctx))}", ctx
+                f"No such command {name!r}{_suggestion(name, self.list_commands(ctx))}", ctx
             )
         return super().resolve_command(ctx, args)
 
@@ -65,7 +65,7 @@ def complete_kinds(_: click.Context, __: click.Parameter, incomplete: str) -> li
 def _suggestion(wrong: str, right: Iterable[str]) -> str:
     """Return the end of a sentence, and ask for the right word if one is like it."""
     found = get_close_matches(wrong.lower(), right, n=1)
-    return f": did you mean {found[0]}?" if found else "."
+    return f". Did you mean {found[0]!r}?" if found else "."
 
 
 def complete_files(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -155,8 +155,7 @@ async def _set(conference_id: str, call_ids: list[str], change: _Change, writer:
         return exit_codes.Exit.OK
     were = f"{len(failures)} of {len(call_ids)} members were not {change.done}"
     code = min(map(exit_codes.exit_for_error, failures), key=_WORST_FIRST.index)
-    terminal.ending.because = were
-    terminal.complain(were)
+    terminal.ending.explain(were)
     return code
 
 

@@ -80,6 +80,12 @@ class Ending:
         else:
             complain(sentence)
 
+    def explain(self, sentence: str) -> None:
+        """Say why the command will end with a code other than 0."""
+        self.because = sentence
+        if not self._as_json:
+            complain(sentence)
+
     def conclude(self, code: int) -> None:
         """Say once more, to a program, what a command has said in its own words."""
         if code and self._as_json:
