@@ -29,7 +29,13 @@ from bandwidth_async.outcome import Outcome, Report
 from bandwidth_async.polling import Watch
 from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.run import Ledger, Outcomes, Source, Stop, Target, iterate, run
-from bandwidth_async.settings import CallSettings, ClientSettings, RunSettings, names_settings
+from bandwidth_async.settings import (
+    DEFAULT_CONCURRENCY,
+    CallSettings,
+    ClientSettings,
+    RunSettings,
+    names_settings,
+)
 from bandwidth_async.updates import UpdateCall, UpdateConference, UpdateConferenceMember
 from bandwidth_async.watching import WatchedChannel, WatchedRun
 
@@ -50,9 +56,6 @@ if TYPE_CHECKING:
     from bandwidth_async.run import End, Tell
 
 T = TypeVar("T")
-
-# Ids of a run that are in work at once.
-DEFAULT_CONCURRENCY = 100
 
 
 class VoiceClient:

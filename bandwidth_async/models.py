@@ -158,5 +158,6 @@ def checked_id(value: object, what: str) -> str:
     ):
         return value
     shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    if len(shown) > 80:
+        shown = f"{str(value)[:74]!r}…"
     raise ConfigurationError(f"{shown} is no {what}: it has to be one word without blanks and / \\ % ? # ;")

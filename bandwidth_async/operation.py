@@ -148,7 +148,7 @@ class Channel:
     @property
     def api_url(self) -> URL:
         """Scheme and host of the token endpoint."""
-        return self._api.url
+        return self.api.url
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open" if self._session else "not used yet"
@@ -428,7 +428,7 @@ class Operation:
         session = channel.session()
         self._check()
         self._authorization, self._round = authorizer.header(self), authorizer.round
-        now = admission.sending()
+        self.attempts.sent_at = now = admission.sending()
         if not self._repeats():
             channel.limiter.budget.on_try(now)
         attempts.excused = attempts.refused = False

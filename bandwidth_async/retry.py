@@ -87,6 +87,7 @@ class Attempts:
     pause of its own. ``refused`` says that the next error to be noted is a refusal, whatever its class.
     ``excused`` says that the next failure or refusal to be noted is the server's, not this operation's.
     ``free`` says that the next attempt follows at once, and outside of the retry budget.
+    ``sent_at`` is the loop time at which the latest attempt left, if that is known.
     """
 
     deadline: float = math.inf
@@ -100,6 +101,7 @@ class Attempts:
     free: bool = False
     stopped: bool = False
     last_error: BandwidthError | None = None
+    sent_at: float | None = None
     _resent: bool = False
 
     def note(self, error: BandwidthError) -> None:
@@ -195,7 +197,7 @@ async def persist(
         stop=is_over,
         wait=lambda state: pause_after(_error_of(state), attempts, policy, random),
         sleep=asyncio.sleep,
-        before_sleep=_log_retry,
+        before_sleep=lambda state: _log_retry(state, attempts, policy),
         retry_error_callback=lambda state: _give_up(_error_of(state), attempts, policy),
     )
     result: T = await retrying(again)
@@ -217,5 +219,25 @@ def _error_of(state: RetryCallState) -> BaseException:
     return error or RuntimeError("tenacity asked about an attempt that did not fail")
 
 
-def _log_retry(state: RetryCallState) -> None:
-    _log.debug("again in %.3f s after: %s", state.upcoming_sleep, _error_of(state))
+def _log_retry(state: RetryCallState, attempts: Attempts, policy: RetryPolicy) -> None:
+    """Log an attempt that is followed by another, with the one time that it waits.
+
+    A refused request waits at the limiter, which knows better than the server's hint when it is let in.
+    """
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    error, pause = _error_of(state), state.upcoming_sleep
+    met = error.message if isinstance(error, BandwidthError) else str(error)
+    hint = error.retry_after if isinstance(error, BandwidthError) and attempts.free else None
+    now = asyncio.get_running_loop().time()
+    took = None if attempts.sent_at is None else now - attempts.sent_at
+    latency = "" if took is None else f", {took:.3f} s"
+    if hint is not None:
+        then = f"the next in {hint:g} s or more, as the server asked"
+    elif attempts.free and isinstance(error, RateLimitError):
+        then = "the next when the limiter lets it"
+    else:
+        then = f"the next in {pause:.3f} s"
+    number = attempts.sent or max(attempts.failures, 1)
+    told = {"met": met, "took": took, "pause": hint or pause, "failures": attempts.failures}
+    _log.debug("%s (attempt %d%s); %s", met, number, latency, then, extra={**told, "most": policy.attempts})

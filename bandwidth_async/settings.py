@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+# Ids of a run that are in work at once.
+DEFAULT_CONCURRENCY = 100
+
 
 class RunSettings(TypedDict, total=False):
     """Settings of each operation of a run, where they differ from the client's."""

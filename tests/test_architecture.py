@@ -29,6 +29,7 @@ FLOORS = {
     "validators": 1,
     "retry_after": 1,
     "durations": 1,
+    "directories": 1,
     "server_text": 1,
     "updates": 2,
     "shapes": 2,

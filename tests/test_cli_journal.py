@@ -26,7 +26,7 @@ import pytest
 from attrs import define
 
 from bandwidth_async import Journal, RetryPolicy, Timeouts, VoiceClient
-from bandwidth_async.cli import end, journals, main, options, terminal
+from bandwidth_async.cli import end, journals, main, run, terminal
 from bandwidth_async.cli.progress import display
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import read_outcomes
@@ -432,7 +432,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the clock of the commands."""
     made = Clock()
-    for module in (end, journals, options):
+    for module in (end, journals, run):
         fake = SimpleNamespace(monotonic=made.monotonic, time=time.time)
         monkeypatch.setattr(sys.modules[getattr(module, "__module__", module.__name__)], "time", fake)
     return made
@@ -447,7 +447,7 @@ def left(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
         seen.append(job.how.deadline)
         return 0
 
-    for module in ("end", "journals"):
+    for module in ("run",):
         monkeypatch.setattr(sys.modules[f"bandwidth_async.cli.{module}"], "carry_out", carry_out)
     return seen
 

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async import Journal, Outcome, OutcomeKind
-from bandwidth_async.cli import formats, main, terminal
+from bandwidth_async.cli import formats, journals, main, terminal
 from bandwidth_async.cli.live import LiveView
 from bandwidth_async.cli.run import resume_command
 from bandwidth_async.sandbox import Sandbox
@@ -123,17 +123,17 @@ async def _in_a_thread(*commands: list[str]) -> None:
         await asyncio.to_thread(main, command)
 
 
-def test_the_log_of_verbose_moves_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_of_verbose_moves_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With -v, records of the log are shown as sentences are."""
-    root = logging.getLogger()
-    before, root.handlers = root.handlers, []
-    level = logging.getLogger("bandwidth_async").level
-    try:
-        main(["-v", "outcomes", "nothing"])
-        logging.getLogger("bandwidth_async").warning("said %s\nand so on", EVIL)
-    finally:
-        root.handlers = before
-        logging.getLogger("bandwidth_async").setLevel(level)
+    log = logging.getLogger("bandwidth_async")
+
+    def outcomes(*_: object) -> None:
+        log.warning("said %s\nand so on", EVIL)
+
+    monkeypatch.setattr(journals, "_paths_of", outcomes)
+    main(["-v", "outcomes", "nothing"])
     assert f"bandwidth_async: said {ESCAPED}\nand so on\n" in capsys.readouterr().err
 
 
@@ -249,14 +249,14 @@ FORMULAS = ["=1+1", "@SUM(1,2)", "+1", "-2+3", "'=1", "''-1", "\uff1d1"]
 
 
 async def test_no_cell_is_run_by_a_spreadsheet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An apostrophe is in front of formulas, ids, errors and calls alike; JSON has them as they are."""
+    """An apostrophe is in front of a formula in what others wrote; an id is never changed."""
     path = tmp_path / "a.journal"
     await _one_refused(path, FORMULAS)
     await _in_a_thread(["outcomes", str(path), "--format", "csv"], ["outcomes", str(path)])
     out = capsys.readouterr().out.splitlines()
     _, *cells = csv.reader(out[:8])
-    assert [cell[0] for cell in cells] == [f"'{id_}" for id_ in FORMULAS]
-    assert (cells[0][3], cells[0][5]) == ('\'=HYPERLINK("x")', "'@SUM(1) c-2")
+    assert [cell[0] for cell in cells] == FORMULAS
+    assert (cells[0][3], cells[0][5]) == ('\'=HYPERLINK("x")', "@SUM(1) c-2")
     assert (cells[1][2], cells[1][4]) == ("0", "0.0")
     assert [json.loads(line)["conference_id"] for line in out[8:]] == FORMULAS
 

@@ -473,7 +473,7 @@ async def test_three_hundred_calls_at_once_each_get_their_own_result() -> None:
 
 @virtual_time
 async def test_retries_are_logged_for_debugging(caplog: pytest.LogCaptureFixture) -> None:
-    """A debug record has the delay of the next attempt and its reason."""
+    """A debug record has the attempt, its reason, and the one time until the next."""
     caplog.set_level(logging.DEBUG, logger="bandwidth_async")
     await with_retries(Server([failed(503, 2.0)]))
-    assert caplog.messages == ["again in 2.000 s after: 503 (try again in 2 s)"]
+    assert caplog.messages == ["503 (attempt 1); the next in 2.000 s"]

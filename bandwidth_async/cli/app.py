@@ -9,18 +9,19 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from contextlib import contextmanager
 from importlib import import_module
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from bandwidth_async._version import __version__
-from bandwidth_async.cli import exit_codes, signals, terminal
+from bandwidth_async.cli import exit_codes, loading, logs, signals, terminal
+from bandwidth_async.cli.choices import Suggesting
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 # The module and name of each command, and its sentence in the list of commands. A new module goes into
 # `_name_all_modules` too.
@@ -43,6 +44,8 @@ COMMANDS = {
     "recordings": ("recordings:recordings", "List the recordings of a conference."),
     "download": ("recordings:download", "Download the audio of a recording."),
     "limit": ("limit:limit", "Look at the rate that processes share, or set it for all."),
+    "completion": ("shells:completion", "Print the script that completes commands in your shell."),
+    "man": ("shells:man", "Print the manual page."),
     "sandbox": ("sandbox:sandbox", "Run a local stand-in for Bandwidth's Voice API."),
     "demo": ("sandbox:demo", "Watch a run end conferences on a sandbox."),
 }
@@ -61,11 +64,19 @@ def _name_all_modules() -> None:
         members,
         recordings,
         sandbox,
+        shells,
         whoami,
     )
 
 
-class _Commands(click.Group):
+loading.postpone()
+
+
+class _Commands(Suggesting):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.params += logs.options()
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -74,11 +85,36 @@ class _Commands(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(f"bandwidth_async.cli.{module}"), name)
+        _let_log(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, sentence) for name, (_, sentence) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A reader that went away is no error; click would make a code of its own of it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return exit_codes.BROKEN_PIPE
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return what a Tab offers, without loading the commands for their sentences."""
+        commands = [
+            CompletionItem(name, help=sentence)
+            for name, (_, sentence) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _let_log(command: click.Command) -> None:
+    """Give a command, and those in it, the options of the log."""
+    if "--log-file" not in {name for option in command.params for name in option.opts}:
+        command.params += logs.options()
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _let_log(inner)
 
 
 @click.group(
@@ -87,8 +123,7 @@ class _Commands(click.Group):
     epilog=exit_codes.HELP,
 )
 @click.version_option(__version__, prog_name="bandwidth-async")
-@click.option("-v", "--verbose", is_flag=True, help="Log every request and retry to standard error.")
-def cli(verbose: bool) -> None:
+def cli() -> None:
     """End conferences on Bandwidth's Voice API, one or a million.
 
     Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in. BW_USERNAME and
@@ -99,44 +134,7 @@ def cli(verbose: bool) -> None:
     need none, as for curl. Or give the command --proxy.
     """
     click.get_current_context().with_resource(signals.handled(signals.interrupt))
-    if verbose:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_Shown("%(asctime)s %(name)s: %(message)s"))
-        logging.basicConfig(handlers=[handler], level=logging.WARNING)
-        logging.getLogger("bandwidth_async").setLevel(logging.DEBUG)
-    else:
-        click.get_current_context().with_resource(_saying_warnings())
-
-
-@contextmanager
-def _saying_warnings() -> Iterator[None]:
-    """Say each warning of the library once for a command, and as the command says everything."""
-    log, warnings = logging.getLogger("bandwidth_async"), _Warnings()
-    log.addHandler(warnings)
-    try:
-        yield
-    finally:
-        log.removeHandler(warnings)
-
-
-class _Warnings(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._said: set[str] = set()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # A run shows an outage itself, with how long it will wait.
-        if record.name == "bandwidth_async.limiter":
-            return
-        sentence = record.getMessage()
-        if sentence not in self._said:
-            self._said.add(sentence)
-            terminal.complain(sentence)
-
-
-class _Shown(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return terminal.shown(super().format(record))
+    click.get_current_context().with_resource(logs.spoken())
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -161,18 +159,34 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    terminal.begin(as_json=_wants_json(arguments))
     try:
         code = cli.main(list(arguments), prog_name="bandwidth-async", standalone_mode=False) or 0
         sys.stdout.flush()
+        if code != exit_codes.BROKEN_PIPE:
+            terminal.ending.conclude(code)
     except BrokenPipeError:
-        return exit_codes.Exit.GENERAL
+        return exit_codes.BROKEN_PIPE
     except click.exceptions.NoArgsIsHelpError as error:
         terminal.say(error.format_message())
         return exit_codes.Exit.USAGE
     except (Exception, signals.Interrupted) as error:
         sentence, code = _explain(error)
-        terminal.complain(sentence)
+        terminal.ending.fail(sentence, code)
     return code
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Return whether the command line asks for JSON, as far as it can be understood."""
+    told = [
+        value if equals else follower
+        for (name, equals, value), follower in zip(
+            (one.partition("=") for one in arguments), [*arguments[1:], ""], strict=False
+        )
+        if name == "--format"
+    ]
+    # The last one counts, as it does for click.
+    return told[-1:] in (["json"], ["jsonl"])
 
 
 def _finish(stream: IO[str]) -> None:

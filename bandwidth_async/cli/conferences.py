@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bandwidth_async import server_text, updates
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
+from bandwidth_async.cli.choices import complete_files
 from bandwidth_async.cli.options import duration, in_a_format, new_client, sending
 from bandwidth_async.cli.selection import Selection, chosen, selection
 from bandwidth_async.errors import BandwidthError
-from bandwidth_async.models import Conference
-from bandwidth_async.updates import UpdateConference
-from bandwidth_async.wire import printable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
+
+    from bandwidth_async.models import Conference
 
 
 @click.command("list", epilog=exit_codes.HELP)
@@ -72,11 +73,11 @@ def get(conference_id: str, form: str | None) -> int:
 def _lines(record: dict[str, Any]) -> Iterator[str]:
     members = record.pop("active_members")
     for key, value in record.items():
-        yield f"{key:<23} {'-' if value is None else printable(str(value))}"
+        yield f"{key:<23} {'-' if value is None else server_text.printable(str(value))}"
     yield f"{'active_members':<23} {'-' if members is None else len(members)}"
     for member in members or ():
         state = [word for word in ("mute", "hold") if member[word]]
-        yield f"  {printable(member['call_id'])}  {' '.join(state)}".rstrip()
+        yield f"  {server_text.printable(member['call_id'])}  {' '.join(state)}".rstrip()
 
 
 async def _get(conference_id: str) -> Conference:
@@ -122,7 +123,7 @@ def redirect(conference_id: str, url: str, **given: str | None) -> int:
         name = f"fallback_{option.replace('-', '_')}"
         if given[name] is not None and given["fallback_url"] is None:
             raise click.UsageError(f"--fallback-{option} goes with --fallback-url")
-    update = UpdateConference(
+    update = updates.UpdateConference(
         redirect_url=url,
         redirect_method=given["method"],
         username=given["username"],
@@ -173,7 +174,11 @@ def _password(username: str | None, variable: str | None, option: str) -> str | 
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.option(
-    "--bxml", required=True, metavar="FILE|-", help="Read the BXML from FILE, or from standard input with -."
+    "--bxml",
+    required=True,
+    metavar="FILE|-",
+    shell_complete=complete_files,
+    help="Read the BXML from FILE, or from standard input with -.",
 )
 @sending
 def announce(conference_id: str, bxml: str) -> int:

@@ -6,28 +6,31 @@ import math
 import time
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from attrs import evolve, frozen
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, terminal
-from bandwidth_async.cli.inputs import Input
-from bandwidth_async.cli.options import RunOptions, new_client, run_options, sending
-from bandwidth_async.cli.plan import Plan, hints, show
-from bandwidth_async.cli.run import Run, carry_out, plural
+from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, plan, run, terminal
+from bandwidth_async.cli.choices import complete_files
+from bandwidth_async.cli.options import new_client, run_options, sending
 from bandwidth_async.cli.selection import chosen, selection
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bandwidth_async.cli.inputs import Item
+    from bandwidth_async.cli.inputs import Input, Item
+    from bandwidth_async.cli.run import RunOptions
     from bandwidth_async.client import VoiceClient
     from bandwidth_async.journal import Journal, Shard
 
 # The command ends more ids than this only after a yes, and keeps a journal for them.
 ASK_ABOVE = 100
+
+
+def _shard(context: click.Context, parameter: click.Parameter, value: str | None) -> Shard | None:
+    return None if value is None else inputs.shard(context, parameter, value)
+
 
 # What stands for the number of the shard in the name of a file.
 _NUMBER = "{shard}"
@@ -40,6 +43,7 @@ _NUMBER = "{shard}"
     "sources",
     multiple=True,
     metavar="FILE|-",
+    shell_complete=complete_files,
     help="Read ids from a file, or from standard input as the argument - does: one id a line, columns "
     "separated by , ; or tab under a header, JSON lines, or a JSON array. The column or key is conference_id "
     "or id, also written Conference ID or conferenceId. Blank lines and # comments are allowed. You may give "
@@ -81,7 +85,7 @@ _NUMBER = "{shard}"
 @click.option(
     "--shard",
     metavar="K/N",
-    callback=inputs.shard,
+    callback=_shard,
     help="End only part K of N of the ids, with K from 0 to N - 1. auto/N takes K from "
     "JOB_COMPLETION_INDEX, SLURM_ARRAY_TASK_ID or AWS_BATCH_JOB_ARRAY_INDEX. {shard} in the name of the "
     "journal or output is K.",
@@ -138,12 +142,12 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
         raise click.UsageError(
             "--name, --older-than, --created-before and --created-after go with --all-active"
         )
-    given = Input.given(ids, sources, chosen(**choice) if all_active else None, shard, column)
+    given = inputs.Input.given(ids, sources, chosen(**choice) if all_active else None, shard, column)
     _check_journal(journal_file, no_journal=no_journal, dry_run=dry_run, goes_on=goes_on)
     wish = _Wish(
         given=given,
-        plan=Plan(given=given, hang_up=how.hang_up),
-        how=evolve(how, output=_named(how.output, shard)),
+        plan=plan.Plan(given=given, hang_up=how.hang_up),
+        how=how.into(_named(how.output, shard)),
         journal_file=_named(journal_file, shard),
         goes_on=goes_on,
         yes=yes,
@@ -168,12 +172,11 @@ def _check_journal(file: Path | None, *, no_journal: bool, dry_run: bool, goes_o
         )
 
 
-@frozen(kw_only=True)
-class _Wish:
+class _Wish(NamedTuple):
     """What a command line asks for."""
 
     given: Input
-    plan: Plan
+    plan: plan.Plan
     how: RunOptions
     journal_file: Path | None
     goes_on: bool
@@ -188,7 +191,7 @@ class _Wish:
         """Raise `click.UsageError` if there are more conferences than --max."""
         if self.maximum is not None and count > self.maximum:
             raise click.UsageError(
-                f"{plural(count, 'conference')} are more than --max {self.maximum:,}; nothing was ended"
+                f"{run.plural(count, 'conference')} are more than --max {self.maximum:,}; nothing was ended"
             )
 
     def ask(self, count: int, client: VoiceClient, journal: Path | None = None) -> list[str]:
@@ -199,7 +202,7 @@ class _Wish:
         many = self.given.chosen is not None or count > ASK_ABOVE
         if not count or not (many or self.given.sources):
             return []
-        known = hints(self.given, client.account_id, journal, alone=not many)
+        known = plan.hints(self.given, client.account_id, journal, alone=not many)
         if self.yes or not many:
             return known
         self.plan.confirm(count, client, known)
@@ -251,8 +254,8 @@ def _end_few(wish: _Wish, items: list[Item], duplicates: int, began: float, *, d
         terminal.say(sentence)
     began = time.monotonic()
     with formats.open_output(how.output, force=how.force, keep=wish.given.files) as stream:
-        run = Run(source=items, total=len(items), how=how.after(began), stream=stream)
-        return event_loop.run(carry_out(client, run))
+        job = run.Run(source=items, total=len(items), how=how.after(began), stream=stream)
+        return event_loop.run(run.carry_out(client, job))
 
 
 def _end_recorded(
@@ -285,8 +288,8 @@ def _end_recorded(
                 terminal.say("there are no conferences to end")
                 formats.Writer(stream, how.form, formats.OUTCOMES).end()
                 return exit_codes.Exit.OK
-            run = Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
-            return loop.run(carry_out(client, run))
+            job = run.Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
+            return loop.run(run.carry_out(client, job))
 
 
 def _named(path: Path | None, shard: Shard | None) -> Path | None:
@@ -315,8 +318,8 @@ def _print_plan(wish: _Wish, items: list[Item], how: RunOptions) -> int:
         client = new_client(rate_limit=how.limit())
     except BandwidthError:
         client = None
-    known = hints(wish.given, client.account_id) if client else []
-    show([*wish.plan.lines(len(items), client), *known])
+    known = plan.hints(wish.given, client.account_id) if client else []
+    plan.show([*wish.plan.lines(len(items), client), *known])
     looked = "" if wish.given.chosen is not None else " (whether they are active was not looked up)"
-    terminal.say(f"dry run: {plural(len(items), 'conference')} would be ended; none was{looked}")
+    terminal.say(f"dry run: {run.plural(len(items), 'conference')} would be ended; none was{looked}")
     return exit_codes.Exit.OK

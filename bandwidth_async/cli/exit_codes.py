@@ -39,10 +39,15 @@ class Exit(IntEnum):
     RATE_LIMIT = 7
 
 
+# What a shell says of a command that SIGPIPE ended, as git and most others are: nobody reads it any more.
+BROKEN_PIPE = 128 + 13
+
 HELP = """
 Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict (also a 402, a 403 for a plan or
 role, and with --continue a journal in use), 5 deadline, 6 usage, 7 rate limit (the server asked for a
-longer wait than allowed, or answered 429 past the deadline), 129, 130 and 143 stopped by a signal.
+longer wait than allowed, or answered 429 past the deadline), 129, 130 and 143 stopped by a signal, 141
+nobody reads the output any more. With --format json or jsonl an error is one JSON object on standard error:
+{"error": "…", "exit_code": 3}.
 """
 
 # In the words of a 403: no other credentials would help.
@@ -79,8 +84,13 @@ def exit_for_error(error: BandwidthError) -> Exit:
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.GENERAL)
 
 
-def exit_for_run(report: Report, *, strict: bool, stopped_by: Signals | None) -> int:
-    """Return the exit code of a run: the first that applies of 2, 129/130/143, 5, 7, 1, 3, 0."""
+def exit_for_run(
+    report: Report, *, strict: bool, stopped_by: Signals | None, ignore_not_found: bool = False
+) -> int:
+    """Return the exit code of a run: the first that applies of 2, 129/130/143, 5, 7, 1, 3, 0.
+
+    With ``ignore_not_found`` there is no 3: what is not found is done.
+    """
     from bandwidth_async.outcome import OutcomeKind  # noqa: PLC0415 - it imports asyncio, --help needs none
 
     if isinstance(report.stopped, AuthenticationError | PermissionDeniedError):
@@ -89,4 +99,4 @@ def exit_for_run(report: Report, *, strict: bool, stopped_by: Signals | None) ->
         return exit_for_error(report.stopped) if stopped_by is None else 128 + stopped_by
     if not report.ok or (strict and report.counts[OutcomeKind.NOT_FOUND]):
         return Exit.GENERAL
-    return Exit.NOT_FOUND if report.nothing_found else Exit.OK
+    return Exit.NOT_FOUND if report.nothing_found and not ignore_not_found else Exit.OK

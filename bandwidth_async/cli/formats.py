@@ -21,6 +21,7 @@ import click
 from attrs import asdict, fields, frozen
 
 from bandwidth_async.cli import terminal
+from bandwidth_async.cli.choices import FORMATS
 from bandwidth_async.models import ConferenceMember, ConferenceRecording
 from bandwidth_async.wire import printable
 
@@ -36,11 +37,12 @@ if TYPE_CHECKING:
 # What spreadsheets take for the beginning of a formula, in full width too; and the same behind apostrophes,
 # so that one apostrophe more can always be told from the text's own.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# The columns of ids.
+_IDS = frozenset(
+    {"conference_id", "call_id", "recording_id", "calls_ended", "call_ids_to_coach", "account_id", "run"}
+)
 # Seconds for which rows into a file may wait for each other.
 _FLUSH_EVERY = 1.0
-
-# The formats of every command that prints records.
-FORMATS = ("table", "json", "jsonl", "csv")
 
 
 class Format(ABC):
@@ -92,7 +94,7 @@ class Csv(Format):
     """Comma-separated values under a header (RFC 4180, with plain line ends).
 
     A spreadsheet runs a cell that begins like a formula, whoever wrote it: a text that does has an apostrophe
-    in front. `plain_cell` takes it away.
+    in front. `plain_cell` takes it away. An id is never changed: it is copied, compared and sent.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
@@ -104,7 +106,7 @@ class Csv(Format):
 
     def row(self, record: Mapping[str, Any]) -> str:
         """Return the line of one record. None is an empty cell, and a list is separated by blanks."""
-        return self._line([_cell(record[key]) for key in self._keys])
+        return self._line([_cell(record[key], is_id=key in _IDS) for key in self._keys])
 
     def _line(self, cells: Sequence[Any]) -> str:
         line = io.StringIO()
@@ -112,7 +114,7 @@ class Csv(Format):
         return line.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, *, is_id: bool) -> Any:
     if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
         value = " ".join(value)
     if isinstance(value, list | tuple | dict):
@@ -120,7 +122,7 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = printable(value)
-    return f"'{text}" if _FORMULA.match(text) else text
+    return f"'{text}" if _FORMULA.match(text) and not is_id else text
 
 
 def plain_cell(text: str) -> str:
@@ -148,12 +150,26 @@ class Columns(Format):
         return self._line([_word(record[key]) for key in self.widths])
 
     def _line(self, cells: Iterable[str]) -> str:
-        pairs = zip(cells, self.widths.values(), strict=True)
-        first, *rest = (f"{cell:<{width}}" for cell, width in pairs)
+        first, *rest = (
+            f"{cell}{' ' * (width - _columns(cell))}"
+            for cell, width in zip(cells, self.widths.values(), strict=True)
+        )
         line = "  ".join((first, *rest)).rstrip()
-        if len(line) <= self.room:
+        if _columns(line) <= self.room:
             return line
-        return line[: max(int(self.room) - 1, len(first.rstrip()))].rstrip() + "…"
+        room = max(int(self.room) - 1, _columns(first.rstrip()))
+        while _columns(line) > room:
+            line = line[: room - _columns(line)] if line.isascii() else line[:-1]
+        return line.rstrip() + "…"
+
+
+def _columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes: characters of East Asia and emoji take two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # noqa: PLC0415 - most texts need none
+
+    return cell_len(text)
 
 
 def _word(value: Any) -> str:
@@ -204,6 +220,10 @@ RECORDINGS = Table(
     tuple(field.name for field in fields(ConferenceRecording)),
 )
 IDS = Table({"conference_id": 0}, ("conference_id",))
+RUNS = Table(
+    {"run": 24, "state": 16, "settled": 9, "total": 9, "account_id": 12, "created": 24, "journal": 0},
+    ("run", "created", "account_id", "total", "settled", "state", "shard", "journal", "counts"),
+)
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:

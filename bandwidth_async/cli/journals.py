@@ -6,51 +6,33 @@ import os
 import sys
 import time
 from collections import Counter
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import chain, islice
 from pathlib import Path
-from random import Random
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
-from bandwidth_async.cli.options import RunOptions, in_a_format, new_client, run_options, sending
-from bandwidth_async.cli.run import Run, carry_out, plural, resume_command
-from bandwidth_async.cli.run_state import in_words
+from bandwidth_async import journal as stored
+from bandwidth_async import outcome
+from bandwidth_async.cli import event_loop, exit_codes, formats, run, run_state, terminal
+from bandwidth_async.cli.choices import complete_runs
+from bandwidth_async.cli.options import in_a_format, new_client, of_kinds, run_options, sending
 from bandwidth_async.errors import JournalError
-from bandwidth_async.journal import (
-    Journal,
-    JournalInfo,
-    Recorded,
-    Shard,
-    describe,
-    find,
-    journals,
-    new_journal_path,
-    read_outcomes,
-    remove,
-    state_directory,
-)
-from bandwidth_async.outcome import OutcomeKind, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bandwidth_async.cli.inputs import Input
+    from bandwidth_async.cli.run import RunOptions
     from bandwidth_async.client import VoiceClient
+    from bandwidth_async.journal import Journal, JournalInfo, Recorded, Shard
     from bandwidth_async.models import Conference
     from bandwidth_async.outcome import Outcome
 
 T = TypeVar("T")
-
-_RUNS = formats.Table(
-    {"run": 24, "state": 16, "settled": 9, "total": 9, "account_id": 12, "created": 24, "journal": 0},
-    ("run", "created", "account_id", "total", "settled", "state", "shard", "journal", "counts"),
-)
 
 # Ids of an input that are recorded at a time, and seconds between two lines of progress.
 _PART, _SAY_EVERY = 10_000, 5.0
@@ -59,7 +41,7 @@ _INSTEAD = "choose a file with --journal FILE, or keep no journal with --no-jour
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("journal", metavar="FILE|RUN")
+@click.argument("journal", metavar="FILE|RUN", shell_complete=complete_runs)
 @run_options
 @click.option("--yes", is_flag=True, help="Accepted as in end, but not needed: resume never asks.")
 @sending
@@ -79,7 +61,7 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
     client = new_client(rate_limit=how.limit())
     path, began = _path_of(journal), time.monotonic()
     try:
-        opened = _in_a_thread(lambda: Journal.open(path, account_id=client.account_id))
+        opened = _in_a_thread(lambda: stored.Journal.open(path, account_id=client.account_id))
     except JournalError as error:
         raise click.UsageError(error.message) from error
     return go_on(client, opened, how.after(began), append=False)
@@ -94,11 +76,11 @@ def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: boo
             terminal.say(f"nothing to do: all {whole.total:,} conferences are settled")
             if how.output is None:
                 formats.write_none(how.form, formats.OUTCOMES)
-            return exit_codes.exit_for_run(whole, strict=how.strict, stopped_by=None)
+            return how.exit_code(whole)
         behind = how.form if append else None
         with formats.open_output(how.output, force=how.force, behind=behind, keep=[journal.path]) as stream:
-            run = Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
-            return event_loop.run(carry_out(client, run))
+            job = run.Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
+            return event_loop.run(run.carry_out(client, job))
     finally:
         event_loop.run(journal.aclose())
 
@@ -108,6 +90,8 @@ def _in_a_thread(check: Callable[[], T]) -> T:
 
     A signal leaves the thread behind, which ends with the process.
     """
+    from concurrent.futures import Future  # noqa: PLC0415 - not for --help
+
     future: Future[T] = Future()
 
     def resolve() -> None:
@@ -121,35 +105,42 @@ def _in_a_thread(check: Callable[[], T]) -> T:
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("names", nargs=-1, metavar="[FILE|RUN]...")
+@click.argument("names", nargs=-1, metavar="[FILE|RUN]...", shell_complete=complete_runs)
 @in_a_format
 def runs(names: tuple[str, ...], form: str | None) -> int:
     """List runs by their journals: those you name, or those in the state directory, oldest first.
 
     For those you name, the exit code is that of the worst run, and 1 if a shard of them is missing.
     """
-    paths = _paths_of(names) if names else journals(state_directory(os.environ))
+    paths = _paths_of(names) if names else stored.journals(stored.state_directory(os.environ))
     found: list[JournalInfo] = []
-    with formats.Writer(sys.stdout, formats.form_for(form, None), _RUNS) as writer:
+    with formats.Writer(sys.stdout, formats.form_for(form, None), formats.RUNS) as writer:
         for path in paths:
             try:
-                found.append(describe(path))
+                found.append(stored.describe(path))
                 writer.write(_run_record(found[-1]))
             except JournalError as error:
                 terminal.complain(str(error))
     if not paths:
-        terminal.say(f"there are no journals in {state_directory(os.environ)}")
+        terminal.say(f"there are no journals in {stored.state_directory(os.environ)}")
     if not names:
         return exit_codes.Exit.OK
     return _sum_up(found, unreadable=len(paths) - len(found))
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("names", nargs=-1, required=True, metavar="FILE|RUN...")
+@click.argument("names", nargs=-1, required=True, metavar="FILE|RUN...", shell_complete=complete_runs)
 @in_a_format
+@of_kinds
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")
-def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
+def outcomes(
+    names: tuple[str, ...],
+    form: str | None,
+    only: frozenset[str] | None,
+    output: Path | None,
+    force: bool,
+) -> int:
     """Print the outcome of each id of a run, in the order of its input; or of several runs.
 
     Ids that were not tried yet are not_attempted. Ids that may have been sent, but have no recorded
@@ -160,14 +151,14 @@ def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, forc
     """
     paths = _paths_of(names)
     try:
-        found = [describe(path) for path in paths]
+        found = [stored.describe(path) for path in paths]
         form = formats.form_for(form, output, "jsonl")
         with (
             formats.open_output(output, force=force, keep=paths) as stream,
             formats.Writer(stream, form, formats.OUTCOMES) as writer,
         ):
             for path in paths:
-                _print_outcomes(read_outcomes(path), writer)
+                _print_outcomes(stored.read_outcomes(path), writer, only)
     except JournalError as error:
         raise click.UsageError(error.message) from error
     for info in found:
@@ -177,21 +168,22 @@ def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, forc
     return _sum_up(found) if len(found) > 1 else exit_codes.Exit.OK
 
 
-def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer) -> None:
+def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer, only: frozenset[str] | None) -> None:
     # The check of the whole file comes before the first.
     first = _in_a_thread(lambda: list(islice(rows, 1)))
-    for outcome in chain(first, rows):
-        writer.write(formats.outcome_record(outcome), at_once=False)
+    for row in chain(first, rows):
+        if only is None or row.kind in only:
+            writer.write(formats.outcome_record(row), at_once=False)
 
 
 def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
     """Print the totals of several journals, and which shards are missing. Return the worst exit code."""
     counts = sum((info.counts for info in found), Counter[str]())
-    journals_found, conferences = plural(len(found), "journal"), plural(counts.total(), "conference")
-    terminal.say(f"{journals_found}, {conferences}: {in_words(counts) or 'none'}")
+    journals_found, conferences = run.plural(len(found), "journal"), run.plural(counts.total(), "conference")
+    terminal.say(f"{journals_found}, {conferences}: {run_state.in_words(counts) or 'none'}")
     codes = [
         exit_codes.exit_for_run(
-            Report(counts=info.counts, complete=info.complete), strict=False, stopped_by=None
+            outcome.Report(counts=info.counts, complete=info.complete), strict=False, stopped_by=None
         )
         for info in found
     ]
@@ -209,7 +201,9 @@ def _gaps(shards: Sequence[Shard]) -> list[str]:
     """Return a sentence for each shard that is missing or there twice."""
     counted = Counter(shards)
     wanted = [
-        Shard(number, count) for count in sorted({one.count for one in shards}) for number in range(count)
+        stored.Shard(number, count)
+        for count in sorted({one.count for one in shards})
+        for number in range(count)
     ]
     missing = [str(one) for one in wanted if one not in counted]
     twice = [str(one) for one in wanted if counted[one] > 1]
@@ -230,8 +224,10 @@ def new_file(given: Path | None) -> Path:
         if given.exists():
             raise click.UsageError(_why_taken(given))
         return given
+    from random import Random  # noqa: PLC0415 - not for --help
+
     try:
-        return new_journal_path(state_directory(os.environ), datetime.now(UTC), Random())
+        return stored.new_journal_path(stored.state_directory(os.environ), datetime.now(UTC), Random())
     except JournalError as error:
         raise click.UsageError(f"{error}; {_INSTEAD}") from error
 
@@ -240,18 +236,18 @@ def _why_taken(given: Path) -> str:
     if given.is_file() and not given.stat().st_size:
         return f"{given} is an empty file and not a journal; remove it, or choose another file"
     with suppress(JournalError):
-        info = describe(given)
+        info = stored.describe(given)
         if info.in_use:
             return f"{given} is the journal of a run that is going on; choose another file"
         if not info.complete:
             return f"{given} is the journal of a run that was stopped before it sent anything; remove it"
-    return f"{given} exists; resume its run ({resume_command(given)}), or choose another file"
+    return f"{given} exists; resume its run ({run.resume_command(given)}), or choose another file"
 
 
 def made(path: Path, account_id: str, how: RunOptions, given: Input) -> Journal:
     """Make the journal of a new run."""
     try:
-        return Journal.create(path, **_facts(account_id, how, given))
+        return stored.Journal.create(path, **_facts(account_id, how, given))
     except JournalError as error:
         raise click.UsageError(f"{error.message}; {_INSTEAD}") from error
 
@@ -262,7 +258,7 @@ def opened_or_made(path: Path, account_id: str, how: RunOptions, given: Input) -
         raise click.UsageError(f"{path} is a directory; name a file for the journal")
     was_there, facts = path.exists(), _facts(account_id, how, given)
     try:
-        journal = _in_a_thread(lambda: Journal.open_or_create(path, **facts))
+        journal = _in_a_thread(lambda: stored.Journal.open_or_create(path, **facts))
     except JournalError as error:
         if error.in_use:
             raise
@@ -288,7 +284,7 @@ def record(loop: event_loop.Loop, journal: Journal, items: Iterator[str | Confer
 
     To read a part of it may block, so that happens outside of the event loop.
     """
-    recorded, said_at = Recorded(0, 0), time.monotonic()
+    recorded, said_at = stored.Recorded(0, 0), time.monotonic()
     while part := list(islice(items, _PART)):
         recorded = loop.run(journal.record(part, whole=False))
         if time.monotonic() - said_at >= _SAY_EVERY:
@@ -305,7 +301,7 @@ def kept_if_begun(loop: event_loop.Loop, journal: Journal) -> Iterator[None]:
     except BaseException as error:
         if not journal.recorded:
             # While it is locked: the same command may have been started a second time.
-            remove(journal.path)
+            stored.remove(journal.path)
             if isinstance(error, JournalError):
                 reason = error.message.partition(";")[0]
                 raise click.ClickException(f"{reason}; nothing was ended") from error
@@ -325,13 +321,13 @@ def _path_of(name: str) -> Path:
     if path.exists():
         return path
     try:
-        return find(state_directory(os.environ), name)
+        return stored.find(stored.state_directory(os.environ), name)
     except JournalError as error:
         raise click.UsageError(f"there is no file {name}; {error}") from error
 
 
 def _run_record(info: JournalInfo) -> dict[str, object]:
-    settled = sum(info.counts[kind] for kind in OutcomeKind if kind.settled)
+    settled = sum(info.counts[kind] for kind in outcome.OutcomeKind if kind.settled)
     if info.in_use:
         state = "in use"
     elif not info.complete:
@@ -347,5 +343,5 @@ def _run_record(info: JournalInfo) -> dict[str, object]:
         "state": state,
         "journal": str(info.path),
         "shard": str(info.shard) if info.shard else None,
-        "counts": {kind.value: info.counts[kind] for kind in OutcomeKind if info.counts[kind]},
+        "counts": {kind.value: info.counts[kind] for kind in outcome.OutcomeKind if info.counts[kind]},
     }

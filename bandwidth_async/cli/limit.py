@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bandwidth_async import sharing as shared
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
+from bandwidth_async.cli.choices import Suggesting
 from bandwidth_async.cli.options import in_a_format
 from bandwidth_async.cli.sharing import VARIABLE, asked_for, sharing
-from bandwidth_async.client import VoiceClient
-from bandwidth_async.sharing import LOCAL, CarrierError, SharedLimiter, State, decode
 
 if TYPE_CHECKING:
-    from bandwidth_async.sharing import Carrier
+    from bandwidth_async.sharing import Carrier, CarrierError
 
 
-@click.group(epilog=exit_codes.HELP)
+@click.group(cls=Suggesting, epilog=exit_codes.HELP)
 def limit() -> None:
     """Look at the rate that all processes of the account share, or set it while they run.
 
@@ -78,7 +78,9 @@ def _rate(given: str) -> float | None:
 
 def _carrier() -> Carrier:
     """Return a way to the processes that share the limit of the account in the environment."""
-    limiter = SharedLimiter(asked_for() or LOCAL)
+    from bandwidth_async.client import VoiceClient  # noqa: PLC0415 - it loads aiohttp
+
+    limiter = shared.SharedLimiter(asked_for() or shared.LOCAL)
     VoiceClient.from_env(limiter=limiter)
     return limiter.new_carrier()
 
@@ -86,11 +88,11 @@ def _carrier() -> Carrier:
 async def _seen(carrier: Carrier) -> dict[str, Any]:
     try:
         seen = await carrier.look()
-    except CarrierError as error:
+    except shared.CarrierError as error:
         raise _unreachable(carrier, error) from error
     finally:
         await carrier.aclose()
-    state = decode(seen.state, State) if seen.led else None
+    state = shared.decode(seen.state, shared.State) if seen.led else None
     return {
         "store": str(carrier),
         "processes": state.processes if state else 0,
@@ -107,7 +109,7 @@ async def _seen(carrier: Carrier) -> dict[str, Any]:
 async def _asked(carrier: Carrier, rate: float | None) -> None:
     try:
         await carrier.set_rate(rate)
-    except CarrierError as error:
+    except shared.CarrierError as error:
         raise _unreachable(carrier, error) from error
     finally:
         await carrier.aclose()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
-from attrs import frozen
 
+from bandwidth_async import updates, wire
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import in_a_format, new_client, sending
-from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import (
     AuthenticationError,
     BandwidthError,
@@ -20,13 +18,13 @@ from bandwidth_async.errors import (
     PermissionDeniedError,
     TransportError,
 )
-from bandwidth_async.updates import UpdateConferenceMember
-from bandwidth_async.wire import path_segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bandwidth_async.client import VoiceClient
     from bandwidth_async.models import ConferenceMember
+    from bandwidth_async.updates import UpdateConferenceMember
 
 # A conference can have this many members.
 _AT_ONCE = 20
@@ -71,8 +69,7 @@ async def _active_members(client: VoiceClient, conference_id: str) -> Sequence[C
     return found
 
 
-@frozen(kw_only=True)
-class _Change:
+class _Change(NamedTuple):
     """A change of members. ``done`` is the word for a member that has it, ``everyone`` says --all."""
 
     update: UpdateConferenceMember
@@ -89,7 +86,7 @@ class _Change:
         return "gone" if self.everyone and isinstance(error, NotFoundError) else None
 
 
-def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember) -> click.Command:
+def _setting(name: str, sentence: str, done: str, **update: bool) -> click.Command:
     @click.command(name, help=f"{sentence} Prints a line for each member.", epilog=exit_codes.HELP)
     @click.argument("conference_id", metavar="ID")
     @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
@@ -104,10 +101,14 @@ def _setting(name: str, sentence: str, done: str, update: UpdateConferenceMember
     def command(conference_id: str, call_ids: tuple[str, ...], everyone: bool, form: str | None) -> int:
         if everyone == bool(call_ids):
             raise click.UsageError("name the members: give call ids or --all")
-        path_segment(conference_id)
+        wire.path_segment(conference_id)
         for call_id in call_ids:
-            path_segment(call_id, "call id")
-        change = _Change(update=update, done=done, everyone=everyone)
+            wire.path_segment(call_id, "call id")
+        change = _Change(
+            update=updates.UpdateConferenceMember(mute=update.get("mute"), hold=update.get("hold")),
+            done=done,
+            everyone=everyone,
+        )
         with formats.Writer(sys.stdout, formats.form_for(form, None), formats.CHANGES) as writer:
             return event_loop.run(_set(conference_id, list(dict.fromkeys(call_ids)), change, writer))
 
@@ -118,25 +119,25 @@ mute: click.Command = _setting(
     "mute",
     "Mute members. They hear the others but are not heard.",
     "muted",
-    UpdateConferenceMember(mute=True),
+    mute=True,
 )
 unmute: click.Command = _setting(
     "unmute",
     "Unmute members, so that they are heard again.",
     "unmuted",
-    UpdateConferenceMember(mute=False),
+    mute=False,
 )
 hold: click.Command = _setting(
     "hold",
     "Put members on hold. They neither hear nor are heard.",
     "held",
-    UpdateConferenceMember(hold=True),
+    hold=True,
 )
 unhold: click.Command = _setting(
     "unhold",
     "Take members off hold.",
     "unheld",
-    UpdateConferenceMember(hold=False),
+    hold=False,
 )
 
 
@@ -153,14 +154,17 @@ async def _set(conference_id: str, call_ids: list[str], change: _Change, writer:
     if not failures:
         return exit_codes.Exit.OK
     were = f"{len(failures)} of {len(call_ids)} members were not {change.done}"
-    terminal.complain(were)
-    return min(map(exit_codes.exit_for_error, failures), key=_WORST_FIRST.index)
+    code = min(map(exit_codes.exit_for_error, failures), key=_WORST_FIRST.index)
+    terminal.ending.explain(were)
+    return code
 
 
 async def _set_batch(
     client: VoiceClient, conference_id: str, call_ids: list[str], change: _Change, writer: formats.Writer
 ) -> list[BandwidthError]:
     """Change members at the same time, write a line for each in order, and return the failures."""
+
+    import asyncio  # noqa: PLC0415 - not for --help
 
     async def set_one(call_id: str) -> BandwidthError | None:
         try:

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from functools import reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import click
-from attrs import evolve, frozen
 
-from bandwidth_async.cli import rates
-from bandwidth_async.cli.formats import FORMATS, form_for
+from bandwidth_async.cli import formats, logs, rates, run
+from bandwidth_async.cli.choices import FORMATS, complete_kinds, kinds
+from bandwidth_async.cli.choices import rate as in_requests
 from bandwidth_async.cli.sharing import limiter_for, sharing
-from bandwidth_async.client import DEFAULT_CONCURRENCY, VoiceClient
 from bandwidth_async.durations import parse_duration
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.http import check_proxy
-from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.settings import DEFAULT_CONCURRENCY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bandwidth_async.client import VoiceClient
     from bandwidth_async.settings import ClientSettings
 
 # The key of the context under which --proxy is kept for `new_client`.
 _PROXY = "bandwidth_async.proxy"
-EVERY_ROW_UP_TO = 100  # rows of a table on a terminal; of more, only those that need a look
 
 
 def _keep_proxy(context: click.Context, _: click.Parameter, value: str | None) -> None:
     if value is not None and value.strip():
+        from bandwidth_async.http import check_proxy  # noqa: PLC0415 - it loads aiohttp
+
         check_proxy(value.strip(), "--proxy")
     context.meta[_PROXY] = value
 
@@ -53,6 +52,9 @@ def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
 
     It begins with what earlier runs have learned about the rate.
     """
+    from bandwidth_async.client import VoiceClient  # noqa: PLC0415 - it loads aiohttp
+    from bandwidth_async.limiter import RateLimit  # noqa: PLC0415 - likewise
+
     settings["proxy"] = click.get_current_context().meta[_PROXY]
     settings["trust_env"] = True
     limit = rates.begun_with_known(settings.pop("rate_limit", None) or RateLimit())
@@ -70,41 +72,19 @@ in_a_format: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     type=click.Choice(FORMATS),
     help="Columns for people, which a terminal shows as far as it is wide; one JSON array; JSON lines; or "
     "comma-separated values with a header. In CSV a text that a spreadsheet would run, such as =1+1, has an "
-    "apostrophe in front. [default: by the suffix of --output, or table]",
+    "apostrophe in front, but never an id. [default: by the suffix of --output, or table]",
 )
 
 
-@frozen(kw_only=True)
-class RunOptions:
-    """How a run goes and where its outcomes are written, as its command was told."""
-
-    rate: float | None
-    start_rate: float | None
-    concurrency: int
-    deadline: float | None  # seconds
-    verify: bool
-    hang_up: bool
-    strict: bool
-    form: str
-    output: Path | None
-    force: bool
-    quiet: bool
-
-    def after(self, began: float) -> RunOptions:
-        """Return what is left when something has taken the time since ``began`` (`time.monotonic`)."""
-        if self.deadline is None:
-            return self
-        return evolve(self, deadline=max(self.deadline - (time.monotonic() - began), 0.001))
-
-    def limit(self) -> RateLimit:
-        """Return the rate limit that was asked for."""
-        if self.rate is None:
-            return RateLimit.adaptive(start=self.start_rate)
-        if self.start_rate is not None:
-            raise click.UsageError(
-                "--rate is kept to, --start-rate is where finding out begins: give one of them"
-            )
-        return RateLimit.fixed(self.rate)
+# ``--only``, which is passed as ``only``, for each command that prints outcomes.
+of_kinds: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--only",
+    multiple=True,
+    callback=kinds,
+    shell_complete=complete_kinds,
+    metavar="KINDS",
+    help="Print only these outcomes, as in failed,unknown. The exit code and the summary are those of all.",
+)
 
 
 def duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -121,23 +101,29 @@ def duration(_: click.Context, __: click.Parameter, value: str | None) -> float 
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a run; the command gets them as one `RunOptions`, as ``how``."""
+    """Add the options of a run; the command gets them as one `run.RunOptions`, as ``how``."""
 
     @wraps(command)
     def told(*arguments: Any, **given: Any) -> Any:
-        names = RunOptions.__attrs_attrs__
-        given["form"] = form_for(given["form"], given["output"])
-        how = RunOptions(**{name.name: given.pop(name.name) for name in names})
+        names = run.RunOptions.__attrs_attrs__
+        if given["strict"] and given["ignore_not_found"]:
+            raise click.UsageError("--strict and --ignore-not-found: give one of them")
+        if given["quiet"]:
+            logs.hush()
+        given["form"] = formats.form_for(given["form"], given["output"])
+        how = run.RunOptions(**{name.name: given.pop(name.name) for name in names})
         return command(*arguments, how=how, **given)
 
     return reduce(lambda decorated, option: option(decorated), reversed(_RUN), told)
 
 
 _RUN = (
-    click.option("--rate", type=float, metavar="R", help="Requests per second at most. [default: found out]"),
+    click.option(
+        "--rate", callback=in_requests, metavar="R", help="Requests per second at most. [default: found out]"
+    ),
     click.option(
         "--start-rate",
-        type=float,
+        callback=in_requests,
         metavar="R",
         help="Find the rate out, but begin with R requests per second. [default: what earlier runs have "
         "learned, after a day only as a hint. It is in the folder rates of the state directory: remove its "
@@ -165,7 +151,14 @@ _RUN = (
         help="End the members' calls too, which otherwise go on; the outcomes name them (calls_ended).",
     ),
     click.option("--strict", is_flag=True, help="Count conferences that are not found as failures."),
+    click.option(
+        "--ignore-not-found",
+        is_flag=True,
+        help="Count conferences that are not found as done: exit 0, not 3, even if all are. Then a "
+        "teardown may be repeated.",
+    ),
     in_a_format,
+    of_kinds,
     click.option(
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
     ),

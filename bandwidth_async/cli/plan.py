@@ -60,7 +60,11 @@ class Plan:
 
     def lines(self, count: int, client: VoiceClient | None) -> list[str]:
         """Return the plan for that many conferences. Without a client, the account is not known."""
-        of = f" of account {client.account_id} at {host(client)}" if client else "; account and host are not known"
+        of = (
+            f" of account {client.account_id} at {host(client)}"
+            if client
+            else "; account and host are not known"
+        )
         lines = [f"End {plural(count, 'conference')}{of}"]
         if self.given.chosen is not None:
             words = self.given.chosen.in_words()

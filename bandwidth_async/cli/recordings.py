@@ -10,24 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
+from bandwidth_async.cli import event_loop, exit_codes, formats, screen, terminal
 from bandwidth_async.cli.options import in_a_format, new_client, sending
-from bandwidth_async.cli.screen import can_redraw, console
-from bandwidth_async.client import VoiceClient
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from bandwidth_async.client import VoiceClient
     from bandwidth_async.models import ConferenceRecording
 
     Show = Callable[[int, int | None], None]
@@ -114,7 +105,7 @@ async def _save(client: VoiceClient, conference_id: str, recording_id: str, path
     _check_free(path, force)
     name = terminal.one_line(Path(path).name)
     try:
-        with _bar(name) if can_redraw() else _lines(name) as show:
+        with _bar(name) if screen.can_redraw() else _lines(name) as show:
             await client.download_conference_recording(
                 conference_id, recording_id, to=path, overwrite=force, on_progress=show
             )
@@ -138,13 +129,15 @@ def _file_name(recording_id: str, file_format: str | None) -> str:
 @contextmanager
 def _bar(name: str) -> Iterator[Show]:
     """Show bytes, speed and time left in a bar on standard error."""
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(compact=True),
-        console=console(),
+    from rich import progress  # noqa: PLC0415 - not for --help
+
+    bar = progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(compact=True),
+        console=screen.console(),
     )
     task = bar.add_task(name, total=None)
     with bar:

@@ -6,14 +6,14 @@ import asyncio
 import os
 import shlex
 import sys
+import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, rates, terminal
-from bandwidth_async.cli.options import EVERY_ROW_UP_TO
+from bandwidth_async.cli import event_loop, exit_codes, formats, logs, rates, terminal
 from bandwidth_async.cli.progress import display
 from bandwidth_async.cli.run_state import RunState, figure, in_words
 from bandwidth_async.cli.sharing import announced
@@ -26,6 +26,7 @@ from bandwidth_async.errors import (
     RateLimitError,
 )
 from bandwidth_async.journal import Journal
+from bandwidth_async.limiter import RateLimit
 from bandwidth_async.outcome import OutcomeKind
 from bandwidth_async.run import GRACE, Stop
 from bandwidth_async.wire import token
@@ -35,11 +36,59 @@ if TYPE_CHECKING:
     from pathlib import Path
     from signal import Signals
 
-    from bandwidth_async.cli.options import RunOptions
     from bandwidth_async.cli.progress import Display
     from bandwidth_async.client import VoiceClient
     from bandwidth_async.models import Conference
     from bandwidth_async.outcome import Outcome, Report
+
+
+# A table on a terminal has a row for each of that many ids; of more, only those that need a look.
+EVERY_ROW_UP_TO = 100
+
+
+@frozen(kw_only=True)
+class RunOptions:
+    """How a run goes and where its outcomes are written, as its command was told."""
+
+    rate: float | None
+    start_rate: float | None
+    concurrency: int
+    deadline: float | None  # seconds
+    verify: bool
+    hang_up: bool
+    strict: bool
+    ignore_not_found: bool
+    form: str
+    only: frozenset[str] | None
+    output: Path | None
+    force: bool
+    quiet: bool
+
+    def after(self, began: float) -> RunOptions:
+        """Return what is left when something has taken the time since ``began`` (`time.monotonic`)."""
+        if self.deadline is None:
+            return self
+        return evolve(self, deadline=max(self.deadline - (time.monotonic() - began), 0.001))
+
+    def exit_code(self, whole: Report, stopped_by: Signals | None = None) -> int:
+        """Return the exit code of a run."""
+        return exit_codes.exit_for_run(
+            whole, strict=self.strict, stopped_by=stopped_by, ignore_not_found=self.ignore_not_found
+        )
+
+    def limit(self) -> RateLimit:
+        """Return the rate limit that was asked for."""
+        if self.rate is None:
+            return RateLimit.adaptive(start=self.start_rate)
+        if self.start_rate is not None:
+            raise click.UsageError(
+                "--rate is kept to, --start-rate is where finding out begins: give one of them"
+            )
+        return RateLimit.fixed(self.rate)
+
+    def into(self, output: Path | None) -> RunOptions:
+        """Return the same, with the outcomes written to another file."""
+        return evolve(self, output=output)
 
 
 @frozen(kw_only=True)
@@ -62,6 +111,7 @@ def _state(client: VoiceClient, run: Run) -> RunState:
 async def carry_out(client: VoiceClient, run: Run) -> int:
     """End the conferences of a run and return the exit code. With a journal it is that of the whole run."""
     stop = Stop()
+    logs.hush()
     with (
         display(_state(client, run), quiet=run.how.quiet) as shown,
         _stopping_on_signals(stop, shown) as received,
@@ -84,12 +134,14 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
         # A journal that failed during the run cannot report. Then this part has to stand for the whole.
         with suppress(JournalError):
             whole = evolve(run.source.report(), stopped=report.stopped)
-    if not run.how.quiet or whole.stopped or not whole.ok:
+    code = run.how.exit_code(whole, received[0] if received else None)
+    if code or not run.how.quiet:
         _print_summary(client, run, report, whole)
     rates.keep(client.limiter)
     if writer.fault:
         raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
-    return exit_codes.exit_for_run(whole, strict=run.how.strict, stopped_by=received[0] if received else None)
+    terminal.ending.because = _reason(whole)
+    return code
 
 
 def refusal_until(client: VoiceClient, deadline: float | None) -> RateLimitError | None:
@@ -140,7 +192,11 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
     seen = client.limiter.snapshot()
     # Without a 429 the run has not met the server's limit.
     quota = seen.quota if seen.refusals else None
-    lines = _summary(report, whole, client.account_id, quota)
+    lines = _summary(report, quota, seen.refusals)
+    nothing_found = _nothing_found(whole, ignored=run.how.ignore_not_found)
+    if nothing_found or _is_of_account(report.stopped):
+        ended = " Or have they all ended before?" if nothing_found else ""
+        lines.append(f"is {client.account_id} the right account id (BW_ACCOUNT_ID)?{ended}")
     if isinstance(run.source, Journal):
         lines += _journal_lines(whole, report, run.source.path)
     is_taken = run.stream is sys.stdout or isinstance(sys.stdout, terminal.Closed)
@@ -167,15 +223,14 @@ class _OutcomeWriter:
         few = run.total <= EVERY_ROW_UP_TO or not self._writer.on_terminal
         self._is_table = run.how.form == "table"
         self._every = not self._is_table or (few and not run.how.quiet)
-        self._quiet = run.how.quiet
+        self._how = run.how
 
     def put(self, outcome: Outcome, report: Report) -> None:
         self._write(outcome)
         self._shown.update(outcome, report)
 
     def _write(self, outcome: Outcome) -> None:
-        worth_a_look = outcome.kind.trouble or (outcome.kind is OutcomeKind.NOT_FOUND and not self._quiet)
-        if self.fault or self.left or not (worth_a_look or self._every):
+        if self.fault or self.left or not self._is_wanted(outcome.kind):
             return
         record = formats.outcome_record(outcome)
         if self._is_table:
@@ -185,6 +240,12 @@ class _OutcomeWriter:
             return
         with self._noting_faults():
             self._writer.write_lines(lines, at_once=outcome.kind is not OutcomeKind.NOT_ATTEMPTED)
+
+    def _is_wanted(self, kind: OutcomeKind) -> bool:
+        if self._how.only is not None:
+            return kind in self._how.only
+        missing = kind is OutcomeKind.NOT_FOUND and not (self._how.quiet or self._how.ignore_not_found)
+        return kind.trouble or missing or self._every
 
     def finish(self) -> None:
         """Write what still waits for other rows."""
@@ -228,22 +289,43 @@ def _stopping_on_signals(stop: Stop, shown: Display) -> Iterator[list[Signals]]:
         yield received
 
 
-def _summary(report: Report, whole: Report, account_id: str, quota: float | None) -> list[str]:
+def _summary(report: Report, quota: float | None, refusals: int) -> list[str]:
+    done = sum(report.counts[kind] for kind in OutcomeKind if kind.fine)
     lines = [
         f"{plural(report.total, 'conference')} in {report.elapsed:.1f} s: {in_words(report.counts)}",
-        f"{plural(report.attempts, 'request')}, {report.rate:,.0f} conferences a second",
+        plural(report.attempts, "request") + (f", {refusals:,} of them answered 429" if refusals else ""),
     ]
+    if done and report.elapsed:
+        rate = figure(done / report.elapsed)
+        lines[-1] += f", {rate} conference{'' if rate == '1' else 's'} a second"
     if quota is not None:
         lines.append(f"the server's limit seems to be about {figure(quota)} requests a second")
     if report.stopped:
-        early = report.unsettled or not report.complete
-        lines.append(f"{'stopped early' if early else 'every conference was refused'}: {report.stopped}")
-    # Of one id, a 404 says all there is to say.
-    nothing_found = whole.nothing_found and whole.total > 1
-    if nothing_found or _is_of_account(report.stopped):
-        ended = " Or have they all ended before?" if nothing_found else ""
-        lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?{ended}")
+        lines.append(_why_stopped(report))
     return lines
+
+
+def _why_stopped(report: Report) -> str:
+    told = str(report.stopped)
+    if told.startswith("stopped by "):
+        return f"stopped early, {told.removeprefix('stopped ')}"
+    early = report.unsettled or not report.complete
+    return f"{'stopped early' if early else 'every conference was refused'}: {told}"
+
+
+def _reason(report: Report) -> str:
+    """Return why a run ends with an exit code other than 0."""
+    if report.stopped:
+        return _why_stopped(report)
+    if report.nothing_found:
+        return f"not one of {plural(report.total, 'conference')} was found"
+    not_fine = [kind for kind in OutcomeKind if not kind.fine or kind is OutcomeKind.NOT_FOUND]
+    return f"of {plural(report.total, 'conference')}, {in_words(report.counts, not_fine)}"
+
+
+def _nothing_found(report: Report, *, ignored: bool) -> bool:
+    """Return whether the 404s of a run are worth a question. Of one id, a 404 says all there is to say."""
+    return report.nothing_found and report.total > 1 and not ignored
 
 
 def _is_of_account(error: BandwidthError | None) -> bool:

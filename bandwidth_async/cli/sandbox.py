@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bandwidth_async.cli import event_loop, exit_codes
-from bandwidth_async.cli.progress import display
-from bandwidth_async.cli.run_state import RunState, figure
-from bandwidth_async.client import VoiceClient
-from bandwidth_async.credentials import ClientCredentials
-from bandwidth_async.outcome import OutcomeKind
-from bandwidth_async.sandbox import Sandbox, Truth
+from bandwidth_async import outcome
+from bandwidth_async import sandbox as served
+from bandwidth_async.cli import event_loop, exit_codes, progress, run_state
+
+if TYPE_CHECKING:
+    from bandwidth_async.outcome import OutcomeKind
+    from bandwidth_async.sandbox import Sandbox, Truth
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -120,11 +119,13 @@ def sandbox(**settings: Any) -> int:
     Prints its URL and the variables that you need to export. GET /_sandbox/truth returns the state of each
     conference, and how many requests of each kind got which status.
     """
-    event_loop.run(_serve(Sandbox(**settings)))
+    event_loop.run(_serve(served.Sandbox(**settings)))
     return exit_codes.Exit.OK
 
 
 async def _serve(stand_in: Sandbox) -> None:
+    import asyncio  # noqa: PLC0415 - not for --help
+
     stopped = asyncio.Event()
     async with stand_in:
         with event_loop.on_signals(lambda _: stopped.set()):
@@ -163,8 +164,11 @@ def demo(conferences: int, seed: int) -> int:
 
 
 async def _demo(conferences: int, seed: int) -> int:
+    from bandwidth_async.client import VoiceClient  # noqa: PLC0415 - it loads aiohttp
+    from bandwidth_async.credentials import ClientCredentials  # noqa: PLC0415 - likewise
+
     kinds: dict[str, OutcomeKind] = {}
-    async with Sandbox(
+    async with served.Sandbox(
         conferences=conferences,
         quota="token-bucket:rate=200,burst=20",
         hint="reset-ms",
@@ -179,12 +183,12 @@ async def _demo(conferences: int, seed: int) -> int:
             voice_url=stand_in.url,
             api_url=stand_in.url,
         ) as client:
-            state = RunState(conferences, client.limiter.snapshot, ("a sandbox on this machine",))
-            with display(state) as shown, client.limiter.listening(shown.on_event):
+            state = run_state.RunState(conferences, client.limiter.snapshot, ("a sandbox on this machine",))
+            with progress.display(state) as shown, client.limiter.listening(shown.on_event):
                 async with client.ending_conferences(stand_in.conference_ids) as stream:
-                    async for outcome in stream:
-                        kinds[outcome.conference_id] = outcome.kind
-                        shown.update(outcome, stream.report)
+                    async for one in stream:
+                        kinds[one.conference_id] = one.kind
+                        shown.update(one, stream.report)
         truth, quota = stand_in.truth(), client.limiter.snapshot().quota
     return _compare(kinds, stream.report.elapsed, truth, quota)
 
@@ -193,12 +197,16 @@ def _compare(kinds: dict[str, OutcomeKind], elapsed: float, truth: Truth, quota:
     """Print what the client and the sandbox say about each conference, and return the exit code."""
     total = len(truth["conferences"])
     ended = {key for key, fact in truth["conferences"].items() if fact["ended_at"]}
-    said = {key for key, kind in kinds.items() if kind in {OutcomeKind.ENDED, OutcomeKind.ALREADY_ENDED}}
+    said = {
+        key
+        for key, kind in kinds.items()
+        if kind in {outcome.OutcomeKind.ENDED, outcome.OutcomeKind.ALREADY_ENDED}
+    }
     refused = sum(count.get("429", 0) for count in truth["requests"].values())
     print(f"the client says:  {len(said):,} of {total:,} ended, in {elapsed:.1f} s")
-    print(f"the sandbox says: {len(ended):,} ended, {refused:,} requests refused (429)")
+    print(f"the sandbox says: {len(ended):,} ended, {refused:,} requests answered 429")
     if quota is not None:
-        print(f"the client found out that about {figure(quota)} requests a second are allowed")
+        print(f"the client found out that about {run_state.figure(quota)} requests a second are allowed")
     wrong = len(said ^ ended)
     print("they agree, id by id" if not wrong else f"they disagree about {wrong:,} conferences")
     return exit_codes.Exit.OK if not wrong and len(said) == total else exit_codes.Exit.GENERAL

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bandwidth_async import sharing as shared
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.sharing import LOCAL, SharedLimiter, carrier_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bandwidth_async.limiter import Limiter, RateLimit
+    from bandwidth_async.sharing import SharedLimiter
 
 VARIABLE = "BW_REDIS_URL"
 
@@ -71,22 +71,24 @@ def limiter_for(limit: RateLimit | None) -> SharedLimiter | None:
     keeps the processes from meeting is no warning.
     """
     if (store := asked_for()) is not None:
-        return SharedLimiter(store, limit)
+        return shared.SharedLimiter(store, limit)
     if "no_share" in click.get_current_context().meta.get(_STORE, {}) or (limit and limit.rate is not None):
         return None
     try:
-        carrier_for(LOCAL)
+        shared.carrier_for(shared.LOCAL)
     except ConfigurationError:
         return None
-    return SharedLimiter(LOCAL, limit, warn=False)
+    return shared.SharedLimiter(shared.LOCAL, limit, warn=False)
 
 
 @contextmanager
 def announced(limiter: Limiter, say: Callable[[str], object]) -> Iterator[None]:
     """Say how many others share the limit, while the context lasts, and again when they are more."""
-    if not isinstance(limiter, SharedLimiter):
+    if not isinstance(limiter, shared.SharedLimiter):
         yield
         return
+    import asyncio  # noqa: PLC0415 - not for --help
+
     said = 1
 
     def on_processes(_: int) -> None:

@@ -61,6 +61,47 @@ def complain(sentence: str) -> None:
     say(f"bandwidth-async: {sentence}")
 
 
+class Ending:
+    """How a command that exits with a code other than 0 says so: in words, or as one JSON object.
+
+    ``because`` is the reason that the command gave on its way.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.because = ""
+        self._as_json = as_json
+
+    def fail(self, sentence: str, code: int) -> None:
+        """Say why the command ends with an exit code."""
+        if self._as_json:
+            import json  # noqa: PLC0415 - not for a Tab
+
+            say(json.dumps({"error": sentence, "exit_code": int(code)}))
+        else:
+            complain(sentence)
+
+    def explain(self, sentence: str) -> None:
+        """Say why the command will end with a code other than 0."""
+        self.because = sentence
+        if not self._as_json:
+            complain(sentence)
+
+    def conclude(self, code: int) -> None:
+        """Say once more, to a program, what a command has said in its own words."""
+        if code and self._as_json:
+            self.fail(self.because or "see the records and the lines before this one", code)
+
+
+# Of the command that this process is.
+ending = Ending()
+
+
+def begin(*, as_json: bool) -> None:
+    """Begin a command."""
+    global ending  # noqa: PLW0603 - a process is one command, and so are its streams
+    ending = Ending(as_json=as_json)
+
+
 def abandon(stream: IO[str]) -> None:
     """Send the rest of a stream nowhere.
 

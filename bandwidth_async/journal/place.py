@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -12,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from bandwidth_async.directories import JOURNAL_SUFFIX
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.journal.refusals import refusal
 
 if TYPE_CHECKING:
     from os import PathLike
-
-SUFFIX = ".journal"
 
 # SQLite's log needs memory that all its processes share, and locks that all of them see. So it does not work
 # over a network (https://sqlite.org/wal.html), nor where a virtual machine sees folders of its host. New file
@@ -32,24 +30,6 @@ _LOCAL = re.compile(
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
-def state_directory(environ: Mapping[str, str]) -> Path:
-    """Return the user's directory for journals and rates.
-
-    It is below ``$XDG_STATE_HOME``, or below ``~/.local/state``.
-
-    A relative ``$XDG_STATE_HOME`` is ignored. Raises `JournalError` if there is no home directory either.
-    Source: https://specifications.freedesktop.org/basedir-spec/latest/
-    """
-    stated = Path(environ.get("XDG_STATE_HOME", ""))
-    if not stated.is_absolute():
-        home = environ.get("HOME", "")
-        try:
-            stated = (Path(home) if home else Path.home()) / ".local" / "state"
-        except RuntimeError:
-            raise refusal("there is no home directory to keep journals in: set XDG_STATE_HOME") from None
-    return stated / "bandwidth-async"
-
-
 def new_journal_path(directory: Path, now: datetime, random: Random) -> Path:
     """Return a path for a new journal, named after the time (aware) and a random number.
 
@@ -61,7 +41,7 @@ def new_journal_path(directory: Path, now: datetime, random: Random) -> Path:
         make_private(directory)
     except OSError as error:
         raise refusal(f"the directory {directory} cannot be made: {error.strerror}") from error
-    return directory / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random.getrandbits(24):06x}{SUFFIX}"
+    return directory / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random.getrandbits(24):06x}{JOURNAL_SUFFIX}"
 
 
 def journals(directory: Path) -> list[Path]:
@@ -70,7 +50,7 @@ def journals(directory: Path) -> list[Path]:
     Raises `JournalError` if it cannot be read.
     """
     try:
-        return sorted(path for path in directory.iterdir() if path.suffix == SUFFIX)
+        return sorted(path for path in directory.iterdir() if path.suffix == JOURNAL_SUFFIX)
     except FileNotFoundError:
         return []
     except OSError as error:

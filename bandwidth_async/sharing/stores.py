@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bandwidth_async.directories import state_directory
 from bandwidth_async.errors import ConfigurationError, JournalError
-from bandwidth_async.journal.place import state_directory
 from bandwidth_async.sharing.over_redis import SCHEMES, RedisCarrier, reading
 from bandwidth_async.sharing.over_socket import AVAILABLE, SocketCarrier
 
