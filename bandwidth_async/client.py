@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import platform
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from random import Random
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, get_args, overload
 from attrs import evolve
 
 from bandwidth_async import wire
+from bandwidth_async._version import __version__
 from bandwidth_async.credentials import Credentials
 from bandwidth_async.ending import Ender, EndSettings
 from bandwidth_async.environment import HOSTS, read_environment
@@ -268,7 +270,8 @@ class VoiceClient:
         Whatever ``conferences`` or ``on_outcome`` raise is raised here, `asyncio.CancelledError` included.
         Raises `ClientStateError` if another run is going on over the same journal.
         """
-        source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
+        how = EndSettings(verify=verify, hang_up=hang_up)
+        source, end = self._run(conferences, settings, how, concurrency=concurrency, deadline=deadline)
         return await run(
             source, end, on_outcome, concurrency=concurrency, stop=stop or Stop(), deadline=deadline
         )
@@ -296,7 +299,8 @@ class VoiceClient:
         If you leave the context, also by ``break`` or an error, the run ends at once and leaves no task
         behind. Several tasks may iterate over the outcomes: each outcome goes to one of them.
         """
-        source, end = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
+        how = EndSettings(verify=verify, hang_up=hang_up)
+        source, end = self._run(conferences, settings, how, concurrency=concurrency, deadline=deadline)
         return iterate(source, end, concurrency=concurrency, stop=stop or Stop(), deadline=deadline)
 
     @names_settings(CallSettings)
@@ -513,7 +517,11 @@ class VoiceClient:
             return await operation.send(request)
 
     def _run(
-        self, conferences: Source | Journal, settings: RunSettings, how: EndSettings
+        self,
+        conferences: Source | Journal,
+        settings: RunSettings,
+        how: EndSettings,
+        **told: float | None,
     ) -> tuple[Source | Ledger, End]:
         """Return where the ids of a run come from, and what ends one of them."""
         self._channel.bind()
@@ -530,7 +538,28 @@ class VoiceClient:
             hang_up=how.hang_up or conferences.hang_up,
             note_calls=conferences.note_calls,
         )
-        return Claims(conferences), partial(self._ender.end, options, how)
+        timeline = conferences.timeline(self._facts(options, how, told), self._channel.limiter)
+        options = evolve(options, timeline=timeline)
+        return Claims(conferences, timeline), partial(self._ender.end, options, how)
+
+    def _facts(self, options: Options, how: EndSettings, told: dict[str, float | None]) -> dict[str, object]:
+        """Return what the time line of a run tells of its settings. No secret is among them."""
+        voice, limiter = self._channel.voice.url, self._channel.limiter
+        return {
+            "program": __version__,
+            "python": platform.python_version(),
+            "host": voice.host if voice.is_default_port() else f"{voice.host}:{voice.port}",
+            "shared": limiter.is_shared,
+            "settings": {
+                **told,
+                "rate": limiter.limit.rate,
+                "verify": how.verify,
+                "hang_up": how.hang_up,
+                "attempts": options.retry.attempts,
+                "attempt_timeout": options.timeouts.attempt,
+                "outage": options.retry.outage,
+            },
+        }
 
     @asynccontextmanager
     async def _stream(self, request: wire.Request[Media], options: Options) -> AsyncIterator[Media]:
