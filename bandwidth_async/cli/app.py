@@ -29,6 +29,7 @@ COMMANDS = {
     "resume": ("journals:resume", "Resume a run that was stopped or killed."),
     "runs": ("journals:runs", "List the runs that have a journal."),
     "outcomes": ("journals:outcomes", "Print the outcome of each id of a run."),
+    "report": ("report:report", "Show a run on one page: rates, pauses, errors, settings."),
     "list": ("conferences:list_", "List conferences, oldest first."),
     "get": ("conferences:get", "Show one conference with its members."),
     "members": ("members:members", "List the members of a conference."),
@@ -59,6 +60,7 @@ def _name_all_modules() -> None:
         limit,
         members,
         recordings,
+        report,
         sandbox,
     )
 

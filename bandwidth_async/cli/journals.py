@@ -19,6 +19,7 @@ import click
 
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
 from bandwidth_async.cli.options import RunOptions, in_a_format, new_client, run_options, sending
+from bandwidth_async.cli.report_file import check_options, reported
 from bandwidth_async.cli.run import Run, carry_out, plural, resume_command
 from bandwidth_async.cli.run_state import in_words
 from bandwidth_async.errors import JournalError
@@ -26,9 +27,9 @@ from bandwidth_async.journal import (
     Journal,
     JournalInfo,
     Recorded,
-    Shard,
     describe,
     find,
+    gaps,
     journals,
     new_journal_path,
     read_outcomes,
@@ -76,13 +77,14 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
     bandwidth-async resume teardown.journal --rate 50
     """
     del yes
-    client = new_client(rate_limit=how.limit())
     path, began = _path_of(journal), time.monotonic()
+    check_options(how, keep=[path])
+    client = new_client(rate_limit=how.limit())
     try:
-        opened = _in_a_thread(lambda: Journal.open(path, account_id=client.account_id))
+        opened = in_a_thread(lambda: Journal.open(path, account_id=client.account_id))
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    return go_on(client, opened, how.after(began), append=False)
+    return reported(how, path, lambda: go_on(client, opened, how.after(began), append=False))
 
 
 def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: bool) -> int:
@@ -103,7 +105,7 @@ def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: boo
         event_loop.run(journal.aclose())
 
 
-def _in_a_thread(check: Callable[[], T]) -> T:
+def in_a_thread(check: Callable[[], T]) -> T:
     """Return the result of a check of a whole journal. SQLite hears no signals, but who waits for it does.
 
     A signal leaves the thread behind, which ends with the process.
@@ -128,7 +130,7 @@ def runs(names: tuple[str, ...], form: str | None) -> int:
 
     For those you name, the exit code is that of the worst run, and 1 if a shard of them is missing.
     """
-    paths = _paths_of(names) if names else journals(state_directory(os.environ))
+    paths = paths_of(names) if names else journals(state_directory(os.environ))
     found: list[JournalInfo] = []
     with formats.Writer(sys.stdout, formats.form_for(form, None), _RUNS) as writer:
         for path in paths:
@@ -141,7 +143,7 @@ def runs(names: tuple[str, ...], form: str | None) -> int:
         terminal.say(f"there are no journals in {state_directory(os.environ)}")
     if not names:
         return exit_codes.Exit.OK
-    return _sum_up(found, unreadable=len(paths) - len(found))
+    return sum_up(found, unreadable=len(paths) - len(found))
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -158,7 +160,7 @@ def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, forc
     Of several journals, such as those of shards, it also prints the totals. The exit code then is that of the
     worst run, and 1 if a shard of them is missing.
     """
-    paths = _paths_of(names)
+    paths = paths_of(names)
     try:
         found = [describe(path) for path in paths]
         form = formats.form_for(form, output, "jsonl")
@@ -174,17 +176,17 @@ def outcomes(names: tuple[str, ...], form: str | None, output: Path | None, forc
         if not info.complete:
             name = f" ({info.path})" if len(found) > 1 else ""
             terminal.say(f"the input of this run was not recorded to its end; nothing was sent{name}")
-    return _sum_up(found) if len(found) > 1 else exit_codes.Exit.OK
+    return sum_up(found) if len(found) > 1 else exit_codes.Exit.OK
 
 
 def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer) -> None:
     # The check of the whole file comes before the first.
-    first = _in_a_thread(lambda: list(islice(rows, 1)))
+    first = in_a_thread(lambda: list(islice(rows, 1)))
     for outcome in chain(first, rows):
         writer.write(formats.outcome_record(outcome), at_once=False)
 
 
-def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
+def sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
     """Print the totals of several journals, and which shards are missing. Return the worst exit code."""
     counts = sum((info.counts for info in found), Counter[str]())
     journals_found, conferences = plural(len(found), "journal"), plural(counts.total(), "conference")
@@ -195,31 +197,14 @@ def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
         )
         for info in found
     ]
-    gaps = _gaps([info.shard for info in found if info.shard is not None])
+    missing = gaps([info.shard for info in found if info.shard is not None])
     if len({info.digest for info in found if info.shard and info.digest}) > 1:
-        gaps.append("these shards are not of the same input: an id may be in none of them")
-    for gap in gaps:
+        missing.append("these shards are not of the same input: an id may be in none of them")
+    for gap in missing:
         terminal.say(gap)
     # Of the codes that there can be here, 1 is worse than 3.
-    worst = bool(gaps or unreadable) or exit_codes.Exit.GENERAL in codes
+    worst = bool(missing or unreadable) or exit_codes.Exit.GENERAL in codes
     return exit_codes.Exit.GENERAL if worst else max(codes, default=0)
-
-
-def _gaps(shards: Sequence[Shard]) -> list[str]:
-    """Return a sentence for each shard that is missing or there twice."""
-    counted = Counter(shards)
-    wanted = [
-        Shard(number, count) for count in sorted({one.count for one in shards}) for number in range(count)
-    ]
-    missing = [str(one) for one in wanted if one not in counted]
-    twice = [str(one) for one in wanted if counted[one] > 1]
-    said = {"not among these journals": missing, "more than once among these journals": twice}
-    return [
-        f"{'shard' if len(which) == 1 else 'shards'} {', '.join(which[:20])}{' …' if len(which) > 20 else ''}"
-        f" {'is' if len(which) == 1 else 'are'} {what}"
-        for what, which in said.items()
-        if which
-    ]
 
 
 def new_file(given: Path | None) -> Path:
@@ -262,7 +247,7 @@ def opened_or_made(path: Path, account_id: str, how: RunOptions, given: Input) -
         raise click.UsageError(f"{path} is a directory; name a file for the journal")
     was_there, facts = path.exists(), _facts(account_id, how, given)
     try:
-        journal = _in_a_thread(lambda: Journal.open_or_create(path, **facts))
+        journal = in_a_thread(lambda: Journal.open_or_create(path, **facts))
     except JournalError as error:
         if error.in_use:
             raise
@@ -314,7 +299,7 @@ def kept_if_begun(loop: event_loop.Loop, journal: Journal) -> Iterator[None]:
         loop.run(journal.aclose())
 
 
-def _paths_of(names: Sequence[str]) -> list[Path]:
+def paths_of(names: Sequence[str]) -> list[Path]:
     """Return the paths of journals, each once."""
     return list({path.resolve(): path for path in map(_path_of, names)}.values())
 

@@ -88,6 +88,7 @@ class RunOptions:
     strict: bool
     form: str
     output: Path | None
+    report: Path | None
     force: bool
     quiet: bool
 
@@ -199,7 +200,14 @@ _RUN = (
     click.option(
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
     ),
-    click.option("--force", is_flag=True, help="Replace an existing --output file."),
+    click.option(
+        "--report",
+        type=click.Path(path_type=Path),
+        metavar="FILE.html",
+        help="At the end write a report of the whole run to FILE: a page, or its figures for FILE.json. See the "
+        "command report.",
+    ),
+    click.option("--force", is_flag=True, help="Replace an existing --output file, or what is at --report."),
     click.option(
         "-q",
         "--quiet",

@@ -4,7 +4,7 @@ from bandwidth_async.journal.file import remove
 from bandwidth_async.journal.journal import Journal, Recorded
 from bandwidth_async.journal.place import find, journals, new_journal_path, state_directory
 from bandwidth_async.journal.reading import JournalInfo, describe, read_outcomes
-from bandwidth_async.journal.shard import Shard
+from bandwidth_async.journal.shard import Shard, gaps
 
 __all__ = [
     "Journal",
@@ -13,6 +13,7 @@ __all__ = [
     "Shard",
     "describe",
     "find",
+    "gaps",
     "journals",
     "new_journal_path",
     "read_outcomes",

@@ -229,4 +229,15 @@ OUTCOMES_PAGE = f"""SELECT number, conference_id, {_SHOWN_KIND}, attempts,
     CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END, elapsed, calls_ended
 FROM conferences WHERE number > ? ORDER BY number LIMIT ?"""  # noqa: S608  # constants
 
+# For a report: how many ids took how many attempts, the ids that took longest, and those in trouble.
+ATTEMPTS = "SELECT attempts, count(*) FROM conferences WHERE attempts > 0 GROUP BY 1"
+
+SLOWEST = f"""SELECT number, conference_id, {_SHOWN_KIND}, attempts,
+    CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END, elapsed, calls_ended
+FROM conferences WHERE elapsed > 0 ORDER BY elapsed DESC, number LIMIT ?"""  # noqa: S608  # constants
+
+_TROUBLE_KINDS = ", ".join(f"'{kind}'" for kind in KINDS if OutcomeKind(kind).trouble)
+TROUBLE = f"""SELECT conference_id, {_SHOWN_KIND}, CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END
+FROM conferences WHERE claimed OR kind IN ({_TROUBLE_KINDS}) ORDER BY number"""  # noqa: S608  # constants
+
 COUNTS = f"SELECT {_SHOWN_KIND}, count(*), sum(attempts) FROM conferences GROUP BY 1"  # noqa: S608  # constants
