@@ -142,7 +142,8 @@ def verdict(figures: Figures) -> tuple[str, str]:
     if fine == total:
         return "good", f"Every one of the {total:,} conferences is over, as far as the server says."
     untried = counts["not_attempted"]
-    parts = [f"{trouble:,} of {total:,} conferences may still be active."] if trouble else []
+    kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in OutcomeKind if kind.trouble and counts[kind])
+    parts = [f"{trouble:,} of {total:,} conferences may still be active: {kinds}."] if trouble else []
     if untried:
         parts.append(f"{untried:,} of {total:,} were not attempted.")
     if figures.settled < total:
@@ -151,7 +152,9 @@ def verdict(figures: Figures) -> tuple[str, str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a person reads it: 0.35 s, 42 s, 5 min 07 s, 26 h 05 min."""
+    """Return a time as a person reads it: 350 ms, 4.2 s, 42 s, 5 min 07 s, 26 h 05 min."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f} ms" if seconds >= 0.001 else "less than 1 ms"
     if seconds < 10:
         return f"{seconds:.2g} s"
     whole = round(seconds)
