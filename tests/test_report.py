@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError, JournalError
 from bandwidth_async.journal import Journal, Shard
-from bandwidth_async.journal.facts import Part, cause_of
+from bandwidth_async.journal.facts import Cause, Part, cause_of, read_facts
 from bandwidth_async.journal.timeline import LATENCIES, MOST, Moment
 from bandwidth_async.outcome import Outcome, OutcomeKind
 from bandwidth_async.report import Figures, figures_of, to_html, to_json
 from bandwidth_async.report import page as page_module
-from bandwidth_async.report.figures import Trouble, _timeline
+from bandwidth_async.report.figures import Trouble, _figures, _timeline
 from bandwidth_async.report.page import is_report, shown
 from tests.test_journal_timeline import earlier
 
@@ -65,8 +65,7 @@ def recorded(path: Path, outcomes: Sequence[Outcome], **settings_: Any) -> Path:
             await journal.record(one.conference_id for one in outcomes)
             kept = list(journal.unsettled())
             known = {one.conference_id: one for one in outcomes}
-            for target in kept:
-                await journal.settle(target, known[target.conference_id])
+            await asyncio.gather(*(journal.settle(one, known[one.conference_id]) for one in kept))
 
     asyncio.run(record())
     return path
@@ -76,9 +75,11 @@ def lived(path: Path, moments: Sequence[Moment], *, part: int = 1, at: float = B
     """Give a journal a part of a time line, of a second for each moment."""
     facts = {"host": "voice.example", "ended": at + len(moments), **facts}
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
         connection.execute("INSERT INTO parts VALUES (?, ?, ?)", (part, at, json.dumps(facts)))
         rows = [(part * MOST + n, at + n, 1.0, moment.to_json()) for n, moment in enumerate(moments)]
         connection.executemany("INSERT INTO timeline VALUES (?, ?, ?, ?)", rows)
+        connection.execute("COMMIT")
 
 
 def moment(ended: int = 0, **more: Any) -> Moment:
@@ -117,13 +118,9 @@ def test_the_figures_of_a_run(path: Path) -> None:
     """Outcomes, attempts, causes and the slowest ids are those of the journal."""
     figures = figures_of([path], NOW)
     assert (figures.total, figures.settled, figures.attempts) == (37, 32, 30 + 12 + 1 + 20 + 2)
-    assert figures.outcomes == {
-        **dict.fromkeys(OutcomeKind, 0),
-        "ended": 31,
-        "not_found": 1,
-        "failed": 4,
-        "unknown": 1,
-    }
+    met = {kind: count for kind, count in figures.outcomes.items() if count}
+    assert met == {"ended": 31, "not_found": 1, "failed": 4, "unknown": 1}
+    assert list(figures.outcomes) == list(OutcomeKind)
     assert [(one.attempts, one.ids) for one in figures.tries] == [(1, 31), (2, 1), (5, 4), (10, 1)]
     failed, unknown = figures.troubles
     assert (failed.cause, failed.ids, failed.examples) == ("answered 503", 4, ["bad-0", "bad-1", "bad-2"])
@@ -343,10 +340,8 @@ def test_the_page_can_be_read_aloud(path: Path) -> None:
 def test_colours_can_be_told_apart() -> None:
     """Texts have a contrast of 4.5 to 1 at least, and shapes of 3 to 1, in light, dark and print."""
     css = page_module._read("report.css")
-    palettes = [
-        dict(re.findall(r"--(\w+): (#\w{6})", block))
-        for block in re.findall(r":root \{.*?\}", css, re.DOTALL)
-    ]
+    blocks = re.findall(r":root \{.*?\}", css, re.DOTALL)
+    palettes = [dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in blocks]
     assert len(palettes) == 3
     for colours in palettes:
         for ground in ("paper", "card"):
@@ -408,27 +403,31 @@ def test_a_hostile_text_is_a_text(plain: Figures, text: str) -> None:
 
 
 @given(st.text(min_size=1, max_size=40))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_any_text_is_a_text(plain: Figures, text: str) -> None:
     """Also those that nobody has thought of."""
     check_escaped(plain, text.strip() or "x")
 
 
-def test_a_million_ids_weigh_as_much_as_a_thousand(tmp_path: Path) -> None:
+def test_a_million_ids_weigh_as_much_as_a_thousand(path: Path) -> None:
     """The page is bounded in all that it lists: 300 kB at most, with everything at its longest."""
-    outcomes = [
-        outcome("i" * 250 + str(n), OutcomeKind.FAILED, n % 30, error=chr(65 + n % 40) * 290, elapsed=1e5 + n)
-        for n in range(200)
+    busy = moment(123_456, refused=99_999, quota=123_456.78)
+    busy.pause("unavailable", 0.123)
+    facts = {"host": "h" * 300, "settings": {"rate": 1234567.891}}
+    causes = [
+        Cause(OutcomeKind.NOT_ATTEMPTED, chr(33 + n % 90) * 300, 10**9, ["i" * 300] * 3) for n in range(90)
     ]
-    shards = [recorded(tmp_path / f"{n:0200}", outcomes[n::60], shard=Shard(n, 60)) for n in range(60)]
-    for n, shard in enumerate(shards):
-        for part in range(1, 4):
-            busy = [moment(123_456, refused=99_999, quota=123_456.78)] * 100
-            for one in busy:
-                one.pause("unavailable", 0.123)
-            lived(shard, busy, part=part, at=BEGAN + 1e5 * part + n, settings={"rate": 1234567.891})
-    figures = figures_of(shards)
-    assert figures.other_journals == 10
+    one = evolve(read_facts(path), causes=causes, slowest=[outcome("i" * 300, elapsed=1e5)] * 10)
+    runs = [
+        evolve(
+            one,
+            info=evolve(one.info, path=path.with_name(f"{n:0300}"), shard=Shard(n, 52)),
+            parts=[Part(BEGAN + n, None, facts, [(BEGAN + 1000 * n + at, 1.0, busy) for at in range(99)])],
+        )
+        for n in range(52)
+    ]
+    figures = _figures(runs, NOW)
+    assert (figures.other_journals, figures.other_starts) == (2, 32)
     assert len(to_html(figures).encode()) <= 300_000
 
 
@@ -465,7 +464,7 @@ def test_a_million_ids_weigh_as_much_as_a_thousand(tmp_path: Path) -> None:
     ],
 )
 def test_the_first_sentence(
-    plain: Figures, counts: dict[str, int], changes: dict[str, bool], how: str, sentence: str
+    plain: Figures, counts: dict[str, int], changes: dict[str, Any], how: str, sentence: str
 ) -> None:
     """It says whether anything is left to do."""
     outcomes = {kind.value: counts.get(kind, 0) for kind in OutcomeKind}

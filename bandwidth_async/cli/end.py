@@ -120,10 +120,8 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     """
     how.limit()
     if how.report is not None and (no_journal or dry_run):
-        raise click.UsageError(
-            f"--report and {'--dry-run' if dry_run else '--no-journal'}: give one of them; a report is made from"
-            " the journal of a run"
-        )
+        other = "--dry-run" if dry_run else "--no-journal"
+        raise click.UsageError(f"--report and {other}: give one of them; a report is made from a journal")
     if journal_file is not None and (no_journal or dry_run):
         raise click.UsageError(
             f"--journal and {'--dry-run' if dry_run else '--no-journal'}: give one of them"

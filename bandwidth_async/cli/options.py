@@ -204,8 +204,8 @@ _RUN = (
         "--report",
         type=click.Path(path_type=Path),
         metavar="FILE.html",
-        help="At the end write a report of the whole run to FILE: a page, or its figures for FILE.json. See the "
-        "command report.",
+        help="At the end write a report of the whole run there: a page, or its figures for FILE.json. See "
+        "bandwidth-async report. With it a run of few ids keeps a journal too.",
     ),
     click.option("--force", is_flag=True, help="Replace an existing --output file, or what is at --report."),
     click.option(

@@ -34,8 +34,8 @@ def report(names: tuple[str, ...], form: str | None, output: Path | None, force:
     """Show a run to somebody who was not there: one file, from the journals of the run or of its shards.
 
     The page has the outcomes, the rate over time beside the limit that was found, pauses and 429s, response
-    times, errors by cause with a few ids each, the slowest ids, and the settings. It loads nothing, so you can
-    mail it. It holds no credentials, but it names ids and the account. You may report a run that is still
+    times, errors by cause with a few ids each, the slowest ids, and the settings. It loads nothing, so you
+    can mail it. It holds no credentials, but it names ids and the account. You may report a run that is still
     going on.
 
     Of several journals it also prints the totals. The exit code then is that of the worst run, and 1 if a

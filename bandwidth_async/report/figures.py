@@ -265,7 +265,7 @@ def _notes(runs: list[RunFacts], timeline: TimelineFigures | None) -> Iterator[s
     if any(part.ended is None for run in runs for part in run.parts or () if not run.info.in_use):
         yield "a process was killed, so the last second before that is not on the time line"
     if timeline is not None and not timeline.attempts and timeline.ids:
-        yield "the requests were sent by the workers of a queue: 429s, pauses and response times are not known"
+        yield "the workers of a queue sent the requests: 429s, pauses and response times are not known"
 
 
 def _journal(run: RunFacts) -> JournalFigures:

@@ -19,6 +19,7 @@ from bandwidth_async.outcome import OutcomeKind
 from bandwidth_async.report.chart import HEIGHT, STRIP, WIDTH, chart_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import tzinfo
 
     from jinja2 import Environment
@@ -174,7 +175,8 @@ def _figure(facts: dict[str, Any], path: str, how: str = "") -> Any:
         value = value[int(name) if isinstance(value, list) else name]
     if value is None:
         return "not known"
-    text = {"": _number, "duration": duration, "share": lambda one: f"{one:.0%}"}[how](value)
+    forms: dict[str, Callable[[float], str]] = {"": _number, "duration": duration, "share": "{:.0%}".format}
+    text = forms[how](value)
     return Markup('<data value="{}" data-figure="{}">{}</data>').format(value, path, text)
 
 
