@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import platform
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from functools import partial
 from random import Random
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, get_args, overload
 from attrs import evolve
 
 from bandwidth_async import wire
+from bandwidth_async._version import __version__
 from bandwidth_async.credentials import Credentials
 from bandwidth_async.ending import Ender, EndSettings
 from bandwidth_async.environment import HOSTS, read_environment
@@ -293,7 +295,8 @@ class VoiceClient:
         Whatever ``conferences`` or ``on_outcome`` raise is raised here, `asyncio.CancelledError` included.
         Raises `ClientStateError` if another run is going on over the same journal.
         """
-        source, end, tell = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
+        how = EndSettings(verify=verify, hang_up=hang_up)
+        source, end, tell = self._run(conferences, settings, how, concurrency=concurrency, deadline=deadline)
         return await run(
             source,
             end,
@@ -327,7 +330,8 @@ class VoiceClient:
         If you leave the context, also by ``break`` or an error, the run ends at once and leaves no task
         behind. Several tasks may iterate over the outcomes: each outcome goes to one of them.
         """
-        source, end, tell = self._run(conferences, settings, EndSettings(verify=verify, hang_up=hang_up))
+        how = EndSettings(verify=verify, hang_up=hang_up)
+        source, end, tell = self._run(conferences, settings, how, concurrency=concurrency, deadline=deadline)
         return iterate(
             source, end, concurrency=concurrency, stop=stop or Stop(), deadline=deadline, tell=tell
         )
@@ -553,14 +557,21 @@ class VoiceClient:
             return await operation.send(request)
 
     def _run(
-        self, conferences: Source | Journal, settings: RunSettings, how: EndSettings
+        self,
+        conferences: Source | Journal,
+        settings: RunSettings,
+        how: EndSettings,
+        **told: float | None,
     ) -> tuple[Source | Ledger, End, Tell | None]:
         """Return where the ids of a run come from, what ends one of them, and who hears of the outcomes."""
         self._channel.bind()
         options = evolve(self._options, deadline=math.inf, bulk=True, **settings)
         source: Source | Ledger
         if isinstance(conferences, Journal):
-            source, how = self._journaled(conferences, how)
+            how = self._how_of(conferences, how)
+            timeline = conferences.timeline(self._facts(options, how, told), self._channel.limiter)
+            options = evolve(options, timeline=timeline)
+            source = Claims(conferences, timeline)
         else:
             source = conferences
         end = partial(self._ender.end, options, how)
@@ -569,17 +580,37 @@ class VoiceClient:
         watched = WatchedRun(self._channel, end)
         return source, watched.end, watched.tell
 
-    def _journaled(self, journal: Journal, how: EndSettings) -> tuple[Claims, EndSettings]:
+    def _how_of(self, journal: Journal, how: EndSettings) -> EndSettings:
+        """Return how a run ends conferences, with what its journal asks for."""
         if journal.account_id != self._account_id:
             raise ConfigurationError(
                 f"the journal {journal.path} is of account {journal.account_id}, "
                 f"this client of {self._account_id}"
             )
-        return Claims(journal), EndSettings(
+        return EndSettings(
             verify=how.verify or journal.verify,
             hang_up=how.hang_up or journal.hang_up,
             note_calls=journal.note_calls,
         )
+
+    def _facts(self, options: Options, how: EndSettings, told: dict[str, float | None]) -> dict[str, object]:
+        """Return what the time line of a run tells of its settings. No secret is among them."""
+        voice, limiter = self._channel.voice.url, self._channel.limiter
+        return {
+            "program": __version__,
+            "python": platform.python_version(),
+            "host": voice.host if voice.is_default_port() else f"{voice.host}:{voice.port}",
+            "shared": limiter.is_shared,
+            "settings": {
+                **told,
+                "rate": limiter.limit.rate,
+                "verify": how.verify,
+                "hang_up": how.hang_up,
+                "attempts": options.retry.attempts,
+                "attempt_timeout": options.timeouts.attempt,
+                "outage": options.retry.outage,
+            },
+        }
 
     @asynccontextmanager
     async def _stream(self, request: wire.Request[Media], options: Options) -> AsyncIterator[Media]:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
+    from bandwidth_async.journal.timeline import Timeline
     from bandwidth_async.limiter import Admission, Limiter
     from bandwidth_async.retry_after import Headers
     from bandwidth_async.run import Stop
@@ -90,7 +91,8 @@ class Options:
     """How one operation is carried out.
 
     ``deadline`` is seconds from its start, ``math.inf`` for none. ``bulk`` operations, those of runs, let
-    single ones go first. ``on_response`` is called for each success, before its body is read.
+    single ones go first. ``on_response`` is called for each success, before its body is read. ``timeline``
+    counts the attempts.
     """
 
     deadline: float = field(default=60.0, validator=above_zero("seconds", endless=True))
@@ -98,6 +100,7 @@ class Options:
     timeouts: Timeouts = field(factory=Timeouts)
     bulk: bool = False
     on_response: Callable[[ResponseInfo], object] | None = None
+    timeline: Timeline | None = None
 
 
 class Channel:
@@ -429,8 +432,11 @@ class Operation:
         self._check()
         self._authorization, self._round = authorizer.header(self), authorizer.round
         self.attempts.sent_at = now = admission.sending()
-        if not self._repeats():
+        repeats = self._repeats()
+        if not repeats:
             channel.limiter.budget.on_try(now)
+        if self.options.timeline is not None:
+            self.options.timeline.sent(again=repeats)
         attempts.excused = attempts.refused = False
         attempts.sent += 1
         self._in_flight = True
@@ -454,14 +460,20 @@ class Operation:
             return False
         self.attempts.last_error = delivery.obstacle
         self.attempts.sent -= 1
+        if self.options.timeline is not None:
+            self.options.timeline.unsent()
         return True
 
     def _tell_limiter(self, status: int, headers: Headers) -> wire.Later | None:
         """Tell the limiter, and the authorizer, how the server responded. Return what a failure says."""
-        admission, channel = self._admission, self._channel
+        admission, channel, timeline = self._admission, self._channel, self.options.timeline
+        sent_at = self.attempts.sent_at
+        took = 0.0 if timeline is None or sent_at is None else channel.now() - sent_at
         if status < 300:
             admission.accepted()
             channel.authorizer.accepted(self._round)
+            if timeline is not None:
+                timeline.answered(took)
             return None
         told = wire.later(status, headers, time.time(), channel.limiter.refusal_statuses)
         seconds = told.hint.seconds if told.hint else None
@@ -478,6 +490,9 @@ class Operation:
             # A 403 may be of a gateway that never looked at the credentials.
             if status not in {401, 403, 407}:
                 channel.authorizer.accepted(self._round)
+        if timeline is not None:
+            refused = self.attempts.refused
+            timeline.answered(took, refused=refused, failed=status >= 500 and not refused)
         return told
 
     def _read(self, request: wire.Request[T], response: wire.Response) -> T:

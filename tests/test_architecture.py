@@ -50,6 +50,7 @@ FLOORS = {
     "operation": 5,
     "settings": 5,
     "sharing": 5,
+    "report": 5,
     "ending": 6,
     "watching": 6,
     "otel": 6,
@@ -77,6 +78,8 @@ DOORS = {
     "redis": {"sharing"},
     "click": {"cli"},
     "rich": {"cli"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
     "celery": {"celery"},
     "opentelemetry": {"otel"},
     "attrs": set(FLOORS),
@@ -296,4 +299,10 @@ def test_asking_for_help_does_not_load_the_client() -> None:
     """The command line imports a command only when it is run."""
     loaded = loaded_by(f"{ROOT}.cli.app")
     assert f"{ROOT}.errors" in loaded
-    assert {one.partition(".")[0] for one in loaded} & {"aiohttp", "attrs", "asyncio", "rich"} == set()
+    assert {one.partition(".")[0] for one in loaded} & {
+        "aiohttp",
+        "attrs",
+        "asyncio",
+        "jinja2",
+        "rich",
+    } == set()

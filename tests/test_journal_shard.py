@@ -93,7 +93,6 @@ async def test_an_input_that_was_cut_off_is_recorded_anew(path: Path) -> None:
         assert (journal.recorded, journal.shard, journal.hang_up) == (False, None, True)
         assert await journal.record(["conf-1"]) == Recorded(1, 0)
     assert [outcome.conference_id for outcome in read_outcomes(path)] == ["conf-1"]
-    # Without facts of its origin, a journal is of the version that earlier programs know.
     async with Journal.create(path.with_name("2"), account_id=ACCOUNT):
         pass
     async with opened(path.with_name("2")) as journal:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+import platform
 import secrets
 from collections import deque
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from attrs import asdict, define, evolve
 
+from bandwidth_async._version import __version__
 from bandwidth_async.chunks.engine import Chunk, account_mark, error_in, outcome_in
 from bandwidth_async.errors import (
     APIError,
@@ -79,7 +81,7 @@ async def run_on(
         raise ConfigurationError("chunk_size and chunks are at least 1, and lease is more than 0 seconds")
     engine.check(lease)
     chunk = _chunk_of(conferences, account_id, lease, verify=verify)
-    source: Source | Claims = Claims(conferences) if isinstance(conferences, Journal) else conferences
+    source = _recorded(conferences) if isinstance(conferences, Journal) else conferences
     stop = stop or Stop()
     coordinator = _Coordinator(engine, chunk, chunk_size, stop)
     concurrency = chunk_size * chunks
@@ -87,6 +89,12 @@ async def run_on(
         return await run(
             source, coordinator.end, on_outcome, concurrency=concurrency, stop=stop, deadline=deadline
         )
+
+
+def _recorded(journal: Journal) -> Claims:
+    # The workers send the requests, so the time line has nothing but outcomes.
+    facts = {"program": __version__, "python": platform.python_version()}
+    return Claims(journal, journal.timeline(facts, None))
 
 
 def _chunk_of(conferences: Source | Journal, account_id: str | None, lease: float, *, verify: bool) -> Chunk:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, inputs, journals, plan, run, terminal
+from bandwidth_async.cli import (
+    event_loop,
+    exit_codes,
+    formats,
+    inputs,
+    journals,
+    plan,
+    report_file,
+    run,
+    terminal,
+)
 from bandwidth_async.cli.choices import complete_files
 from bandwidth_async.cli.options import new_client, run_options, sending
 from bandwidth_async.cli.selection import chosen, selection
@@ -138,6 +149,9 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     bandwidth-async end --from ids.txt --yes --shard 0/4 --journal 'shard-{shard}.journal' --continue
     """
     how.limit()
+    if how.report is not None and (no_journal or dry_run):
+        other = "--dry-run" if dry_run else "--no-journal"
+        raise click.UsageError(f"--report and {other}: give one of them; a report is made from a journal")
     if any(choice.values()) and not all_active:
         raise click.UsageError(
             "--name, --older-than, --created-before and --created-after go with --all-active"
@@ -147,12 +161,13 @@ def end(  # noqa: PLR0917 - click passes an option a parameter
     wish = _Wish(
         given=given,
         plan=plan.Plan(given=given, hang_up=how.hang_up),
-        how=how.into(_named(how.output, shard)),
+        how=how.into(_named(how.output, shard), _named(how.report, shard)),
         journal_file=_named(journal_file, shard),
         goes_on=goes_on,
         yes=yes,
         maximum=maximum,
     )
+    report_file.check_options(wish.how, keep=[*wish.given.files, wish.journal_file])
     if shard is not None and inputs.tasks() not in {None, shard.count}:
         terminal.say(f"the job array has {inputs.tasks()} tasks, and {shard} is one of {shard.count} shards")
     if goes_on:
@@ -215,7 +230,8 @@ def _begin(wish: _Wish, *, dry_run: bool, no_journal: bool) -> int:
     few: list[Item] = []
     duplicates = 0
     # A shard has the journal that was named even if it has no ids: otherwise it would seem to be missing.
-    if wish.journal_file is None or wish.given.shard is None:
+    # A report is made from a journal too.
+    if not wish.how.report and (wish.journal_file is None or wish.given.shard is None):
         most = 0 if wish.journal_file else math.inf if dry_run or no_journal else ASK_ABOVE
         few, duplicates, are_all = inputs.gathered(items, most)
         if are_all:
@@ -223,7 +239,10 @@ def _begin(wish: _Wish, *, dry_run: bool, no_journal: bool) -> int:
     client = new_client(rate_limit=wish.how.limit())
     path = journals.new_file(wish.journal_file)
     journal = journals.made(path, client.account_id, wish.how, wish.given)
-    return _end_recorded(wish, client, journal, chain(few, items), began=began, duplicates=duplicates)
+    end_all = partial(
+        _end_recorded, wish, client, journal, chain(few, items), began=began, duplicates=duplicates
+    )
+    return report_file.reported(wish.how, path, end_all)
 
 
 def _begin_or_go_on(wish: _Wish) -> int:
@@ -233,8 +252,11 @@ def _begin_or_go_on(wish: _Wish) -> int:
     journal = journals.opened_or_made(path, client.account_id, wish.how, wish.given)
     if journal.recorded:
         terminal.say(f"journal: {path}, with the ids of {formats.iso(journal.created)}")
-        return journals.go_on(client, journal, wish.how.after(began), append=True)
-    return _end_recorded(wish, client, journal, wish.items(), began=began)
+        go_on = partial(journals.go_on, client, journal, wish.how.after(began), append=True)
+        return report_file.reported(wish.how, path, go_on)
+    return report_file.reported(
+        wish.how, path, partial(_end_recorded, wish, client, journal, wish.items(), began=began)
+    )
 
 
 def _end_few(wish: _Wish, items: list[Item], duplicates: int, began: float, *, dry_run: bool) -> int:

@@ -17,7 +17,7 @@ import click
 
 from bandwidth_async import journal as stored
 from bandwidth_async import outcome
-from bandwidth_async.cli import event_loop, exit_codes, formats, run, run_state, terminal
+from bandwidth_async.cli import event_loop, exit_codes, formats, report_file, run, run_state, terminal
 from bandwidth_async.cli.choices import complete_runs
 from bandwidth_async.cli.options import in_a_format, new_client, of_kinds, run_options, sending
 from bandwidth_async.errors import JournalError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bandwidth_async.cli.inputs import Input
     from bandwidth_async.cli.run import RunOptions
     from bandwidth_async.client import VoiceClient
-    from bandwidth_async.journal import Journal, JournalInfo, Recorded, Shard
+    from bandwidth_async.journal import Journal, JournalInfo, Recorded
     from bandwidth_async.models import Conference
     from bandwidth_async.outcome import Outcome
 
@@ -58,13 +58,14 @@ def resume(journal: str, how: RunOptions, yes: bool) -> int:
     bandwidth-async resume teardown.journal --rate 50
     """
     del yes
-    client = new_client(rate_limit=how.limit())
     path, began = _path_of(journal), time.monotonic()
+    report_file.check_options(how, keep=[path])
+    client = new_client(rate_limit=how.limit())
     try:
-        opened = _in_a_thread(lambda: stored.Journal.open(path, account_id=client.account_id))
+        opened = in_a_thread(lambda: stored.Journal.open(path, account_id=client.account_id))
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    return go_on(client, opened, how.after(began), append=False)
+    return report_file.reported(how, path, lambda: go_on(client, opened, how.after(began), append=False))
 
 
 def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: bool) -> int:
@@ -85,7 +86,7 @@ def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: boo
         event_loop.run(journal.aclose())
 
 
-def _in_a_thread(check: Callable[[], T]) -> T:
+def in_a_thread(check: Callable[[], T]) -> T:
     """Return the result of a check of a whole journal. SQLite hears no signals, but who waits for it does.
 
     A signal leaves the thread behind, which ends with the process.
@@ -112,7 +113,7 @@ def runs(names: tuple[str, ...], form: str | None) -> int:
 
     For those you name, the exit code is that of the worst run, and 1 if a shard of them is missing.
     """
-    paths = _paths_of(names) if names else stored.journals(stored.state_directory(os.environ))
+    paths = paths_of(names) if names else stored.journals(stored.state_directory(os.environ))
     found: list[JournalInfo] = []
     with formats.Writer(sys.stdout, formats.form_for(form, None), formats.RUNS) as writer:
         for path in paths:
@@ -125,7 +126,7 @@ def runs(names: tuple[str, ...], form: str | None) -> int:
         terminal.say(f"there are no journals in {stored.state_directory(os.environ)}")
     if not names:
         return exit_codes.Exit.OK
-    return _sum_up(found, unreadable=len(paths) - len(found))
+    return sum_up(found, unreadable=len(paths) - len(found))
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -149,7 +150,7 @@ def outcomes(
     Of several journals, such as those of shards, it also prints the totals. The exit code then is that of the
     worst run, and 1 if a shard of them is missing.
     """
-    paths = _paths_of(names)
+    paths = paths_of(names)
     try:
         found = [stored.describe(path) for path in paths]
         form = formats.form_for(form, output, "jsonl")
@@ -165,18 +166,18 @@ def outcomes(
         if not info.complete:
             name = f" ({info.path})" if len(found) > 1 else ""
             terminal.say(f"the input of this run was not recorded to its end; nothing was sent{name}")
-    return _sum_up(found) if len(found) > 1 else exit_codes.Exit.OK
+    return sum_up(found) if len(found) > 1 else exit_codes.Exit.OK
 
 
 def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer, only: frozenset[str] | None) -> None:
     # The check of the whole file comes before the first.
-    first = _in_a_thread(lambda: list(islice(rows, 1)))
+    first = in_a_thread(lambda: list(islice(rows, 1)))
     for row in chain(first, rows):
         if only is None or row.kind in only:
             writer.write(formats.outcome_record(row), at_once=False)
 
 
-def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
+def sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
     """Print the totals of several journals, and which shards are missing. Return the worst exit code."""
     counts = sum((info.counts for info in found), Counter[str]())
     journals_found, conferences = run.plural(len(found), "journal"), run.plural(counts.total(), "conference")
@@ -187,33 +188,14 @@ def _sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
         )
         for info in found
     ]
-    gaps = _gaps([info.shard for info in found if info.shard is not None])
+    missing = stored.gaps([info.shard for info in found if info.shard is not None])
     if len({info.digest for info in found if info.shard and info.digest}) > 1:
-        gaps.append("these shards are not of the same input: an id may be in none of them")
-    for gap in gaps:
+        missing.append("these shards are not of the same input: an id may be in none of them")
+    for gap in missing:
         terminal.say(gap)
     # Of the codes that there can be here, 1 is worse than 3.
-    worst = bool(gaps or unreadable) or exit_codes.Exit.GENERAL in codes
+    worst = bool(missing or unreadable) or exit_codes.Exit.GENERAL in codes
     return exit_codes.Exit.GENERAL if worst else max(codes, default=0)
-
-
-def _gaps(shards: Sequence[Shard]) -> list[str]:
-    """Return a sentence for each shard that is missing or there twice."""
-    counted = Counter(shards)
-    wanted = [
-        stored.Shard(number, count)
-        for count in sorted({one.count for one in shards})
-        for number in range(count)
-    ]
-    missing = [str(one) for one in wanted if one not in counted]
-    twice = [str(one) for one in wanted if counted[one] > 1]
-    said = {"not among these journals": missing, "more than once among these journals": twice}
-    return [
-        f"{'shard' if len(which) == 1 else 'shards'} {', '.join(which[:20])}{' …' if len(which) > 20 else ''}"
-        f" {'is' if len(which) == 1 else 'are'} {what}"
-        for what, which in said.items()
-        if which
-    ]
 
 
 def new_file(given: Path | None) -> Path:
@@ -258,7 +240,7 @@ def opened_or_made(path: Path, account_id: str, how: RunOptions, given: Input) -
         raise click.UsageError(f"{path} is a directory; name a file for the journal")
     was_there, facts = path.exists(), _facts(account_id, how, given)
     try:
-        journal = _in_a_thread(lambda: stored.Journal.open_or_create(path, **facts))
+        journal = in_a_thread(lambda: stored.Journal.open_or_create(path, **facts))
     except JournalError as error:
         if error.in_use:
             raise
@@ -310,7 +292,7 @@ def kept_if_begun(loop: event_loop.Loop, journal: Journal) -> Iterator[None]:
         loop.run(journal.aclose())
 
 
-def _paths_of(names: Sequence[str]) -> list[Path]:
+def paths_of(names: Sequence[str]) -> list[Path]:
     """Return the paths of journals, each once."""
     return list({path.resolve(): path for path in map(_path_of, names)}.values())
 

@@ -25,6 +25,7 @@ _LATE = (
     "bandwidth_async.cli.plan",
     "bandwidth_async.cli.progress",
     "bandwidth_async.cli.rates",
+    "bandwidth_async.cli.report_file",
     "bandwidth_async.cli.run",
     "bandwidth_async.cli.run_state",
     "bandwidth_async.cli.screen",

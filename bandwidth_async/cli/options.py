@@ -162,7 +162,14 @@ _RUN = (
     click.option(
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
     ),
-    click.option("--force", is_flag=True, help="Replace an existing --output file."),
+    click.option(
+        "--report",
+        type=click.Path(path_type=Path),
+        metavar="FILE.html",
+        help="At the end write a report of the whole run there: a page, or its figures for FILE.json. See "
+        "bandwidth-async report. With it a run of few ids keeps a journal too.",
+    ),
+    click.option("--force", is_flag=True, help="Replace an existing --output file, or what is at --report."),
     click.option(
         "-q",
         "--quiet",

@@ -61,6 +61,7 @@ class RunOptions:
     form: str
     only: frozenset[str] | None
     output: Path | None
+    report: Path | None
     force: bool
     quiet: bool
 
@@ -86,9 +87,9 @@ class RunOptions:
             )
         return RateLimit.fixed(self.rate)
 
-    def into(self, output: Path | None) -> RunOptions:
-        """Return the same, with the outcomes written to another file."""
-        return evolve(self, output=output)
+    def into(self, output: Path | None, report: Path | None) -> RunOptions:
+        """Return the same, with the outcomes and the report written to other files."""
+        return evolve(self, output=output, report=report)
 
 
 @frozen(kw_only=True)

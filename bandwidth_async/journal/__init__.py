@@ -5,7 +5,7 @@ from bandwidth_async.journal.file import remove
 from bandwidth_async.journal.journal import Journal, Recorded
 from bandwidth_async.journal.place import find, journals, new_journal_path
 from bandwidth_async.journal.reading import JournalInfo, describe, read_outcomes
-from bandwidth_async.journal.shard import Shard
+from bandwidth_async.journal.shard import Shard, gaps
 
 __all__ = [
     "Journal",
@@ -14,6 +14,7 @@ __all__ = [
     "Shard",
     "describe",
     "find",
+    "gaps",
     "journals",
     "new_journal_path",
     "read_outcomes",

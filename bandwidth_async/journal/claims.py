@@ -15,12 +15,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from bandwidth_async.errors import ClientStateError
+from bandwidth_async.outcome import OutcomeKind
 from bandwidth_async.run import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bandwidth_async.journal import Journal
+    from bandwidth_async.journal.timeline import Timeline
     from bandwidth_async.outcome import Outcome
     from bandwidth_async.run import Target
 
@@ -38,8 +40,9 @@ class Claims(Ledger):
     keeps saying ``unknown`` of the ids in flight.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, timeline: Timeline | None = None) -> None:
         self._journal = journal
+        self._timeline = timeline
         self._unsettled = journal.unsettled()
         # Whether this run has the journal.
         self._borrowed = False
@@ -59,6 +62,8 @@ class Claims(Ledger):
         if self._journal.lent:
             raise ClientStateError(f"another run over {self._journal.path} is going on: wait for its end")
         self._journal.lent = self._borrowed = True
+        if self._timeline is not None:
+            self._timeline.begin()
         return self._targets()
 
     def _targets(self) -> Iterator[Target]:
@@ -79,6 +84,8 @@ class Claims(Ledger):
         """Wait until an outcome is on disk. Raises `JournalError`."""
         self._claims.pop(target.number, None)
         await self._journal.settle(target, outcome)
+        if self._timeline is not None and outcome.kind is not OutcomeKind.NOT_ATTEMPTED:
+            self._timeline.settled(outcome.kind)
 
     async def close(self) -> None:
         """Release the claims of targets that were not begun, and give the journal back."""
@@ -86,6 +93,8 @@ class Claims(Ledger):
             return
         try:
             await self._journal.release(target for target in self._ahead if target.number in self._claims)
+            if self._timeline is not None:
+                await self._timeline.end()
         finally:
             self._ahead.clear()
             self._journal.lent = self._borrowed = False

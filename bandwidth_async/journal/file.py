@@ -64,7 +64,7 @@ class RunRow:
 
     ``created`` is seconds since the epoch. ``given`` and ``total`` are the number of ids in the input with
     and without duplicates, None until all of them are recorded. ``verify`` and ``hang_up`` say how the run
-    ends a conference.
+    ends a conference. ``version`` is that of its journal.
     """
 
     account_id: str
@@ -75,11 +75,7 @@ class RunRow:
     hang_up: bool
     shard: Shard | None = None
     digest: str | None = None
-
-    @property
-    def version(self) -> int:
-        """The version of its journal."""
-        return schema.VERSION if self.shard is None and self.digest is None else schema.WITH_ORIGIN
+    version: int = schema.WITH_TIMELINE
 
 
 @define(kw_only=True, eq=False)
@@ -360,12 +356,12 @@ def _make_tables(draft: Path, path: Path, run: RunRow) -> None:
 def _write_tables(connection: sqlite3.Connection, run: RunRow) -> None:
     """Write the tables of a new journal, in place of what there is."""
     connection.execute("BEGIN IMMEDIATE")
-    for name in schema.tables(schema.WITH_ORIGIN):
+    for name in schema.tables(schema.WITH_TIMELINE):
         connection.execute(f"DROP TABLE IF EXISTS {name}")
     for table in schema.tables(run.version).values():
         connection.execute(table)
     connection.execute(schema.BEGIN_RUN, (run.account_id, run.created, run.verify, run.hang_up))
-    if run.version == schema.WITH_ORIGIN:
+    if run.version >= schema.WITH_ORIGIN:
         shard = (run.shard.number, run.shard.count) if run.shard else (None, None)
         connection.execute(schema.SET_ORIGIN, (*shard, run.digest))
     connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
@@ -607,15 +603,13 @@ def read_run(connection: sqlite3.Connection, path: Path) -> RunRow:
             raise refusal(f"{path} is not a journal: it is another SQLite database")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         known = version & ~schema.FLAGS
-        if known not in {schema.VERSION, schema.WITH_ORIGIN}:
-            raise refusal(
-                f"{path} is a journal of version {version}, and this program knows versions 1 and 2"
-            )
+        if not schema.VERSION <= known <= schema.WITH_TIMELINE:
+            raise refusal(f"{path} is a journal of version {version}, and this program knows versions 1 to 3")
         found = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
         rows = connection.execute(schema.READ_RUN).fetchall()
         if found != schema.tables(known) or len(rows) != 1 or not isinstance(rows[0][0], str):
             raise refusal(f"{path} is damaged: it does not have the tables of a journal")
-        shard, digest = _read_origin(connection, path) if known == schema.WITH_ORIGIN else (None, None)
+        shard, digest = _read_origin(connection, path) if known >= schema.WITH_ORIGIN else (None, None)
         account_id, created, given, total, verify, hang_up = rows[0]
         return RunRow(
             account_id=account_id,
@@ -626,6 +620,7 @@ def read_run(connection: sqlite3.Connection, path: Path) -> RunRow:
             hang_up=bool(hang_up),
             shard=shard,
             digest=digest,
+            version=known,
         )
 
 

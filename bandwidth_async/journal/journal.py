@@ -10,7 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +34,7 @@ from bandwidth_async.journal import file, reading, schema
 from bandwidth_async.journal.place import located
 from bandwidth_async.journal.refusals import refusal, translated, write_error
 from bandwidth_async.journal.schema import Row
+from bandwidth_async.journal.timeline import Timeline, retrieve
 from bandwidth_async.journal.writer import Writer
 from bandwidth_async.models import Conference
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report
@@ -38,6 +47,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bandwidth_async.journal.shard import Shard
+    from bandwidth_async.journal.timeline import Watched
 
 # Ids that are recorded at a time. They take a few milliseconds of the event loop's time.
 _CHUNK = 2000
@@ -232,7 +242,7 @@ class Journal:
         """
         numbers = [_row_number(target) for target in targets]
         written = self._write(schema.CHANGE, [(number, schema.CLAIMED, *_NO_FACTS) for number in numbers])
-        written.add_done_callback(_retrieve)
+        written.add_done_callback(retrieve)
         self._claimed.update(numbers)
         return written
 
@@ -269,6 +279,17 @@ class Journal:
             row = (number, outcome.kind.value, outcome.attempts, error, outcome.elapsed, calls)
             await self._write(schema.CHANGE, (row,))
         self._claimed.discard(number)
+
+    def timeline(self, facts: Mapping[str, object], limiter: Watched | None) -> Timeline | None:
+        """Return a new part of the time line, for the next run over this journal (see `Timeline`).
+
+        A journal of an earlier version has none, and stays as it is.
+        """
+        self._check()
+        if self._file.run.version < schema.WITH_TIMELINE:
+            return None
+        (last,) = self._file.reader.execute(schema.LAST_PART).fetchone()
+        return Timeline(self._write, last + 1, facts, limiter)
 
     def report(self) -> Report:
         """Return the report of the whole run, with the parts before a resume. ``elapsed`` is not known."""
@@ -366,12 +387,6 @@ def _row_of(item: Item) -> Row:
     if target.ambiguous:
         return (target.conference_id, int(target.existed), OutcomeKind.UNKNOWN.value, _EARLIER)
     return (target.conference_id, int(target.existed), None, None)
-
-
-def _retrieve(written: asyncio.Future[None]) -> None:
-    """Retrieve the error, so that asyncio logs none. The journal raises it at the next use."""
-    if not written.cancelled():
-        written.exception()
 
 
 def _row_number(target: Target) -> int:

@@ -56,15 +56,20 @@ def describe(path: str | PathLike[str], *, count: bool = True) -> JournalInfo:
     To ``count`` the outcomes takes most of the time. Without them, the total is 0.
     """
     path = located(path)
-    in_use = is_in_use(path)
     with file.look(path) as connection:
         _begin(connection, path)
-        run = file.read_run(connection, path)
-        counts = counted(connection, path)[0] if count else Counter()
-        try:
-            created = datetime.fromtimestamp(run.created, UTC)
-        except (TypeError, ValueError, OverflowError, OSError) as error:
-            raise refusal(f"{path} is damaged: {run.created!r} is not a time") from error
+        return described(connection, path, count=count)
+
+
+def described(connection: sqlite3.Connection, path: Path, *, count: bool = True) -> JournalInfo:
+    """Do as `describe` in a transaction that has begun."""
+    in_use = is_in_use(path)
+    run = file.read_run(connection, path)
+    counts = counted(connection, path)[0] if count else Counter()
+    try:
+        created = datetime.fromtimestamp(run.created, UTC)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise refusal(f"{path} is damaged: {run.created!r} is not a time") from error
     return JournalInfo(
         path=path,
         account_id=run.account_id,
@@ -90,10 +95,14 @@ def read_outcomes(path: str | PathLike[str]) -> Iterator[Outcome]:
         file.read_run(connection, path)
         file.check_content(connection, path)
         connection.execute("COMMIT")
-        for number, *facts in pages(connection, path, schema.OUTCOMES_PAGE):
-            conference_id, word, attempts, error, elapsed, calls = facts
-            kind = _kind(path, number, word)
-            yield Outcome(conference_id, kind, attempts, error, elapsed, calls_in(calls))
+        for row in pages(connection, path, schema.OUTCOMES_PAGE):
+            yield outcome_of(path, row)
+
+
+def outcome_of(path: Path, row: tuple[Any, ...]) -> Outcome:
+    """Return the outcome in a row of `schema.OUTCOMES_PAGE` or the like. Raises `JournalError`."""
+    number, conference_id, word, attempts, error, elapsed, calls = row
+    return Outcome(conference_id, _kind(path, number, word), attempts, error, elapsed, calls_in(calls))
 
 
 def calls_in(text: str | None) -> tuple[str, ...]:

@@ -30,8 +30,9 @@ Row = Sequence[Any]
 # "BWJ1", in the header of the file.
 APPLICATION_ID = 0x42574A31
 
-# A journal of version 2 has one table more, `ORIGIN`. One that needs none is still made as version 1.
-VERSION, WITH_ORIGIN = 1, 2
+# A journal of version 2 has one table more, `ORIGIN`. One of version 3, as they are made now, also has
+# those of `TIMELINE`.
+VERSION, WITH_ORIGIN, WITH_TIMELINE = 1, 2, 3
 
 # What is added to the version in the header of a journal while a run is at work on it. The log says `OPEN`,
 # and the journal itself `APART`: the log has more. So a journal that says `APART` and has no log was parted
@@ -88,6 +89,22 @@ ORIGIN = {
 )"""
 }
 
+# What happened when (see `bandwidth_async.journal.timeline`). ``began`` and ``at`` are seconds since the
+# epoch. The facts are JSON, so that a later program can have more of them in a journal of this version.
+TIMELINE = {
+    "parts": """CREATE TABLE parts (
+    part INTEGER PRIMARY KEY,
+    began REAL NOT NULL CHECK (typeof(began) = 'real'),
+    facts TEXT NOT NULL CHECK (json_valid(facts))
+)""",
+    "timeline": """CREATE TABLE timeline (
+    number INTEGER PRIMARY KEY,
+    at REAL NOT NULL CHECK (typeof(at) = 'real'),
+    seconds REAL NOT NULL CHECK (typeof(seconds) = 'real'),
+    facts TEXT NOT NULL CHECK (json_valid(facts))
+)""",
+}
+
 # SQLite takes at most 32,766 values in one statement.
 MOST_ROWS = 2048
 
@@ -110,7 +127,8 @@ READ_ORIGIN = "SELECT shard, shards, digest FROM origin"
 
 def tables(version: int) -> dict[str, str]:
     """Return the names and texts of the tables of a version."""
-    return TABLES | ORIGIN if version == WITH_ORIGIN else TABLES
+    origin = ORIGIN if version >= WITH_ORIGIN else {}
+    return TABLES | origin | (TIMELINE if version >= WITH_TIMELINE else {})
 
 
 @frozen(eq=False)
@@ -183,6 +201,24 @@ CHANGE = Statement(
 FROM new WHERE conferences.number = new.number AND {_UNSETTLED}""",  # noqa: S608  # constants
 )
 
+# Begins a part of the time line, or replaces what is known of it.
+PART = Statement(
+    ("part", "began", "facts"),
+    """INSERT INTO parts SELECT part, began, facts FROM new WHERE facts <> 0
+ON CONFLICT (part) DO UPDATE SET facts = excluded.facts""",
+)
+
+# Writes rows of the time line, also over earlier ones.
+MOMENT = Statement(
+    ("number", "at", "seconds", "facts"),
+    """INSERT INTO timeline SELECT number, at, seconds, facts FROM new WHERE facts <> 0
+ON CONFLICT (number) DO UPDATE SET at = excluded.at, seconds = excluded.seconds, facts = excluded.facts""",
+)
+
+LAST_PART = "SELECT coalesce(max(part), 0) FROM parts"
+READ_PARTS = "SELECT part, began, facts FROM parts ORDER BY part"
+READ_TIMELINE = "SELECT number, at, seconds, facts FROM timeline WHERE seconds > 0 ORDER BY number"
+
 UNSETTLED_PAGE = f"""SELECT number, conference_id, existed, claimed OR kind IS 'unknown', calls
 FROM conferences WHERE number > ? AND {_UNSETTLED} ORDER BY number LIMIT ?"""  # noqa: S608  # constants
 
@@ -192,5 +228,16 @@ _SHOWN_KIND = "CASE WHEN claimed THEN 'unknown' ELSE coalesce(kind, 'not_attempt
 OUTCOMES_PAGE = f"""SELECT number, conference_id, {_SHOWN_KIND}, attempts,
     CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END, elapsed, calls_ended
 FROM conferences WHERE number > ? ORDER BY number LIMIT ?"""  # noqa: S608  # constants
+
+# For a report: how many ids took how many attempts, the ids that took longest, and those in trouble.
+ATTEMPTS = "SELECT attempts, count(*) FROM conferences WHERE attempts > 0 GROUP BY 1"
+
+SLOWEST = f"""SELECT number, conference_id, {_SHOWN_KIND}, attempts,
+    CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END, elapsed, calls_ended
+FROM conferences WHERE elapsed > 0 ORDER BY elapsed DESC, number LIMIT ?"""  # noqa: S608  # constants
+
+_TROUBLE_KINDS = ", ".join(f"'{kind}'" for kind in KINDS if OutcomeKind(kind).trouble)
+TROUBLE = f"""SELECT conference_id, {_SHOWN_KIND}, CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END
+FROM conferences WHERE claimed OR kind IN ({_TROUBLE_KINDS}) ORDER BY number"""  # noqa: S608  # constants
 
 COUNTS = f"SELECT {_SHOWN_KIND}, count(*), sum(attempts) FROM conferences GROUP BY 1"  # noqa: S608  # constants

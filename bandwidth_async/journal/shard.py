@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from attrs import frozen
@@ -43,3 +45,20 @@ class Shard:
         """
         digest = blake2b(conference_id.encode(errors="replace"), digest_size=8).digest()
         return int.from_bytes(digest) % self.count == self.number
+
+
+def gaps(shards: Sequence[Shard]) -> list[str]:
+    """Return a sentence for each shard that is missing or there twice."""
+    counted = Counter(shards)
+    wanted = [
+        Shard(number, count) for count in sorted({one.count for one in shards}) for number in range(count)
+    ]
+    missing = [str(one) for one in wanted if one not in counted]
+    twice = [str(one) for one in wanted if counted[one] > 1]
+    said = {"not among these journals": missing, "more than once among these journals": twice}
+    return [
+        f"{'shard' if len(which) == 1 else 'shards'} {', '.join(which[:20])}{' …' if len(which) > 20 else ''}"
+        f" {'is' if len(which) == 1 else 'are'} {what}"
+        for what, which in said.items()
+        if which
+    ]

@@ -144,6 +144,9 @@ class Limiter:
     where their timeout has not begun, and not for a free connection.
     """
 
+    # Whether its rate and quota are those of several processes together.
+    is_shared = False
+
     def __init__(
         self,
         limit: RateLimit | None = None,
@@ -153,7 +156,8 @@ class Limiter:
         on_event: Callable[[PaceEvent], object] | None = None,
         pace: Pace | None = None,
     ) -> None:
-        limit = limit or RateLimit()
+        self.limit: RateLimit = limit or RateLimit()
+        limit = self.limit
         self.refusal_statuses: frozenset[int] = limit.refusal_statuses | {429}
         self._within_second = limit.within_second
         # Whether the rate follows the responses.

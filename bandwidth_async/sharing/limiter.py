@@ -51,6 +51,8 @@ class SharedLimiter(Limiter):
     Raises `ConfigurationError` for a store that it cannot use.
     """
 
+    is_shared = True
+
     def __init__(
         self,
         store: str | Callable[[str], Carrier],
