@@ -570,7 +570,7 @@ def test_growth_that_finds_only_the_burst_returns_to_the_known_quota() -> None:
     assert sum(run.seconds for run in runs) / len(runs) <= 1.22 * 59
 
 
-@pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 110, 118), (0.95, 110, 122)])
+@pytest.mark.parametrize(("hint", "slowest", "fastest"), [(1.0, 108, 118), (0.95, 110, 122)])
 def test_after_growth_a_dear_closure_is_not_risked(hint: float, slowest: float, fastest: float) -> None:
     """It is refused at 134/s, and 118 were accepted in the last second. A hint of 1 s keeps it below 118."""
     pace, now, highest = AdaptivePace(start=100), 0.0, 0.0
@@ -776,6 +776,13 @@ def test_a_request_s_own_refusal_is_no_answer_to_the_probe() -> None:
         assert rest > 0
     pace.on_accepted(pace.on_send(now + 0.02, 0), now + 0.04, wanted=True)
     assert not is_closed(pace)
+
+
+def test_others_are_sent_before_a_refused_request_comes_again() -> None:
+    """At 2/s, too: they are the witnesses without which a locked conference stays first in line."""
+    pace = AdaptivePace(start=2)
+    rest = pace.on_refused(pace.on_send(0.0, 0), 0.02, Refusal(None))
+    assert rest >= 4 / 2
 
 
 def test_a_request_s_own_refusal_begins_no_closure() -> None:

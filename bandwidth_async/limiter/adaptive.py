@@ -125,6 +125,9 @@ _PASSED = 10
 # Refusals that are ignored while they come alone; and how fast they are forgotten, by their share.
 _EXCESS, _DRAIN = 4, 1.5
 
+# Requests that are sent before a refused one comes again, beside those in flight.
+_PASS_FIRST = 4
+
 # Seconds between probes at most.
 _LONGEST_PROBE_GAP = 8.0
 
@@ -340,7 +343,8 @@ class AdaptivePace:
         Returns the seconds after which the request may come again, so that others knock before it.
         """
         probed, sent, hint = serial == self._probe, self._uncount(serial), refusal.hint
-        rest = min(max(0.05, 2.5 * len(self._unsettled) / self.rate), _LONGEST_STEP)
+        # So many others go first that they are witnesses if this request is refused again.
+        rest = min(max(0.05, (_PASS_FIRST + 2.5 * len(self._unsettled)) / self.rate), _LONGEST_PROBE_GAP)
         if refusal.own is not None and not self.pause_hinted:
             self.paused_until = min(self.paused_until, now) if probed else self.paused_until
             return 2 * rest
