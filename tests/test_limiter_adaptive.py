@@ -778,6 +778,40 @@ def test_a_request_s_own_refusal_is_no_answer_to_the_probe() -> None:
     assert not is_closed(pace)
 
 
+def test_a_server_that_counts_what_it_refuses_is_asked_more_and_more_rarely() -> None:
+    """It lets the probe in and refuses the next request, so each closure seems to be a new one, and short."""
+    pace, now, pauses = AdaptivePace(start=100), 0.0, list[float]()
+    for _ in range(30):
+        for accepted in (False, True):
+            now = max(now, pace.next_time(now, 0))
+            serial = pace.on_send(now, 0)
+            now += 0.001
+            if not accepted:
+                pace.on_refused(serial, now, Refusal(None))
+                pauses.append(pace.next_time(now, 0) - now)
+            else:
+                pace.on_accepted(serial, now, wanted=True)
+    assert max(pauses[:3]) < 0.1
+    assert pauses[9] > 10 * pauses[2]
+    assert max(pauses) <= 8.0 + LATENESS
+
+
+def test_closures_between_which_requests_pass_are_short_for_good() -> None:
+    """A quota that is refused at one request in six is no closed server."""
+    pace, now, pauses = AdaptivePace(start=100), 0.0, list[float]()
+    for _ in range(30):
+        for accepted in (False, True, True, True, True, True):
+            now = max(now, pace.next_time(now, 0))
+            serial = pace.on_send(now, 0)
+            now += 0.001
+            if accepted:
+                pace.on_accepted(serial, now, wanted=True)
+            else:
+                pace.on_refused(serial, now, Refusal(None))
+                pauses.append((pace.next_time(now, 0) - now) * pace.rate)
+    assert max(pauses) < 3
+
+
 def test_others_are_sent_before_a_refused_request_comes_again() -> None:
     """At 2/s, too: they are the witnesses without which a locked conference stays first in line."""
     pace = AdaptivePace(start=2)

@@ -10,7 +10,8 @@ Theory of operation
     Without a hint, one request at a time is sent as a probe. A probe that was not refused within twice the
     time of a refusal was accepted, and the closure ends. After a refused probe, the next waits as long again
     as the closure has lasted. So many refusals at once are one event, and a closed window costs the logarithm
-    of its length in probes.
+    of its length in probes. A server that counts the requests it refuses, too, closes again at once. The
+    fourth such closure in a row goes on from the one before, so that its probes get rarer.
 
     *Measure.* A cycle runs from the end of one closure to the end of the next. Accepted requests ÷ length is
     the quota: exact for a bucket that was empty at both ends, and for a window. Requests without a response
@@ -119,14 +120,14 @@ _NEAR, _POWER = 0.85, 6
 # least requests between two; and for how many such distances the finding holds.
 _LONERS, _LOWER, _SPARSE, _HOLDS = 5, 0.75, 20, 60
 
-# Requests that passed after a refused one, and show that it came alone.
-_PASSED = 10
-
 # Refusals that are ignored while they come alone; and how fast they are forgotten, by their share.
 _EXCESS, _DRAIN = 4, 1.5
 
-# Requests that are sent before a refused one comes again, beside those in flight.
-_PASS_FIRST = 4
+# So many that pass show that a refusal came alone, and are sent before a refused request comes again.
+_WITNESSES = 4
+
+# A closure that is the fourth in a row to begin before so many requests passed goes on from the last one.
+_FEW, _IN_A_ROW = 2, 4
 
 # Seconds between probes at most.
 _LONGEST_PROBE_GAP = 8.0
@@ -134,11 +135,11 @@ _LONGEST_PROBE_GAP = 8.0
 # Timers fire late. A request may be sent this many seconds before it is due at an even rate.
 LATENESS = 0.02
 
-# Closures in a row that look like a limit of slots, how much they may differ, seconds of quiet between them.
-_SUSPICIONS, _ALIKE_SLOTS, _SUSPENSE = 2, 0.25, 5.0
+# Closures in a row that look like a limit of slots, and seconds of quiet between them.
+_SUSPICIONS, _SUSPENSE = 2, 5.0
 
-# Slots beyond which there is no limit of slots, and the seconds between two raises of them.
-_MOST_SLOTS, _SLOT_STEP = 10_000, 1.0
+# Slots beyond which there is no limit of slots.
+_MOST_SLOTS = 10_000
 
 # Accepted requests that teach something for the next run: a few may have met others' use.
 _TAUGHT_BY = 100
@@ -232,6 +233,8 @@ class AdaptivePace:
         self._unsettled: dict[int, _Sent] = {}
         self._accepted: dict[int, _Sent] = {}
         self._closure: _Closure | None = None
+        # Since when it was closed, and how many times in a row it was open for hardly any request.
+        self._closed_since, self._brief = -math.inf, 0
         self._latest_refused = -math.inf
         self._refusal_time = 0.0
         # The serial of the probe in flight, and when the last two probes were sent.
@@ -344,7 +347,7 @@ class AdaptivePace:
         """
         probed, sent, hint = serial == self._probe, self._uncount(serial), refusal.hint
         # So many others go first that they are witnesses if this request is refused again.
-        rest = min(max(0.05, (_PASS_FIRST + 2.5 * len(self._unsettled)) / self.rate), _LONGEST_PROBE_GAP)
+        rest = min(max(0.05, (_WITNESSES + 2.5 * len(self._unsettled)) / self.rate), _LONGEST_PROBE_GAP)
         if refusal.own is not None and not self.pause_hinted:
             self.paused_until = min(self.paused_until, now) if probed else self.paused_until
             return 2 * rest
@@ -390,8 +393,14 @@ class AdaptivePace:
         return False
 
     def _close(self, now: float, sent: _Sent) -> _Closure:
-        self.paused_until = now + max(1.5 / self.rate, 0.02)
-        return _Closure(now, sent, self.rate, self._wanted)
+        # A server that counts what it refuses stays closed as long as it is asked.
+        brief = self._count(self._belief.opened_at, sent.at) < _FEW
+        self._brief = self._brief + 1 if brief else 0
+        if self._brief < _IN_A_ROW:
+            self._closed_since = now
+        pause = min(now - self._closed_since, _LONGEST_PROBE_GAP)
+        self.paused_until = now + max(pause, 1.5 / self.rate, 0.02)
+        return _Closure(self._closed_since, sent, self.rate, self._wanted)
 
     def _wait_longer(self, now: float, closure: _Closure) -> None:
         """Wait as long again as the closure has lasted. Few accepted at first show how low the quota is."""
@@ -432,7 +441,7 @@ class AdaptivePace:
         if belief.slots < math.inf:
             belief.slots += max(1, int(belief.slots * belief.next_raise))
             belief.slots = math.inf if belief.slots > _MOST_SLOTS else belief.slots
-            belief.raise_at = now + _SLOT_STEP
+            belief.raise_at = now + _STEP
             belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
             return
         belief.growing = True
@@ -493,7 +502,7 @@ class AdaptivePace:
             belief.loners, belief.growing, belief.next_raise = (), False, _BACK_RAISE
             belief.going_back, belief.failed = False, 0
             belief.raise_at = now + _SHORTEST_QUIET
-        elif belief.first and closure.refusals == 1 and passed >= _PASSED:
+        elif belief.first and closure.refusals == 1 and passed >= _WITNESSES:
             rate = (1 - _CUT) * closure.rate
             belief.raise_at = now + _FIRST_STEP
         else:
@@ -662,7 +671,7 @@ class AdaptivePace:
         levels = self._levels_since(belief.opened_at - 0.5)
         above = sum(one >= level for one in levels)
         rare = level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels)
-        if not rare or any(abs(level - one) > max(1, _ALIKE_SLOTS * one) for one in belief.suspects):
+        if not rare or any(abs(level - one) > max(1, _ALIKE * one) for one in belief.suspects):
             belief.suspects = ()
         if rare:
             belief.suspects = (*belief.suspects, level)
