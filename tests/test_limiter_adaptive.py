@@ -788,12 +788,12 @@ def test_a_server_that_counts_what_it_refuses_is_asked_more_and_more_rarely() ->
             now += 0.001
             if not accepted:
                 pace.on_refused(serial, now, Refusal(None))
-                pauses.append(pace.next_time(now, 0) - now)
+                pauses.append((pace.next_time(now, 0) - now) * pace.rate)
             else:
                 pace.on_accepted(serial, now, wanted=True)
-    assert max(pauses[:3]) < 0.1
-    assert pauses[9] > 10 * pauses[2]
-    assert max(pauses) <= 8.0 + LATENESS
+    # In requests at the rate, which falls as well.
+    assert max(pauses[:3]) < 3
+    assert pauses[7] > 5
 
 
 def test_closures_between_which_requests_pass_are_short_for_good() -> None:
