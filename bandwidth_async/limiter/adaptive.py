@@ -77,11 +77,11 @@ _STEP, _STEP_REQUESTS, _LONGEST_STEP = 0.5, 16, 2.0
 # The first raise of a growth, the factor from one raise to the next, and the raise on a way back.
 _FIRST_RAISE, _RAISE_FACTOR, _BACK_RAISE = 0.02, 1.5, 0.5
 
-# A way back leads to this share of the rate that stood. One that is refused takes off a fifth of that rate.
-_BACK, _BACK_FADE, _MOST_DOUBLINGS = 0.9, 0.7, 3
+# A way back leads to this share of the rate that stood. One that is refused leaves so much of that rate.
+_BACK, _BACK_FADE = 0.9, 0.7
 
-# The least cut, and how often it doubles with refusals that come alone.
-_CUT, _CUT_DOUBLINGS = 0.02, 3
+# The least cut; and how often it doubles with refusals that come alone, and the quiet with failed ways back.
+_CUT, _DOUBLINGS = 0.02, 3
 
 # A short sample never cuts the rate to less than this share of the refused rate.
 _LEAST_CUT = 0.5
@@ -108,9 +108,11 @@ _RISE, _GROWTH_SHARE = 1.5, 0.35
 # The shares of the time and of the requests that closures and their refusals may cost.
 _TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005
 
-# Seconds of quiet after a closure; at most so many times the cycle that was measured; and at most so many
-# times as long as the rate stood, if it stood so many seconds before a refusal that growth did not cause.
-_SHORTEST_QUIET, _LONGEST_QUIET, _GUESS_QUIET, _TRUST = 0.5, 300.0, 2.0, 10.0
+# Seconds of quiet after a closure at most; and at most so many times the cycle that was measured.
+_LONGEST_QUIET, _TRUST = 300.0, 10.0
+
+# Seconds after which a rate has stood. If a refusal comes then that growth did not cause, the quiet lasts so
+# many times as long as the rate stood at most.
 _STOOD, _STOOD_QUIET = 5.0, 0.6
 
 # Below this share of the rate that stood the quiet shrinks, with this power of the ratio.
@@ -135,16 +137,13 @@ _LONGEST_PROBE_GAP = 8.0
 # Timers fire late. A request may be sent this many seconds before it is due at an even rate.
 LATENESS = 0.02
 
-# Closures in a row that look like a limit of slots, and seconds of quiet between them.
-_SUSPICIONS, _SUSPENSE = 2, 5.0
-
-# Slots beyond which there is no limit of slots.
-_MOST_SLOTS = 10_000
+# Closures in a row that look like a limit of slots.
+_SUSPICIONS = 2
 
 # Accepted requests that teach something for the next run: a few may have met others' use.
 _TAUGHT_BY = 100
 
-# Requests that are remembered one by one.
+# Requests that are remembered one by one, and slots that are none any more.
 _MEMORY = 20_000
 
 
@@ -440,7 +439,7 @@ class AdaptivePace:
         belief = self._belief
         if belief.slots < math.inf:
             belief.slots += max(1, int(belief.slots * belief.next_raise))
-            belief.slots = math.inf if belief.slots > _MOST_SLOTS else belief.slots
+            belief.slots = math.inf if belief.slots > _MEMORY else belief.slots
             belief.raise_at = now + _STEP
             belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
             return
@@ -483,7 +482,7 @@ class AdaptivePace:
         most = min(self.rate, _LEAST_CUT * closure.rate)
         self._set_rate(max(most, min((1 - _CUT) * closure.rate, 1.0)))
         belief.base = belief.top = self.rate
-        belief.quiet_until = belief.raise_at = now + _SHORTEST_QUIET
+        belief.quiet_until = belief.raise_at = now + _STEP
         self._begin_cycle(now)
         self._busy_since = now
 
@@ -501,7 +500,7 @@ class AdaptivePace:
             belief.stood = max(belief.stood, rate)
             belief.loners, belief.growing, belief.next_raise = (), False, _BACK_RAISE
             belief.going_back, belief.failed = False, 0
-            belief.raise_at = now + _SHORTEST_QUIET
+            belief.raise_at = now + _STEP
         elif belief.first and closure.refusals == 1 and passed >= _WITNESSES:
             rate = (1 - _CUT) * closure.rate
             belief.raise_at = now + _FIRST_STEP
@@ -536,7 +535,7 @@ class AdaptivePace:
         slack = min(1.0, 0.9 * closed) if closure.hinted and closure.coarse else 0.0
         belief.slack += slack
         belief.probed += 0.0 if closure.hinted else closed
-        doublings = min(max(len(belief.loners), 1) - 1, _CUT_DOUBLINGS)
+        doublings = min(max(len(belief.loners), 1) - 1, _DOUBLINGS)
         limit = closure.rate * (1 - _CUT * 2**doublings)
         self._judge_slots(closure)
         low, top, whole = self._measure(now, closure, closed - slack)
@@ -576,15 +575,15 @@ class AdaptivePace:
         if belief.stood:
             quiet *= min(1.0, self.rate / (_NEAR * belief.stood)) ** _POWER
         if len(belief.suspects) == _SUSPICIONS - 1 and belief.slots == math.inf:
-            quiet = min(quiet, _SUSPENSE)
+            quiet = min(quiet, _STOOD)
         lasted = closure.since - belief.opened_at
         if not belief.growing and lasted >= _STOOD:
             quiet = min(quiet, _STOOD_QUIET * lasted)
         # A cut to the least was not measured.
         if closed < 2 * _SAMPLE and belief.top <= 1.001 * _LEAST_CUT * closure.rate:
-            quiet = min(quiet, _GUESS_QUIET)
+            quiet = min(quiet, _LONGEST_STEP)
         quiet = min(quiet, _TRUST * (now - belief.opened_at))
-        return max(quiet, _SHORTEST_QUIET * 2.0 ** min(belief.failed, _MOST_DOUBLINGS))
+        return max(quiet, _STEP * 2.0 ** min(belief.failed, _DOUBLINGS))
 
     def _measure(self, now: float, closure: _Closure, closed: float) -> tuple[float, float, bool]:
         """Return the bracket of the quota after a closure of ``closed`` seconds without its rounding.
