@@ -10,7 +10,8 @@ Theory of operation
     Without a hint, one request at a time is sent as a probe. A probe that was not refused within twice the
     time of a refusal was accepted, and the closure ends. After a refused probe, the next waits as long again
     as the closure has lasted. So many refusals at once are one event, and a closed window costs the logarithm
-    of its length in probes.
+    of its length in probes. A server that counts the requests it refuses, too, closes again at once. The
+    fourth such closure in a row goes on from the one before, so that its probes get rarer.
 
     *Measure.* A cycle runs from the end of one closure to the end of the next. Accepted requests ÷ length is
     the quota: exact for a bucket that was empty at both ends, and for a window. Requests without a response
@@ -76,11 +77,11 @@ _STEP, _STEP_REQUESTS, _LONGEST_STEP = 0.5, 16, 2.0
 # The first raise of a growth, the factor from one raise to the next, and the raise on a way back.
 _FIRST_RAISE, _RAISE_FACTOR, _BACK_RAISE = 0.02, 1.5, 0.5
 
-# A way back leads to this share of the rate that stood. One that is refused takes off a fifth of that rate.
-_BACK, _BACK_FADE, _MOST_DOUBLINGS = 0.9, 0.7, 3
+# A way back leads to this share of the rate that stood. One that is refused leaves so much of that rate.
+_BACK, _BACK_FADE = 0.9, 0.7
 
-# The least cut, and how often it doubles with refusals that come alone.
-_CUT, _CUT_DOUBLINGS = 0.02, 3
+# The least cut; and how often it doubles with refusals that come alone, and the quiet with failed ways back.
+_CUT, _DOUBLINGS = 0.02, 3
 
 # A short sample never cuts the rate to less than this share of the refused rate.
 _LEAST_CUT = 0.5
@@ -107,9 +108,11 @@ _RISE, _GROWTH_SHARE = 1.5, 0.35
 # The shares of the time and of the requests that closures and their refusals may cost.
 _TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005
 
-# Seconds of quiet after a closure; at most so many times the cycle that was measured; and at most so many
-# times as long as the rate stood, if it stood so many seconds before a refusal that growth did not cause.
-_SHORTEST_QUIET, _LONGEST_QUIET, _GUESS_QUIET, _TRUST = 0.5, 300.0, 2.0, 10.0
+# Seconds of quiet after a closure at most; and at most so many times the cycle that was measured.
+_LONGEST_QUIET, _TRUST = 300.0, 10.0
+
+# Seconds after which a rate has stood. If a refusal comes then that growth did not cause, the quiet lasts so
+# many times as long as the rate stood at most.
 _STOOD, _STOOD_QUIET = 5.0, 0.6
 
 # Below this share of the rate that stood the quiet shrinks, with this power of the ratio.
@@ -119,11 +122,14 @@ _NEAR, _POWER = 0.85, 6
 # least requests between two; and for how many such distances the finding holds.
 _LONERS, _LOWER, _SPARSE, _HOLDS = 5, 0.75, 20, 60
 
-# Requests that passed after a refused one, and show that it came alone.
-_PASSED = 10
-
 # Refusals that are ignored while they come alone; and how fast they are forgotten, by their share.
 _EXCESS, _DRAIN = 4, 1.5
+
+# So many that pass show that a refusal came alone, and are sent before a refused request comes again.
+_WITNESSES = 4
+
+# A closure that is the fourth in a row to begin before so many requests passed goes on from the last one.
+_FEW, _IN_A_ROW = 2, 4
 
 # Seconds between probes at most.
 _LONGEST_PROBE_GAP = 8.0
@@ -131,16 +137,13 @@ _LONGEST_PROBE_GAP = 8.0
 # Timers fire late. A request may be sent this many seconds before it is due at an even rate.
 LATENESS = 0.02
 
-# Closures in a row that look like a limit of slots, how much they may differ, seconds of quiet between them.
-_SUSPICIONS, _ALIKE_SLOTS, _SUSPENSE = 2, 0.25, 5.0
-
-# Slots beyond which there is no limit of slots, and the seconds between two raises of them.
-_MOST_SLOTS, _SLOT_STEP = 10_000, 1.0
+# Closures in a row that look like a limit of slots.
+_SUSPICIONS = 2
 
 # Accepted requests that teach something for the next run: a few may have met others' use.
 _TAUGHT_BY = 100
 
-# Requests that are remembered one by one.
+# Requests that are remembered one by one, and slots that are none any more.
 _MEMORY = 20_000
 
 
@@ -229,6 +232,8 @@ class AdaptivePace:
         self._unsettled: dict[int, _Sent] = {}
         self._accepted: dict[int, _Sent] = {}
         self._closure: _Closure | None = None
+        # Since when it was closed, and how many times in a row it was open for hardly any request.
+        self._closed_since, self._brief = -math.inf, 0
         self._latest_refused = -math.inf
         self._refusal_time = 0.0
         # The serial of the probe in flight, and when the last two probes were sent.
@@ -340,7 +345,8 @@ class AdaptivePace:
         Returns the seconds after which the request may come again, so that others knock before it.
         """
         probed, sent, hint = serial == self._probe, self._uncount(serial), refusal.hint
-        rest = min(max(0.05, 2.5 * len(self._unsettled) / self.rate), _LONGEST_STEP)
+        # So many others go first that they are witnesses if this request is refused again.
+        rest = min(max(0.05, (_WITNESSES + 2.5 * len(self._unsettled)) / self.rate), _LONGEST_PROBE_GAP)
         if refusal.own is not None and not self.pause_hinted:
             self.paused_until = min(self.paused_until, now) if probed else self.paused_until
             return 2 * rest
@@ -386,8 +392,14 @@ class AdaptivePace:
         return False
 
     def _close(self, now: float, sent: _Sent) -> _Closure:
-        self.paused_until = now + max(1.5 / self.rate, 0.02)
-        return _Closure(now, sent, self.rate, self._wanted)
+        # A server that counts what it refuses stays closed as long as it is asked.
+        brief = self._count(self._belief.opened_at, sent.at) < _FEW
+        self._brief = self._brief + 1 if brief else 0
+        if self._brief < _IN_A_ROW:
+            self._closed_since = now
+        pause = min(now - self._closed_since, _LONGEST_PROBE_GAP)
+        self.paused_until = now + max(pause, 1.5 / self.rate, 0.02)
+        return _Closure(self._closed_since, sent, self.rate, self._wanted)
 
     def _wait_longer(self, now: float, closure: _Closure) -> None:
         """Wait as long again as the closure has lasted. Few accepted at first show how low the quota is."""
@@ -427,8 +439,8 @@ class AdaptivePace:
         belief = self._belief
         if belief.slots < math.inf:
             belief.slots += max(1, int(belief.slots * belief.next_raise))
-            belief.slots = math.inf if belief.slots > _MOST_SLOTS else belief.slots
-            belief.raise_at = now + _SLOT_STEP
+            belief.slots = math.inf if belief.slots > _MEMORY else belief.slots
+            belief.raise_at = now + _STEP
             belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
             return
         belief.growing = True
@@ -470,7 +482,7 @@ class AdaptivePace:
         most = min(self.rate, _LEAST_CUT * closure.rate)
         self._set_rate(max(most, min((1 - _CUT) * closure.rate, 1.0)))
         belief.base = belief.top = self.rate
-        belief.quiet_until = belief.raise_at = now + _SHORTEST_QUIET
+        belief.quiet_until = belief.raise_at = now + _STEP
         self._begin_cycle(now)
         self._busy_since = now
 
@@ -488,8 +500,8 @@ class AdaptivePace:
             belief.stood = max(belief.stood, rate)
             belief.loners, belief.growing, belief.next_raise = (), False, _BACK_RAISE
             belief.going_back, belief.failed = False, 0
-            belief.raise_at = now + _SHORTEST_QUIET
-        elif belief.first and closure.refusals == 1 and passed >= _PASSED:
+            belief.raise_at = now + _STEP
+        elif belief.first and closure.refusals == 1 and passed >= _WITNESSES:
             rate = (1 - _CUT) * closure.rate
             belief.raise_at = now + _FIRST_STEP
         else:
@@ -523,7 +535,7 @@ class AdaptivePace:
         slack = min(1.0, 0.9 * closed) if closure.hinted and closure.coarse else 0.0
         belief.slack += slack
         belief.probed += 0.0 if closure.hinted else closed
-        doublings = min(max(len(belief.loners), 1) - 1, _CUT_DOUBLINGS)
+        doublings = min(max(len(belief.loners), 1) - 1, _DOUBLINGS)
         limit = closure.rate * (1 - _CUT * 2**doublings)
         self._judge_slots(closure)
         low, top, whole = self._measure(now, closure, closed - slack)
@@ -563,15 +575,15 @@ class AdaptivePace:
         if belief.stood:
             quiet *= min(1.0, self.rate / (_NEAR * belief.stood)) ** _POWER
         if len(belief.suspects) == _SUSPICIONS - 1 and belief.slots == math.inf:
-            quiet = min(quiet, _SUSPENSE)
+            quiet = min(quiet, _STOOD)
         lasted = closure.since - belief.opened_at
         if not belief.growing and lasted >= _STOOD:
             quiet = min(quiet, _STOOD_QUIET * lasted)
         # A cut to the least was not measured.
         if closed < 2 * _SAMPLE and belief.top <= 1.001 * _LEAST_CUT * closure.rate:
-            quiet = min(quiet, _GUESS_QUIET)
+            quiet = min(quiet, _LONGEST_STEP)
         quiet = min(quiet, _TRUST * (now - belief.opened_at))
-        return max(quiet, _SHORTEST_QUIET * 2.0 ** min(belief.failed, _MOST_DOUBLINGS))
+        return max(quiet, _STEP * 2.0 ** min(belief.failed, _DOUBLINGS))
 
     def _measure(self, now: float, closure: _Closure, closed: float) -> tuple[float, float, bool]:
         """Return the bracket of the quota after a closure of ``closed`` seconds without its rounding.
@@ -658,7 +670,7 @@ class AdaptivePace:
         levels = self._levels_since(belief.opened_at - 0.5)
         above = sum(one >= level for one in levels)
         rare = level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels)
-        if not rare or any(abs(level - one) > max(1, _ALIKE_SLOTS * one) for one in belief.suspects):
+        if not rare or any(abs(level - one) > max(1, _ALIKE * one) for one in belief.suspects):
             belief.suspects = ()
         if rare:
             belief.suspects = (*belief.suspects, level)
