@@ -44,8 +44,9 @@ class Figures:
     fairness: float
 
     def __str__(self) -> str:
-        refused, calls = f"{self.refusals:.2%} refused", f"{self.calls:.2f} calls each"
-        return f"{self.completion:.3f} of the ideal, {refused}, {calls}, Jain {self.fairness:.3f}"
+        calls = f"{self.calls:.2f} calls each, " if self.calls else ""
+        refused = f"{self.refusals:.2%} refused"
+        return f"{self.completion:.3f} of the ideal, {refused}, {calls}Jain {self.fairness:.3f}"
 
 
 def jain(counts: Sequence[int]) -> float:
@@ -144,30 +145,41 @@ def processor_time(kind: str, requests: int = 20_000) -> float:
     return run_virtually(run())
 
 
-def commands(count: int, ids: int, share: list[str]) -> tuple[float, float]:
-    """Run so many command lines beside each other. Returns the seconds and the refusals for each id.
+def commands(count: int, ids: int, share: list[str], hint: str) -> tuple[float, Figures]:
+    """Run so many command lines beside each other, with so many ids in all. Returns the seconds and figures.
 
     The seconds are those from the first end to the last: on a busy machine a program takes seconds to start.
+    Fairness is that of the time in which all of them end something. The calls of the store are not counted.
     """
     quota = f"token-bucket:rate={_RATE},burst={_BURST}"
-    settings = {"conferences": count * ids, "quota": quota, "hint": "none", "latency": "20-200ms"}
+    settings = {"conferences": ids, "quota": quota, "hint": hint, "latency": "20-200ms"}
     with tempfile.TemporaryDirectory() as folder, serving(**settings) as served:
         sandbox = served.sandbox
         environment = {**os.environ, **sandbox.environ, "XDG_STATE_HOME": folder}
+        parts = [sandbox.conference_ids[number::count] for number in range(count)]
         runs = []
-        for number in range(count):
+        for number, part in enumerate(parts):
             file = Path(folder, f"{number}.txt")
-            file.write_text("\n".join(sandbox.conference_ids[number::count]))
+            file.write_text("\n".join(part))
             command = [sys.executable, "-m", "bandwidth_async", "end", "--from", str(file), "--yes"]
             options = ["--no-journal", "--format", "jsonl", "--output", f"{file}.jsonl", *share]
-            runs.append(subprocess.Popen([*command, *options], env=environment))  # noqa: S603  # our own words
-        for run in runs:
-            run.wait()
+            runs.append(
+                subprocess.Popen([*command, *options], env=environment, stderr=subprocess.DEVNULL)  # noqa: S603  # our own words
+            )
+        codes = [run.wait() for run in runs]
         truth = sandbox.truth()
-    ended = [datetime.fromisoformat(str(one["ended_at"])) for one in truth["conferences"].values()]
-    took = (max(ended) - min(ended)).total_seconds()
-    refused = truth["requests"]["end"].get("429", 0)
-    return took, refused / (count * ids)
+    if any(codes):
+        sys.exit(f"the commands exited {codes}")
+    known = truth["conferences"]
+    times = [sorted(datetime.fromisoformat(str(known[id_]["ended_at"])) for id_ in part) for part in parts]
+    first, last = max(one[0] for one in times), min(one[-1] for one in times)
+    took = (max(one[-1] for one in times) - min(one[0] for one in times)).total_seconds()
+    return took, Figures(
+        completion=took * _RATE / ids,
+        refusals=truth["requests"]["end"].get("429", 0) / ids,
+        calls=0.0,
+        fairness=jain([sum(first <= end <= last for end in one) for one in times]),
+    )
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -177,19 +189,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--redis", metavar="URL", help="with --commands, over this Redis")
     parser.add_argument("--seconds", type=int, default=60, help="how long the quota lasts for each run")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each kind")
-    parser.add_argument("--ids", type=int, default=1500, help="with --commands, ids of each of four runs")
+    parser.add_argument("--ids", type=int, default=9000, help="with --commands, ids of all of them")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
     told = parser.parse_args(arguments)
     if told.commands:
         share = ["--share", told.redis] if told.redis else []
-        alone, refused = commands(1, 4 * told.ids, share)
-        print(f"one run of {4 * told.ids:,}: {alone:.1f} s, {refused:.2%} refused", flush=True)
-        took, refused = commands(4, told.ids, share)
-        print(f"four of {told.ids:,}: {took:.1f} s, {took / alone:.3f} of that, {refused:.2%} refused")
+        for hint in ("none", "retry-after"):
+            for count in told.processes:
+                took, figures = commands(count, told.ids, share, hint)
+                print(f"hint {hint}, {count} commands, {told.ids:,} ids: {took:.1f} s, {figures}", flush=True)
         return
     print("known 100/s, tasks 200 5 5 5:", run_virtually(known_rate()), flush=True)
     print("a single call beside a run at 50/s:", run_virtually(single_calls()), flush=True)
     for whole in (False, True):
-        for count in (1, 2, 4, 8):
+        for count in told.processes:
             for seed in range(1, told.seeds + 1):
                 figures = run_virtually(unknown_quota(count, told.seconds, seed, whole_seconds=whole))
                 hint = "whole seconds" if whole else "no hint"

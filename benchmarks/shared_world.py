@@ -161,7 +161,7 @@ class Server:
         # When each request arrived and when each was refused.
         self.arrived: list[float] = []
         self.refused: list[float] = []
-        self._whole_seconds = whole_seconds
+        self.whole_seconds: bool = whole_seconds
         self._random = Random(seed)
 
     async def answer(self) -> tuple[bool, float | None]:
@@ -175,7 +175,7 @@ class Server:
             return False, None
         self.refused.append(loop.time())
         await asyncio.sleep(self._random.uniform(0.004, 0.020))
-        return True, math.ceil(refusal.seconds or 0.0) if self._whole_seconds else None
+        return True, math.ceil(refusal.seconds or 0.0) if self.whole_seconds else None
 
 
 class Process:
@@ -211,7 +211,7 @@ class Process:
                     admission.accepted()
                     self.let_in.append(loop.time())
                     return
-                rest = admission.refused(hint)
+                rest = admission.refused(hint, coarse=self._server.whole_seconds)
             await asyncio.sleep(rest)
 
     def work(

@@ -62,7 +62,13 @@ class Bandwidth:
             raise error
         found = target.conference_id in self.active
         self.active.discard(target.conference_id)
-        await asyncio.sleep(self.seconds)
+        try:
+            async with asyncio.timeout(None) as patience:
+                now = asyncio.get_running_loop().time
+                with stop.listening(lambda grace: patience.reschedule(now() + grace)):
+                    await asyncio.sleep(self.seconds)
+        except TimeoutError:
+            raise TransportError("stopped before an answer", ambiguous=True, attempts=1) from None
         if not found and not (target.existed or target.ambiguous):
             raise NotFoundError("answered 404", status=404, attempts=1)
         return Outcome(target.conference_id, OutcomeKind.ENDED if found else OutcomeKind.ALREADY_ENDED, 1)
@@ -400,6 +406,25 @@ async def test_a_worker_that_is_cut_off_stops_before_others_begin(queue: Queue, 
     assert report.ok
     assert report.counts["already_ended"] == server.sent_twice > 0
     assert max(server.requests.values()) == 2
+
+
+async def test_what_a_worker_left_unanswered_as_it_saw_no_coordinator_goes_to_others(
+    queue: Queue, server: Bandwidth
+) -> None:
+    """A starved machine, or a short cut: the worker stops in the midst of its requests and tells of it."""
+    machines = workers(queue, server, 1)
+    server.active.update(MANY)
+    task = asyncio.create_task(end(queue, MANY))
+    await asyncio.sleep(2)
+    server.seconds = LEASE
+    machines[0].line.cut = True
+    await asyncio.sleep(LEASE * 0.75)
+    server.seconds = 0.05
+    machines[0].line.cut = False
+    report, _ = await task
+    assert report.ok
+    assert set(report.counts) == {"ended", "already_ended"}
+    assert server.sent_twice == report.counts["already_ended"] == 10
 
 
 async def test_an_empty_queue_after_a_restart_loses_nothing(queue: Queue, server: Bandwidth) -> None:

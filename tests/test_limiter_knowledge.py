@@ -165,6 +165,16 @@ def test_old_knowledge_is_only_a_start(age: float) -> None:
     assert Knowledge.from_dict(fresh.to_dict()) == fresh
 
 
+@pytest.mark.parametrize("rate", [0.001, 0.9])
+def test_a_saved_rate_of_next_to_nothing_does_not_hold_the_next_run(rate: float) -> None:
+    """Its first requests would be seconds or minutes apart. A rate of one a second is kept."""
+    at = time.time()
+    known = Knowledge.from_dict(Knowledge(rate=rate, stood=rate, window=60, at=at).to_dict())
+    assert known == Knowledge(rate=20, at=at)
+    slow = Knowledge(rate=1, stood=1, window=60, at=at)
+    assert Knowledge.from_dict(slow.to_dict()) == slow
+
+
 @pytest.mark.parametrize(
     "saved",
     [

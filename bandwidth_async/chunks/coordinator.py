@@ -361,7 +361,8 @@ class _Coordinator:
             outcome = outcome_in(packed)
             one.attempts += outcome.attempts
             unknown = outcome.kind is OutcomeKind.UNKNOWN
-            if outcome.kind is OutcomeKind.NOT_ATTEMPTED or (unknown and not outcome.attempts):
+            resent = unknown and (record["cut"] or not outcome.attempts)
+            if outcome.kind is OutcomeKind.NOT_ATTEMPTED or resent:
                 one.ambiguous = one.ambiguous or unknown
                 self._pending.append(one)
             elif denied and outcome.kind is OutcomeKind.REFUSED:

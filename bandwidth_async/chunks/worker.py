@@ -119,6 +119,8 @@ class _Lease:
             "beat": 0,
             "outcomes": [],
             "done": False,
+            # Whether this worker stopped by itself, so that others have to end what it is unsure of.
+            "cut": False,
             "why": None,
         }
         # Whether another worker has begun the chunk at the same moment, and has it now.
@@ -222,4 +224,5 @@ class _Lease:
 
     def _stop(self, grace: float | None) -> None:
         if not self.stop.requested:
+            self.record["cut"] = grace is None
             self.stop.request(self.stopped_by, grace=self._chunk.lease * _GRACE if grace is None else grace)

@@ -23,6 +23,9 @@ _VERSION = 1
 # Seconds after which a quota is likely to have changed.
 _FRESH = 24 * 3600.0
 
+# Requests per second. A slower rate that is wrong would hold the next run for minutes.
+_SLOWEST = 1.0
+
 
 @frozen(kw_only=True)
 class Knowledge:
@@ -51,7 +54,7 @@ class Knowledge:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` was called on. Older than a day, it is only a start, and no slow one.
+        """Return what `to_dict` was called on. Older than a day, or slow, it is only a start, and no slow one.
 
         Raises `ConfigurationError` for anything that `to_dict` of this version did not return.
         """
@@ -63,5 +66,5 @@ class Knowledge:
         if not sound or known.keys() != {one.name for one in fields(cls)}:
             raise ConfigurationError(f"this is no knowledge that this release has saved: {saved!r:.80}")
         found = cls(**known)
-        fresh = abs(time.time() - found.at) <= _FRESH
-        return found if fresh else cls(rate=max(found.rate, START), at=found.at)
+        holds = abs(time.time() - found.at) <= _FRESH and found.rate >= _SLOWEST
+        return found if holds else cls(rate=max(found.rate, START), at=found.at)
