@@ -68,6 +68,9 @@ def places(faults: list[str]) -> list[int]:
         '"sep=\t"\r\nid\tName\r\nconf-1\ta;b\r\nconf-2\t\r\n',
         "name\tconferenceId\na, b\tconf-1\n\tconf-2\n",
         "id;name\nconf-1;a,b\nconf-2;c\n",
+        # An index without a name, as pandas writes it.
+        "\tid\n0\tconf-1\n1\tconf-2\n",
+        ",id\n0,conf-1\n1,conf-2\n",
         "id,\nconf-1,\nconf-2,\n",
         "Conference-Id\nconf-1\nconf-2\n",
         # The column of another table's rows is not that of the conferences.

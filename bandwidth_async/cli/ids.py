@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from attrs import define, field
 
+from bandwidth_async.cli.columns import (
+    COLUMN,
+    SEPARATOR_LINE,
+    SEPARATORS,
+    Column,
+    Rows,
+    cells,
+    plain,
+    says_nothing,
+)
 from bandwidth_async.cli.faults import Faults
 from bandwidth_async.cli.formats import plain_cell
 from bandwidth_async.cli.json_values import DECODER, Pairs, Values
@@ -22,14 +31,8 @@ if TYPE_CHECKING:
 
     Lines = Iterator[tuple[int, str]]
 
-COLUMN = "conference_id"
-# Names of the column with the ids, without case, blanks, underscores and hyphens. The first counts.
-_NAMES = ("conferenceid", "id")
 # Names that look like it, but may be of other things.
 _HEADERS = frozenset({"conference", "conferences", "conferenceids", "ids"})
-_SEPARATORS = ",;\t"
-# Excel begins a file with this line where the separator is not the country's.
-_SEPARATOR_LINE = re.compile(r'"?sep=([^"\s\w]|\t)"?[ \r\n]*', re.IGNORECASE)
 # A plain line with one of these characters has more than an id in it.
 _STRUCTURE = frozenset(',;\t"[]{}<>')
 # Characters in which a file shows what it is.
@@ -57,12 +60,15 @@ _FOREIGN = (
 class Ids:
     """The ids of an input, read one by one, and what is wrong with the rest of it.
 
-    ``column`` is the header or the number, from 1, of the column with the ids; None for one that is named
-    conference_id or id in some way.
+    ``column`` is what a `Column` has as ``wanted``.
     """
 
     column: str | None = None
     faults: Faults = field(factory=Faults)
+    _column: Column = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._column = Column(self.column)
 
     def check(self, place: str, number: int, value: object, noun: str = "line") -> Iterator[str]:
         """Yield one id, or note what is wrong with it."""
@@ -80,6 +86,8 @@ class Ids:
         """Yield the ids of a file. Its beginning decides which format it has."""
         with _text_of(stream) as text:
             head = text.read(_HEAD)
+            # A terminal would be read again behind its end.
+            more = text if len(head) == _HEAD else io.StringIO()
             raw = head.lstrip(" \t\r\n")[:20].encode(errors="surrogateescape")
             foreign = next((what for start, what in _FOREIGN if raw.startswith(start)), None)
             if foreign is None and "\0" in head and _UNDECODABLE.match(head):
@@ -88,93 +96,69 @@ class Ids:
                 self.faults.add_whole(name, foreign)
             elif values := _VALUES.match(head):
                 begun = head[values.start(1) :]
-                yield from self._read_values(Values(begun, text.read), name, begun[0])
+                yield from self._read_values(Values(begun, more.read), name, begun[0])
             else:
-                lines = chain(io.StringIO(head + text.readline(), newline=""), text)
+                lines = chain(io.StringIO(head + more.readline(), newline=""), more)
                 yield from self._read_lines(enumerate(lines, 1), name)
 
     def _read_lines(self, lines: Lines, name: str) -> Iterator[str]:
-        first = next(((number, line) for number, line in lines if not _says_nothing(line)), None)
-        if first is None:
-            return
-        separators = _SEPARATORS
-        if named := _SEPARATOR_LINE.fullmatch(first[1]):
-            separators = named[1]
-            first = next(((number, line) for number, line in lines if not _says_nothing(line)), (0, ""))
+        separators, first = SEPARATORS, _next(lines)
+        if named := SEPARATOR_LINE.fullmatch(first[1]):
+            separators, first = named[1], _next(lines)
         rest = chain([first], lines)
         if first[1].lstrip().startswith("{"):
             yield from self._read_json(rest, name)
             return
-        found = {separator: _cells(first[1], separator) for separator in separators}
-        fitting = [one for one, cells in found.items() if self._columns(cells)]
+        found = {separator: cells(first[1], separator) for separator in separators}
+        fitting = [one for one, names in found.items() if self._column.of(names)]
         separator = max(fitting or found, key=lambda one: len(found[one]))
         if fitting:
             yield from self._read_csv(rest, name, separator)
         elif self._is_readable_as_lines(first, name, found[separator]):
             yield from self._read_plain(rest, name)
 
-    def _is_readable_as_lines(self, first: tuple[int, str], name: str, cells: Sequence[str]) -> bool:
+    def _is_readable_as_lines(self, first: tuple[int, str], name: str, names: Sequence[str]) -> bool:
         """Return whether an input without a column of ids has one id a line, or note what it is."""
         number, line = first
         table = re.split(r"\s{2,}", line.strip())
-        filled = [printable(cell)[:30] for cell in cells if cell.strip()]
-        if len(table) > 1 and self._named(table):
+        filled = [printable(cell)[:30] for cell in names if cell.strip()]
+        if len(table) > 1 and self._column.named(table):
             self.faults.add_whole(
                 name, "this is a table for people, as list prints it; print it with --format jsonl or csv"
             )
         elif self.column is not None:
             there = ", ".join(filled[:20])
             self.faults.add_whole(name, f"there is no column {self.column!r}; line {number} has: {there}")
-        elif _plain(line) in _HEADERS:
+        elif plain(line) in _HEADERS:
             self.faults.add_whole(
                 name, f"line {number}, {line.strip()!r}, looks like a header; the column's name is {COLUMN}"
             )
         elif len(filled) > 1 and _STRUCTURE.isdisjoint("".join(filled)):
             # The likeliest one, as an example.
-            at = next((at for at, cell in enumerate(cells, 1) if _plain(cell).startswith("conf")), 1)
+            at = next((at for at, cell in enumerate(names, 1) if plain(cell).startswith("conf")), 1)
             self.faults.add_whole(
                 name,
-                f"line {number} has {len(cells)} columns, and none is named {COLUMN} or id; name the one "
+                f"line {number} has {len(names)} columns, and none is named {COLUMN} or id; name the one "
                 f"with the ids by its header or number, as in --column {at}",
             )
         else:
             return True
         return False
 
-    def _columns(self, names: Sequence[str]) -> list[int]:
-        """Return which columns have the ids, by their names or by the number, counted from 0."""
-        return self._named(names) or self._numbered(names)
-
-    def _named(self, names: Sequence[str]) -> list[int]:
-        if self.column is None:
-            plain = [_plain(name) for name in names]
-            found = [[at for at, name in enumerate(plain) if name == wanted] for wanted in _NAMES]
-        else:
-            found = [
-                [at for at, name in enumerate(names) if read(name) == read(self.column)]
-                for read in (str.strip, _plain)
-            ]
-        return next(filter(None, found), [])
-
-    def _numbered(self, names: Sequence[str]) -> list[int]:
-        column = self.column or ""
-        number = int(column) if re.fullmatch("[0-9]{1,6}", column) else 0
-        return [number - 1] if 0 < number <= len(names) else []
-
     def _read_plain(self, lines: Lines, name: str) -> Iterator[str]:
         for number, raw in lines:
             line = raw.strip()
             # Spreadsheets end a list with rows that have nothing but separators.
-            if _says_nothing(line) or not line.strip(_SEPARATORS + " "):
+            if says_nothing(line) or not line.strip(SEPARATORS + " "):
                 continue
             if not self._is_text(name, number, line):
                 continue
             if _STRUCTURE.isdisjoint(line) and not line.startswith("'"):
                 yield from self.check(name, number, line)
                 continue
-            cells = [cell for cell in _plain_cells(line) if cell]
-            if len(cells) == 1 and _STRUCTURE.isdisjoint(cells[0]):
-                yield from self.check(name, number, cells[0])
+            found = [cell for cell in _plain_cells(line) if cell]
+            if len(found) == 1 and _STRUCTURE.isdisjoint(found[0]):
+                yield from self.check(name, number, found[0])
             else:
                 what = (
                     "is neither one id, nor JSON lines, nor CSV with a conference_id column in its first line"
@@ -183,7 +167,7 @@ class Ids:
 
     def _read_json(self, lines: Lines, name: str) -> Iterator[str]:
         for number, line in lines:
-            if _says_nothing(line) or not self._is_text(name, number, line):
+            if says_nothing(line) or not self._is_text(name, number, line):
                 continue
             try:
                 record = DECODER.decode(line.strip().removesuffix(","))
@@ -208,7 +192,7 @@ class Ids:
 
     def _id_of(self, record: Pairs, name: str, number: int, noun: str = "line") -> Iterator[str]:
         """Yield the id of a JSON object, or note what is wrong with it."""
-        found = self._named([key for key, _ in record])
+        found = self._column.named([key for key, _ in record])
         if len(found) == 1:
             yield from self.check(name, number, record[found[0]][1], noun)
         elif found:
@@ -217,85 +201,29 @@ class Ids:
             self.faults.add(name, number, f"a JSON object needs the key {self.column or COLUMN!r}", "", noun)
 
     def _read_csv(self, lines: Lines, name: str, separator: str) -> Iterator[str]:
-        layout = _Layout()
-        rows = self._rows(lines, name, separator, layout)
-        number, header = next(rows, (0, []))
-        found = self._columns(header)
+        rows = Rows(self.faults, name, separator)
+        read = rows.read(lines)
+        number, first = next(read, (0, []))
+        found = self._column.of(first)
         if len(found) != 1:
-            if header:
+            if first:
                 count = f"{len(found)} times" if found else "inside a quote that is opened before"
-                self.faults.add(name, number, f"the column {self.column or COLUMN} is there {count}")
+                self.faults.add(name, number, f"the column {self._column} is there {count}")
             return
-        (layout.column,), layout.width = found, len(header)
-        second = next(rows, None)
-        if not self._is_header(header, second, layout):
-            rows = chain([(number, header)], [second] if second else [], rows)
-        elif second:
-            rows = chain([second], rows)
-        for number, row in rows:
-            if any(cell.strip() for cell in row[layout.width :]):
-                self.faults.add(
-                    name,
-                    number,
-                    f"{len(row)} cells under {layout.width} column names; a cell with "
-                    f"{_WORDS.get(separator, separator)} in it needs quotes",
-                    "more cells than column names",
-                )
-            elif self._is_text(name, number, "".join(row)) and any(map(str.strip, row)):
-                yield from self.check(
-                    name, number, plain_cell(row[layout.column].strip()) if len(row) > layout.column else ""
-                )
-
-    def _is_header(self, first: list[str], second: tuple[int, list[str]] | None, layout: _Layout) -> bool:
-        """Return whether the first row names the columns. It need not where the column has a number.
-
-        Then it does if its cell has a name of such a column, cannot be an id, or does not begin as
-        Bandwidth's ids do while the next does.
-        """
-        cell = first[layout.column].strip()
-        if self._numbered(first) != [layout.column] or cell == self.column:
-            return True
-        below = second[1][layout.column].strip() if second and len(second[1]) > layout.column else ""
-        unlike = below.startswith("conf-") and not cell.startswith("conf-")
-        return _plain(cell) in _NAMES or unlike or bool(_cause(cell))
-
-    def _rows(
-        self, lines: Lines, name: str, separator: str, layout: _Layout
-    ) -> Iterator[tuple[int, list[str]]]:
-        """Yield each row with its line. A quoted cell may go over several lines, with any text in them.
-
-        A line that may be a comment or a row is a fault.
-        """
-        began = 0
-
-        def row_lines() -> Iterator[str]:
-            nonlocal began
-            for number, line in lines:
-                if began or not _says_nothing(line):
-                    began = began or number
-                    # Blanks behind a closing quote are no text.
-                    yield f"{line.rstrip()}\n"
-                elif layout.may_be_a_row(_cells(line, separator)):
-                    self.faults.add(
-                        name,
-                        number,
-                        "a comment or a row? put the cell that begins with # into quotes, "
-                        "or a blank behind the #",
-                    )
-
-        # After an error the reader goes on with a new row.
-        reader = csv.reader(row_lines(), delimiter=separator, skipinitialspace=True, strict=True)
-        while True:
-            began = 0
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                what = "a quote is opened and never closed" if _is_open(error) else f"not CSV: {error}"
-                self.faults.add(name, began, what)
-            else:
-                yield began, row
+        (rows.column,), rows.width = found, len(first)
+        second = list(islice(read, 1))
+        if self._column.is_named_in(first, second[0][1] if second else ()):
+            read = chain(second, read)
+        else:
+            read = chain([(number, first)], second, read)
+        for number, row in read:
+            if (
+                rows.fits(number, row)
+                and self._is_text(name, number, "".join(row))
+                and any(map(str.strip, row))
+            ):
+                cell = row[rows.column] if len(row) > rows.column else ""
+                yield from self.check(name, number, plain_cell(cell.strip()))
 
     def _is_text(self, name: str, number: int, line: str) -> bool:
         """Return whether the line can be read, or note that it cannot."""
@@ -309,23 +237,6 @@ class Ids:
             else:
                 return True
         return False
-
-
-@define
-class _Layout:
-    """The columns of a table: how many there are, and which one has the ids, from 0."""
-
-    column: int = 0
-    width: int = 0
-
-    def may_be_a_row(self, comment: Sequence[str]) -> bool:
-        """Return whether a comment looks like a row whose first cell, not the id, begins with #."""
-        if self.column == 0 or len(comment) <= self.column or comment[0][:2].strip() in {"", "#"}:
-            return False
-        return bool(comment[self.column].strip())
-
-
-_WORDS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 
 @contextmanager
@@ -351,29 +262,12 @@ def _cause(value: object) -> str:
     return next((f"with {one!r}" for one in " /\\%?#;" if one in value), "")
 
 
-def _says_nothing(line: str) -> bool:
-    """Return whether a line is blank or a comment."""
-    line = line.lstrip()
-    return not line or line.startswith("#")
-
-
-def _is_open(error: csv.Error) -> bool:
-    return str(error) == "unexpected end of data"
-
-
-def _cells(line: str, separator: str, *, strict: bool = False) -> list[str]:
-    try:
-        return next(csv.reader([line.strip()], delimiter=separator, skipinitialspace=True, strict=strict), [])
-    except csv.Error:
-        return []
+def _next(lines: Lines) -> tuple[int, str]:
+    """Return the next line that says something, or one without a text at the end."""
+    return next(((number, line) for number, line in lines if not says_nothing(line)), (0, ""))
 
 
 def _plain_cells(line: str) -> list[str]:
     """Return the cells of a line that has no header above it, without quotes of either kind."""
-    cells = max((_cells(line, separator, strict=True) for separator in _SEPARATORS), key=len)
-    return [re.sub(r"^'(.+)'$", r"\1", cell.strip()) for cell in cells]
-
-
-def _plain(name: str) -> str:
-    """Return the name of a column without case, blanks, underscores and hyphens."""
-    return re.sub(r"[\s_-]+", "", name).casefold()
+    found = max((cells(line, separator, strict=True) for separator in SEPARATORS), key=len)
+    return [re.sub(r"^'(.+)'$", r"\1", cell.strip()) for cell in found]

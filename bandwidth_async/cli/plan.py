@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 from attrs import define
 
-from bandwidth_async.cli import terminal
+from bandwidth_async.cli import signals, terminal
 from bandwidth_async.cli.run import plural
 from bandwidth_async.cli.selection import in_utc
 from bandwidth_async.errors import JournalError
@@ -60,12 +60,8 @@ class Plan:
 
     def lines(self, count: int, client: VoiceClient | None) -> list[str]:
         """Return the plan for that many conferences. Without a client, the account is not known."""
-        of = (
-            f" of account {client.account_id} at {host(client)}"
-            if client
-            else "; account and host are not known"
-        )
-        lines = [f"End {plural(count, 'conference')}{of}"]
+        known = f" of account {client.account_id} at {host(client)}" if client else ""
+        lines = [f"End {plural(count, 'conference')}{known or '; account and host are not known'}"]
         if self.given.chosen is not None:
             words = self.given.chosen.in_words()
             lines.append(f"which: active{f', {words}' if words else ''}")
@@ -87,6 +83,9 @@ class Plan:
                 # The prompt is no part of the output.
                 with redirect_stdout(sys.stderr):
                     sure = click.confirm(f"End {plural(count, 'conference')}{too}?", err=True)
+            except signals.Interrupted:
+                terminal.say("")
+                raise
             except click.Abort:
                 terminal.say("")
                 raise click.ClickException(

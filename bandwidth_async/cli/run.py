@@ -217,7 +217,7 @@ class _OutcomeWriter:
         self.fault: str | None = None
         # Whoever reads the output may go. Its rows are in the journal too.
         self.left = False
-        self._may_be_left = isinstance(run.source, Journal) and run.stream is sys.stdout
+        self._may_be_left = isinstance(run.source, Journal) and str(run.how.output or "-") == "-"
         self._writer = formats.Writer(run.stream, run.how.form, formats.OUTCOMES, in_bulk=True)
         self._shown = shown
         self._stop = stop
