@@ -779,4 +779,4 @@ def test_a_reader_that_goes_away_ends_the_download(sandbox: Sandbox, conference:
     process.stdout.close()
     with process.stderr:
         assert process.stderr.read() == b""
-    assert process.wait(timeout=30) == 1
+    assert process.wait(timeout=30) == 141

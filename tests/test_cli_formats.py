@@ -127,7 +127,19 @@ def test_a_row_on_a_terminal_takes_one_line(monkeypatch: pytest.MonkeyPatch, col
     assert row.count(ID) == 1
     assert len(row) <= max(columns, len(ID) + 1)
     assert len(header) <= max(columns, len(ID) + 1)
-    assert row.endswith("…") is (columns < 300)
+    assert row.endswith("…") is (50 < columns < 300)
+
+
+@pytest.mark.parametrize("columns", range(10, 200))
+def test_no_id_of_a_row_is_cut(columns: int) -> None:
+    """An id is whole or left out, and no mark stands at it as if it went on."""
+    widths = {"run": 8, "state": 8, "account_id": 12, "journal": 0}
+    record = {"run": "run-0001", "state": "finished", "account_id": "9900000", "journal": "j" * 100}
+    words = formats.Columns(widths, columns).row(record).split()
+    assert words[0] == "run-0001"
+    assert [word for word in words if word.startswith("9")] in ([], ["9900000"])
+    assert len(" ".join(words)) <= max(columns, 8)
+    assert words[-1].endswith("…") is (10 <= columns < 134)
 
 
 def test_a_row_in_a_file_is_whole() -> None:

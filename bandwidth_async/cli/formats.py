@@ -23,7 +23,7 @@ from attrs import asdict, fields, frozen
 from bandwidth_async.cli import terminal
 from bandwidth_async.cli.choices import FORMATS
 from bandwidth_async.models import ConferenceMember, ConferenceRecording
-from bandwidth_async.wire import printable
+from bandwidth_async.server_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +41,8 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _IDS = frozenset(
     {"conference_id", "call_id", "recording_id", "calls_ended", "call_ids_to_coach", "account_id", "run"}
 )
+# Of a cell that has less room, nothing is shown.
+_LEAST_CELL = 4
 # Seconds for which rows into a file may wait for each other.
 _FLUSH_EVERY = 1.0
 
@@ -134,8 +136,8 @@ def plain_cell(text: str) -> str:
 class Columns(Format):
     """A table: the width of each key's column. A longer value pushes the rest aside.
 
-    On a terminal each line has ``room`` columns, and what is longer is cut at its end, but never an id: the
-    first column is always whole. Elsewhere nothing is cut.
+    On a terminal each line has ``room`` columns, and what is longer is cut at its end, but an id is whole
+    or left out, and that of the first column is there. Elsewhere nothing is cut.
     """
 
     widths: Mapping[str, int]
@@ -150,17 +152,35 @@ class Columns(Format):
         return self._line([_word(record[key]) for key in self.widths])
 
     def _line(self, cells: Iterable[str]) -> str:
-        first, *rest = (
-            f"{cell}{' ' * (width - _columns(cell))}"
-            for cell, width in zip(cells, self.widths.values(), strict=True)
+        (_, first), *rest = (
+            (key, f"{cell}{' ' * (width - _columns(cell))}")
+            for cell, (key, width) in zip(cells, self.widths.items(), strict=True)
         )
-        line = "  ".join((first, *rest)).rstrip()
+        line = "  ".join((first, *(cell for _, cell in rest))).rstrip()
         if _columns(line) <= self.room:
             return line
-        room = max(int(self.room) - 1, _columns(first.rstrip()))
-        while _columns(line) > room:
-            line = line[: room - _columns(line)] if line.isascii() else line[:-1]
-        return line.rstrip() + "…"
+        line = first
+        for key, cell in rest:
+            # Two columns are between cells, and one is for the mark; behind a whole cell it has a blank too.
+            left = int(self.room) - _columns(line) - 3
+            if _columns(cell.rstrip()) >= left:
+                begun = "" if key in _IDS or left < _LEAST_CELL else f"  {_cut(cell, left)}…"
+                return line + begun if begun else _marked(line.rstrip(), self.room)
+            line += f"  {cell}"
+        return line.rstrip()
+
+
+def _marked(line: str, room: float) -> str:
+    """Return a line that cells were left out of, with a mark apart from its id if there is room for it."""
+    return f"{line} …" if _columns(line) + 2 <= room else line
+
+
+def _cut(cell: str, columns: int) -> str:
+    if cell.isascii():
+        return cell[:columns].rstrip()
+    while _columns(cell) > columns:
+        cell = cell[:-1]
+    return cell.rstrip()
 
 
 def _columns(text: str) -> int:
