@@ -38,8 +38,8 @@ Theory of operation
     *Refusals that the rate did not cause.* A dose-response test: refusals that come alone, on average as far
     apart though each cut the rate by 2, 4, 8 … %, are not caused by the rate, unless always so many requests
     lie between them: a window counts those. Then the rate returns to where it was, and lone refusals are
-    ignored while they come about as often. A request's own refusal, as when its conference is locked, is known
-    by its repetition while others, sent later, pass.
+    ignored while they come about as often. A request's own refusal, as when its conference is locked, is
+    known by its repetition while others, sent later, pass.
 
     *Slots.* A server that limits how many requests are in service refuses when many are in flight, whatever
     the rate. Two closures in a row are taken for that when they began with alike numbers in flight, which
@@ -112,8 +112,8 @@ _TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005
 # Seconds of quiet after a closure at most; and at most so many times the cycle that was measured.
 _LONGEST_QUIET, _TRUST = 300.0, 10.0
 
-# Seconds after which a rate has stood. After a refusal that growth did not cause, the quiet lasts so many times
-# as long as the rate stood at most.
+# Seconds after which a rate has stood. If a refusal comes then that growth did not cause, the quiet lasts so
+# many times as long as the rate stood at most.
 _STOOD, _STOOD_QUIET = 5.0, 0.6
 
 # Below this share of the rate that stood the quiet shrinks, with this power of the ratio.
