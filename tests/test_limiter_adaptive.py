@@ -812,6 +812,26 @@ def test_closures_between_which_requests_pass_are_short_for_good() -> None:
     assert max(pauses) < 3
 
 
+@pytest.mark.parametrize("hint", [1.0, 0.3])
+def test_the_refusals_of_a_window_are_not_taken_for_chance(hint: float) -> None:
+    """Answers are so quick that each window refuses one request, and always after the same number."""
+    pace, now, ends, left, refused = AdaptivePace(), 0.0, 0.0, 0, 0
+    while now < 60.0:
+        now = max(now, pace.next_time(now, 0))
+        serial = pace.on_send(now, 0)
+        if now >= ends:
+            ends, left = now + hint, 100
+        left -= 1
+        now += 0.002
+        if left >= 0:
+            pace.on_accepted(serial, now, wanted=True)
+        else:
+            refused += 1
+            pace.on_refused(serial, now, Refusal(hint, coarse=hint == 1.0))
+    assert not pace._belief.noise
+    assert refused <= 20
+
+
 def test_others_are_sent_before_a_refused_request_comes_again() -> None:
     """At 2/s, too: they are the witnesses without which a locked conference stays first in line."""
     pace = AdaptivePace(start=2)

@@ -35,10 +35,11 @@ Theory of operation
     the time and refusals are 0.5 % of the requests. Far below the rate that stood, and after a refusal at a
     rate that had stood for seconds, which growth did not cause, the quiet is short.
 
-    *Refusals that the rate did not cause.* A dose-response test: refusals that come alone, at the same
-    distance though each cut the rate by 2, 4, 8 … %, are not caused by the rate. Then the rate returns to
-    where it was, and lone refusals are ignored while they come about as often. A request's own refusal, as
-    when its conference is locked, is known by its repetition while others, sent later, pass.
+    *Refusals that the rate did not cause.* A dose-response test: refusals that come alone, on average as far
+    apart though each cut the rate by 2, 4, 8 … %, are not caused by the rate, unless always so many requests
+    lie between them: a window counts those. Then the rate returns to where it was, and lone refusals are
+    ignored while they come about as often. A request's own refusal, as when its conference is locked, is
+    known by its repetition while others, sent later, pass.
 
     *Slots.* A server that limits how many requests are in service refuses when many are in flight, whatever
     the rate. Two closures in a row are taken for that when they began with alike numbers in flight, which
@@ -525,7 +526,10 @@ class AdaptivePace:
             belief.loners = ()
             return False
         belief.loners = (*belief.loners, (closure.rate, distance))[-_LONERS:]
-        if len(belief.loners) < _LONERS or fmean(each for _, each in belief.loners) < _SPARSE:
+        distances = [each for _, each in belief.loners]
+        # A window lets in the same number each time, and chance does not.
+        regular = max(distances) < _RISE * min(distances)
+        if len(distances) < _LONERS or fmean(distances) < _SPARSE or regular:
             return False
         return closure.rate <= _LOWER * max(rate for rate, _ in belief.loners)
 
