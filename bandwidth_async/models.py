@@ -157,6 +157,5 @@ def checked_id(value: object, what: str) -> str:
         and _UNSAFE.isdisjoint(value)
     ):
         return value
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    shown = f"{value[:70]!r}…" if isinstance(value, str) and len(value) > 70 else repr(value)[:80]
     raise ConfigurationError(f"{shown} is no {what}: it has to be one word without blanks and / \\ % ? # ;")
