@@ -157,7 +157,5 @@ def checked_id(value: object, what: str) -> str:
         and _UNSAFE.isdisjoint(value)
     ):
         return value
-    shown = repr(value)
-    if len(shown) > 80:
-        shown = f"{str(value)[:74]!r}…"
+    shown = f"{value[:70]!r}…" if isinstance(value, str) and len(value) > 70 else repr(value)[:80]
     raise ConfigurationError(f"{shown} is no {what}: it has to be one word without blanks and / \\ % ? # ;")

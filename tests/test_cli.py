@@ -308,7 +308,7 @@ def test_a_dry_run_sends_no_end(sandbox: Sandbox, capsys: pytest.CaptureFixture[
     assert rows(out) == [{"conference_id": id_} for id_ in sandbox.conference_ids]
     title, *rest, last = err.splitlines()
     assert title == f"End 10 conferences of account 9900000 at {sandbox.url.removeprefix('http://')}"
-    assert [line.split(":")[0] for line in rest] == ["  which", "  created", "  calls"]
+    assert [line.split(":")[0] for line in rest] == ["  which", "  created", "  members"]
     assert last == "dry run: 10 conferences would be ended; none was"
     assert "end" not in requests(sandbox)
 

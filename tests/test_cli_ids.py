@@ -251,6 +251,12 @@ def test_a_cause_is_told_once() -> None:
     assert total == "254 lines of the input cannot be used; nothing was sent"
 
 
+def test_a_text_that_is_cut_keeps_its_quotes() -> None:
+    """What is left out is not part of the text."""
+    (fault,) = read(f"conf-1 {'x' * 100}\n").faults
+    assert fault.startswith(f"in:1: 'conf-1 {'x' * 63}'… is no conference id: ")
+
+
 @pytest.mark.parametrize(("value", "cause"), [("null", "null"), ("5", "no text"), ('""', "empty")])
 def test_a_value_that_is_no_text_is_told_in_words_of_json(value: str, cause: str) -> None:
     """JSON has no None."""
