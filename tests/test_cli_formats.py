@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bandwidth_async import Outcome, OutcomeKind
-from bandwidth_async.cli import formats, main
-from bandwidth_async.cli.choices import FORMATS
+from bandwidth_async.cli import choices, formats, main
 from tests.test_cli import sandbox
 from tests.test_cli_progress import Terminal
 
@@ -42,7 +41,7 @@ def parsed(text: str, form: str) -> list[Any]:
             return [dict(zip(header.split(), line.split(), strict=False)) for line in lines]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", choices.FORMATS)
 def test_every_list_has_every_format(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
@@ -60,7 +59,7 @@ def test_every_list_has_every_format(
         assert {one["conference_id"] for one in parsed(out, form)} == set(ids), command
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", choices.FORMATS)
 def test_what_can_be_empty_is_still_of_its_format(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
@@ -79,7 +78,7 @@ def test_what_can_be_empty_is_still_of_its_format(
         assert capsys.readouterr().out.split() == (["[", "]"] if form == "json" else []), command
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", choices.FORMATS)
 def test_one_conference_has_every_format(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:

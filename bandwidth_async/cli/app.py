@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bandwidth_async._version import __version__
-from bandwidth_async.cli import exit_codes, loading, logs, signals, terminal
+from bandwidth_async.cli import exit_codes, logs, signals, terminal
 from bandwidth_async.cli.choices import Suggesting
 from bandwidth_async.errors import BandwidthError
 
@@ -71,9 +71,6 @@ def _name_all_modules() -> None:
     )
 
 
-loading.postpone()
-
-
 class _Commands(Suggesting):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -85,6 +82,9 @@ class _Commands(Suggesting):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        from bandwidth_async.cli.loading import postpone  # noqa: PLC0415 - the list of commands needs none
+
+        postpone()
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(import_module(f"bandwidth_async.cli.{module}"), name)
         _let_log(command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import click
@@ -64,6 +63,8 @@ def complete_kinds(_: click.Context, __: click.Parameter, incomplete: str) -> li
 
 def _suggestion(wrong: str, right: Iterable[str]) -> str:
     """Return the end of a sentence, and ask for the right word if one is like it."""
+    from difflib import get_close_matches  # noqa: PLC0415 - not for a Tab
+
     found = get_close_matches(wrong.lower(), right, n=1)
     return f". Did you mean {found[0]!r}?" if found else "."
 
