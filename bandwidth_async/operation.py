@@ -244,9 +244,9 @@ class Operation:
     _authorization = ""
     _round = 0
 
-    # The limiter's permission for the attempt under way, and when it was sent.
+    # The limiter's permission for the attempt under way, and when it was sent, None once it has a status.
     _admission: Admission
-    _sent_at = 0.0
+    _sent_at: float | None = None
 
     def __init__(self, channel: Channel, options: Options, stop: Stop | None, deadline: float) -> None:
         self.attempts: Attempts = Attempts(deadline=deadline)
@@ -377,6 +377,8 @@ class Operation:
                 raise
             finally:
                 self._in_flight = False
+                if self._sent_at is not None:
+                    self._count_unanswered(delivery)
                 channel.authorizer.finished(self)
         value = self._read(request, response)
         if receive is not None:
@@ -407,11 +409,8 @@ class Operation:
         self._check()
         self._authorization, self._round = authorizer.header(self), authorizer.round
         self._sent_at = now = admission.sending()
-        repeats = self._repeats()
-        if not repeats:
+        if not self._repeats():
             channel.limiter.budget.on_try(now)
-        if self.options.timeline is not None:
-            self.options.timeline.sent(again=repeats)
         attempts.excused = attempts.refused = False
         attempts.sent += 1
         self._in_flight = True
@@ -429,25 +428,30 @@ class Operation:
                 self._admission.failed(answered=False)
                 self._excuse(error)
 
+    def _count_unanswered(self, delivery: Delivery) -> None:
+        """Put an attempt that got no status on the time line, unless it never left this machine."""
+        timeline, self._sent_at = self.options.timeline, None
+        if timeline is not None and not _stayed_here(delivery):
+            timeline.unanswered(self.attempts.sent - self._sent_before > 1)
+
     def _take_back(self, delivery: Delivery) -> bool:
         """Uncount the attempt if something of this machine kept the request from leaving. Return whether."""
-        if not delivery.unsent or delivery.obstacle is None:
+        if not _stayed_here(delivery):
             return False
         self.attempts.last_error = delivery.obstacle
         self.attempts.sent -= 1
-        if self.options.timeline is not None:
-            self.options.timeline.unsent()
         return True
 
     def _tell_limiter(self, status: int, headers: Headers) -> wire.Later | None:
         """Tell the limiter, and the authorizer, how the server responded. Return what a failure says."""
         admission, channel, timeline = self._admission, self._channel, self.options.timeline
-        took = 0.0 if timeline is None else channel.now() - self._sent_at
+        sent_at, self._sent_at = self._sent_at, None
+        again = self.attempts.sent - self._sent_before > 1
         if status < 300:
             admission.accepted()
             channel.authorizer.accepted(self._round)
             if timeline is not None:
-                timeline.answered(took)
+                timeline.answered(sent_at, again)
             return None
         told = wire.later(status, headers, time.time(), channel.limiter.refusal_statuses)
         seconds = told.hint.seconds if told.hint else None
@@ -466,7 +470,9 @@ class Operation:
                 channel.authorizer.accepted(self._round)
         if timeline is not None:
             refused = self.attempts.refused
-            timeline.answered(took, refused=refused, failed=status >= 500 and not refused)
+            failed = status >= 500 and not refused
+            timeline.answered(sent_at, again)
+            timeline.turned_down(refused=refused, failed=failed)
         return told
 
     def _read(self, request: wire.Request[T], response: wire.Response) -> T:
@@ -606,6 +612,10 @@ class Operation:
             attempts=attempts.sent,
             ambiguous=attempts.ambiguous,
         )
+
+
+def _stayed_here(delivery: Delivery) -> bool:
+    return delivery.unsent and delivery.obstacle is not None
 
 
 def _for_every_id(sentence: str, error: BandwidthError) -> BandwidthError:
