@@ -147,7 +147,7 @@ class Timeline:
         self._facts = dict(facts)
         self._limiter = limiter
         self._clock = clock
-        # The moment that grows. Whoever settles an id counts it in its `Moment.outcomes`: a call for each costs more.
+        # The moment that grows. Whoever settles an id counts it in `Moment.outcomes`: a call would cost more.
         self.now: Moment = Moment()
         self._rows: list[_Row] = []
         # How many ticks a row takes, and how many the last one has.
