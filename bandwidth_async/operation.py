@@ -267,8 +267,9 @@ class Operation:
     _authorization = ""
     _round = 0
 
-    # The limiter's permission for the attempt under way.
+    # The limiter's permission for the attempt under way, and when it was sent, None once it has a status.
     _admission: Admission
+    _sent_at: float | None = None
 
     def __init__(self, channel: Channel, options: Options, stop: Stop | None, deadline: float) -> None:
         self.attempts: Attempts = Attempts(deadline=deadline)
@@ -400,6 +401,8 @@ class Operation:
                 raise
             finally:
                 self._in_flight = False
+                if self._sent_at is not None:
+                    self._count_unanswered(delivery)
                 channel.authorizer.finished(self)
         if _log.isEnabledFor(logging.DEBUG):
             _log_attempt(request, response.status, self.attempts.sent)
@@ -431,12 +434,9 @@ class Operation:
         session = channel.session()
         self._check()
         self._authorization, self._round = authorizer.header(self), authorizer.round
-        self.attempts.sent_at = now = admission.sending()
-        repeats = self._repeats()
-        if not repeats:
+        self._sent_at = self.attempts.sent_at = now = admission.sending()
+        if not self._repeats():
             channel.limiter.budget.on_try(now)
-        if self.options.timeline is not None:
-            self.options.timeline.sent(again=repeats)
         attempts.excused = attempts.refused = False
         attempts.sent += 1
         self._in_flight = True
@@ -454,26 +454,30 @@ class Operation:
                 self._admission.failed(answered=False)
                 self._excuse(error)
 
+    def _count_unanswered(self, delivery: Delivery) -> None:
+        """Put an attempt that got no status on the time line, unless it never left this machine."""
+        timeline, self._sent_at = self.options.timeline, None
+        if timeline is not None and not _stayed_here(delivery):
+            timeline.unanswered(self.attempts.sent - self._sent_before > 1)
+
     def _take_back(self, delivery: Delivery) -> bool:
         """Uncount the attempt if something of this machine kept the request from leaving. Return whether."""
-        if not delivery.unsent or delivery.obstacle is None:
+        if not _stayed_here(delivery):
             return False
         self.attempts.last_error = delivery.obstacle
         self.attempts.sent -= 1
-        if self.options.timeline is not None:
-            self.options.timeline.unsent()
         return True
 
     def _tell_limiter(self, status: int, headers: Headers) -> wire.Later | None:
         """Tell the limiter, and the authorizer, how the server responded. Return what a failure says."""
         admission, channel, timeline = self._admission, self._channel, self.options.timeline
-        sent_at = self.attempts.sent_at
-        took = 0.0 if timeline is None or sent_at is None else channel.now() - sent_at
+        sent_at, self._sent_at = self._sent_at, None
+        again = self.attempts.sent - self._sent_before > 1
         if status < 300:
             admission.accepted()
             channel.authorizer.accepted(self._round)
             if timeline is not None:
-                timeline.answered(took)
+                timeline.answered(sent_at, again)
             return None
         told = wire.later(status, headers, time.time(), channel.limiter.refusal_statuses)
         seconds = told.hint.seconds if told.hint else None
@@ -492,7 +496,9 @@ class Operation:
                 channel.authorizer.accepted(self._round)
         if timeline is not None:
             refused = self.attempts.refused
-            timeline.answered(took, refused=refused, failed=status >= 500 and not refused)
+            failed = status >= 500 and not refused
+            timeline.answered(sent_at, again)
+            timeline.turned_down(refused=refused, failed=failed)
         return told
 
     def _read(self, request: wire.Request[T], response: wire.Response) -> T:
@@ -648,6 +654,10 @@ def _log_attempt(request: wire.Request[Any], met: int | BaseException, number: i
     # Without a status, an error of ours names the request itself. Nothing that the server wrote is logged.
     sentence = met.message if isinstance(met, BandwidthError) else f"{request.name}: {met!r}"
     _log.debug("%s", sentence if status is None else f"{request.name}: {status}", extra=extra)
+
+
+def _stayed_here(delivery: Delivery) -> bool:
+    return delivery.unsent and delivery.obstacle is not None
 
 
 def _for_every_id(sentence: str, error: BandwidthError) -> BandwidthError:

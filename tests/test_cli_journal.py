@@ -742,7 +742,7 @@ def spoilt(how: str, path: Path, ids: Sequence[str]) -> Path:
     ("how", "reason"),
     [
         ("text", "is not a journal"),
-        ("version", "is a journal of version 7, and this program knows versions 1 and 2"),
+        ("version", "is a journal of version 7, and this program knows versions 1 to 3"),
         ("truncated", "is damaged: "),
     ],
 )

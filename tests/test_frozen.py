@@ -18,6 +18,9 @@ from bandwidth_async.cli.app import COMMANDS
 from bandwidth_async.pytest_plugin import serving
 from tests.test_architecture import ROOT, imports
 
+# The page of a report is made from files beside the code.
+COLLECT = ("--collect-data", "bandwidth_async")
+
 CODE = "from bandwidth_async.__main__ import main; main()"
 
 
@@ -52,7 +55,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("frozen")
     (folder / "start.py").write_text(CODE)
     built = subprocess.run(
-        [sys.executable, "-m", "PyInstaller", "--noconfirm", "--onedir", "start.py"],
+        [sys.executable, "-m", "PyInstaller", *COLLECT, "--noconfirm", "--onedir", "start.py"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -100,7 +103,7 @@ def test_every_command_of_a_frozen_program(
         *(f"get {first}", f"announce {first} --bxml bye.xml", f"redirect {ids[1]} https://example.com/bxml"),
         *(f"download {first} {recording} --output a.wav", f"end {first}", f"wait {first}"),
         *("end --from ids.txt --yes --journal run.journal", "runs", "outcomes run.journal"),
-        *("resume run.journal", "demo --conferences 20"),
+        *("resume run.journal", "report run.journal --output run.html", "demo --conferences 20"),
     ]
     for command in commands:
         run(command)

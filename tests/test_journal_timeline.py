@@ -97,19 +97,20 @@ async def test_each_second_has_its_counts() -> None:
     """What is counted goes into the row of its second, and the last row ends with the run."""
     written = Written()
     line = begun(written)
-    line.sent(again=False)
-    line.answered(0.004)
-    line.settled(OutcomeKind.ENDED)
+    now = asyncio.get_running_loop().time
+    line.answered(now() - 0.004, False)
+    line.now.outcomes[OutcomeKind.ENDED] += 1
     await asyncio.sleep(1.5)
-    line.sent(again=False)
-    line.sent(again=True)
-    line.answered(0.2, refused=True)
-    line.answered(99.0, failed=True)
+    line.answered(now() - 0.2, False)
+    line.turned_down(refused=True, failed=False)
+    line.answered(now() - 99.0, True)
+    line.turned_down(refused=False, failed=True)
+    line.unanswered(False)
     await line.end()
     (first, one), (second, two) = written.moments()
     assert (first, second) == (1.0, 0.5)
     assert (one.attempts, one.outcomes, one.latency[LATENCIES.index(0.005)]) == (1, {"ended": 1}, 1)
-    assert (two.attempts, two.retries, two.refused, two.failed, two.latency[-1]) == (2, 1, 1, 1, 1)
+    assert (two.attempts, two.retries, two.refused, two.failed, two.latency[-1]) == (3, 1, 1, 1, 1)
     ended = json.loads(written.parts[1][2])
     assert (written.parts[1][1], ended) == (BEGAN, {"host": "a", "ended": BEGAN + 1.5})
 
@@ -120,7 +121,7 @@ async def test_a_process_that_is_killed_loses_no_more_than_its_last_second() -> 
     written = Written()
     line = begun(written)
     await asyncio.sleep(MOST + 10.5)
-    line.settled(OutcomeKind.ENDED)
+    line.now.outcomes[OutcomeKind.ENDED] += 1
     await asyncio.sleep(1)
     assert sum(moment.outcomes.total() for _, moment in written.moments()) == 1
     assert "ended" not in json.loads(written.parts[1][2])
@@ -133,8 +134,8 @@ async def test_a_long_run_has_no_more_rows_than_a_short_one() -> None:
     written, seconds = Written(), 3 * MOST + 100
     line = begun(written)
     for _ in range(seconds):
-        line.sent(again=False)
-        line.settled(OutcomeKind.ENDED)
+        line.unanswered(False)
+        line.now.outcomes[OutcomeKind.ENDED] += 1
         await asyncio.sleep(1)
     await line.end()
     moments = written.moments()

@@ -50,10 +50,10 @@ def reported(how: RunOptions, journal: Path, run: Callable[[], int]) -> int:
 
     A report that cannot be written makes 1 of an exit code of 0.
     """
-    code = exit_codes.Exit.GENERAL
+    code: int = exit_codes.Exit.GENERAL
     fault = False
     try:
-        code = exit_codes.Exit(run())
+        code = run()
     finally:
         # An input that nobody said yes to has no journal any more.
         if how.report is not None and journal.exists():

@@ -15,7 +15,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from bandwidth_async.errors import ClientStateError
-from bandwidth_async.outcome import OutcomeKind
 from bandwidth_async.run import Ledger
 
 if TYPE_CHECKING:
@@ -84,8 +83,8 @@ class Claims(Ledger):
         """Wait until an outcome is on disk. Raises `JournalError`."""
         self._claims.pop(target.number, None)
         await self._journal.settle(target, outcome)
-        if self._timeline is not None and outcome.kind is not OutcomeKind.NOT_ATTEMPTED:
-            self._timeline.settled(outcome.kind)
+        if self._timeline is not None:
+            self._timeline.now.outcomes[outcome.kind] += 1
 
     async def close(self) -> None:
         """Release the claims of targets that were not begun, and give the journal back."""

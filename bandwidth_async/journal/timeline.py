@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from bandwidth_async.limiter import LimiterSnapshot, PaceEvent
-    from bandwidth_async.outcome import OutcomeKind
 
     Write = Callable[[schema.Statement, Sequence[schema.Row]], asyncio.Future[None]]
 
@@ -58,10 +57,10 @@ class Watched(Protocol):
 class Moment:
     """What happened in some seconds.
 
-    ``attempts`` were sent, ``retries`` of them not for the first time. ``refused`` were told to come later,
-    by a 429 or the like. ``failed`` got a 5xx. ``latency`` counts the responses by the index of their bound
-    in `LATENCIES`. ``outcomes`` counts ids by kind, and ``paused`` has seconds by the limiter's reason.
-    ``rate`` and ``quota`` are the limiter's at the end, None if they are not known.
+    ``attempts`` got a response or were given up, ``retries`` of them not for the first time. ``refused``
+    were told to come later, by a 429 or the like. ``failed`` got a 5xx. ``latency`` counts the responses by
+    the index of their bound in `LATENCIES`. ``outcomes`` counts ids by kind, and ``paused`` has seconds by
+    the limiter's reason. ``rate`` and ``quota`` are the limiter's at the end, None if they are not known.
     """
 
     attempts: int = 0
@@ -148,7 +147,8 @@ class Timeline:
         self._facts = dict(facts)
         self._limiter = limiter
         self._clock = clock
-        self._now = Moment()
+        # The moment that grows. Whoever settles an id counts it in `Moment.outcomes`: a call would cost more.
+        self.now: Moment = Moment()
         self._rows: list[_Row] = []
         # How many ticks a row takes, and how many the last one has.
         self._width, self._ticks = 1, 0
@@ -157,12 +157,14 @@ class Timeline:
         # Since when and until when the limiter pauses, in the time of the loop, and why.
         self._pause: tuple[float, float, str] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._time: Callable[[], float] = time.monotonic
         self._timer: asyncio.TimerHandle | None = None
         self._listening = ExitStack()
 
     def begin(self) -> None:
         """Begin it. Whoever waits for an outcome hears of a journal that cannot be written."""
         self._loop = asyncio.get_running_loop()
+        self._time = self._loop.time
         self._began = self._at = self._clock()
         self._since = self._loop.time()
         with suppress(JournalError):
@@ -172,26 +174,26 @@ class Timeline:
             self._sample(self._since)
         self._timer = self._loop.call_at(self._since + _TICK, self._tick)
 
-    def sent(self, *, again: bool) -> None:
-        """Count an attempt that is sent now; ``again`` if it is not the first of its request."""
-        self._now.attempts += 1
+    def answered(self, sent_at: float | None, again: bool) -> None:
+        """Count an attempt that got a response now. It was sent at ``sent_at``, in the time of the loop.
+
+        ``again`` says that it was not the first of its request.
+        """
+        now = self.now
+        now.attempts += 1
+        now.latency[bisect_left(LATENCIES, self._time() - (sent_at or 0.0))] += 1
         if again:
-            self._now.retries += 1
+            now.retries += 1
 
-    def unsent(self) -> None:
-        """Take back an attempt that never left this machine."""
-        self._now.attempts -= 1
+    def turned_down(self, *, refused: bool, failed: bool) -> None:
+        """Count the last response as a refusal for the rate, or as a failure of the server."""
+        self.now.refused += refused
+        self.now.failed += failed
 
-    def answered(self, seconds: float, *, refused: bool = False, failed: bool = False) -> None:
-        """Count a response that came after so many seconds."""
-        now = self._now
-        now.latency[bisect_left(LATENCIES, seconds)] += 1
-        now.refused += refused
-        now.failed += failed
-
-    def settled(self, kind: OutcomeKind) -> None:
-        """Count an outcome."""
-        self._now.outcomes[kind] += 1
+    def unanswered(self, again: bool) -> None:
+        """Count an attempt that got no response."""
+        self.now.attempts += 1
+        self.now.retries += again
 
     async def end(self) -> None:
         """End it, and wait until it is on disk. Never raises."""
@@ -216,7 +218,7 @@ class Timeline:
             self._note(now)
             self._ticks += 1
             if self._ticks >= self._width:
-                self._ticks, self._at, self._since, self._now = 0, self._clock(), now, Moment()
+                self._ticks, self._at, self._since, self.now = 0, self._clock(), now, Moment()
                 if len(self._rows) == MOST:
                     self._halve()
                 self._rows.append(_Row(self._at, 0.0, "{}"))
@@ -226,7 +228,7 @@ class Timeline:
         """Write the row that grows. Raises `JournalError`."""
         if self._limiter is not None:
             self._sample(now)
-        row = _Row(self._at, now - self._since, self._now.to_json())
+        row = _Row(self._at, now - self._since, self.now.to_json())
         self._rows[-1:] = [row]
         self._record(schema.MOMENT, [self._values(len(self._rows) - 1)])
 
@@ -259,9 +261,9 @@ class Timeline:
             return
         if self._pause is not None:
             since, until, reason = self._pause
-            self._now.pause(reason, max(0.0, min(now, until) - since))
+            self.now.pause(reason, max(0.0, min(now, until) - since))
         seen = self._limiter.snapshot()
-        self._now.rate, self._now.quota = seen.rate, seen.quota
+        self.now.rate, self.now.quota = seen.rate, seen.quota
         self._pause = (now, now + seen.paused_for, seen.pause_reason) if seen.pause_reason else None
 
 

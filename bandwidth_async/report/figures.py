@@ -393,7 +393,7 @@ def _timeline(parts: list[Part]) -> TimelineFigures | None:
         retries=sum(one.retries for one in moments),
         refused=sum(one.refused for one in moments),
         failed=sum(one.failed for one in moments),
-        ids=sum(one.outcomes.total() for one in moments),
+        ids=sum(_tried(one) for one in moments),
         paused=paused,
         limit=next((cell.limit for cell in reversed(cells) if cell.limit is not None), None),
         cuts=grid.cuts,
@@ -484,9 +484,14 @@ class _Grid:
         cell.retries += share * moment.retries
         cell.refused += share * moment.refused
         cell.failed += share * moment.failed
-        cell.settled += share * moment.outcomes.total()
+        cell.settled += share * _tried(moment)
         for reason, seconds in moment.paused.items():
             paused[reason] = paused.get(reason, 0.0) + share * seconds
+
+
+def _tried(moment: Moment) -> int:
+    """Return how many ids got an outcome. A stop leaves the rest without an attempt, all at once."""
+    return moment.outcomes.total() - moment.outcomes[OutcomeKind.NOT_ATTEMPTED]
 
 
 def _limit(part: Part, moment: Moment) -> float | None:
