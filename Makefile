@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test coverage lint pyright proofs proof-queue compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards clean
+.PHONY: demo test coverage lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -28,13 +28,18 @@ pyright: .venv/ready-test
 
 # The long forms of the proofs that `make test` runs in short form.
 proofs: .venv/ready-test
-	$(BIN)/python -m pytest --full -s tests/test_proofs.py tests/test_proof_kills.py tests/test_proof_shards.py tests/test_proof_queue.py tests/test_outage.py \
+	$(BIN)/python -m pytest --full -s tests/test_proofs.py tests/test_proof_kills.py tests/test_proof_shards.py tests/test_proof_sharing.py \
+		tests/test_proof_queue.py tests/test_outage.py \
 		tests/test_hang_up.py tests/test_events_end_to_end.py tests/test_proof_downloads.py \
 		tests/test_schemathesis.py tests/test_prism.py
 
 # Only those of runs on a queue: 20,000 ids, three workers, each part killed; needs redis-server.
 proof-queue: .venv/ready-test
 	$(BIN)/python -m pytest --full -s tests/test_proof_queue.py
+
+# Only those of shards that share a rate: 20,000 ids, leader killed, Redis restarted, emptied, gone, cut off.
+proof-sharing: .venv/ready-test
+	$(BIN)/python -m pytest --full -s tests/test_proof_sharing.py
 
 # The wire tests with the oldest and the newest aiohttp that pyproject.toml allows, and a pre-release if there is
 # one; needs the network. With other dependencies of the tests installed as they are in .venv.

@@ -1,8 +1,9 @@
 """Several processes that share a limit: time, refusals, fairness, calls of the store, and processor time.
 
 The processes and the store are simulated in virtual time (`shared_world`): a call of the store takes 1 to
-6 ms. With ``--commands`` the command line itself runs instead, against a sandbox: as processes of this
-machine, or over a Redis that is given.
+6 ms. With ``--store`` they share over a real one in real time, and only the server is simulated. With
+``--commands`` the command line itself runs, against a sandbox: as processes of this machine, or over a store
+that is given.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -54,16 +56,19 @@ def jain(counts: Sequence[int]) -> float:
     return sum(counts) ** 2 / (len(counts) * sum(count * count for count in counts))
 
 
-async def unknown_quota(count: int, seconds: int, seed: int, *, whole_seconds: bool) -> Figures:
+async def unknown_quota(
+    count: int, seconds: int, seed: int, *, whole_seconds: bool, share: str | None = None
+) -> Figures:
     """Run so many processes on a quota that they find out together."""
+    began = asyncio.get_running_loop().time()
     store = MemoryStore(Random(seed))
     bucket = TokenBucket(rate=_RATE, burst=_BURST)
     server = Server(bucket, whole_seconds=whole_seconds, seed=seed)
-    processes = [Process(store, server, seed=seed * 100 + number) for number in range(count)]
+    processes = [Process(store, server, seed=seed * 100 + one, share=share) for one in range(count)]
     total = _RATE * seconds
     tasks = [task for one in processes for task in one.work(_TASKS, count=total / count)]
     await asyncio.gather(*tasks)
-    took = asyncio.get_running_loop().time()
+    took = asyncio.get_running_loop().time() - began
     first = min(one.let_in[-1] for one in processes)
     figures = Figures(
         completion=took / seconds,
@@ -186,27 +191,29 @@ def main(arguments: Sequence[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commands", action="store_true", help="run the command line, in real time")
-    parser.add_argument("--redis", metavar="URL", help="with --commands, over this Redis")
+    parser.add_argument("--store", metavar="URL", help="share over this Redis, or local:/directory")
     parser.add_argument("--seconds", type=int, default=60, help="how long the quota lasts for each run")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each kind")
     parser.add_argument("--ids", type=int, default=9000, help="with --commands, ids of all of them")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
     told = parser.parse_args(arguments)
     if told.commands:
-        share = ["--share", told.redis] if told.redis else []
+        share = ["--share", told.store] if told.store else []
         for hint in ("none", "retry-after"):
             for count in told.processes:
                 took, figures = commands(count, told.ids, share, hint)
                 print(f"hint {hint}, {count} commands, {told.ids:,} ids: {took:.1f} s, {figures}", flush=True)
         return
-    print("known 100/s, tasks 200 5 5 5:", run_virtually(known_rate()), flush=True)
-    print("a single call beside a run at 50/s:", run_virtually(single_calls()), flush=True)
-    for whole in (False, True):
-        for count in told.processes:
-            for seed in range(1, told.seeds + 1):
-                figures = run_virtually(unknown_quota(count, told.seconds, seed, whole_seconds=whole))
-                hint = "whole seconds" if whole else "no hint"
-                print(f"unknown {_RATE}/s, {hint}, {count} processes: {figures}", flush=True)
+    if not told.store:
+        print("known 100/s, tasks 200 5 5 5:", run_virtually(known_rate()), flush=True)
+        print("a single call beside a run at 50/s:", run_virtually(single_calls()), flush=True)
+    run = asyncio.run if told.store else run_virtually
+    for whole, count, seed in product((False, True), told.processes, range(1, told.seeds + 1)):
+        figures = run(unknown_quota(count, told.seconds, seed, whole_seconds=whole, share=told.store))
+        hint = "whole seconds" if whole else "no hint"
+        print(f"unknown {_RATE}/s, {hint}, {count} processes: {figures}", flush=True)
+    if told.store:
+        return
     for kind in ("not shared", "without neighbours", "with a neighbour"):
         print(f"an admission, {kind}: {processor_time(kind):.1f} µs of processor time", flush=True)
 

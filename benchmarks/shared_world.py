@@ -179,17 +179,26 @@ class Server:
 
 
 class Process:
-    """A process that sends requests through a limiter of its own, which it shares over a store."""
+    """A process that sends requests through a limiter of its own, which it shares over a store.
+
+    ``share`` is the URL of a real store, to be used instead.
+    """
 
     def __init__(
-        self, store: MemoryStore, server: Server, limit: RateLimit | None = None, seed: int = 1
+        self,
+        store: MemoryStore,
+        server: Server,
+        limit: RateLimit | None = None,
+        seed: int = 1,
+        share: str | None = None,
     ) -> None:
         self.carrier = MemoryCarrier(store)
         self.events: list[PaceEvent] = []
         # When each request was sent, and when each was let in.
         self.sent: list[float] = []
         self.let_in: list[float] = []
-        self.limiter = SharedLimiter(lambda _: self.carrier, limit, Random(seed), on_event=self.events.append)
+        carrier = share or (lambda _: self.carrier)
+        self.limiter = SharedLimiter(carrier, limit, Random(seed), on_event=self.events.append)
         self._server = server
         self._tasks: list[asyncio.Task[None]] = []
         self.limiter.serve("9900000", "https://voice.example", math.inf)

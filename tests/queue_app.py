@@ -1,7 +1,7 @@
 """The Celery app of the tests, and a coordinator of a run on it: ``python -m tests.queue_app JOURNAL IDS``.
 
-The environment has the Redis (``QUEUE_URL``), the lease in seconds (``QUEUE_LEASE``), and the rate of a
-worker (``QUEUE_RATE``): what several adaptive rates make of one quota is another matter.
+The environment has the Redis (``QUEUE_URL``), the lease in seconds (``QUEUE_LEASE``), and the rate that all
+workers share over that Redis (``QUEUE_RATE``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from bandwidth_async import Journal, RateLimit, Report, VoiceClient
+from bandwidth_async import Journal, RateLimit, Report, SharedLimiter, VoiceClient
 from bandwidth_async.celery import conference_task, run_on
 
 URL = os.environ.get("QUEUE_URL", "memory://")
@@ -27,7 +27,8 @@ app.conf.broker_connection_max_retries = None
 
 def client() -> VoiceClient:
     """Return a worker's client. In the test of a cut network the sandbox is not on the loopback address."""
-    return VoiceClient.from_env(allow_http=True, rate_limit=RateLimit.fixed(float(os.environ["QUEUE_RATE"])))
+    limit = RateLimit.fixed(float(os.environ["QUEUE_RATE"]))
+    return VoiceClient.from_env(allow_http=True, limiter=SharedLimiter(URL, limit))
 
 
 end_conferences = conference_task(app, client=client)

@@ -32,10 +32,11 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 @define
 class Redis:
-    """A redis-server that keeps nothing on disk: a restart empties it."""
+    """A redis-server that keeps nothing on disk: a restart empties it. It may be on another ``network``."""
 
     folder: Path
     host: str = "127.0.0.1"
+    network: Network | None = None
     port: int = field(factory=free_port)
     _process: asyncio.subprocess.Process | None = None
 
@@ -49,8 +50,10 @@ class Redis:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("redis-server is not installed: apt-get install redis-server")
-        settings = ["--bind", self.host, "--save", "", "--appendonly", "no", "--protected-mode", "no"]
+        prefix, bound = (self.network.prefix, "0.0.0.0") if self.network else ([], self.host)  # noqa: S104
+        settings = ["--bind", bound, "--save", "", "--appendonly", "no", "--protected-mode", "no"]
         self._process = await asyncio.create_subprocess_exec(
+            *prefix,
             program,
             "--port",
             str(self.port),
@@ -83,12 +86,17 @@ class Redis:
 
 @define(eq=False)
 class Network:
-    """A network namespace with two wires to this machine: one to Redis, one to Bandwidth."""
+    """A network namespace with two wires to this machine. The first one may be cut.
+
+    For a worker that is there, they lead to Redis and to Bandwidth. For a Redis that is there, to one process
+    and to the others.
+    """
 
     name: str = field(factory=lambda: f"bw{os.getpid()}")
 
     redis_host: str = "10.213.1.1"
     bandwidth_host: str = "10.213.2.1"
+    there: tuple[str, str] = ("10.213.1.2", "10.213.2.2")
 
     @property
     def prefix(self) -> list[str]:
@@ -110,7 +118,7 @@ class Network:
             await self._ip("-n", self.name, "link", "set", there, "up")
 
     async def cut(self, how: str = "down") -> None:
-        """Cut the wire to Redis, or mend it with ``up``."""
+        """Cut the first wire, or mend it with ``up``."""
         await self._ip("link", "set", f"{self.name}h1", how)
 
     async def remove(self) -> None:

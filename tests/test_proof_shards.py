@@ -76,6 +76,8 @@ class Supervisor:
     folder: Path
     engine: str
     rate: int
+    # The stores that indexes share their rate over.
+    shares: dict[int, str] = field(factory=dict)
     running: dict[int, asyncio.subprocess.Process] = field(factory=dict)
     codes: Counter[int] = field(factory=Counter)
 
@@ -103,6 +105,8 @@ class Supervisor:
             words = [sys.executable, "-m", "bandwidth_async", *words[1:]]
         words = [self._here(word) for word in words]
         path = os.pathsep.join([str(self.folder / "bin"), os.environ["PATH"]])
+        if index in self.shares:
+            told = {**told, "BW_REDIS_URL": self.shares[index]}
         return await asyncio.create_subprocess_exec(
             *words,
             cwd=folder,
@@ -130,6 +134,13 @@ class Supervisor:
             with suppress(ProcessLookupError, KeyError):
                 self.running[index].send_signal(signal.SIGKILL)
         return len(chosen)
+
+    async def kill_all(self) -> None:
+        """Kill what is left, when a test has failed."""
+        for process in tuple(self.running.values()):
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 def prepare(folder: Path, ids: list[str]) -> None:

@@ -54,7 +54,7 @@ class Knowledge:
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> Self:
-        """Return what `to_dict` was called on. Older than a day, or slow, it is only a start, and no slow one.
+        """Return what `to_dict` was called on. If it is slow, or older than a day, it is only a start.
 
         Raises `ConfigurationError` for anything that `to_dict` of this version did not return.
         """

@@ -4,7 +4,7 @@ Its `Duties` talk with the carrier. Timers do the rest: `_flush` when there is s
 when the next request of all is due, and `_beat` ten times a second for all that has a time limit.
 
 Who decides
-    The leader without neighbours: its pace, directly. With neighbours the leader is a follower of its own,
+    The leader without neighbours. With neighbours the leader is a follower of its own,
     only without the carrier. A follower: the permits. Alone: a pace of its own, from its share of the last
     rate on.
 
@@ -32,7 +32,7 @@ from bandwidth_async.sharing.leader import Leader
 from bandwidth_async.sharing.link import SILENCE, STALL, Link
 from bandwidth_async.sharing.messages import Letter, Report, State, decode
 from bandwidth_async.sharing.outbox import Outbox
-from bandwidth_async.sharing.pace import DirectPace, SharedPace
+from bandwidth_async.sharing.pace import SharedPace
 from bandwidth_async.sharing.permits import STALE, Permits
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ class Coordinator:
         self._look_again, self._wanted, self._on_processes = look_again, wanted, on_processes
         self._permits = Permits(pace_for(limit).rate, self._notify)
         self.pace: SharedPace = SharedPace(self._permits, limit)
-        self._direct: DirectPace | None = None
         self._alone: Pace | None = None
         # The last state of a leader, this one included.
         self._state: State | None = None
@@ -176,7 +175,7 @@ class Coordinator:
         if self.leader is None or self.leader.term != lease.term:
             _log.debug("leads the processes that share %s", self._link.carrier)
             self.leader = self._new_leader(lease)
-            self._direct, self.outbox = DirectPace(self.leader), Outbox(self.leader)
+            self.outbox = Outbox(self.leader)
             self._link.forget_troubles()
         self.leader.set_rate(lease.setting)
         self._come_back_as_leader()
@@ -206,7 +205,7 @@ class Coordinator:
         if self.leader is not None:
             now = self._loop.time()
             self._state, self._word_at = evolve(self.leader.state(now), names=self.leader.others), now
-            self.leader = self._direct = self.outbox = None
+            self.leader = self.outbox = None
             self._link.forget_troubles()
             self._decide()
 
@@ -216,8 +215,8 @@ class Coordinator:
         now, self.alone_because = self._loop.time(), reason
         state = self.leader.state(now) if self.leader is not None else self._state
         # Without neighbours there is nobody to share with.
-        by_itself = self._direct is not None and state is not None and state.processes == 1
-        self._alone = self._direct if by_itself else pace_alone(self._limit, state, self._expected)
+        by_itself = self.leader is not None and not self.leader.others
+        self._alone = self.leader if by_itself else pace_alone(self._limit, state, self._expected)
         self._decide()
         self._notices.alone(now, str(self._link.carrier), reason, self.pace.rate)
 
@@ -244,8 +243,8 @@ class Coordinator:
         """Let the right pace decide."""
         if self._alone is not None:
             pace: Pace = self._alone
-        elif self._direct is not None and self.leader is not None and not self.leader.others:
-            pace = self._direct
+        elif self.leader is not None and not self.leader.others:
+            pace = self.leader
         else:
             pace = self._permits
         if pace is not self.pace.deciding:

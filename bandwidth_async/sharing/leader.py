@@ -64,6 +64,9 @@ class _Booked:
 class Leader:
     """Leads the processes that share one limit, of which ``me`` is one. All times are the caller's clock.
 
+    It is a pace itself, that of its own process, for as long as there are no others: then every request is
+    booked as it is sent. The serial of a request is the number of its permit.
+
     ``last`` is the state of the leader before it, and ``paused_until`` the end of the pause that is known.
     """
 
@@ -121,6 +124,21 @@ class Leader:
         return [name for name in self._members if name != self.me]
 
     @property
+    def rate(self) -> float:
+        """Requests per second of all processes."""
+        return self.pace.rate
+
+    @property
+    def quota(self) -> float | None:
+        """Requests per second that the server is believed to allow."""
+        return self.pace.quota
+
+    @property
+    def pause_hinted(self) -> bool:
+        """Whether the server named the time of the pause."""
+        return self.pace.pause_hinted
+
+    @property
     def knowledge(self) -> Knowledge | None:
         """What was learned so far, None at a fixed rate from the beginning."""
         return self.pace.knowledge or self._limit.knowledge
@@ -162,20 +180,24 @@ class Leader:
         """Book the requests that are due now and soon, and return the permits of each process."""
         given: dict[str, list[Permit]] = {}
         while True:
-            due = self.due(now)
+            due = self.next_time(now)
             ahead = AHEAD if given and self._shut_after is None else 0.0
             if due > now + ahead or (name := self._members.next(self.pace.rate)) is None:
                 return given
             number = self.book(name, now)
             given.setdefault(name, []).append((number, max(0.0, due - now)))
 
-    def due(self, now: float) -> float:
-        """Return when the next request may be sent."""
+    def next_time(self, now: float, in_flight: int = 0) -> float:
+        """Return when the next request of any process may be sent. It knows itself what is in flight."""
         return max(self.pace.next_time(now, len(self._booked)), self._not_before)
+
+    def earliest(self, ahead: int) -> float:
+        """Return a moment before which a request behind ``ahead`` others is certainly not sent."""
+        return self.pace.earliest(ahead)
 
     def wake_at(self, now: float) -> float:
         """Return when to grant again; infinity if a report or a result comes first."""
-        return self.due(now) if self._members.any_ready(self.pace.rate) else math.inf
+        return self.next_time(now) if self._members.any_ready(self.pace.rate) else math.inf
 
     def book(self, name: str, now: float) -> int:
         """Book a request of a process at this moment, and return the number of its permit."""
@@ -184,7 +206,11 @@ class Leader:
         self._booked[self._number] = _Booked(self.pace, serial, name, now)
         return self._number
 
-    def accepted(self, number: int, now: float, *, wanted: bool) -> None:
+    def on_send(self, now: float, in_flight: int) -> int:
+        """Book a request of its own process."""
+        return self.book(self.me, now)
+
+    def on_accepted(self, number: int, now: float, *, wanted: bool) -> None:
         """Learn that a request was accepted."""
         if (one := self._booked.pop(number, None)) is not None:
             one.pace.on_accepted(one.serial, now, wanted=wanted)
@@ -192,7 +218,7 @@ class Leader:
                 self._shut_after = None
                 self.news = True
 
-    def refused(self, number: int, now: float, refusal: Refusal) -> float:
+    def on_refused(self, number: int, now: float, refusal: Refusal) -> float:
         """Learn from a refusal. Returns the seconds that the request rests.
 
         The ``own`` of the refusal is the permit of an earlier one of the same request.
@@ -222,12 +248,12 @@ class Leader:
         self.pace.resume(now, rate)
         self.news = True
 
-    def lost(self, number: int, now: float) -> None:
+    def on_lost(self, number: int, now: float) -> None:
         """Note that a request gets no response."""
         if (one := self._booked.pop(number, None)) is not None:
             one.pace.on_lost(one.serial, now)
 
-    def unsent(self, number: int) -> None:
+    def on_unsent(self, number: int) -> None:
         """Note that a permit was not used."""
         if (one := self._booked.pop(number, None)) is not None:
             one.pace.on_unsent(one.serial)
@@ -246,7 +272,7 @@ class Leader:
             if booked.at > now - LOST_AFTER:
                 break
             if booked.process != self.me:
-                self.lost(number, now)
+                self.on_lost(number, now)
 
     def state(self, now: float) -> State:
         """Return the state at this moment."""
@@ -284,15 +310,15 @@ class Leader:
         wanted = self._members.waiting > 0
         for what, number, *more in results:
             if what == REFUSED:
-                self.refused(number, now, Refusal(*more))
+                self.on_refused(number, now, Refusal(*more))
             elif what == ACCEPTED:
-                self.accepted(number, now, wanted=wanted)
+                self.on_accepted(number, now, wanted=wanted)
             elif what == LOST:
-                self.lost(number, now)
+                self.on_lost(number, now)
             elif what == RESUMED:
                 self.resume(now, *more)
             else:
-                self.unsent(number)
+                self.on_unsent(number)
 
     def _dismiss(self, names: list[str], now: float) -> None:
         """Forget processes that are gone, and what they had."""
@@ -302,7 +328,7 @@ class Leader:
         if names:
             gone = [number for number, one in self._booked.items() if one.process in names]
             for number in gone:
-                self.lost(number, now)
+                self.on_lost(number, now)
             self._choose_pace()
 
     def _choose_pace(self) -> None:

@@ -8,83 +8,16 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from bandwidth_async.limiter.pace import FixedPace
+from bandwidth_async.sharing.leader import Leader
 from bandwidth_async.sharing.messages import UNKNOWN
 from bandwidth_async.sharing.permits import Permits
 
 if TYPE_CHECKING:
     from bandwidth_async.limiter import Knowledge, RateLimit
     from bandwidth_async.limiter.pace import Pace, Refusal
-    from bandwidth_async.sharing.leader import Leader
 
 # Refused requests that are remembered at most.
 _REMEMBERED = 10_000
-
-
-class DirectPace:
-    """The pace of a leader without neighbours: every request is booked as it is sent, without a permit."""
-
-    def __init__(self, leader: Leader) -> None:
-        self._leader = leader
-
-    def __repr__(self) -> str:
-        return f"<DirectPace of {self._leader!r}>"
-
-    @property
-    def rate(self) -> float:
-        """Requests per second."""
-        return self._leader.pace.rate
-
-    @property
-    def quota(self) -> float | None:
-        """Requests per second that the server is believed to allow."""
-        return self._leader.pace.quota
-
-    @property
-    def knowledge(self) -> Knowledge | None:
-        """What was learned so far."""
-        return self._leader.knowledge
-
-    @property
-    def paused_until(self) -> float:
-        """The end of the pause."""
-        return self._leader.paused_until
-
-    @property
-    def pause_hinted(self) -> bool:
-        """Whether the server named the time of the pause."""
-        return self._leader.pace.pause_hinted
-
-    def next_time(self, now: float, in_flight: int) -> float:
-        """Return when the next request may be sent."""
-        return self._leader.due(now)
-
-    def earliest(self, ahead: int) -> float:
-        """Return a moment before which a request behind ``ahead`` others is certainly not sent."""
-        return self._leader.pace.earliest(ahead)
-
-    def on_send(self, now: float, in_flight: int) -> int:
-        """Book a request and return its number."""
-        return self._leader.book(self._leader.me, now)
-
-    def on_unsent(self, serial: int) -> None:
-        """Note that a request was not sent after all."""
-        self._leader.unsent(serial)
-
-    def on_accepted(self, serial: int, now: float, *, wanted: bool) -> None:
-        """Learn from a response other than 429."""
-        self._leader.accepted(serial, now, wanted=wanted)
-
-    def on_refused(self, serial: int, now: float, refusal: Refusal) -> float:
-        """Learn from a refusal."""
-        return self._leader.refused(serial, now, refusal)
-
-    def resume(self, now: float, rate: float) -> None:
-        """Return to an earlier rate."""
-        self._leader.resume(now, rate)
-
-    def on_lost(self, serial: int, now: float) -> None:
-        """Note that a request gets no response."""
-        self._leader.lost(serial, now)
 
 
 class SharedPace:
@@ -194,6 +127,6 @@ class SharedPace:
 
     def _tell(self, now: float, refusal: Refusal) -> None:
         """Tell the pace that decides of a refusal that belongs to another."""
-        counts = isinstance(self.deciding, DirectPace | Permits)
+        counts = isinstance(self.deciding, Leader | Permits)
         serial = UNKNOWN if counts else self.deciding.on_send(now, len(self._sent))
         self.deciding.on_refused(serial, now, refusal)
