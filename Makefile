@@ -3,8 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' bandwidth_async/_version.py)
 
-.PHONY: demo test coverage lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards clean
+.PHONY: demo test coverage lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards release-check sbom upload clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -80,12 +81,43 @@ bench-sockets: .venv/ready-bench
 		express@5 express-rate-limit@8 rate-limiter-flexible@9 fastify@5 @fastify/rate-limit@10
 	@touch $@
 
-clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist
+# What a release has to pass. It leaves the wheel and the sdist in dist/; needs npm for pyright.
+release-check: .venv/ready-release pyright
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/pyroma --min=10 dist/*.tar.gz
+	$(BIN)/python -m pytest tests/test_release.py tests/test_public_api.py
 
+# What comes with the package and all its extras, with versions and licenses, in CycloneDX's form; needs the network.
+# The tool reads the version from pyproject.toml, which takes it from the code.
+sbom: .venv/ready-release
+	$(PYTHON) -m venv --clear --without-pip build/sbom
+	$(BIN)/python -m pip --quiet --disable-pip-version-check --python build/sbom/bin/python install '.[all]'
+	@mkdir -p dist
+	sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml > build/sbom/pyproject.toml
+	$(BIN)/cyclonedx-py environment --pyproject build/sbom/pyproject.toml --mc-type library --output-reproducible \
+		--output-format JSON --output-file dist/bandwidth_async.cdx.json build/sbom/bin/python
+
+# Nothing that was uploaded can be replaced. So the addresses and the tag come first.
+upload:
+	@! grep --line-number 'bandwidth-async\.example' pyproject.toml || { echo "pyproject.toml: put in the addresses of the maintainers" >&2; exit 1; }
+	@test "$$(git describe --tags --dirty 2>&1)" = v$(VERSION) || { echo "tag this commit v$(VERSION), with nothing left to commit" >&2; exit 1; }
+	$(MAKE) release-check sbom
+	$(BIN)/python -m twine upload dist/*.whl dist/*.tar.gz
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
+
+.venv/ready-cli: EXTRAS = cli
+.venv/ready-test .venv/ready-bench .venv/ready-lint .venv/ready-release: GROUP = --group $*
+
+# pip knows dependency groups since 25.1.
 .venv/ready-%: pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, but $(PYTHON) is %d.%d: name another with PYTHON=python3.13 make …" % (v[0], v[1]))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(or $(EXTRAS),all)]' $(GROUP)
 	@touch $@

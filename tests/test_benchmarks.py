@@ -164,7 +164,7 @@ def test_clients_of_the_extra_end_everything_too() -> None:
     """The other clients need the packages that `make bench` installs."""
     missing = [name for name in ("aiohttp_retry", "httpx", "bandwidth", "uvloop") if not _found(name)]
     if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}; pip install -e '.[bench]'")
+        pytest.skip(f"not installed: {', '.join(missing)}; pip install --group bench")
     if (reason := why_not()) is not None:
         pytest.skip(reason)
     with serving(None) as base:

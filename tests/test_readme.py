@@ -285,7 +285,7 @@ def written(tmp_path: Path) -> list[str]:
 @pytest.mark.timeout(600)
 def test_mypy_finds_nothing(written: list[str]) -> None:
     """Strictly, as the package itself is checked."""
-    pytest.importorskip("mypy", reason="mypy is not installed; the extra `test` brings it")
+    pytest.importorskip("mypy", reason="mypy is not installed; the group `test` brings it")
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary", *written]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
