@@ -158,12 +158,7 @@ class VoiceClient:
 
         Raises `MissingCredentialsError` naming what is not set, `ConfigurationError` for a wrong value.
         """
-        found = read_environment(os.environ)
-        settings.setdefault("account_id", found.account_id)
-        settings.setdefault("credentials", found.credentials)
-        settings.setdefault("voice_url", found.voice_url)
-        settings.setdefault("api_url", found.api_url)
-        return cls(**settings)
+        return cls(**read_environment(os.environ).complete(settings))
 
     def __repr__(self) -> str:
         return f"<VoiceClient account {self._account_id}, {self._channel!r}>"

@@ -39,7 +39,6 @@ FLOORS = {
     "media": 2,
     "limiter": 2,
     "webhooks": 3,
-    "environment": 3,
     "wire": 3,
     "run": 3,
     "http": 4,
@@ -49,6 +48,7 @@ FLOORS = {
     "settings": 5,
     "sharing": 5,
     "ending": 6,
+    "environment": 6,
     "client": 7,
     "": 8,  # the package itself, with its list of names in `exports`
     "sandbox": 8,
@@ -72,6 +72,8 @@ DOORS = {
     "redis": {"sharing"},
     "click": {"cli"},
     "rich": {"cli"},
+    "dotenv": {"cli"},
+    "keyring": {"cli"},
     "celery": {"celery"},
     "attrs": set(FLOORS),
 }
@@ -80,7 +82,7 @@ DOORS = {
 TYPE_ONLY_DOORS = {
     **DOORS,
     "aiohttp": {*DOORS["aiohttp"], "operation", "settings", "client"},
-    "yarl": {*DOORS["yarl"], "operation", "settings", "client"},
+    "yarl": {*DOORS["yarl"], "operation", "settings", "environment", "client"},
     "multidict": {"http", "retry_after"},
 }
 

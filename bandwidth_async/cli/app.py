@@ -17,6 +17,7 @@ import click
 
 from bandwidth_async._version import __version__
 from bandwidth_async.cli import exit_codes, signals, terminal
+from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ COMMANDS = {
     "recordings": ("recordings:recordings", "List the recordings of a conference."),
     "download": ("recordings:download", "Download the audio of a recording."),
     "limit": ("limit:limit", "Look at the rate that processes share, or set it for all."),
+    "profiles": ("profiles:list_profiles", "List the accounts that --profile may name."),
     "sandbox": ("sandbox:sandbox", "Run a local stand-in for Bandwidth's Voice API."),
     "demo": ("sandbox:demo", "Watch a run end conferences on a sandbox."),
 }
@@ -58,6 +60,7 @@ def _name_all_modules() -> None:
         journals,
         limit,
         members,
+        profiles,
         recordings,
         sandbox,
     )
@@ -86,10 +89,12 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="bandwidth-async")
 @click.option("-v", "--verbose", is_flag=True, help="Log every request and retry to standard error.")
+@account_options
 def cli(verbose: bool) -> None:
     """End conferences on Bandwidth's Voice API, one or a million.
 
-    Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in. BW_USERNAME and
+    Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in, or in the file of
+    --env-file, or choose a profile with --profile: see bandwidth-async profiles --help. BW_USERNAME and
     BW_PASSWORD work until Bandwidth removes API users on 2 December 2026. Set BW_ENVIRONMENT=test (or uat)
     for Bandwidth's test hosts. Set BW_VOICE_URL and BW_API_URL for any other host, such as the sandbox.
 

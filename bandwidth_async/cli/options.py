@@ -12,10 +12,13 @@ import click
 from attrs import evolve, frozen
 
 from bandwidth_async.cli import rates
+from bandwidth_async.cli.account import in_force
+from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.formats import FORMATS, form_for
 from bandwidth_async.cli.sharing import limiter_for, sharing
 from bandwidth_async.client import DEFAULT_CONCURRENCY, VoiceClient
 from bandwidth_async.durations import parse_duration
+from bandwidth_async.environment import read_environment
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.http import check_proxy
 from bandwidth_async.limiter.pace import RateLimit
@@ -37,7 +40,7 @@ def _keep_proxy(context: click.Context, _: click.Parameter, value: str | None) -
 
 
 def sending(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--proxy``, ``--share`` and ``--no-share`` to a command that uses `new_client`."""
+    """Add the options of the account, the proxy and the limit to a command that uses `new_client`."""
     proxy = click.option(
         "--proxy",
         metavar="URL",
@@ -46,11 +49,11 @@ def sending(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Connect through this http or https proxy, except to the hosts in NO_PROXY. "
         "[default: HTTPS_PROXY, ALL_PROXY]",
     )
-    return proxy(sharing(command))
+    return account_options(proxy(sharing(command)))
 
 
 def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
-    """Return a client for the account in the environment, with the proxy and the limit of the command.
+    """Return a client for the account in force, with the proxy and the limit of the command.
 
     It begins with what earlier runs have learned about the rate.
     """
@@ -61,7 +64,15 @@ def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
         settings["limiter"] = limiter
     else:
         settings["rate_limit"] = limit
-    return VoiceClient.from_env(**settings)
+    return client_in_force(settings)
+
+
+def client_in_force(settings: ClientSettings) -> VoiceClient:
+    """Return a client with these settings, and those in force for what they leave out."""
+    found = in_force()
+    found.account_id()
+    environment = read_environment(found.variables, found.named)
+    return VoiceClient(**environment.complete(settings, found.named))
 
 
 # ``--format``, which is passed as ``form``, for each command that prints records.
