@@ -154,11 +154,14 @@ class VoiceClient:
 
         ``BW_ACCOUNT_ID``, ``BW_CLIENT_ID`` and ``BW_CLIENT_SECRET`` (or the legacy ``BW_USERNAME`` and
         ``BW_PASSWORD``), and optionally ``BW_ENVIRONMENT`` (prod, or test, which is also uat),
-        ``BW_VOICE_URL`` and ``BW_API_URL``. Your ``settings`` win over the environment.
+        ``BW_VOICE_URL`` and ``BW_API_URL``. Your ``settings`` win over the environment, which is not read if
+        they say all of this.
 
         Raises `MissingCredentialsError` naming what is not set, `ConfigurationError` for a wrong value.
         """
-        return cls(**read_environment(os.environ).complete(settings))
+        if not settings.keys() >= {"account_id", "credentials", "voice_url", "api_url"}:
+            settings = read_environment(os.environ).complete(settings)
+        return cls(**settings)
 
     def __repr__(self) -> str:
         return f"<VoiceClient account {self._account_id}, {self._channel!r}>"

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 # `_name_all_modules` too.
 COMMANDS = {
     "end": ("end:end", "End conferences. Their calls go on unless you give --hang-up."),
-    "resume": ("journals:resume", "Resume a run that was stopped or killed."),
-    "runs": ("journals:runs", "List the runs that have a journal."),
-    "outcomes": ("journals:outcomes", "Print the outcome of each id of a run."),
+    "resume": ("runs:resume", "Resume a run that was stopped or killed."),
+    "runs": ("runs:runs", "List the runs that have a journal."),
+    "outcomes": ("runs:outcomes", "Print the outcome of each id of a run."),
     "list": ("conferences:list_", "List conferences, oldest first."),
     "get": ("conferences:get", "Show one conference with its members."),
     "members": ("members:members", "List the members of a conference."),
@@ -57,11 +57,11 @@ def _name_all_modules() -> None:
     from bandwidth_async.cli import (  # noqa: F401, PLC0415 - as the docstring says
         conferences,
         end,
-        journals,
         limit,
         members,
         profiles,
         recordings,
+        runs,
         sandbox,
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.cli import rates
+from bandwidth_async.cli import rates, signals
 from bandwidth_async.cli.account import in_force
 from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.formats import FORMATS, form_for
@@ -72,7 +72,7 @@ def client_in_force(settings: ClientSettings) -> VoiceClient:
     found = in_force()
     found.account_id()
     environment = read_environment(found.variables, found.named)
-    return VoiceClient(**environment.complete(settings, found.named))
+    return VoiceClient.from_env(**environment.complete(settings, found.named))
 
 
 # ``--format``, which is passed as ``form``, for each command that prints records.
@@ -101,6 +101,7 @@ class RunOptions:
     output: Path | None
     force: bool
     quiet: bool
+    on_hangup: str = "stop"
 
     def after(self, began: float) -> RunOptions:
         """Return what is left when something has taken the time since ``began`` (`time.monotonic`)."""
@@ -169,6 +170,8 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
         names = RunOptions.__attrs_attrs__
         given["form"] = form_for(given["form"], given["output"])
         how = RunOptions(**{name.name: given.pop(name.name) for name in names})
+        if how.on_hangup == "continue":
+            click.get_current_context().with_resource(signals.hang_up_ignored())
         return command(*arguments, how=how, **given)
 
     return reduce(lambda decorated, option: option(decorated), reversed(_RUN), told)
@@ -211,6 +214,14 @@ _RUN = (
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."
     ),
     click.option("--force", is_flag=True, help="Replace an existing --output file."),
+    click.option(
+        "--on-hangup",
+        type=click.Choice(["continue", "stop"]),
+        default="stop",
+        show_default=True,
+        help="When the terminal is closed or the connection to it is lost: go on without it, or stop as with "
+        "SIGTERM. With nohup it always goes on.",
+    ),
     click.option(
         "-q",
         "--quiet",

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, rates, terminal
+from bandwidth_async.cli import account, event_loop, exit_codes, formats, rates, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display
 from bandwidth_async.cli.run_state import RunState, figure, in_words
@@ -142,7 +142,8 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
     quota = seen.quota if seen.refusals else None
     lines = _summary(report, whole, client.account_id, quota)
     if isinstance(run.source, Journal):
-        lines += _journal_lines(whole, report, run.source.path)
+        doubted = whole.nothing_found or _is_of_account(report.stopped)
+        lines += _journal_lines(whole, report, run.source.path, doubted=doubted)
     is_taken = run.stream is sys.stdout or isinstance(sys.stdout, terminal.Closed)
     # If nobody reads the stream any more, the exit code still tells the result.
     with suppress(OSError):
@@ -229,7 +230,8 @@ def _summary(report: Report, whole: Report, account_id: str, quota: float | None
         lines.append(f"{'stopped early' if early else 'every conference was refused'}: {report.stopped}")
     if whole.nothing_found or _is_of_account(report.stopped):
         ended = " Or have they all ended before?" if whole.nothing_found else ""
-        lines.append(f"is {account_id} the right account id (BW_ACCOUNT_ID)?{ended}")
+        setting = account.in_force().named("BW_ACCOUNT_ID")
+        lines.append(f"is {account_id} the right account id ({setting})?{ended}")
     return lines
 
 
@@ -240,14 +242,23 @@ def _is_of_account(error: BandwidthError | None) -> bool:
     return isinstance(error, PermissionDeniedError)
 
 
-def _journal_lines(whole: Report, report: Report, path: Path) -> list[str]:
-    """Return lines with the counts of the whole run, and with the command that resumes it."""
+def _journal_lines(whole: Report, report: Report, path: Path, *, doubted: bool) -> list[str]:
+    """Return lines with the counts of the whole run, and with the command that resumes it.
+
+    The journal belongs to its account. So with a ``doubted`` one it is no way on if another is right.
+    """
     lines = []
     if whole.total != report.total:
         lines.append(f"in the whole run: {in_words(whole.counts)} of {whole.total:,}")
     if whole.unsettled:
         are = "is" if whole.unsettled == 1 else "are"
-        lines.append(f"{whole.unsettled:,} {are} not settled; resume with: {resume_command(path)}")
+        if_so = "if it is, " if doubted else ""
+        lines.append(f"{whole.unsettled:,} {are} not settled; {if_so}resume with: {resume_command(path)}")
+    if whole.unsettled and doubted:
+        lines.append(
+            "if it is not, set the right one (--account ID) and begin again with another journal: this one "
+            "belongs to its account"
+        )
     return lines
 
 

@@ -1,9 +1,9 @@
 """A durable record of one run: its ids, and the outcome of each."""
 
-from bandwidth_async.journal.file import remove
+from bandwidth_async.journal.file import remove, remove_unused
 from bandwidth_async.journal.journal import Journal, Recorded
 from bandwidth_async.journal.place import find, journals, new_journal_path, state_directory
-from bandwidth_async.journal.reading import JournalInfo, describe, read_outcomes
+from bandwidth_async.journal.reading import JournalInfo, begun, describe, read_outcomes
 from bandwidth_async.journal.shard import Shard
 
 __all__ = [
@@ -11,11 +11,13 @@ __all__ = [
     "JournalInfo",
     "Recorded",
     "Shard",
+    "begun",
     "describe",
     "find",
     "journals",
     "new_journal_path",
     "read_outcomes",
     "remove",
+    "remove_unused",
     "state_directory",
 ]
