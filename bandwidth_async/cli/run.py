@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.cli import account, event_loop, exit_codes, formats, rates, terminal
+from bandwidth_async.cli import account, event_loop, exit_codes, formats, rates, signals, terminal
 from bandwidth_async.cli.options import EVERY_ROW_UP_TO
 from bandwidth_async.cli.progress import display
 from bandwidth_async.cli.run_state import RunState, figure, in_words
@@ -152,14 +152,21 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
 
 
 class _OutcomeWriter:
-    """Writes outcomes and shows progress. When the stream cannot be written, it stops the run."""
+    """Writes outcomes and shows progress. When the stream cannot be written, it stops the run.
+
+    A terminal that is lost does not stop a run that ignores SIGHUP.
+    """
 
     def __init__(self, run: Run, shown: Display, stop: Stop) -> None:
         self.fault: str | None = None
         self._writer = formats.Writer(run.stream, run.how.form, formats.OUTCOMES, in_bulk=True)
         self._shown = shown
         self._stop = stop
-        few = run.total <= EVERY_ROW_UP_TO or not self._writer.on_terminal
+        # A terminal that is lost says that it is none.
+        on_terminal = self._writer.on_terminal
+        self._may_be_lost = on_terminal and signals.hang_up_is_ignored()
+        self._is_lost = False
+        few = run.total <= EVERY_ROW_UP_TO or not on_terminal
         self._is_table = run.how.form == "table"
         self._every = not self._is_table or (few and not run.how.quiet)
         self._quiet = run.how.quiet
@@ -170,7 +177,7 @@ class _OutcomeWriter:
 
     def _write(self, outcome: Outcome) -> None:
         worth_a_look = outcome.kind.trouble or (outcome.kind is OutcomeKind.NOT_FOUND and not self._quiet)
-        if self.fault or not (worth_a_look or self._every):
+        if self.fault or self._is_lost or not (worth_a_look or self._every):
             return
         record = formats.outcome_record(outcome)
         if self._is_table:
@@ -192,8 +199,11 @@ class _OutcomeWriter:
         try:
             yield
         except OSError as error:
-            self.fault = error.strerror or str(error)
             self._writer.abandon()
+            if self._may_be_lost:
+                self._is_lost = True
+                return
+            self.fault = error.strerror or str(error)
             self._stop.request(BandwidthError("the outcomes could not be written"))
 
 

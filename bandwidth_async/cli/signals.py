@@ -93,6 +93,11 @@ def handled(action: Action) -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def hang_up_is_ignored() -> bool:
+    """Return whether the command goes on when its terminal is lost, as with nohup."""
+    return _HANG_UP is not None and signal.getsignal(_HANG_UP) == signal.SIG_IGN
+
+
 @contextmanager
 def hang_up_ignored() -> Iterator[None]:
     """Ignore SIGHUP while the context lasts, as nohup does."""
@@ -126,7 +131,7 @@ def relent() -> None:
 
 def _numbers() -> list[signal.Signals]:
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if _HANG_UP is not None and signal.getsignal(_HANG_UP) != signal.SIG_IGN:
+    if _HANG_UP is not None and not hang_up_is_ignored():
         numbers.append(_HANG_UP)
     return numbers
 
