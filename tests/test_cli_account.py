@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bandwidth_async.cli import main
+from bandwidth_async.cli.account import in_force
 from tests.test_cli import ended, rows, sandbox
 
 if TYPE_CHECKING:
@@ -181,6 +182,16 @@ def test_the_default_profile_is_for_who_has_set_nothing(
     monkeypatch.setenv("BW_ACCOUNT_ID", "2")
     monkeypatch.setenv("BW_CLIENT_ID", "me")
     assert set(settings(capsys)) == {"BW_ACCOUNT_ID", "BW_CLIENT_ID"}
+
+
+def test_the_title_of_a_run_names_the_account_and_its_profile(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A profile that has not said the account is not named beside it."""
+    configure(home, 'default = "p"\n[profiles.p]\naccount_id = "4"\nclient_id = "p"\n')
+    assert in_force().of_profile() == " of profile p"
+    monkeypatch.setenv("BW_ACCOUNT_ID", "5")
+    assert in_force().of_profile() == ""
 
 
 # --- files that are not right ---------------------------------------------------------------------------

@@ -91,6 +91,12 @@ class InForce:
             f"--env-file or --profile{_band_hint(self.profile)}"
         )
 
+    def of_profile(self) -> str:
+        """Return the words behind an account that name its profile, if the account comes from one."""
+        source = self.origins.get("BW_ACCOUNT_ID")
+        is_its = source is not None and self.profile is not None and source.values is self.profile.values
+        return f" of profile {self.profile.name}" if self.profile is not None and is_its else ""
+
     def sources(self) -> Iterator[dict[str, str | None]]:
         """Yield each setting in force, its value, and where it comes from. A secret has no value."""
         if self.profile is not None:

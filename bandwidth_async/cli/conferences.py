@@ -53,6 +53,8 @@ async def _list(active: bool, limit: int | None, writer: formats.Writer, chosen:
             count += 1
             if count == limit:
                 break
+    if not count:
+        terminal.say("there are no such conferences")
 
 
 @click.command(epilog=exit_codes.HELP)

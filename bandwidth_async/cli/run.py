@@ -53,7 +53,10 @@ class Run:
 
 
 def _state(client: VoiceClient, run: Run) -> RunState:
-    title = [f"account {client.account_id}", client.voice_url.partition("//")[2]]
+    title = [
+        f"account {client.account_id}{account.in_force().of_profile()}",
+        client.voice_url.partition("//")[2],
+    ]
     if isinstance(run.source, Journal):
         title.append(f"run {run.source.path.stem}")
     return RunState(run.total, client.limiter.snapshot, tuple(title))

@@ -131,7 +131,9 @@ def _described(paths: Sequence[Path]) -> Iterator[JournalInfo]:
         try:
             yield describe(path)
         except JournalError as error:
-            terminal.complain(str(error))
+            # Another process may have removed it since it was listed. A dead link is none.
+            if os.path.lexists(path):
+                terminal.complain(str(error))
 
 
 @click.command(epilog=exit_codes.HELP)
