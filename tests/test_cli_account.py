@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bandwidth_async import VoiceClient
 from bandwidth_async.cli import main
 from bandwidth_async.cli.account import in_force
 from tests.test_cli import ended, rows, sandbox
@@ -422,15 +423,8 @@ def test_one_host_that_was_forgotten_is_told(
     """A sandbox beside a host of Bandwidth is hardly what anybody means. It is said once."""
     monkeypatch.setenv("BW_ENVIRONMENT", "test")
     monkeypatch.delenv(forgotten)
-    monkeypatch.setattr("bandwidth_async.cli.conferences.new_client", _refuse)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bandwidth_async.cli.options.VoiceClient", SimpleNamespace)
-        from bandwidth_async.cli import options  # noqa: PLC0415 - patched
-
-        patch.setattr(
-            "bandwidth_async.cli.conferences.new_client", lambda: _refuse(options.client_in_force({}))
-        )
-        assert main(["list"]) == 1
+    monkeypatch.setattr(VoiceClient, "from_env", _refuse)
+    assert main(["list"]) == 1
     err = capsys.readouterr().err
     assert err.count(": is that meant?") == 1
     assert forgotten in err
@@ -438,5 +432,5 @@ def test_one_host_that_was_forgotten_is_told(
     assert sandbox.url in err
 
 
-def _refuse(*_: object) -> None:
+def _refuse(**_: object) -> None:
     raise OSError("nothing is sent")

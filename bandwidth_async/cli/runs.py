@@ -40,11 +40,11 @@ _RUNS = formats.Table(
     {
         "run": 24,
         "state": 16,
+        "size": 8,
         "settled": 9,
         "total": 9,
         "account_id": 12,
         "created": 24,
-        "size": 8,
         "journal": 0,
     },
     (
