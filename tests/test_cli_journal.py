@@ -836,11 +836,11 @@ def test_runs_shows_how_far_each_has_come(
     assert table[0].split() == [
         "run",
         "state",
+        "size",
         "settled",
         "total",
         "account_id",
         "created",
-        "size",
         "journal",
     ]
     assert [re.split(r"\s{2,}", line)[1] for line in table[1:]] == [
