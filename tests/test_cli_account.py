@@ -326,6 +326,27 @@ def test_the_profiles_of_band_are_ours_to_read(
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (None, 6),
+        ([1], 6),
+        ({"profiles": 7}, 6),
+        ({"active_profile": ["x"], "profiles": {"x": 3}}, 6),
+        ({"profiles": {"default": {"client_id": 7, "account_id": {}, "accounts": 5}}}, 2),
+    ],
+)
+def test_a_file_of_band_that_has_other_shapes_is_one_sentence(
+    home: Path, capsys: pytest.CaptureFixture[str], content: object, code: int
+) -> None:
+    """Its format is not ours, and may change."""
+    use_band(home, content)
+    assert main(["list", "--profile", "band"]) == code
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "unexpected" not in err
+
+
 def test_ours_wins_over_one_of_band_with_its_name(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And band: names the other one. The list has both."""
     use_band(home, TWO)

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from bandwidth_async.cli import profile_files, terminal
 from bandwidth_async.cli.account_options import GIVEN, IN_FORCE
@@ -35,7 +35,8 @@ class _Source:
     """What one source sets, by variable. ``asked_for`` says that the user named it in this command."""
 
     where: str
-    values: Mapping[str, str]
+    # Some are secret.
+    values: Mapping[str, str] = field(repr=False)
     called: Callable[[str], str]
     asked_for: bool = False
 

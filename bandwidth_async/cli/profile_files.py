@@ -212,23 +212,23 @@ def _bands(file: Path) -> tuple[str, dict[str, dict[str, Any]]]:
         tables = {"default": found}
     if not isinstance(tables, dict):
         return "default", {}
-    return found.get("active_profile") or "default", {
-        name: table for name, table in tables.items() if isinstance(table, dict)
-    }
+    active = found.get("active_profile")
+    bands = {name: table for name, table in tables.items() if isinstance(table, dict)}
+    return active if active and isinstance(active, str) else "default", bands
 
 
 def _of_band(name: str, table: Mapping[str, Any], file: Path) -> Profile:
     """Return a profile of band, whose secret is in the keychain."""
     given = {key: table.get(key) for key in ("account_id", "client_id", "environment")}
     values = {VARIABLES[key]: value for key, value in given.items() if isinstance(value, str) and value}
-    user, where = values.get("BW_CLIENT_ID", ""), f"profile {name}"
+    user, where, accounts = values.get("BW_CLIENT_ID", ""), f"profile {name}", table.get("accounts")
     return Profile(
         name=name,
         file=file,
         values=values,
         secret=lambda: from_keychain(_BAND_SERVICE, user, where),
         whence=f"keychain entry {_BAND_SERVICE}",
-        accounts=tuple(map(str, table.get("accounts") or ())),
+        accounts=tuple(map(str, accounts)) if isinstance(accounts, list) else (),
     )
 
 
