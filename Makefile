@@ -118,6 +118,7 @@ clean:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or newer is needed, but $(PYTHON) is %d.%d: name another with PYTHON=python3.13 make …" % (v[0], v[1]))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing what it needs into .venv, which takes some seconds, once"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(or $(EXTRAS),all)]' $(GROUP)
 	@touch $@

@@ -13,7 +13,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in {"click", "rich"}:
             raise
-        sys.exit(f"the command line needs {error.name}: pip install 'bandwidth-async[cli]'")
+        sys.exit(
+            f"the command line needs {error.name}: pip install 'bandwidth-async[cli]' "
+            "(in a checkout: pip install '.[cli]')"
+        )
     sys.exit(run(sys.argv[1:]))
 
 

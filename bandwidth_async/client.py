@@ -166,7 +166,8 @@ class VoiceClient:
 
         ``BW_ACCOUNT_ID``, ``BW_CLIENT_ID`` and ``BW_CLIENT_SECRET`` (or the legacy ``BW_USERNAME`` and
         ``BW_PASSWORD``), and optionally ``BW_ENVIRONMENT`` (prod, or test, which is also uat),
-        ``BW_VOICE_URL`` and ``BW_API_URL``. Your ``settings`` win over the environment.
+        ``BW_VOICE_URL`` and ``BW_API_URL``. Your ``settings`` win over the environment, which is not read if
+        they say all of this.
 
         Raises `MissingCredentialsError` naming what is not set, `ConfigurationError` for a wrong value.
         """
@@ -644,14 +645,9 @@ class VoiceClient:
 
 def with_environment(settings: ClientSettings) -> ClientSettings:
     """Return settings with the ``BW_…`` environment variables for those that are not given."""
-    found = read_environment(os.environ)
-    return {
-        "account_id": found.account_id,
-        "credentials": found.credentials,
-        "voice_url": found.voice_url,
-        "api_url": found.api_url,
-        **settings,
-    }
+    if settings.keys() >= {"account_id", "credentials", "voice_url", "api_url"}:
+        return settings
+    return read_environment(os.environ).complete(settings)
 
 
 def _check_kinds(**settings: tuple[object, type | UnionType]) -> None:

@@ -73,19 +73,22 @@ _TEST_PAUSES = (0.5, 1.0, 2.0)
 _EARLY = 0.001
 
 
-def _credential(_: object, attribute: Attribute[str], value: object) -> None:
+def check_credential(value: object, name: str, *, colon: bool = True) -> None:
+    """Raise `ConfigurationError` unless ``value`` can be a credential. ``name`` is its setting."""
     if not isinstance(value, str) or not value:
-        raise ConfigurationError(f"{attribute.name} is empty; it comes from your Bandwidth account")
+        raise ConfigurationError(f"{name} is empty; it comes from your Bandwidth account")
     if not value.isprintable() or value != value.strip():
-        raise ConfigurationError(
-            f"{attribute.name} starts or ends with a blank, or contains a control character"
-        )
+        raise ConfigurationError(f"{name} starts or ends with a blank, or contains a control character")
+    if not colon and ":" in value:
+        raise ConfigurationError(f"{name} cannot contain a colon (RFC 7617)")
 
 
-def _no_colon(instance: object, attribute: Attribute[str], value: str) -> None:
-    _credential(instance, attribute, value)
-    if ":" in value:
-        raise ConfigurationError(f"{attribute.name} cannot contain a colon (RFC 7617)")
+def _credential(_: object, attribute: Attribute[str], value: object) -> None:
+    check_credential(value, attribute.name)
+
+
+def _no_colon(_: object, attribute: Attribute[str], value: object) -> None:
+    check_credential(value, attribute.name, colon=False)
 
 
 @frozen(kw_only=True)

@@ -41,7 +41,6 @@ FLOORS = {
     "limiter": 2,
     "events": 3,
     "webhooks": 3,
-    "environment": 3,
     "wire": 3,
     "run": 3,
     "http": 4,
@@ -54,6 +53,7 @@ FLOORS = {
     "ending": 6,
     "watching": 6,
     "otel": 6,
+    "environment": 6,
     "client": 7,
     "sync": 8,
     "": 9,  # the package itself, with its list of names in `exports`
@@ -80,6 +80,8 @@ DOORS = {
     "rich": {"cli"},
     "jinja2": {"report"},
     "markupsafe": {"report"},
+    "dotenv": {"cli"},
+    "keyring": {"cli"},
     "celery": {"celery"},
     "opentelemetry": {"otel"},
     "attrs": set(FLOORS),
@@ -89,7 +91,7 @@ DOORS = {
 TYPE_ONLY_DOORS = {
     **DOORS,
     "aiohttp": {*DOORS["aiohttp"], "operation", "settings", "client", "watching"},
-    "yarl": {*DOORS["yarl"], "operation", "settings", "client", "watching"},
+    "yarl": {*DOORS["yarl"], "operation", "settings", "environment", "client", "watching"},
     "multidict": {"http", "retry_after"},
 }
 

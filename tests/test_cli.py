@@ -416,6 +416,28 @@ def test_a_403_for_every_id_stops_the_run(
     assert requests(sandbox)["end"]["403"] < 20
 
 
+@pytest.mark.parametrize("how", ["the environment", "an option"])
+def test_a_wrong_account_is_no_dead_end(
+    sandbox: Sandbox,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    how: str,
+) -> None:
+    """Its journal cannot be resumed for another account, so the last lines say what to do in both cases."""
+    sandbox.plan("403", times=50)
+    given = ["--account", "1234567"] if how == "an option" else []
+    monkeypatch.setenv("BW_ACCOUNT_ID", "1234567")
+    (tmp_path / "ids").write_text("".join(f"conf-{number}\n" for number in range(200)))
+    assert main(["end", "--from", str(tmp_path / "ids"), "--yes", *given]) == 2
+    asked, resume, anew = capsys.readouterr().err.splitlines()[-3:]
+    assert asked == f"is 1234567 the right account id ({given[0] if given else 'BW_ACCOUNT_ID'})?"
+    assert "; if it is, resume with: bandwidth-async resume " in resume
+    assert anew.startswith(
+        "if it is not, set the right one (--account ID) and begin again with another journal"
+    )
+
+
 def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     """New users type only the name of the program first."""
     assert main([]) == 6

@@ -26,7 +26,7 @@ import pytest
 from attrs import define
 
 from bandwidth_async import Journal, RetryPolicy, Timeouts, VoiceClient
-from bandwidth_async.cli import end, journals, main, run, terminal
+from bandwidth_async.cli import end, journals, main, run, runs, terminal
 from bandwidth_async.cli.progress import display
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import read_outcomes
@@ -432,7 +432,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Replace the clock of the commands."""
     made = Clock()
-    for module in (end, journals, run):
+    for module in (end, journals, run, runs):
         fake = SimpleNamespace(monotonic=made.monotonic, time=time.time)
         monkeypatch.setattr(sys.modules[getattr(module, "__module__", module.__name__)], "time", fake)
     return made
@@ -659,8 +659,8 @@ def test_a_run_is_gone_on_with_by_its_name_or_its_file(
     assert main(["resume", journal.name]) == 0
     assert "nothing to do" in capsys.readouterr().err
     for command in ("resume", "outcomes"):
-        assert main([command, "20261122T0815"]) == 6
-        sentence = f"there is no file 20261122T0815; there is no run '20261122T0815' in {state}"
+        assert main([command, "20261122T0816"]) == 6
+        sentence = f"there is no file 20261122T0816; there is no run '20261122T0816' in {state}"
         assert sentence in capsys.readouterr().err
 
 
@@ -833,13 +833,24 @@ def test_runs_shows_how_far_each_has_come(
         (came["ended"], dict(came)),
         (0, {}),
     ]
-    assert table[0].split() == ["run", "state", "settled", "total", "account_id", "created", "journal"]
+    assert table[0].split() == [
+        "run",
+        "state",
+        "size",
+        "settled",
+        "total",
+        "account_id",
+        "created",
+        "journal",
+    ]
     assert [re.split(r"\s{2,}", line)[1] for line in table[1:]] == [
         "finished",
         "unfinished",
         "input incomplete",
-        "in use",
+        f"in use by process {process.pid}",
     ]
+    assert shown[3]["process"] == process.pid
+    assert [row["size"] for row in shown[:3]] == [path.stat().st_size for path in (done, half, begun)]
 
 
 def test_no_runs_is_a_sentence(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

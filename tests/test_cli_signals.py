@@ -18,7 +18,8 @@ import pytest
 
 from bandwidth_async import Journal
 from bandwidth_async.cli import event_loop, main, signals
-from tests.test_cli import ended, feed, sandbox, served
+from bandwidth_async.journal import describe
+from tests.test_cli import ended, feed, sandbox, served, use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -127,6 +128,67 @@ def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
             process.send_signal(signal.SIGHUP)
             assert stopped(process, signal.SIGTERM).endswith(INTERRUPTED)
     assert process.returncode == 143
+
+
+# Makes its standard input the terminal of a session of its own, and runs a command line there.
+IN_A_SESSION = """
+import fcntl, os, signal, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+if sys.argv[1] == "ignored":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "bandwidth_async", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "code"),
+    [
+        ("heard", [], 129),
+        ("heard", ["--on-hangup", "stop"], 129),
+        ("heard", ["--on-hangup", "continue"], 0),
+        ("ignored", [], 0),
+        ("ignored", ["--on-hangup", "stop"], 0),
+    ],
+)
+def test_a_run_whose_terminal_is_closed_stops_or_goes_on_as_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, before: str, options: list[str], code: int
+) -> None:
+    """Its rows go to that terminal and are lost. The journal has all that a resume needs."""
+    journal = tmp_path / "run.journal"
+    leader, follower = pty.openpty()
+    with served(conferences=40) as stand_in:
+        words = [
+            "end",
+            "--all-active",
+            "--yes",
+            "--rate",
+            "20",
+            "--journal",
+            str(journal),
+            "--format",
+            "jsonl",
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-c", IN_A_SESSION, before, *words, *options],
+            env={**os.environ, **stand_in.environ},
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+        )
+        os.close(follower)
+        seen = b""
+        while b'"outcome": "ended"' not in seen:
+            seen += os.read(leader, 65536)
+        os.close(leader)
+        assert process.wait(timeout=60) == code
+        counts = describe(journal).counts
+        assert counts["ended"] == len(ended(stand_in))
+        if code:
+            assert 0 < counts["ended"] < 40
+            use(stand_in, monkeypatch)
+            assert main(["resume", str(journal)]) == 0
+        assert len(ended(stand_in)) == 40
 
 
 def test_ctrl_c_at_the_question_is_a_signal(tmp_path: Path) -> None:

@@ -122,7 +122,14 @@ ENDPOINTS = {
 }
 WITHOUT_COMMAND = {"getCallState"}
 NO_ENDPOINT = {
-    "commands": {"runs", "outcomes", "limit", "sandbox", "demo"},  # for journals, processes, the sandbox
+    "commands": {
+        "runs",
+        "outcomes",
+        "limit",
+        "profiles",
+        "sandbox",
+        "demo",
+    },  # for journals, processes, the sandbox
     "methods": {"from_env", "aclose"},
     "kinds": {"token", "other"},  # not of the Voice API, and no operation
 }

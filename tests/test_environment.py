@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bandwidth_async.client import VoiceClient
 from bandwidth_async.credentials import BasicCredentials, ClientCredentials
 from bandwidth_async.environment import Environment, read_environment
 from bandwidth_async.errors import BandwidthError, ConfigurationError, MissingCredentialsError
@@ -129,3 +130,43 @@ def test_the_secret_is_not_shown() -> None:
     holder = read_environment({**ACCOUNT, **OAUTH, "BW_CLIENT_SECRET": secret})
     for shown in (repr(holder), str(holder), f"{holder}", f"{[holder]}"):
         assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_told"),
+    [
+        ({"BW_VOICE_URL": "http://127.0.0.1:4010"}, True),
+        ({"BW_API_URL": "https://api.example.com"}, True),
+        ({"BW_VOICE_URL": "https://test.voice.bandwidth.com"}, True),
+        ({"BW_VOICE_URL": "https://VOICE.bandwidth.com/"}, False),
+        ({"BW_VOICE_URL": "https://voice.bandwidth.com", "BW_ENVIRONMENT": "test"}, True),
+        ({"BW_VOICE_URL": "https://test.voice.bandwidth.com", "BW_ENVIRONMENT": "uat"}, False),
+        ({"BW_VOICE_URL": "http://127.0.0.1:4010", "BW_API_URL": "http://127.0.0.1:4010"}, False),
+        ({"BW_VOICE_URL": "https://one.example.com", "BW_API_URL": "https://other.example.com"}, False),
+        ({}, False),
+    ],
+)
+def test_a_host_of_bandwidth_beside_another_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variables: dict[str, str],
+    *,
+    is_told: bool,
+) -> None:
+    """So is a host of the test environment beside one of production. Settings that are passed are meant."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**ACCOUNT, **OAUTH, **variables}.items():
+        monkeypatch.setenv(name, value)
+    VoiceClient.from_env()
+    assert ("is that meant?" in caplog.text) == is_told
+    caplog.clear()
+    VoiceClient.from_env(voice_url="http://127.0.0.1:1")
+    assert not caplog.text
+
+
+def test_settings_that_say_all_need_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the environment is not read, and may be wrong."""
+    monkeypatch.setenv("BW_ENVIRONMENT", "lab")
+    given = {"account_id": "1", "credentials": ClientCredentials("a", "b"), **PROD}
+    assert VoiceClient.from_env(**given).account_id == "1"  # type: ignore[arg-type]  # a dict of mixed values

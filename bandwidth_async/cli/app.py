@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 
 from bandwidth_async._version import __version__
 from bandwidth_async.cli import exit_codes, logs, signals, terminal
+from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.choices import Suggesting
 from bandwidth_async.errors import BandwidthError
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 # `_name_all_modules` too.
 COMMANDS = {
     "end": ("end:end", "End conferences. Their calls go on unless you give --hang-up."),
-    "resume": ("journals:resume", "Resume a run that was stopped or killed."),
-    "runs": ("journals:runs", "List the runs that have a journal."),
-    "outcomes": ("journals:outcomes", "Print the outcome of each id of a run."),
+    "resume": ("runs:resume", "Resume a run that was stopped or killed."),
+    "runs": ("runs:runs", "List the runs that have a journal."),
+    "outcomes": ("runs:outcomes", "Print the outcome of each id of a run."),
     "whoami": ("whoami:whoami", "Prove that account, credentials and host belong together."),
     "report": ("report:report", "Show a run on one page: rates, pauses, errors, settings."),
     "list": ("conferences:list_", "List conferences, oldest first."),
@@ -45,6 +46,7 @@ COMMANDS = {
     "recordings": ("recordings:recordings", "List the recordings of a conference."),
     "download": ("recordings:download", "Download the audio of a recording."),
     "limit": ("limit:limit", "Look at the rate that processes share, or set it for all."),
+    "profiles": ("profiles:list_profiles", "List the accounts that --profile may name."),
     "completion": ("shells:completion", "Print the script that completes commands in your shell."),
     "man": ("shells:man", "Print the manual page."),
     "sandbox": ("sandbox:sandbox", "Run a local stand-in for Bandwidth's Voice API."),
@@ -60,11 +62,12 @@ def _name_all_modules() -> None:
     from bandwidth_async.cli import (  # noqa: F401, PLC0415 - as the docstring says
         conferences,
         end,
-        journals,
         limit,
         members,
+        profiles,
         recordings,
         report,
+        runs,
         sandbox,
         shells,
         whoami,
@@ -125,10 +128,12 @@ def _let_log(command: click.Command) -> None:
     epilog=exit_codes.HELP,
 )
 @click.version_option(__version__, prog_name="bandwidth-async")
+@account_options
 def cli() -> None:
     """End conferences on Bandwidth's Voice API, one or a million.
 
-    Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in. BW_USERNAME and
+    Set BW_ACCOUNT_ID, BW_CLIENT_ID and BW_CLIENT_SECRET in the environment to sign in, or in the file of
+    --env-file, or choose a profile with --profile: see bandwidth-async profiles --help. BW_USERNAME and
     BW_PASSWORD work until Bandwidth removes API users on 2 December 2026. Set BW_ENVIRONMENT=test (or uat)
     for Bandwidth's test hosts. Set BW_VOICE_URL and BW_API_URL for any other host, such as the sandbox.
 

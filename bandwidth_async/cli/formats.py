@@ -241,9 +241,41 @@ RECORDINGS = Table(
 )
 IDS = Table({"conference_id": 0}, ("conference_id",))
 RUNS = Table(
-    {"run": 24, "state": 16, "settled": 9, "total": 9, "account_id": 12, "created": 24, "journal": 0},
-    ("run", "created", "account_id", "total", "settled", "state", "shard", "journal", "counts"),
+    {
+        "run": 24,
+        "state": 16,
+        "size": 8,
+        "settled": 9,
+        "total": 9,
+        "account_id": 12,
+        "created": 24,
+        "journal": 0,
+    },
+    (
+        "run",
+        "created",
+        "account_id",
+        "total",
+        "settled",
+        "state",
+        "process",
+        "size",
+        "shard",
+        "journal",
+        "counts",
+    ),
 )
+
+_OF_A_PROFILE = {
+    "profile": 16,
+    "in_force": 8,
+    "account_id": 12,
+    "client_id": 20,
+    "environment": 11,
+    "secret": 24,
+}
+PROFILES = Table({**_OF_A_PROFILE, "file": 0}, (*_OF_A_PROFILE, "voice_url", "api_url", "file"))
+SETTINGS = Table({"setting": 16, "value": 34, "from": 0}, ("setting", "value", "from"))
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import click
 
 from bandwidth_async import sharing as shared
 from bandwidth_async.cli import event_loop, exit_codes, formats, terminal
+from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.choices import Suggesting
-from bandwidth_async.cli.options import in_a_format
+from bandwidth_async.cli.options import client_in_force, in_a_format
 from bandwidth_async.cli.sharing import VARIABLE, asked_for, sharing
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def limit() -> None:
 
 
 @limit.command(epilog=exit_codes.HELP)
+@account_options
 @sharing
 @in_a_format
 def show(form: str | None) -> int:
@@ -43,6 +45,7 @@ def show(form: str | None) -> int:
 
 @limit.command(name="set", epilog=exit_codes.HELP)
 @click.argument("rate", metavar="RATE|auto")
+@account_options
 @sharing
 def set_(rate: str) -> int:
     """Have all processes together send RATE requests a second, or with auto find the rate out again.
@@ -77,11 +80,9 @@ def _rate(given: str) -> float | None:
 
 
 def _carrier() -> Carrier:
-    """Return a way to the processes that share the limit of the account in the environment."""
-    from bandwidth_async.client import VoiceClient  # noqa: PLC0415 - it loads aiohttp
-
+    """Return a way to the processes that share the limit of the account in force."""
     limiter = shared.SharedLimiter(asked_for() or shared.LOCAL)
-    VoiceClient.from_env(limiter=limiter)
+    client_in_force({"limiter": limiter})
     return limiter.new_carrier()
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from bandwidth_async.cli import formats, logs, rates, run
+from bandwidth_async.cli import account, formats, logs, rates, run, signals
+from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.choices import FORMATS, complete_kinds, kinds
 from bandwidth_async.cli.choices import rate as in_requests
 from bandwidth_async.cli.sharing import limiter_for, sharing
@@ -35,7 +36,7 @@ def _keep_proxy(context: click.Context, _: click.Parameter, value: str | None) -
 
 
 def sending(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--proxy``, ``--share`` and ``--no-share`` to a command that uses `new_client`."""
+    """Add the options of the account, the proxy and the limit to a command that uses `new_client`."""
     proxy = click.option(
         "--proxy",
         metavar="URL",
@@ -44,15 +45,14 @@ def sending(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Connect through this http or https proxy, except to the hosts in NO_PROXY. "
         "[default: HTTPS_PROXY, ALL_PROXY]",
     )
-    return proxy(sharing(command))
+    return account_options(proxy(sharing(command)))
 
 
 def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
-    """Return a client for the account in the environment, with the proxy and the limit of the command.
+    """Return a client for the account in force, with the proxy and the limit of the command.
 
     It begins with what earlier runs have learned about the rate.
     """
-    from bandwidth_async.client import VoiceClient  # noqa: PLC0415 - it loads aiohttp
     from bandwidth_async.limiter import RateLimit  # noqa: PLC0415 - likewise
 
     settings["proxy"] = click.get_current_context().meta[_PROXY]
@@ -62,7 +62,18 @@ def new_client(**settings: Unpack[ClientSettings]) -> VoiceClient:
         settings["limiter"] = limiter
     else:
         settings["rate_limit"] = limit
-    return VoiceClient.from_env(**settings)
+    return client_in_force(settings)
+
+
+def client_in_force(settings: ClientSettings) -> VoiceClient:
+    """Return a client with these settings, and those in force for what they leave out."""
+    from bandwidth_async.client import VoiceClient  # noqa: PLC0415 - it loads aiohttp
+    from bandwidth_async.environment import read_environment  # noqa: PLC0415 - likewise
+
+    found = account.in_force()
+    found.account_id()
+    environment = read_environment(found.variables, found.named)
+    return VoiceClient.from_env(**environment.complete(settings, found.named))
 
 
 # ``--format``, which is passed as ``form``, for each command that prints records.
@@ -112,6 +123,8 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             logs.hush()
         given["form"] = formats.form_for(given["form"], given["output"])
         how = run.RunOptions(**{name.name: given.pop(name.name) for name in names})
+        if how.on_hangup == "continue":
+            click.get_current_context().with_resource(signals.hang_up_ignored())
         return command(*arguments, how=how, **given)
 
     return reduce(lambda decorated, option: option(decorated), reversed(_RUN), told)
@@ -170,6 +183,14 @@ _RUN = (
         "bandwidth-async report. With it a run of few ids keeps a journal too.",
     ),
     click.option("--force", is_flag=True, help="Replace an existing --output file, or what is at --report."),
+    click.option(
+        "--on-hangup",
+        type=click.Choice(["continue", "stop"]),
+        default="stop",
+        show_default=True,
+        help="When the terminal is closed or the connection to it is lost: go on without it, or stop as with "
+        "SIGTERM. With nohup it always goes on.",
+    ),
     click.option(
         "-q",
         "--quiet",

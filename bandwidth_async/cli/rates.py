@@ -16,6 +16,7 @@ import click
 from attrs import evolve
 
 from bandwidth_async.cli import formats, terminal
+from bandwidth_async.cli.account import in_force
 from bandwidth_async.environment import read_environment
 from bandwidth_async.errors import JournalError
 from bandwidth_async.http import origin
@@ -90,12 +91,14 @@ def _known() -> Knowledge | None:
 
 
 def _path() -> Path:
-    """Return the file of the account and host in the environment. Its name tells neither.
+    """Return the file of the account and host in force. Its name tells neither.
 
     Raises `JournalError` if there is no home directory.
     """
-    found = read_environment(os.environ)
-    host = origin(found.voice_url, "voice_url", allow_http=False)
+    settings = in_force()
+    settings.account_id()
+    found = read_environment(settings.variables, settings.named)
+    host = origin(found.voice_url, settings.named("BW_VOICE_URL"), allow_http=False)
     return state_directory(os.environ) / "rates" / f"{share_name(found.account_id, str(host))}.json"
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
-from bandwidth_async.cli import exit_codes, journals, terminal
-from bandwidth_async.cli.report_file import check, form_of, text_of, write
+from bandwidth_async import journal as stored
+from bandwidth_async.cli import exit_codes, journals, report_file, run_names, runs, terminal
+from bandwidth_async.cli.choices import complete_runs
 from bandwidth_async.errors import JournalError
-from bandwidth_async.journal import describe
 
 FORMATS = ("html", "json")
 
 
 @click.command(epilog=exit_codes.HELP)
-@click.argument("names", nargs=-1, required=True, metavar="FILE|RUN...")
+@click.argument("names", nargs=-1, metavar="[FILE|RUN]...", shell_complete=complete_runs)
 @click.option(
     "--format",
     "form",
@@ -33,6 +33,8 @@ FORMATS = ("html", "json")
 def report(names: tuple[str, ...], form: str | None, output: Path | None, force: bool) -> int:
     """Show a run to somebody who was not there: one file, from the journals of the run or of its shards.
 
+    Without an argument, it is the last run of this account.
+
     The page has the outcomes, the rate over time beside the limit that was found, pauses and 429s, response
     times, errors by cause with a few ids each, the slowest ids, and the settings. It loads nothing, so you
     can mail it. It holds no credentials, but it names ids and the account. You may report a run that is still
@@ -45,21 +47,21 @@ def report(names: tuple[str, ...], form: str | None, output: Path | None, force:
     bandwidth-async report 20261122T081500Z-3fa9c1 --output run.html
     bandwidth-async report shard-*.journal --format json
     """
-    paths = journals.paths_of(names)
-    form = form or form_of(output)
+    paths = run_names.paths_of(names) or [run_names.last_run()]
+    form = form or report_file.form_of(output)
     to_stdout = output is None or str(output) == "-"
     if output is not None and not to_stdout:
-        check(output, form, force=force, option="--output", keep=paths)
+        report_file.check(output, form, force=force, option="--output", keep=paths)
     elif form == "html" and sys.stdout.isatty():
         raise click.UsageError("a page is for a file: add --output FILE.html, or --format json for figures")
     try:
-        text = journals.in_a_thread(lambda: text_of(paths, form))
-        found = [describe(path) for path in paths] if len(paths) > 1 else []
+        text = journals.in_a_thread(lambda: report_file.text_of(paths, form))
+        found = [stored.describe(path) for path in paths] if len(paths) > 1 else []
     except JournalError as error:
         raise click.UsageError(error.message) from error
     if output is None or to_stdout:
         sys.stdout.write(text)
     else:
-        write(output, text)
+        report_file.write(output, text)
         terminal.say(f"report: {output}")
-    return journals.sum_up(found) if found else exit_codes.Exit.OK
+    return runs.sum_up(found) if found else exit_codes.Exit.OK

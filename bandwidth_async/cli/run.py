@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 import click
 from attrs import evolve, frozen
 
-from bandwidth_async.cli import event_loop, exit_codes, formats, logs, rates, terminal
+from bandwidth_async.cli import account, event_loop, exit_codes, formats, logs, rates, signals, terminal
 from bandwidth_async.cli.progress import display
 from bandwidth_async.cli.run_state import RunState, figure, in_words
 from bandwidth_async.cli.sharing import announced
@@ -64,6 +64,7 @@ class RunOptions:
     report: Path | None
     force: bool
     quiet: bool
+    on_hangup: str = "stop"
 
     def after(self, began: float) -> RunOptions:
         """Return what is left when something has taken the time since ``began`` (`time.monotonic`)."""
@@ -103,7 +104,10 @@ class Run:
 
 
 def _state(client: VoiceClient, run: Run) -> RunState:
-    title = [f"account {client.account_id}", client.voice_url.partition("//")[2]]
+    title = [
+        f"account {client.account_id}{account.in_force().of_profile()}",
+        client.voice_url.partition("//")[2],
+    ]
     if isinstance(run.source, Journal):
         title.append(f"run {run.source.path.stem}")
     return RunState(run.total, client.limiter.snapshot, tuple(title))
@@ -139,7 +143,8 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
     if code or not run.how.quiet:
         _print_summary(client, run, report, whole)
     rates.keep(client.limiter)
-    if writer.fault:
+    # A terminal that is closed takes no rows either: then the signal is the reason.
+    if writer.fault and not (received and received[0].name == "SIGHUP"):
         raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
     terminal.ending.because = _reason(whole)
     return code
@@ -197,9 +202,11 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
     nothing_found = _nothing_found(whole, ignored=run.how.ignore_not_found)
     if nothing_found or _is_of_account(report.stopped):
         ended = " Or have they all ended before?" if nothing_found else ""
-        lines.append(f"is {client.account_id} the right account id (BW_ACCOUNT_ID)?{ended}")
+        setting = account.in_force().named("BW_ACCOUNT_ID")
+        lines.append(f"is {client.account_id} the right account id ({setting})?{ended}")
     if isinstance(run.source, Journal):
-        lines += _journal_lines(whole, report, run.source.path)
+        doubted = nothing_found or _is_of_account(report.stopped)
+        lines += _journal_lines(whole, report, run.source.path, doubted=doubted)
     is_taken = run.stream is sys.stdout or isinstance(sys.stdout, terminal.Closed)
     # If nobody reads the stream any more, the exit code still tells the result.
     with suppress(OSError):
@@ -210,7 +217,8 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
 class _OutcomeWriter:
     """Writes outcomes and shows progress. When the stream cannot be written, it stops the run.
 
-    The reader of a pipe may go while there is a journal: then the run goes on without it.
+    The reader of a pipe may go while there is a journal: then the run goes on without it. A terminal that is
+    lost does not stop a run that ignores SIGHUP.
     """
 
     def __init__(self, run: Run, shown: Display, stop: Stop) -> None:
@@ -221,7 +229,11 @@ class _OutcomeWriter:
         self._writer = formats.Writer(run.stream, run.how.form, formats.OUTCOMES, in_bulk=True)
         self._shown = shown
         self._stop = stop
-        few = run.total <= EVERY_ROW_UP_TO or not self._writer.on_terminal
+        # A terminal that is lost says that it is none.
+        on_terminal = self._writer.on_terminal
+        self._may_be_lost = on_terminal and signals.hang_up_is_ignored()
+        self._is_lost = False
+        few = run.total <= EVERY_ROW_UP_TO or not on_terminal
         self._is_table = run.how.form == "table"
         self._every = not self._is_table or (few and not run.how.quiet)
         self._how = run.how
@@ -231,7 +243,7 @@ class _OutcomeWriter:
         self._shown.update(outcome, report)
 
     def _write(self, outcome: Outcome) -> None:
-        if self.fault or self.left or not self._is_wanted(outcome.kind):
+        if self.fault or self.left or self._is_lost or not self._is_wanted(outcome.kind):
             return
         record = formats.outcome_record(outcome)
         if self._is_table:
@@ -261,6 +273,9 @@ class _OutcomeWriter:
             yield
         except OSError as error:
             self._writer.abandon()
+            if self._may_be_lost:
+                self._is_lost = True
+                return
             if isinstance(error, BrokenPipeError) and self._may_be_left:
                 self.left = True
                 self._shown.print_line("nobody reads the outcomes any more; the journal has them all")
@@ -336,16 +351,23 @@ def _is_of_account(error: BandwidthError | None) -> bool:
     return isinstance(error, PermissionDeniedError)
 
 
-def _journal_lines(whole: Report, report: Report, path: Path) -> list[str]:
-    """Return lines with the counts of the whole run, and with the command that resumes it."""
+def _journal_lines(whole: Report, report: Report, path: Path, *, doubted: bool) -> list[str]:
+    """Return lines with the counts of the whole run, and with the command that resumes it.
+
+    The journal belongs to its account. So with a ``doubted`` one it is no way on if another is right.
+    """
     lines = []
     if whole.total != report.total:
         lines.append(f"in the whole run: {in_words(whole.counts)} of {whole.total:,}")
     if whole.unsettled:
         are = "is" if whole.unsettled == 1 else "are"
-        # The journal of a wrong account is of no use.
-        resume = "if the account is right, resume" if _is_of_account(report.stopped) else "resume"
-        lines.append(f"{whole.unsettled:,} {are} not settled; {resume} with: {resume_command(path)}")
+        if_so = "if it is, " if doubted else ""
+        lines.append(f"{whole.unsettled:,} {are} not settled; {if_so}resume with: {resume_command(path)}")
+    if whole.unsettled and doubted:
+        lines.append(
+            "if it is not, set the right one (--account ID) and begin again with another journal: this one "
+            "belongs to its account"
+        )
     return lines
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bandwidth_async import sharing as shared
+from bandwidth_async.cli import account
 from bandwidth_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def sharing(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def asked_for() -> str | None:
-    """Return the store that was asked for, by ``--share`` or the environment. None stands for none."""
+    """Return the store that was asked for, by ``--share`` or the setting in force. None stands for none."""
     given = click.get_current_context().meta.get(_STORE, {})
     if "no_share" in given:
         return None
-    store: str = given.get("share", "") or os.environ.get(VARIABLE, "")
+    store: str = given.get("share", "") or account.in_force().get(VARIABLE)
     return store.strip() or None
 
 

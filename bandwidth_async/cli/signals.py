@@ -93,6 +93,26 @@ def handled(action: Action) -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+def hang_up_is_ignored() -> bool:
+    """Return whether the command goes on when its terminal is lost, as with nohup."""
+    return _HANG_UP is not None and signal.getsignal(_HANG_UP) == signal.SIG_IGN
+
+
+@contextmanager
+def hang_up_ignored() -> Iterator[None]:
+    """Ignore SIGHUP while the context lasts, as nohup does."""
+    if _HANG_UP is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(_HANG_UP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        # None stands for a handler that was not set by Python, and that Python cannot set again.
+        if before is not None:
+            signal.signal(_HANG_UP, before)
+
+
 def interrupt(number: signal.Signals) -> None:
     """Raise `Interrupted`, and leave the process if what is left to be done takes too long."""
     insist(number)
@@ -111,7 +131,7 @@ def relent() -> None:
 
 def _numbers() -> list[signal.Signals]:
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if _HANG_UP is not None and signal.getsignal(_HANG_UP) != signal.SIG_IGN:
+    if _HANG_UP is not None and not hang_up_is_ignored():
         numbers.append(_HANG_UP)
     return numbers
 

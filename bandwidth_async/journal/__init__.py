@@ -1,10 +1,10 @@
 """A durable record of one run: its ids, and the outcome of each."""
 
 from bandwidth_async.directories import state_directory
-from bandwidth_async.journal.file import remove
+from bandwidth_async.journal.file import remove, remove_unused
 from bandwidth_async.journal.journal import Journal, Recorded
 from bandwidth_async.journal.place import find, journals, new_journal_path
-from bandwidth_async.journal.reading import JournalInfo, describe, read_outcomes
+from bandwidth_async.journal.reading import JournalInfo, begun, describe, read_outcomes
 from bandwidth_async.journal.shard import Shard, gaps
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "JournalInfo",
     "Recorded",
     "Shard",
+    "begun",
     "describe",
     "find",
     "gaps",
@@ -19,5 +20,6 @@ __all__ = [
     "new_journal_path",
     "read_outcomes",
     "remove",
+    "remove_unused",
     "state_directory",
 ]

@@ -265,6 +265,29 @@ def remove(path: Path) -> None:
         name.unlink(missing_ok=True)
 
 
+def remove_unused(path: Path) -> int:
+    """Remove a journal that no process uses, and return how many bytes it had.
+
+    Raises `JournalError` if it is in use, and `OSError`.
+    """
+    lock = _locked(path)
+    try:
+        freed = size(path)
+        remove(path)
+    finally:
+        lock.release()
+    return freed
+
+
+def size(path: Path) -> int:
+    """Return how many bytes a journal has, with all that SQLite keeps beside it."""
+    found = 0
+    for name in (path, *(_beside(path, suffix) for suffix in _SIDE_FILES)):
+        with suppress(OSError):
+            found += name.stat().st_size
+    return found
+
+
 def connect(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
     """Open a connection that begins a transaction only when told to. Raises `sqlite3.Error`."""
     return sqlite3.connect(

@@ -16,6 +16,7 @@ import struct
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -23,7 +24,6 @@ from attrs import define, field
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
-    from pathlib import Path
 
 # A file, whatever it is called: its device and its inode.
 Identity = tuple[int, int]
@@ -33,6 +33,9 @@ _USER_VERSION = 60
 
 # SQLite locks some bytes from 2**30 on.
 _LOCKED_BYTE = 1 << 62
+
+# Where Linux shows the open files of each process, and the locks that belong to them.
+_PROCESSES = Path("/proc")
 
 try:
     import fcntl
@@ -141,6 +144,22 @@ def is_in_use(journal: Path) -> bool:
             return opened.holder is not None or _is_locked(opened.descriptors[0])
     except OSError:
         return False
+
+
+def process_of(journal: Path) -> int | None:
+    """Return the process that holds the lock of a journal. None if that is not known.
+
+    Only Linux tells it, and of the processes of other users only to root.
+    """
+    wanted = identity(journal)
+    for descriptor in _PROCESSES.glob("[0-9]*/fd/[0-9]*"):
+        # A process may have ended, or belong to somebody else.
+        with suppress(OSError):
+            if wanted is not None and identity(descriptor) == wanted:
+                process = descriptor.parents[1]
+                if "OFDLCK" in (process / "fdinfo" / descriptor.name).read_text():
+                    return int(process.name)
+    return None
 
 
 @contextmanager

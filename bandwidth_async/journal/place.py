@@ -18,6 +18,9 @@ from bandwidth_async.journal.refusals import refusal
 if TYPE_CHECKING:
     from os import PathLike
 
+# The most runs that an error lists.
+_MOST_LISTED = 20
+
 # SQLite's log needs memory that all its processes share, and locks that all of them see. So it does not work
 # over a network (https://sqlite.org/wal.html), nor where a virtual machine sees folders of its host. New file
 # systems of that kind appear all the time, so these are the others, as the kernel names them: on a disk or in
@@ -58,11 +61,20 @@ def journals(directory: Path) -> list[Path]:
 
 
 def find(directory: Path, run: str) -> Path:
-    """Return the journal of a run by its name, as in ``20261122T104512Z-3fa9c1``. Raises `JournalError`."""
-    for path in journals(directory):
-        if run in {path.stem, path.name}:
-            return path
-    raise refusal(f"there is no run {run!r} in {directory}")
+    """Return the journal of a run by its name, as in ``20261122T104512Z-3fa9c1``, or by its beginning.
+
+    Raises `JournalError` if there is none, and if several runs begin so.
+    """
+    known = journals(directory)
+    found = [path for path in known if run in {path.stem, path.name}]
+    found = found or [path for path in known if run and path.stem.startswith(run)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise refusal(f"there is no run {run!r} in {directory}")
+    listed = ", ".join(path.stem for path in found[:_MOST_LISTED])
+    more = ", …" if len(found) > _MOST_LISTED else ""
+    raise refusal(f"{len(found):,} runs begin with {run!r}: {listed}{more}")
 
 
 def located(path: str | PathLike[str]) -> Path:

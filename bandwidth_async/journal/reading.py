@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from bandwidth_async.journal import file, schema
-from bandwidth_async.journal.lock import is_in_use
+from bandwidth_async.journal.lock import is_in_use, process_of
 from bandwidth_async.journal.place import located
 from bandwidth_async.journal.refusals import refusal, translated
 from bandwidth_async.journal.shard import Shard
@@ -35,7 +35,8 @@ class JournalInfo:
 
     ``total`` is how many ids were recorded, and ``counts`` how many of them have which outcome. ``complete``
     says that the whole input was recorded, without which the run cannot be resumed. ``in_use`` says that a
-    process is using the journal. ``shard`` is the part of the input that it holds, None for all of it.
+    process is using the journal, and ``process`` which one, if that is known. ``size`` is in bytes, with what
+    SQLite keeps beside the file. ``shard`` is the part of the input that it holds, None for all of it.
     ``digest`` is a hash of the input, None if it is not known.
     """
 
@@ -46,8 +47,16 @@ class JournalInfo:
     counts: Counter[str]
     complete: bool
     in_use: bool
+    process: int | None = None
+    size: int = 0
     shard: Shard | None = None
     digest: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the whole input is settled, and nobody is at work on it."""
+        settled = sum(self.counts[kind] for kind in OutcomeKind if kind.settled)
+        return self.complete and not self.in_use and settled == self.total
 
 
 def describe(path: str | PathLike[str], *, count: bool = True) -> JournalInfo:
@@ -66,10 +75,7 @@ def described(connection: sqlite3.Connection, path: Path, *, count: bool = True)
     in_use = is_in_use(path)
     run = file.read_run(connection, path)
     counts = counted(connection, path)[0] if count else Counter()
-    try:
-        created = datetime.fromtimestamp(run.created, UTC)
-    except (TypeError, ValueError, OverflowError, OSError) as error:
-        raise refusal(f"{path} is damaged: {run.created!r} is not a time") from error
+    created = _time(run.created, path)
     return JournalInfo(
         path=path,
         account_id=run.account_id,
@@ -78,9 +84,26 @@ def described(connection: sqlite3.Connection, path: Path, *, count: bool = True)
         counts=counts,
         complete=run.total is not None,
         in_use=in_use,
+        process=process_of(path) if in_use else None,
+        size=file.size(path),
         shard=run.shard,
         digest=run.digest,
     )
+
+
+def begun(path: str | PathLike[str]) -> tuple[str, datetime]:
+    """Return the account of a journal, and when its run was begun. Raises `JournalError`."""
+    path = located(path)
+    with file.look(path) as connection:
+        run = file.read_run(connection, path)
+    return run.account_id, _time(run.created, path)
+
+
+def _time(seconds: float, path: Path) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError) as error:
+        raise refusal(f"{path} is damaged: {seconds!r} is not a time") from error
 
 
 def read_outcomes(path: str | PathLike[str]) -> Iterator[Outcome]:
