@@ -21,7 +21,7 @@ from bandwidth_async.sandbox import Sandbox
 from tests.test_cli import in_thread
 
 # They talk to nobody but this machine.
-LOCAL = {"runs", "outcomes", "limit", "sandbox", "demo"}
+LOCAL = {"runs", "outcomes", "report", "limit", "profiles", "completion", "man", "sandbox", "demo"}
 VOICE, API = "voice.nowhere.invalid", "api.nowhere.invalid"
 
 

@@ -23,7 +23,7 @@ from tests.test_cli import rows, served, use
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets in asyncio")
 
 # They send nothing to Bandwidth, or only to a sandbox of their own.
-WITHOUT_SHARE = {"profiles", "runs", "outcomes", "sandbox", "demo", "limit"}
+WITHOUT_SHARE = {"profiles", "runs", "outcomes", "report", "completion", "man", "sandbox", "demo", "limit"}
 
 PASSWORD = "hunter2"
 

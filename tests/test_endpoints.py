@@ -125,11 +125,14 @@ NO_ENDPOINT = {
     "commands": {
         "runs",
         "outcomes",
+        "report",
         "limit",
         "profiles",
+        "completion",
+        "man",
         "sandbox",
         "demo",
-    },  # for journals, processes, the sandbox
+    },  # for journals, processes, settings, the shell, the sandbox
     "methods": {"from_env", "aclose"},
     "kinds": {"token", "other"},  # not of the Voice API, and no operation
 }

@@ -55,8 +55,8 @@ def options() -> list[click.Option]:
 
 
 def _ask(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep what was asked for, and log accordingly from now on."""
-    if not value:
+    """Keep what was asked for, and log accordingly from now on. A Tab makes no file."""
+    if not value or context.resilient_parsing:
         return
     asked = context.meta.setdefault(_ASKED, {})
     if parameter.name == "verbose":

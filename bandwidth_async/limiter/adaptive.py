@@ -68,7 +68,7 @@ from attrs import define
 from bandwidth_async.limiter.knowledge import START, Knowledge
 
 if TYPE_CHECKING:
-    from bandwidth_async.limiter.pace import Refusal
+    from bandwidth_async.limiter.refusal import Refusal
 
 # A step of growth: seconds and requests at the start, and later; and how long the requests may make it last.
 # At the start it is as short as three responses take, but no shorter than these seconds.
@@ -126,8 +126,8 @@ _LONERS, _LOWER, _SPARSE, _HOLDS = 5, 0.75, 20, 60
 # Refusals that are ignored while they come alone; and how fast they are forgotten, by their share.
 _EXCESS, _DRAIN = 4, 1.5
 
-# So many that pass show that a refusal came alone, and are sent before a refused request comes again.
-_WITNESSES = 4
+# Requests that passed since a refusal and show that it came alone, and those sent before a refused one comes again.
+_PASSED, _WITNESSES = 10, 4
 
 # A closure that is the fourth in a row to begin before so many requests passed goes on from the last one.
 _FEW, _IN_A_ROW = 2, 4
@@ -138,8 +138,8 @@ _LONGEST_PROBE_GAP = 8.0
 # Timers fire late. A request may be sent this many seconds before it is due at an even rate.
 LATENESS = 0.02
 
-# Closures in a row that look like a limit of slots.
-_SUSPICIONS = 2
+# Closures in a row that look like a limit of slots, and how much they may differ.
+_SUSPICIONS, _ALIKE_SLOTS = 2, 0.25
 
 # Accepted requests that teach something for the next run: a few may have met others' use.
 _TAUGHT_BY = 100
@@ -441,7 +441,7 @@ class AdaptivePace:
         if belief.slots < math.inf:
             belief.slots += max(1, int(belief.slots * belief.next_raise))
             belief.slots = math.inf if belief.slots > _MEMORY else belief.slots
-            belief.raise_at = now + _STEP
+            belief.raise_at = now + _SAMPLE
             belief.next_raise = min(1.0, _RAISE_FACTOR * belief.next_raise)
             return
         belief.growing = True
@@ -502,7 +502,7 @@ class AdaptivePace:
             belief.loners, belief.growing, belief.next_raise = (), False, _BACK_RAISE
             belief.going_back, belief.failed = False, 0
             belief.raise_at = now + _STEP
-        elif belief.first and closure.refusals == 1 and passed >= _WITNESSES:
+        elif belief.first and closure.refusals == 1 and passed >= _PASSED:
             rate = (1 - _CUT) * closure.rate
             belief.raise_at = now + _FIRST_STEP
         else:
@@ -674,7 +674,7 @@ class AdaptivePace:
         levels = self._levels_since(belief.opened_at - 0.5)
         above = sum(one >= level for one in levels)
         rare = level >= 2 and len(levels) >= 20 and above <= 0.1 * len(levels)
-        if not rare or any(abs(level - one) > max(1, _ALIKE * one) for one in belief.suspects):
+        if not rare or any(abs(level - one) > max(1, _ALIKE_SLOTS * one) for one in belief.suspects):
             belief.suspects = ()
         if rare:
             belief.suspects = (*belief.suspects, level)
