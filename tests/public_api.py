@@ -25,7 +25,7 @@ MODULES: dict[str, list[str]] = {
     "bandwidth_async": [],
     "bandwidth_async.celery": ["ConferenceTask", "conference_task", "run_on"],
     "bandwidth_async.chunks": [],
-    "bandwidth_async.otel": [],
+    "bandwidth_async.otel": ["OpenTelemetry"],
     "bandwidth_async.pytest_plugin": ["BandwidthSandbox", "bandwidth_sandbox", "serving"],
     "bandwidth_async.report": [],
     "bandwidth_async.sandbox": [],

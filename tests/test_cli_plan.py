@@ -155,9 +155,8 @@ def test_the_same_input_begun_before_is_told(
         assert main([*again, "--yes", "--rate", "9000"]) == 3
         assert sentence in capsys.readouterr().err
         assert main([*again, "--dry-run"]) == 0
-        assert (
-            "had this input and settled all of it: see bandwidth-async outcomes 20" in capsys.readouterr().err
-        )
+        told = " ".join(capsys.readouterr().err.split())
+        assert "had this input and settled all of it: see bandwidth-async outcomes 20" in told
         (tmp_path / "copy.txt").write_text("conf-other\n")
         assert main([*again, "--dry-run"]) == 0
         assert "this input" not in capsys.readouterr().err

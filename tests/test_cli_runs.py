@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bandwidth_async import Journal, OutcomeKind
-from bandwidth_async.cli import main, terminal
+from bandwidth_async.cli import main, question
 from bandwidth_async.outcome import Outcome
 from tests.test_cli import rows, sandbox
 from tests.test_cli_journal import FAST, incomplete, recorded_outcomes, state
@@ -180,14 +179,16 @@ def test_prune_asks(
     path = journal(state / "1.journal", left=1)
     asked: list[str] = []
 
-    def answered(question: str) -> bool | None:
-        asked.append(question)
+    def answered(sentence: str) -> bool | None:
+        asked.append(sentence)
         return answer
 
-    monkeypatch.setattr(terminal, "confirmed", answered)
+    monkeypatch.setattr(question, "answers", lambda: nullcontext(answer is not None))
+    monkeypatch.setattr(question, "ask", answered)
     assert main(["runs", "--prune", "--force"]) == code
-    assert asked[0].startswith("Remove 1 journal (")
-    assert asked[0].endswith("Of these, 1 run cannot be resumed then.")
+    if answer is not None:
+        assert asked[0].startswith("Remove 1 journal (")
+        assert asked[0].endswith("Of these, 1 run cannot be resumed then.")
     assert path.exists() == is_left
     assert ("confirm with --yes" in capsys.readouterr().err) == (answer is None)
 
@@ -197,18 +198,3 @@ def test_options_of_prune_alone_are_refused(state: Path, capsys: pytest.CaptureF
     journal(state / "1.journal")
     assert main(["runs", "--older-than", "1d"]) == 6
     assert "go with --prune" in capsys.readouterr().err
-
-
-def test_the_question_reaches_a_person_behind_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is asked on the terminal. Without one on standard error nobody would see it."""
-    leader, follower = os.openpty()
-    given = open
-    with os.fdopen(follower, "w", buffering=1) as screen:
-        monkeypatch.setattr(sys, "stderr", screen)
-        monkeypatch.setattr("builtins.open", lambda *_, **__: given(os.ttyname(follower), encoding="utf-8"))
-        for typed, answer in ((b"y\n", True), (b"n\n", False), (b"\n", False)):
-            os.write(leader, typed)
-            assert terminal.confirmed("Sure?") is answer
-    os.close(leader)
-    monkeypatch.undo()
-    assert terminal.confirmed("Sure?") is None

@@ -28,6 +28,7 @@ _LATE = (
     "bandwidth_async.cli.progress",
     "bandwidth_async.cli.rates",
     "bandwidth_async.cli.report_file",
+    "bandwidth_async.cli.question",
     "bandwidth_async.cli.run",
     "bandwidth_async.cli.run_names",
     "bandwidth_async.cli.run_state",

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from textwrap import TextWrapper
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 from attrs import define
 
-from bandwidth_async.cli import signals, terminal
+from bandwidth_async.cli import account, question, terminal
 from bandwidth_async.cli.run import plural
 from bandwidth_async.cli.selection import in_utc
 from bandwidth_async.errors import JournalError
@@ -24,8 +23,8 @@ from bandwidth_async.outcome import OutcomeKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
     from datetime import datetime
+    from pathlib import Path
 
     from bandwidth_async.cli.inputs import Input, Item
     from bandwidth_async.client import VoiceClient
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 # The latest journals that are looked at for an earlier run of the same input.
 _LOOKED_AT = 50
-# The terminal of a session, also where standard input is a pipe.
-_TERMINAL = Path("/dev/tty")
 
 
 @define(kw_only=True)
@@ -60,7 +57,8 @@ class Plan:
 
     def lines(self, count: int, client: VoiceClient | None) -> list[str]:
         """Return the plan for that many conferences. Without a client, the account is not known."""
-        known = f" of account {client.account_id} at {host(client)}" if client else ""
+        profile = account.in_force().of_profile()
+        known = f" of account {client.account_id}{profile} at {host(client)}" if client else ""
         lines = [f"End {plural(count, 'conference')}{known or '; account and host are not known'}"]
         if self.given.chosen is not None:
             words = self.given.chosen.in_words()
@@ -72,25 +70,18 @@ class Plan:
 
     def confirm(self, count: int, client: VoiceClient, hints: list[str]) -> None:
         """Show the plan and ask for a yes. Raises `click.ClickException` without it."""
-        with _terminal(is_taken="-" in self.given.sources) as answers:
-            if answers is None:
+        with question.answers(is_taken="-" in self.given.sources) as may_ask:
+            if not may_ask:
                 raise click.UsageError(
                     f"nothing was ended: confirm with --yes to end {plural(count, 'conference')}"
                 )
             show([*self.lines(count, client), *hints])
             too = " and hang up their calls" if self.hang_up else ""
-            try:
-                # The prompt is no part of the output.
-                with redirect_stdout(sys.stderr):
-                    sure = click.confirm(f"End {plural(count, 'conference')}{too}?", err=True)
-            except signals.Interrupted:
-                terminal.say("")
-                raise
-            except click.Abort:
-                terminal.say("")
-                raise click.ClickException(
-                    "nothing was ended: the input ended without an answer; confirm with --yes"
-                ) from None
+            sure = question.ask(f"End {plural(count, 'conference')}{too}?")
+        if sure is None:
+            raise click.ClickException(
+                "nothing was ended: the input ended without an answer; confirm with --yes"
+            )
         if not sure:
             raise click.ClickException("nothing was ended")
 
@@ -106,33 +97,6 @@ def show(plan: list[str]) -> None:
 def host(client: VoiceClient) -> str:
     """Return the host of Bandwidth's API, with its port where that is not the usual."""
     return client.voice_url.partition("//")[2].rstrip("/")
-
-
-@contextmanager
-def _terminal(*, is_taken: bool) -> Iterator[TextIO | None]:
-    """Yield where an answer comes from, as standard input; None where nobody can be asked.
-
-    ``is_taken`` says that standard input has the ids. Then the terminal itself is asked, if the question can
-    be seen there.
-    """
-    if isinstance(sys.stderr, terminal.Closed):
-        yield None
-    elif sys.stdin is not None and not is_taken and sys.stdin.isatty():
-        yield sys.stdin
-    else:
-        with _opened_terminal() as answers:
-            before, sys.stdin = sys.stdin, answers or sys.stdin
-            try:
-                yield answers
-            finally:
-                sys.stdin = before
-
-
-def _opened_terminal() -> AbstractContextManager[TextIO | None]:
-    with suppress(OSError):
-        if sys.stderr.isatty():
-            return _TERMINAL.open(encoding="utf-8", errors="replace")
-    return nullcontext()
 
 
 def hints(given: Input, account_id: str, own: Path | None = None, *, alone: bool = False) -> list[str]:

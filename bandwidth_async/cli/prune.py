@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from bandwidth_async import journal as stored
-from bandwidth_async.cli import exit_codes, run, terminal
+from bandwidth_async.cli import exit_codes, question, run, terminal
 from bandwidth_async.cli.options import duration
 from bandwidth_async.errors import JournalError
 
@@ -51,11 +51,12 @@ class Choice(NamedTuple):
             return exit_codes.Exit.OK
         open_ = sum(not info.finished for info in chosen)
         unfinished = f" Of these, {run.plural(open_, 'run')} cannot be resumed then." if open_ else ""
-        sure = self.yes or terminal.confirmed(f"Remove {what}?{unfinished}")
-        if sure is None:
-            raise click.UsageError(f"nothing was removed: confirm with --yes to remove {what}")
-        if not sure:
-            raise click.ClickException("nothing was removed")
+        if not self.yes:
+            with question.answers() as may_ask:
+                if not may_ask:
+                    raise click.UsageError(f"nothing was removed: confirm with --yes to remove {what}")
+                if not question.ask(f"Remove {what}?{unfinished}"):
+                    raise click.ClickException("nothing was removed")
         return _remove(chosen)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from attrs import frozen
 
 from bandwidth_async.durations import parse_duration
 
@@ -20,8 +19,7 @@ _PART = re.compile(r"\d{1,12}(?:\.\d{1,9})?\s*(?:ms|[smhd])", re.ASCII)
 _AGE = re.compile(rf"(?:{_PART.pattern}\s*)+", re.ASCII)
 
 
-@frozen(repr=False)
-class Moment:
+class Moment(NamedTuple):
     """A time as it was ``given``, and as it was understood: ``at`` is aware."""
 
     given: str
@@ -73,8 +71,7 @@ def age(_: click.Context, __: click.Parameter, value: str | None) -> Moment | No
         raise click.BadParameter(f"{value!r} is longer than there is a calendar") from None
 
 
-@frozen(kw_only=True)
-class Selection:
+class Selection(NamedTuple):
     """Which of the listed conferences are meant. None stands for no condition."""
 
     name: str | None = None

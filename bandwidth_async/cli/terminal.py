@@ -56,18 +56,6 @@ def say(sentence: str) -> bool:
     return True
 
 
-def confirmed(question: str) -> bool | None:
-    """Ask for a yes on the terminal, also where standard input is a pipe. Return None where there is none."""
-    if isinstance(sys.stderr, Closed) or not sys.stderr.isatty():
-        return None
-    try:
-        with open("/dev/tty", encoding="utf-8", errors="replace") as terminal:
-            print(f"{shown(question)} [y/N]: ", end="", file=sys.stderr, flush=True)
-            return terminal.readline().strip().lower() in {"y", "yes"}
-    except OSError:
-        return None
-
-
 def complain(sentence: str) -> None:
     """Say what went wrong, under the program's name."""
     say(f"bandwidth-async: {sentence}")

@@ -6,11 +6,10 @@ from typing import Any
 
 import click
 
-from bandwidth_async.cli import event_loop, exit_codes, formats
+from bandwidth_async import wire
+from bandwidth_async.cli import event_loop, exit_codes, formats, plan
 from bandwidth_async.cli.options import in_a_format, new_client, sending
-from bandwidth_async.cli.plan import host
 from bandwidth_async.errors import AuthenticationError, NotFoundError, PermissionDeniedError
-from bandwidth_async.wire import token
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -33,7 +32,7 @@ async def _proven() -> dict[str, Any]:
             async for _ in client.list_conferences(page_size=1):
                 break
         except (AuthenticationError, PermissionDeniedError, NotFoundError) as error:
-            is_token = error.request == token().name
+            is_token = error.request == wire.token().name
             what = f"{client.api_url} refuses" if is_token else f"account {client.account_id} is closed to"
             raise AuthenticationError(
                 f"{what} the user {client.user}: {error.message}", status=error.status
@@ -41,6 +40,6 @@ async def _proven() -> dict[str, Any]:
         return {
             "account_id": client.account_id,
             "user": client.user,
-            "host": host(client),
+            "host": plan.host(client),
             "token_host": client.api_url.partition("//")[2].rstrip("/"),
         }

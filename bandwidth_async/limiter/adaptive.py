@@ -126,7 +126,7 @@ _LONERS, _LOWER, _SPARSE, _HOLDS = 5, 0.75, 20, 60
 # Refusals that are ignored while they come alone; and how fast they are forgotten, by their share.
 _EXCESS, _DRAIN = 4, 1.5
 
-# Requests that passed since a refusal and show that it came alone, and those sent before a refused one comes again.
+# Requests that passed since and show that a refusal came alone; those sent before a refused one comes again.
 _PASSED, _WITNESSES = 10, 4
 
 # A closure that is the fourth in a row to begin before so many requests passed goes on from the last one.
