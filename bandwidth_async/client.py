@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os
 import platform
@@ -10,6 +11,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, closing
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, get_args, overload
+from urllib.parse import urlsplit
 
 from attrs import evolve
 
@@ -19,7 +21,7 @@ from bandwidth_async.credentials import Credentials
 from bandwidth_async.ending import Ender, EndSettings
 from bandwidth_async.environment import HOSTS, read_environment
 from bandwidth_async.errors import ConfigurationError
-from bandwidth_async.http import Timeouts, connections_of, origin
+from bandwidth_async.http import Timeouts, connections_of, is_loopback, origin
 from bandwidth_async.journal import Journal
 from bandwidth_async.journal.claims import Claims
 from bandwidth_async.limiter import Hook, Knowledge, Limiter, RateLimit
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
     from bandwidth_async.models import Call, ConferenceMember, ConferenceRecording
     from bandwidth_async.polling import CompletionHub
     from bandwidth_async.run import End, Tell
+
+_log = logging.getLogger("bandwidth_async.client")
 
 T = TypeVar("T")
 
@@ -588,28 +592,52 @@ class VoiceClient:
                 f"the journal {journal.path} is of account {journal.account_id}, "
                 f"this client of {self._account_id}"
             )
+        self._check_host(journal)
         return EndSettings(
             verify=how.verify or journal.verify,
             hang_up=how.hang_up or journal.hang_up,
             note_calls=journal.note_calls,
         )
 
+    def _check_host(self, journal: Journal) -> None:
+        """Raise `ConfigurationError` if a run was begun at another host, where its ids mean nothing.
+
+        A sandbox that is started again may have another port.
+        """
+        begun, now = journal.host, self._host()
+        if begun is None or begun == now:
+            return
+        if not all(is_loopback(urlsplit(f"//{host}").hostname or "") for host in (begun, now)):
+            raise ConfigurationError(
+                f"the journal {journal.path} is of a run at {begun}, this client talks to {now}"
+            )
+        _log.warning("the run of %s was begun at %s, and goes on at %s", journal.path, begun, now)
+
+    def _host(self) -> str:
+        """Return the host of the Voice API, with its port where that is not the usual."""
+        url = self._channel.voice.url
+        return f"{url.host}" if url.is_default_port() else f"{url.host}:{url.port}"
+
     def _facts(self, options: Options, how: EndSettings, told: dict[str, float | None]) -> dict[str, object]:
         """Return what the time line of a run tells of its settings. No secret is among them."""
-        voice, limiter = self._channel.voice.url, self._channel.limiter
+        settings: dict[str, float | None] = {
+            **told,
+            "rate": self._channel.limiter.limit.rate,
+            "verify": how.verify,
+            "hang_up": how.hang_up,
+            "attempts": options.retry.attempts,
+            "attempt_timeout": options.timeouts.attempt,
+            "outage": options.retry.outage,
+        }
         return {
             "program": __version__,
             "python": platform.python_version(),
-            "host": voice.host if voice.is_default_port() else f"{voice.host}:{voice.port}",
-            "shared": limiter.is_shared,
+            "host": self._host(),
+            "shared": self._channel.limiter.is_shared,
+            # JSON has no infinity.
             "settings": {
-                **told,
-                "rate": limiter.limit.rate,
-                "verify": how.verify,
-                "hang_up": how.hang_up,
-                "attempts": options.retry.attempts,
-                "attempt_timeout": options.timeouts.attempt,
-                "outage": options.retry.outage,
+                name: value if value is not None and math.isfinite(value) else None
+                for name, value in settings.items()
             },
         }
 

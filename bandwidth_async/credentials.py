@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from attrs import Attribute, field, frozen
 
 from bandwidth_async.errors import (
+    APIError,
     AuthenticationError,
     BandwidthError,
     ClientStateError,
@@ -143,21 +144,24 @@ class Kept:
     ) -> KeptToken:
         """Return a fresh token of a token endpoint, other than the one that is ``known``.
 
-        Clients that ask at the same time wait for one fetch, and raise what it raises.
+        Clients that ask at the same time wait for one fetch, and raise its failure. If that is of the client
+        that fetched, such as its proxy or a session that was closed, the next one fetches.
         """
         now = asyncio.get_running_loop().time
-        until = now() + _LONGEST_SHARED_FETCH
+        waited, until = None, math.inf
         while True:
             with self._lock:
                 kept, fetched = self._tokens.get(server), self._fetches.get(server)
                 if kept is not None and kept is not known and kept.is_fresh:
                     return kept
                 # The event loop that fetches may be gone, or of the process that this one was forked from.
-                if fetched is None or now() >= until:
+                if fetched is None or (fetched is waited and now() >= until):
                     fetched = self._fetches[server] = Future()
                     # So whoever waits for it cannot cancel it.
                     fetched.set_running_or_notify_cancel()
                     break
+            if fetched is not waited:
+                waited, until = fetched, now() + _LONGEST_SHARED_FETCH
             await _wait_for_other(fetched, until - now())
         return await self._fetch(server, fetch, fetched)
 
@@ -167,8 +171,9 @@ class Kept:
         asked_at, kept, failure = time.time(), None, None
         try:
             kept = self._tokens[server] = KeptToken(await fetch(), asked_at)
-        except BandwidthError as error:
-            failure = error
+        except (APIError, TransportError) as error:
+            # A 407 is of this client's proxy.
+            failure = None if isinstance(error, APIError) and error.status == 407 else error
             raise
         finally:
             with self._lock:

@@ -42,8 +42,10 @@ from bandwidth_async.limiter import Paused, RateChanged, Unavailable
 try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.trace import SpanKind, StatusCode
-except ImportError as error:
-    raise ConfigurationError("OpenTelemetry is not installed: pip install 'bandwidth_async[otel]'") from error
+except ImportError as _error:
+    raise ConfigurationError(
+        "OpenTelemetry is not installed: pip install 'bandwidth_async[otel]'"
+    ) from _error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

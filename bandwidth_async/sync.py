@@ -10,7 +10,8 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import AbstractContextManager
+from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -55,20 +56,30 @@ class _LoopThread:
         wait for itself.
         """
         try:
-            future = asyncio.run_coroutine_threadsafe(coroutine, self._running())
+            loop = self._running()
+            # What is submitted before `close` is waited for there.
+            with self._lock:
+                self._check_open()
+                future = asyncio.run_coroutine_threadsafe(coroutine, loop)
         except ClientStateError:
             coroutine.close()
             raise
         try:
             return future.result()
+        except CancelledError:
+            self._check_open()
+            raise
         except BaseException:
             future.cancel()
             raise
 
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClientStateError("this SyncVoiceClient is closed; make a new one")
+
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self.closed:
-                raise ClientStateError("this SyncVoiceClient is closed; make a new one")
+            self._check_open()
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
@@ -78,11 +89,15 @@ class _LoopThread:
                 self._thread.start()
         if self._process != os.getpid():
             raise ClientStateError("this SyncVoiceClient was used before the fork; make one in each process")
+        self.check_thread()
+        return self._loop
+
+    def check_thread(self) -> None:
+        """Raise `ClientStateError` in the thread itself, which would wait for itself."""
         if self._thread is threading.current_thread():
             raise ClientStateError(
                 "a SyncVoiceClient cannot be used in its own callbacks, which it waits for"
             )
-        return self._loop
 
     def close(self) -> None:
         """End the thread, and wait for it."""
@@ -96,7 +111,15 @@ class _LoopThread:
 def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while True:
+            # A task that ends with one of these ends `run_forever` too. Who waits for the task gets it.
+            with suppress(KeyboardInterrupt, SystemExit):
+                loop.run_forever()
+                break
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
@@ -297,7 +320,11 @@ class SyncVoiceClient:
         self.close()
 
     def close(self) -> None:
-        """Close the client and end its thread. What other threads wait for raises `ClientStateError`."""
+        """Close the client and end its thread. What other threads wait for raises `ClientStateError`.
+
+        Raises that error itself in a callback.
+        """
+        self._thread.check_thread()
         if not self._thread.closed:
             try:
                 self._thread.run(self._client.aclose())
@@ -313,6 +340,16 @@ class SyncVoiceClient:
     def voice_url(self) -> str:
         """Scheme and host of the Voice API that it talks to."""
         return self._client.voice_url
+
+    @property
+    def api_url(self) -> str:
+        """Scheme and host of the endpoint that gives it its access tokens."""
+        return self._client.api_url
+
+    @property
+    def user(self) -> str:
+        """The client id, or the name of an API user, that it signs in with."""
+        return self._client.user
 
     @property
     def limiter(self) -> Limiter:

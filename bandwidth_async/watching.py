@@ -34,7 +34,7 @@ class WatchedChannel(Channel):
     def __init__(self, hook: Hook, **settings: Any) -> None:
         super().__init__(**settings)
         self.hook: Hook = hook
-        self.operation_type = WatchedOperation
+        self.operation_type: type[Operation] = WatchedOperation
         self.voice_name: str = _name_of(self.voice.url)
         self._api_name = _name_of(self.api.url)
         self._fetch_watch: Watch | None = None

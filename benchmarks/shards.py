@@ -84,7 +84,7 @@ def one_command(words: list[str], ends: int) -> None:
     sender = Sender(ends)
     with (
         patch.object(Journal, "complete", completed),
-        patch.object(VoiceClient, "_run", lambda _, journal, *__: (Claims(journal), sender.end)),
+        patch.object(VoiceClient, "_run", lambda _, journal, *__, **___: (Claims(journal), sender.end, None)),
     ):
         code = command_line(words)
     print(json.dumps({"code": code, "marks": [*marks, used()]}))

@@ -215,7 +215,7 @@ def test_records_have_the_keys_that_the_readme_shows(
 ) -> None:
     """The records of end, resume and outcomes, as JSON and as CSV, where blanks separate a list."""
     readme = (Path(__file__).parent.parent / "README.md").read_text()
-    (shown,) = re.findall(r'`(\{"conference_id".*\})`', readme)
+    shown = re.findall(r'`(\{"conference_id": "conf-1", "outcome".*\})`', readme)[0]
     assert list(json.loads(shown)) == KEYS
     journal, id_ = tmp_path / "run.journal", sandbox.conference_ids[0]
     assert main(["end", id_, "--hang-up", "--journal", str(journal), "--format", "jsonl"]) == 0

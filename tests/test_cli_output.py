@@ -308,7 +308,7 @@ def test_a_rate_may_have_its_unit(sandbox: Sandbox, capsys: Captured, option: st
 def test_a_listing_without_conferences_says_so(sandbox: Sandbox, capsys: Captured) -> None:
     """Standard error has the sentence, standard output what JSON has for nothing."""
     assert main(["list", "--name", "nobody", "--format", "json"]) == 0
-    assert capsys.readouterr() == ("[\n]\n", "No conferences\n")
+    assert capsys.readouterr() == ("[\n]\n", "no conferences were found\n")
 
 
 def test_nobody_reads_a_listing_any_more(tmp_path: Path) -> None:

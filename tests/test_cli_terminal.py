@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async import Journal, Outcome, OutcomeKind
-from bandwidth_async.cli import formats, journals, main, terminal
+from bandwidth_async.cli import formats, main, run_names, terminal
 from bandwidth_async.cli.live import LiveView
 from bandwidth_async.cli.run import resume_command
 from bandwidth_async.sandbox import Sandbox
@@ -132,7 +132,7 @@ def test_the_log_of_verbose_moves_no_terminal(
     def outcomes(*_: object) -> None:
         log.warning("said %s\nand so on", EVIL)
 
-    monkeypatch.setattr(journals, "_paths_of", outcomes)
+    monkeypatch.setattr(run_names, "paths_of", outcomes)
     main(["-v", "outcomes", "nothing"])
     assert f"bandwidth_async: said {ESCAPED}\nand so on\n" in capsys.readouterr().err
 

@@ -51,7 +51,7 @@ ENDPOINTS = {
         method="GET",
         path="/accounts/{accountId}/conferences",
         client=("list_conferences",),
-        commands=("list", "end --all-active"),
+        commands=("list", "end --all-active", "whoami"),
         kinds=("list",),
     ),
     "getConference": Endpoint(
@@ -140,6 +140,7 @@ NO_ENDPOINT = {
 # The arguments for each command of the table. `resume` needs an unfinished run and has its own test.
 ARGUMENTS: dict[str, list[str]] = {
     "list": ["list"],
+    "whoami": ["whoami"],
     "end --all-active": ["end", "--all-active", "--yes"],
     "get": ["get", "{conference}"],
     "members": ["members", "{conference}"],

@@ -104,6 +104,7 @@ async def test_the_way_of_a_run(path: Path) -> None:
         counts=report.counts,
         complete=True,
         in_use=False,
+        size=info.size,
     )
     assert info.created.isoformat() == "2026-11-22T10:45:12.500000+00:00"
     async with Journal.open(path) as journal:

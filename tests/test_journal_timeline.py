@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from attrs import define, field
 
-from bandwidth_async import BasicCredentials, RateLimit, VoiceClient
+from bandwidth_async import BasicCredentials, RateLimit, RetryPolicy, VoiceClient
+from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.journal import Journal, file, schema
 from bandwidth_async.journal.timeline import LATENCIES, MOST, Moment, Timeline
 from bandwidth_async.limiter import LimiterSnapshot, PaceEvent, Paused
@@ -223,3 +224,47 @@ def earlier(path: Path, version: int, ids: Sequence[str] = ("conf-1", "conf-2"))
     opened.writer.execute("UPDATE run SET given = ?, total = ?", (len(ids), len(ids)))
     opened.reader.close()
     opened.shut()
+
+
+async def test_a_run_goes_on_only_where_it_was_begun(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Elsewhere its ids mean nothing. Only a sandbox may come back at another port, which is told."""
+    path = tmp_path / "run.journal"
+    async with (
+        Sandbox(conferences=3) as sandbox,
+        Journal.create(path, account_id=sandbox.account_id) as journal,
+    ):
+        await journal.record(sandbox.conference_ids)
+        settings: dict[str, Any] = {
+            "account_id": sandbox.account_id,
+            "credentials": BasicCredentials("a", "b"),
+        }
+        assert journal.host is None
+        async with VoiceClient(**settings, voice_url=sandbox.url) as client:
+            await client.end_conferences(journal, deadline=0)
+        assert journal.host == sandbox.url.partition("//")[2]
+        async with VoiceClient(**settings) as client:
+            with pytest.raises(ConfigurationError, match=r"is of a run at 127\.0\.0\.1:"):
+                await client.end_conferences(journal)
+        async with VoiceClient(**settings, voice_url="http://127.0.0.1:1") as client:
+            assert (await client.end_conferences(journal, deadline=0)).counts == {"not_attempted": 3}
+        assert "goes on at 127.0.0.1:1" in caplog.text
+        assert not sandbox.truth()["requests"]["end"]
+
+
+async def test_settings_without_end_are_no_fault_of_a_journal(tmp_path: Path) -> None:
+    """JSON has no infinity. The run is as good as one without a journal."""
+    path = tmp_path / "run.journal"
+    async with (
+        Sandbox(conferences=3) as sandbox,
+        Journal.create(path, account_id=sandbox.account_id) as journal,
+    ):
+        await journal.record(sandbox.conference_ids)
+        async with VoiceClient(
+            account_id=sandbox.account_id,
+            credentials=BasicCredentials(sandbox.username, sandbox.password),
+            voice_url=sandbox.url,
+            retry=RetryPolicy(outage=float("inf")),
+        ) as client:
+            assert (await client.end_conferences(journal, deadline=float("inf"))).ok

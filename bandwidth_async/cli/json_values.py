@@ -28,7 +28,7 @@ class Values:
     """
 
     def __init__(self, begun: str, read: Callable[[int], str]) -> None:
-        self.count = 0
+        self.count: int = 0
         self._text, self._at = begun, 0
         self._read = read
 

@@ -9,6 +9,7 @@ import click
 
 from bandwidth_async import journal as stored
 from bandwidth_async.cli import exit_codes, journals, report_file, run_names, runs, terminal
+from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.choices import complete_runs
 from bandwidth_async.errors import JournalError
 
@@ -16,6 +17,7 @@ FORMATS = ("html", "json")
 
 
 @click.command(epilog=exit_codes.HELP)
+@account_options
 @click.argument("names", nargs=-1, metavar="[FILE|RUN]...", shell_complete=complete_runs)
 @click.option(
     "--format",
@@ -56,7 +58,7 @@ def report(names: tuple[str, ...], form: str | None, output: Path | None, force:
         raise click.UsageError("a page is for a file: add --output FILE.html, or --format json for figures")
     try:
         text = journals.in_a_thread(lambda: report_file.text_of(paths, form))
-        found = [stored.describe(path) for path in paths] if len(paths) > 1 else []
+        found = [stored.describe(path) for path in paths]
     except JournalError as error:
         raise click.UsageError(error.message) from error
     if output is None or to_stdout:
@@ -64,4 +66,4 @@ def report(names: tuple[str, ...], form: str | None, output: Path | None, force:
     else:
         report_file.write(output, text)
         terminal.say(f"report: {output}")
-    return runs.sum_up(found) if found else exit_codes.Exit.OK
+    return runs.sum_up(found) if len(found) > 1 or found[0].shard else exit_codes.Exit.OK

@@ -72,7 +72,9 @@ def _try_write(path: Path, journal: Path) -> bool:
     try:
         write(path, text_of([journal], form_of(path)))
     except (JournalError, click.ClickException) as error:
-        terminal.complain(f"there is no report: {error}")
+        # What the run itself has to say comes first.
+        say = terminal.complain if terminal.ending.because else terminal.ending.explain
+        say(f"there is no report: {error}")
         return False
     terminal.say(f"report: {path}")
     return True

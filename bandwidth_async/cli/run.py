@@ -146,7 +146,8 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
     # A terminal that is closed takes no rows either: then the signal is the reason.
     if writer.fault and not (received and received[0].name == "SIGHUP"):
         raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
-    terminal.ending.because = _reason(whole)
+    if code:
+        terminal.ending.because = _reason(whole)
     return code
 
 

@@ -33,8 +33,10 @@ def path_of(name: str) -> Path:
         raise click.UsageError(f"there is no file {name}; {error}") from error
 
 
-def last_run() -> Path:
+def last_run(*, unfinished: bool = False) -> Path:
     """Return the journal of the run that this account has begun last, and say which that is.
+
+    Of those that are ``unfinished`` and not in use, the last one, if there is any.
 
     Raises `MissingCredentialsError` if no account is set, and `click.UsageError` if it has no run.
     """
@@ -45,9 +47,19 @@ def last_run() -> Path:
         with suppress(JournalError):
             whose, created = stored.begun(path)
             if whose == account_id:
-                found[created, path] = path
+                found[created] = path
     if not found:
         raise click.UsageError(f"account {account_id} has no run in {directory}: name a run or a journal")
-    created, path = max(found)
-    terminal.say(f"the last run of account {account_id}: {path.stem}, begun {formats.iso(created)}")
-    return path
+    latest = sorted(found, reverse=True)
+    left = next((one for one in latest if unfinished and _can_go_on(found[one])), None)
+    created = left or latest[0]
+    what = "last unfinished run" if left else "last run"
+    terminal.say(f"the {what} of account {account_id}: {found[created].stem}, begun {formats.iso(created)}")
+    return found[created]
+
+
+def _can_go_on(path: Path) -> bool:
+    with suppress(JournalError):
+        info = stored.describe(path)
+        return info.complete and not info.finished and not info.in_use
+    return False

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 def resume(journal: str | None, how: RunOptions, yes: bool) -> int:
     """Resume a run: end the conferences that its journal does not have as settled.
 
-    RUN is the name of a run, or its beginning if no other run begins so. Without it, the last run of this
-    account is resumed.
+    RUN is the name of a run, or its beginning if no other run begins so. Without it, the last
+    unfinished run of this account is resumed.
 
     Conferences that are ended, already_ended, not_found or refused are settled. The rest is tried again. If
     the run was stopped before it knew whether a conference ended, and the server no longer finds it, its
@@ -51,7 +51,7 @@ def resume(journal: str | None, how: RunOptions, yes: bool) -> int:
     bandwidth-async resume teardown.journal --rate 50
     """
     del yes
-    path = run_names.last_run() if journal is None else run_names.path_of(journal)
+    path = run_names.last_run(unfinished=True) if journal is None else run_names.path_of(journal)
     began = time.monotonic()
     report_file.check_options(how, keep=[path])
     client = new_client(rate_limit=how.limit())
@@ -145,7 +145,7 @@ def outcomes(
         if not info.complete:
             name = f" ({info.path})" if len(found) > 1 else ""
             terminal.say(f"the input of this run was not recorded to its end; nothing was sent{name}")
-    return sum_up(found) if len(found) > 1 else exit_codes.Exit.OK
+    return sum_up(found) if len(found) > 1 or found[0].shard else exit_codes.Exit.OK
 
 
 def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer, only: frozenset[str] | None) -> None:

@@ -68,7 +68,7 @@ class Ending:
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
-        self.because = ""
+        self.because: str = ""
         self._as_json = as_json
 
     def fail(self, sentence: str, code: int) -> None:
@@ -93,7 +93,7 @@ class Ending:
 
 
 # Of the command that this process is.
-ending = Ending()
+ending: Ending = Ending()
 
 
 def begin(*, as_json: bool) -> None:

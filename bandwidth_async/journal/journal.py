@@ -280,6 +280,16 @@ class Journal:
             await self._write(schema.CHANGE, (row,))
         self._claimed.discard(number)
 
+    @property
+    def host(self) -> str | None:
+        """The host at which the run was begun, None if the journal does not know it."""
+        self._check()
+        if self._file.run.version < schema.WITH_TIMELINE:
+            return None
+        with translated(self.path):
+            found = self._file.reader.execute(schema.FIRST_HOST).fetchone()
+        return str(found[0]) if found and found[0] else None
+
     def timeline(self, facts: Mapping[str, object], limiter: Watched | None) -> Timeline | None:
         """Return a new part of the time line, for the next run over this journal (see `Timeline`).
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from bandwidth_async.journal import file, schema
 from bandwidth_async.journal.lock import is_in_use, process_of
@@ -65,9 +65,11 @@ def describe(path: str | PathLike[str], *, count: bool = True) -> JournalInfo:
     To ``count`` the outcomes takes most of the time. Without them, the total is 0.
     """
     path = located(path)
+    # SQLite keeps more beside the file while it is read.
+    size = file.size(path)
     with file.look(path) as connection:
         _begin(connection, path)
-        return described(connection, path, count=count)
+        return evolve(described(connection, path, count=count), size=size)
 
 
 def described(connection: sqlite3.Connection, path: Path, *, count: bool = True) -> JournalInfo:
@@ -85,7 +87,6 @@ def described(connection: sqlite3.Connection, path: Path, *, count: bool = True)
         complete=run.total is not None,
         in_use=in_use,
         process=process_of(path) if in_use else None,
-        size=file.size(path),
         shard=run.shard,
         digest=run.digest,
     )
