@@ -156,6 +156,7 @@ COMMAND_LINES = {
     "end": ["end", "conf-1"],
     "end --all-active": ["end", "--all-active", "--yes"],
     "list": ["list"],
+    "whoami": ["whoami"],
     "get": ["get", "conf-1"],
     "members": ["members", "conf-1"],
     "mute": ["mute", "conf-1", "c-1"],

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,11 +130,12 @@ def test_the_log_of_verbose_moves_no_terminal(
     """With -v, records of the log are shown as sentences are."""
     log = logging.getLogger("bandwidth_async")
 
-    def outcomes(*_: object) -> None:
+    def outcomes(*_: object) -> list[Path]:
         log.warning("said %s\nand so on", EVIL)
+        raise click.UsageError("no")
 
     monkeypatch.setattr(run_names, "paths_of", outcomes)
-    main(["-v", "outcomes", "nothing"])
+    assert main(["-v", "outcomes", "nothing"]) == 6
     assert f"bandwidth_async: said {ESCAPED}\nand so on\n" in capsys.readouterr().err
 
 
