@@ -114,3 +114,17 @@ def pyright() -> str:
     if found is None:
         pytest.skip("pyright is not installed: `make pyright` does that, and needs npm")
     return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[pytest.TestReport]:
+    """Return a report that a worker can send: a lone surrogate in a failure would end the whole suite."""
+    report: pytest.TestReport = yield
+    report.sections = [(name, _sendable(text)) for name, text in report.sections]
+    if report.failed:
+        report.longrepr = _sendable(str(report.longrepr))
+    return report
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
