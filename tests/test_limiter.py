@@ -22,7 +22,8 @@ from bandwidth_async.errors import (
 from bandwidth_async.limiter.events import LimiterSnapshot, PaceEvent, Paused, RateChanged, Unavailable
 from bandwidth_async.limiter.knowledge import Knowledge
 from bandwidth_async.limiter.limiter import Admission, Limiter
-from bandwidth_async.limiter.pace import RateLimit, Refusal
+from bandwidth_async.limiter.pace import RateLimit
+from bandwidth_async.limiter.refusal import Refusal
 
 HINT_JITTER = 0.02  # seconds at most, added to a hint
 TICK = 1e-5  # seconds within which two moments of virtual time are the same

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bandwidth_async.limiter.adaptive import AdaptivePace
-from bandwidth_async.limiter.pace import Refusal
+from bandwidth_async.limiter.refusal import Refusal
 
 LATENESS = 0.02  # seconds of timer overshoot that may be paid back
 SHORTEST_PROBE_WAIT = 0.03  # seconds without another request after a probe, at least

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter.adaptive import AdaptivePace
-from bandwidth_async.limiter.pace import FixedPace, RateLimit, Refusal, pace_for
+from bandwidth_async.limiter.pace import FixedPace, RateLimit, pace_for
+from bandwidth_async.limiter.refusal import Refusal
 
 LATENESS = 0.02  # seconds of timer overshoot that may be paid back
 LONGEST_PAUSE = 8.0  # seconds, without a hint

@@ -28,7 +28,7 @@ Theory of operation
     *Grow.* After the quiet time, raise the rate by 2, 3, 4.5 … 100 % a step until a refusal, but never while
     no request waits. The start follows the same rule and begins with 100 %. Below the best rate that *stood*
     for seconds, growth is a way back: half as much again each half second. A way back that is refused takes
-    20 % off that memory and doubles the wait before the next.
+    30 % off that memory and doubles the wait before the next.
 
     *Pay.* Growth causes refusals, and pays for them with a quiet time, so long that closures take 2.5 % of
     the time and refusals are 0.5 % of the requests. Far below the rate that stood, and after a refusal at a
@@ -66,7 +66,7 @@ from attrs import define
 from bandwidth_async.limiter.knowledge import START, Knowledge
 
 if TYPE_CHECKING:
-    from bandwidth_async.limiter.pace import Refusal
+    from bandwidth_async.limiter.refusal import Refusal
 
 # A step of growth: seconds and requests at the start, and later; and how long the requests may make it last.
 # At the start it is as short as three responses take, but no shorter than these seconds.
@@ -76,7 +76,7 @@ _STEP, _STEP_REQUESTS, _LONGEST_STEP = 0.5, 16, 2.0
 # The first raise of a growth, the factor from one raise to the next, and the raise on a way back.
 _FIRST_RAISE, _RAISE_FACTOR, _BACK_RAISE = 0.02, 1.5, 0.5
 
-# A way back leads to this share of the rate that stood. One that is refused takes off a fifth of that rate.
+# A way back leads to this share of the rate that stood. One that is refused leaves so much of that rate.
 _BACK, _BACK_FADE, _MOST_DOUBLINGS = 0.9, 0.7, 3
 
 # The least cut, and how often it doubles with refusals that come alone.

@@ -39,8 +39,9 @@ from bandwidth_async.limiter.busy import BusyServer
 from bandwidth_async.limiter.delay import DelayLimit
 from bandwidth_async.limiter.events import EventEmitter, LimiterSnapshot, Unavailable, pause_of
 from bandwidth_async.limiter.knowledge import Knowledge
-from bandwidth_async.limiter.pace import RateLimit, Refusal, pace_for
+from bandwidth_async.limiter.pace import RateLimit, pace_for
 from bandwidth_async.limiter.queue import AnswerTime, QueuedRequest, RequestQueue
+from bandwidth_async.limiter.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,7 @@ from attrs import field, frozen, validators
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.limiter.adaptive import LATENESS, AdaptivePace
 from bandwidth_async.limiter.knowledge import Knowledge
+from bandwidth_async.limiter.refusal import Refusal
 from bandwidth_async.validators import above_zero, at_least
 
 if TYPE_CHECKING:
@@ -99,26 +100,6 @@ class RateLimit:
         return cls(
             start=start, floor=floor, ceiling=ceiling, knowledge=knowledge, within_second=within_second
         )
-
-
-@frozen
-class Refusal:
-    """What a refusal says, beside that it was one.
-
-    ``hint``, ``coarse``
-        The seconds that the server asks for, None if it names no time; and whether a second of them may be
-        rounding.
-    ``jitter``
-        Seconds of pause beside the hint.
-    ``own``
-        The serial of an earlier refusal of the same request, if others passed since. Then it concerns this
-        request only.
-    """
-
-    hint: float | None
-    jitter: float = 0.0
-    own: int | None = None
-    coarse: bool = False
 
 
 class Pace(Protocol):

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
-from bandwidth_async.limiter.pace import Refusal, pace_for
+from bandwidth_async.limiter.pace import pace_for
+from bandwidth_async.limiter.refusal import Refusal
 from bandwidth_async.sharing.members import GONE_AFTER, Member, Members
 from bandwidth_async.sharing.messages import ACCEPTED, LOST, REFUSED, RESUMED, UNKNOWN, Letter, State
 

@@ -45,6 +45,9 @@ _LOOK = "?"
 # Seconds within which a process that has taken the lead listens, and between two looks for it.
 _LISTENS, _EACH = 0.3, 0.01
 
+# Seconds without new connections when there is no free descriptor.
+_SHORT_OF_FILES = 1.0
+
 # Bytes of a line, and of letters that a process has not read, before it counts as stuck.
 _LINE, _STUCK = 1 << 20, 1 << 20
 
@@ -232,13 +235,25 @@ class SocketCarrier:
 
         Python 3.11's `asyncio.start_unix_server` loses a connection that comes while it is being closed.
         """
-        with suppress(OSError):
+        loop = asyncio.get_running_loop()
+        try:
             connected, _ = listening.accept()
-            task = asyncio.get_running_loop().create_task(self._handle(connected))
-            self._handlers.add(task)
-            # A task that is cancelled before it begins cannot close its connection.
-            task.add_done_callback(lambda _: connected.close())
-            task.add_done_callback(self._handlers.discard)
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:
+            # Without a free descriptor the connection waits, and would be announced all the time.
+            loop.remove_reader(listening)
+            loop.call_later(_SHORT_OF_FILES, self._accept_again, listening)
+            return
+        task = loop.create_task(self._handle(connected))
+        self._handlers.add(task)
+        # A task that is cancelled before it begins cannot close its connection.
+        task.add_done_callback(lambda _: connected.close())
+        task.add_done_callback(self._handlers.discard)
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if self._listening is listening:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     async def _handle(self, connected: socket.socket) -> None:
         """Read what a process reports. When its connection ends, the process has left."""

@@ -13,7 +13,8 @@ from bandwidth_async.sharing.permits import Permits
 
 if TYPE_CHECKING:
     from bandwidth_async.limiter import Knowledge, RateLimit
-    from bandwidth_async.limiter.pace import Pace, Refusal
+    from bandwidth_async.limiter.pace import Pace
+    from bandwidth_async.limiter.refusal import Refusal
     from bandwidth_async.sharing.leader import Leader
 
 # Refused requests that are remembered at most.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bandwidth_async.limiter import Knowledge
-    from bandwidth_async.limiter.pace import Refusal
+    from bandwidth_async.limiter.refusal import Refusal
     from bandwidth_async.sharing.messages import Letter, Report, Result, State
 
 # Seconds after which a permit that was not used goes back. Used later it would leave in a heap with others.
