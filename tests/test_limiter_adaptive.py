@@ -293,7 +293,7 @@ class AdaptiveTraffic(RuleBasedStateMachine):
     def refuse(self, which: int, hint: float | None, jitter: float) -> None:
         """Refuse a request. If it was sent before the last closure ended, only a long hint begins another."""
         was_open, one, noise = not is_closed(self.pace), self.take(which), self.pace._belief.noise
-        self.call("on_refused", one.serial, self.now, hint, jitter)
+        self.call("on_refused", one.serial, self.now, Refusal(hint, jitter))
         # A late hint is obeyed only if it is long enough.
         late_word = hint is not None and hint >= 1.0
         closes = not was_open or one.at >= self.opened_at or late_word
