@@ -6,7 +6,6 @@ import math
 import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,9 +13,6 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from bandwidth_async.retry_after import parse_hint, read_hint
-
-if TYPE_CHECKING:
-    pass
 
 NOW = 1_445_412_480.0  # Wed, 21 Oct 2015 07:28:00 GMT
 HOUR = 3600.0

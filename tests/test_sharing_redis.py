@@ -337,24 +337,27 @@ async def test_a_sentinel_that_fails_over_moves_the_limit(tmp_path: Path) -> Non
                     # A sentinel takes no replica whose state it has not read for a while.
                     await asyncio.gather(*(send(one, 2.0) for one in limiters))
                     master.stop()
-                    client = redis.Redis(port=replica.port)
-                    async with asyncio.timeout(40):
-                        # The replica has the keys of before, and the time of the lease runs on.
-                        while (await client.role())[0] != b"master":
-                            await asyncio.gather(*(send(one, 0.3) for one in limiters))
-                    await client.flushall()
-                    await found(limiters)
-                    assert await client.keys("bandwidth_async:*:leader")
-                    await client.aclose()
+                    async with redis.Redis(port=replica.port) as client:
+                        async with asyncio.timeout(40):
+                            # The replica has the keys of before, and the time of the lease runs on.
+                            while (await client.role())[0] != b"master":
+                                await asyncio.gather(*(send(one, 0.3) for one in limiters))
+                        await client.flushall()
+                        await found(limiters)
+                        assert await client.keys("bandwidth_async:*:leader")
 
 
 async def _until_listed(port: int) -> None:
-    """Wait until the sentinel knows the replica."""
-    client = redis.Redis(port=port)
-    async with asyncio.timeout(15):
-        while not await client.execute_command("SENTINEL REPLICAS", "main"):  # noqa: ASYNC110 - as above
+    """Wait until the sentinel knows that the replica has all of its master, without which it takes none.
+
+    It asks a replica every 10 seconds.
+    """
+    async with redis.Redis(port=port) as client, asyncio.timeout(40):
+        while True:
+            replicas = await client.sentinel_slaves("main")
+            if "ok" in [one["master-link-status"] for one in replicas]:
+                return
             await asyncio.sleep(0.1)
-    await client.aclose()
 
 
 # ------------------------------------------------------------------------------------------------- its URLs

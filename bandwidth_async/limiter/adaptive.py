@@ -29,7 +29,7 @@ Theory of operation
     *Grow.* After the quiet time, raise the rate by 2, 3, 4.5 … 100 % a step until a refusal, but never while
     no request waits. The start follows the same rule and begins with 100 %. Below the best rate that *stood*
     for seconds, growth is a way back: half as much again each half second. A way back that is refused takes
-    20 % off that memory and doubles the wait before the next.
+    30 % off that memory and doubles the wait before the next.
 
     *Pay.* Growth causes refusals, and pays for them with a quiet time, so long that closures take 2.5 % of
     the time and refusals are 0.5 % of the requests. Far below the rate that stood, and after a refusal at a

@@ -116,4 +116,4 @@ def share_name(account_id: str, host: str) -> str:
     It is a hash, so it shows neither to those who may look into the store.
     """
     told = f"{account_id}\n{host}".encode(errors="backslashreplace")
-    return hashlib.blake2b(told, digest_size=12).hexdigest()
+    return hashlib.blake2b(told, digest_size=16).hexdigest()
