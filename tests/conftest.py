@@ -18,7 +18,7 @@ from hypothesis import settings
 from bandwidth_async.http import connections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 # Some examples access files or import modules at first use. A deadline for each would fail at random. In CI
 # the same examples run every time, so that only the commit can make a build fail.
@@ -117,9 +117,9 @@ def pyright() -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[pytest.TestReport]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Return a report that a worker can send: a lone surrogate in a failure would end the whole suite."""
-    report: pytest.TestReport = yield
+    report = yield
     report.sections = [(name, _sendable(text)) for name, text in report.sections]
     if report.failed:
         report.longrepr = _sendable(str(report.longrepr))
