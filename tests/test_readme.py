@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -315,9 +316,11 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
     """Yield each ``bandwidth-async`` command of the page, with its arguments."""
     for block in blocks("sh"):
         for line in block.code.replace("\\\n", " ").splitlines():
-            for part in re.split(r"[|>]", line):
-                words = shlex.split(part, comments=True)
-                if words and words[0].endswith("bandwidth-async"):
+            lexer = shlex.shlex(line, posix=True, punctuation_chars="|>")
+            lexer.whitespace_split = True
+            for is_operator, part in groupby(lexer, lambda word: word in {"|", ">"}):
+                words = list(part)
+                if not is_operator and words[0] in {"bandwidth-async", ".venv/bin/bandwidth-async"}:
                     yield " ".join(words), words[1:]
 
 
