@@ -75,10 +75,6 @@ def _name_all_modules() -> None:
 
 
 class _Commands(Suggesting):
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.params += logs.options()
-
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -142,6 +138,9 @@ def cli() -> None:
     """
     click.get_current_context().with_resource(signals.handled(signals.interrupt))
     click.get_current_context().with_resource(logs.spoken())
+
+
+_let_log(cli)
 
 
 def main(arguments: Sequence[str]) -> int:
