@@ -89,9 +89,13 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
     looptime waits for 42. Tests of outages took more than twice the processor time with that.
     """
-    marker = item.get_closest_marker("looptime")
-    if marker is not None:
-        marker.kwargs.setdefault("noop_cycles", 1)
+    if item.get_closest_marker("looptime"):
+        item.add_marker(pytest.mark.looptime(noop_cycles=1))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return twice the cores: many tests wait for a process or a socket."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

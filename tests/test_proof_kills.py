@@ -141,7 +141,7 @@ async def test_a_run_cut_off_at_any_moment_can_be_gone_on_with(
 
     Every other run hangs up calls, and leaves no call active.
     """
-    runs, cuts, count = (25, 4, 2000) if full else (2, 1, 150)
+    runs, cuts, count = (25, 4, 2000) if full else (1, 1, 150)
     random = Random(22)
     kinds, twice, sent = Counter[str](), 0, 0
     for number in range(runs):
@@ -190,7 +190,7 @@ async def test_a_full_disk_loses_nothing(tmp_path: Path, full: bool, show: Calla
     count = 2000 if full else 300
     random = Random(7)
     seen = Counter[str]()
-    for number in range(20 if full else 2):
+    for number in range(20 if full else 1):
         folder = tmp_path / str(number)
         folder.mkdir()
         async with Sandbox(conferences=count, faults=FAULTS, latency="5-40ms", seed=number) as sandbox:
