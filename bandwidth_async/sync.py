@@ -250,7 +250,9 @@ class _Entered(AbstractContextManager[V], Generic[T, V]):
         try:
             self._thread.run(self._exit(error))
         except BaseException as raised:
-            if raised is not error:
+            # A coroutine that raises `StopIteration` raises a RuntimeError because of it instead.
+            is_stop = isinstance(error, StopIteration) and raised.__cause__ is error
+            if raised is not error and not is_stop:
                 raise
 
     async def _enter(self) -> T:

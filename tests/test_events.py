@@ -7,6 +7,7 @@ import json
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
 from attrs import asdict, frozen
@@ -265,6 +266,29 @@ async def test_a_hook_hears_a_limiter_that_is_passed_in_until_the_client_closes(
     assert [type(one) for one in ours if isinstance(one, Paused)] == [Paused]
     assert {one.id for one in ends_of(ours)} == {second}
     assert len(ours) == told
+
+
+async def test_a_close_that_is_cancelled_ends_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limiter is another's, and tells this client's hook nothing more. The next close ends the rest."""
+    heard: list[Event] = []
+    async with Sandbox(conferences=2) as sandbox:
+        limiter, left = Limiter(RateLimit.adaptive(start=50)), list[str]()
+        client = client_of(sandbox, limiter=limiter, on_event=heard.append)
+        monkeypatch.setattr(limiter, "leave", AsyncMock(side_effect=lambda: left.append("left")))
+        await client.end_conference(sandbox.conference_ids[0])
+        closing = asyncio.create_task(client.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        told = len(heard)
+        async with client_of(sandbox, limiter=limiter) as other:
+            sandbox.plan("429")
+            await other.end_conference(sandbox.conference_ids[1])
+        await client.aclose()
+        await client.aclose()
+    assert len(heard) == told
+    assert left == ["left"] * 2
 
 
 async def test_without_a_hook_operations_are_the_plain_ones() -> None:

@@ -200,11 +200,11 @@ def test_a_hook_hears_a_synchronous_client(bandwidth: BandwidthSandbox) -> None:
     assert Counter(type(one).__name__ for one in heard)["OperationEnded"] == 1
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, StopIteration, StopAsyncIteration])
 def test_who_leaves_a_run_by_an_exit_is_not_held(
     client: SyncVoiceClient, bandwidth: BandwidthSandbox, kind: type[BaseException]
 ) -> None:
-    """The exit comes through, and the client can still be used."""
+    """The exit comes through, also one that coroutines may not raise, and the client can still be used."""
     with pytest.raises(kind), client.ending_conferences(bandwidth.sandbox.conference_ids):
         raise kind
     assert client.get_conference(bandwidth.sandbox.conference_ids[-1]).id
