@@ -28,6 +28,7 @@ from bandwidth_async import (
     VoiceClient,
 )
 from bandwidth_async.operation import Operation
+from bandwidth_async.run import Stop
 from bandwidth_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -144,6 +145,19 @@ async def test_each_id_of_a_run_has_one_end_with_the_outcome_that_is_reported() 
     assert (missing.error, missing.bulk) == ("NotFoundError", True)
     names = Counter(one.operation for one in attempts_of(heard))
     assert set(names) == {"get conference", "end conference", "hang up call"}
+
+
+async def test_an_id_that_a_run_did_not_try_has_a_sentence_alone() -> None:
+    """No error was raised for it. Its end is all that is told."""
+    heard: list[Event] = []
+    stop = Stop()
+    stop.request()
+    async with Sandbox() as sandbox, client_of(sandbox, on_event=heard.append) as client:
+        await client.end_conferences(["conf-1"], stop=stop)
+    (end,) = heard
+    assert isinstance(end, OperationEnded)
+    assert (end.outcome, end.attempts, end.error) == ("not_attempted", 0, None)
+    assert end.message == "the run was stopped"
 
 
 async def test_iterating_tells_the_same() -> None:
