@@ -99,8 +99,8 @@ class OperationEnded:
     ``attempts``
         The requests that were sent for it.
     ``error``, ``message``
-        The name of the error class and a sentence, both None for a success. An id that a run did not try has a
-        sentence alone.
+        The name of the error class and a sentence, both None for a success. An id that a run did not try has
+        a sentence alone.
     ``elapsed``, ``ended_at``
         Seconds in all, and Unix time.
     """

@@ -78,6 +78,8 @@ def test_methods_return_when_the_work_is_done(
     recording = bandwidth.sandbox.recording_ids(first)[0]
     assert client.get_conference(first).active
     client.update_conference(second, UpdateConference(status="active", redirect_url="https://example.com/a"))
+    with pytest.raises(ConfigurationError, match="give it with to="):
+        client.download_conference_recording(first, recording, overwrite=True)  # type: ignore[call-overload]  # wrong
     path = client.download_conference_recording(first, recording, to=tmp_path / "r.wav")
     with client.download_conference_recording(first, recording) as media:
         chunks = b"".join(media)
