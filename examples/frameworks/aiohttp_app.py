@@ -55,7 +55,7 @@ def answer_to(error: BandwidthError) -> tuple[dict[str, str], int, dict[str, str
 
 
 def receive(event: Event) -> None:
-    """Do what is to be done when a conference tells of itself. Return BXML to answer with it."""
+    """Do what your application does at an event. Return BXML instead of None to answer with it."""
     print(event.event_type, event.conference_id, flush=True)
 
 
