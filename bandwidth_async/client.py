@@ -194,8 +194,8 @@ class VoiceClient:
         """
         if (learned := self.limiter.knowledge) is not None:
             self._kept[self._kept_key] = learned.to_dict()
-        await self._channel.aclose()
-        self._listening.close()
+        with self._listening:
+            await self._channel.aclose()
 
     @property
     def account_id(self) -> str:

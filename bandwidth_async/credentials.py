@@ -19,6 +19,7 @@ import asyncio
 import base64
 import logging
 import math
+import os
 import time
 from concurrent.futures import Future
 from copy import copy
@@ -131,7 +132,7 @@ class Kept:
         self.knowledge: dict[tuple[str, str], dict[str, float]] = {}
         self._tokens: dict[str, KeptToken] = {}
         self._fetches: dict[str, Future[KeptToken | None]] = {}
-        self._lock = Lock()
+        self._lock, self._process = Lock(), os.getpid()
 
     def __repr__(self) -> str:
         return f"<Kept, {len(self._tokens)} tokens>"
@@ -149,12 +150,15 @@ class Kept:
         """
         now = asyncio.get_running_loop().time
         waited, until = None, math.inf
+        if self._process != os.getpid():
+            # After a fork, no thread of the parent gives its lock back here or ends its fetch.
+            self._lock, self._process, self._fetches = Lock(), os.getpid(), {}
         while True:
             with self._lock:
                 kept, fetched = self._tokens.get(server), self._fetches.get(server)
                 if kept is not None and kept is not known and kept.is_fresh:
                     return kept
-                # The event loop that fetches may be gone, or of the process that this one was forked from.
+                # The event loop that fetches may be gone.
                 if fetched is None or (fetched is waited and now() >= until):
                     fetched = self._fetches[server] = Future()
                     # So whoever waits for it cannot cancel it.

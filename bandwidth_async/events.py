@@ -89,7 +89,7 @@ class AttemptEnded:
 
 @frozen(kw_only=True)
 class OperationEnded:
-    """An operation is over. Each id of a run has one such event, with the outcome that the run reports.
+    """An operation is over. Each id with an outcome in a run's report has one such event, with that outcome.
 
     ``serial``, ``operation``, ``id``, ``conference_id``, ``bulk``
         As in `OperationStarted`. An id for which a run has done nothing has its end only.
@@ -99,7 +99,8 @@ class OperationEnded:
     ``attempts``
         The requests that were sent for it.
     ``error``, ``message``
-        The name of the error class and a sentence, both None for a success.
+        The name of the error class and a sentence, both None for a success. An id that a run did not try has
+        a sentence alone.
     ``elapsed``, ``ended_at``
         Seconds in all, and Unix time.
     """

@@ -134,6 +134,7 @@ class Channel:
         self.operation_type: type[Operation] = Operation
         self.operations: set[Operation] = set()
         self.closed: bool = False
+        self._left = False
         self._credentials = credentials
         self._token_options = token_options
         # What the fetch of a token has met so far.
@@ -160,14 +161,16 @@ class Channel:
 
     async def aclose(self) -> None:
         """Close the channel and its own session; a session that was passed in stays open."""
-        first, self.closed = not self.closed, True
+        self.closed = True
         for operation in tuple(self.operations):
             operation.stop(0.0)
         await self.authorizer.aclose()
         self.timer.close()
         if self._session is not None and self._given_session is None:
             await self._session.close()
-        if first:
+        # A close that was cancelled may be followed by another.
+        if not self._left:
+            self._left = True
             await self.limiter.leave()
 
     def bind(self) -> aiohttp.ClientSession:

@@ -28,7 +28,7 @@ Metrics, all durations in seconds:
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -101,23 +101,18 @@ class OpenTelemetry:
         self._every_id = every_id
         self._open: dict[int, _Open] = {}
         meter = metrics.get_meter(_NAME, __version__, meter_provider)
-        self._requests = meter.create_histogram(
+        histogram = partial(meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=_BUCKETS)
+        self._requests = histogram(
             "http.client.request.duration",
-            unit="s",
             description="Duration of HTTP client requests.",
-            explicit_bucket_boundaries_advisory=_BUCKETS,
         )
-        self._waits = meter.create_histogram(
+        self._waits = histogram(
             "bandwidth_async.limiter.wait.duration",
-            unit="s",
             description="Time that an attempt waited in the limiter's queue.",
-            explicit_bucket_boundaries_advisory=_BUCKETS,
         )
-        self._operations = meter.create_histogram(
+        self._operations = histogram(
             "bandwidth_async.operation.duration",
-            unit="s",
             description="Duration of operations, with all their attempts and waits.",
-            explicit_bucket_boundaries_advisory=_BUCKETS,
         )
         self._pauses = meter.create_counter(
             "bandwidth_async.limiter.pauses", unit="{pause}", description="Pauses of all requests."

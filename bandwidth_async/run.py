@@ -636,15 +636,16 @@ class _Run:
         return Outcome(target.conference_id, kind, error=self._stop.why)
 
     async def _settle(self, target: Target, outcome: Outcome) -> None:
-        """Count an outcome, record it, then tell it."""
+        """Count an outcome, record it, then tell it: to the hook also if the run is cancelled meanwhile."""
         self.report.add(outcome)
         try:
             await self._ledger.settle(target, outcome)
         except BandwidthError as error:
             self._unrecorded = True
             self._stop.request(error)
-        if self._tell is not None:
-            self._tell(outcome)
+        finally:
+            if self._tell is not None:
+                self._tell(outcome)
         if self._on_outcome is not None:
             told = self._on_outcome(outcome)
             if inspect.isawaitable(told):

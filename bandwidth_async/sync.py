@@ -16,7 +16,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from bandwidth_async.client import VoiceClient, with_environment
-from bandwidth_async.errors import ClientStateError, ConfigurationError
+from bandwidth_async.errors import ClientStateError
 from bandwidth_async.outcome import Outcome
 from bandwidth_async.settings import CallSettings, ClientSettings, names_settings
 
@@ -250,7 +250,9 @@ class _Entered(AbstractContextManager[V], Generic[T, V]):
         try:
             self._thread.run(self._exit(error))
         except BaseException as raised:
-            if raised is not error:
+            # A coroutine that raises `StopIteration` raises a RuntimeError because of it instead.
+            is_stop = isinstance(error, StopIteration) and raised.__cause__ is error
+            if raised is not error and not is_stop:
                 raise
 
     async def _enter(self) -> T:
@@ -457,20 +459,12 @@ class SyncVoiceClient:
 
         See `VoiceClient.download_conference_recording`, also for what it raises.
         """
-        if to is not None:
-            return self._thread.run(
-                self._client.download_conference_recording(
-                    conference_id,
-                    recording_id,
-                    to=to,
-                    overwrite=overwrite,
-                    on_progress=on_progress,
-                    **settings,
-                )
-            )
-        if overwrite or on_progress:
-            raise ConfigurationError(
-                "overwrite and on_progress are for a download to a file: give it with to="
-            )
-        media = self._client.download_conference_recording(conference_id, recording_id, **settings)
-        return _Entered(self._thread, media, SyncMedia)
+        # Whether there is a file decides what it returns, which its overloads do not tell about a variable.
+        download: Any = self._client.download_conference_recording
+        found = download(
+            conference_id, recording_id, to=to, overwrite=overwrite, on_progress=on_progress, **settings
+        )
+        if to is None:
+            return _Entered(self._thread, found, SyncMedia)
+        path: Path = self._thread.run(found)
+        return path

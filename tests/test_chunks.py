@@ -488,6 +488,20 @@ async def test_an_engine_that_keeps_no_records_is_refused(queue: Queue) -> None:
         await end(queue, line=Forgetful(queue))
 
 
+async def test_workers_of_an_earlier_program_may_be_unsure_too(queue: Queue, server: Bandwidth) -> None:
+    """Their records do not say whether the worker was cut off. What they do not know is told as unknown."""
+
+    class Earlier(Line):
+        async def write(self, key: str, record: Record) -> None:
+            """Write what that program wrote."""
+            await super().write(key, {name: value for name, value in record.items() if name != "cut"})
+
+    server.refusal = lambda _: TransportError("no answer", ambiguous=True, attempts=1)
+    Machine(Earlier(queue), lambda: Client(server)).start()
+    report, _ = await end(queue)
+    assert report.counts == {"unknown": 250}
+
+
 async def test_wrong_credentials_of_a_worker_stop_the_run(queue: Queue, server: Bandwidth) -> None:
     """The error is that of the worker, and says on which machine."""
     server.refusal = lambda _: AuthenticationError("the client id is refused", status=401)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import pickle
+import signal
 import threading
 import time
 from concurrent.futures import Future
@@ -130,7 +132,7 @@ async def test_a_fetch_that_fails_fails_those_who_wait_for_it() -> None:
 
 @pytest.mark.looptime
 async def test_who_waits_for_an_event_loop_that_is_gone_fetches_at_last() -> None:
-    """As in a process that was forked while its parent fetched."""
+    """A thread may have ended in the midst of a fetch."""
     kept = Kept()
     kept._fetches["host"] = Future()
 
@@ -139,6 +141,24 @@ async def test_who_waits_for_an_event_loop_that_is_gone_fetches_at_last() -> Non
 
     assert (await kept.token("host", fetch, None)).token.value == "mine"
     assert asyncio.get_running_loop().time() == pytest.approx(10, abs=0.1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_that_is_forked_while_another_thread_has_the_lock_fetches_for_itself() -> None:
+    """No thread is left there that could give the lock back, nor one that ends the parent's fetch."""
+    kept = Kept()
+    kept._fetches["host"] = Future()
+
+    async def fetch() -> Token:
+        return Token(value="mine", lifetime=3600.0)
+
+    with kept._lock:
+        child = os.fork()
+        if not child:  # pragma: no cover  # in another process
+            signal.alarm(5)
+            os._exit(asyncio.run(kept.token("host", fetch, None)).token.value != "mine")
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_copies_of_credentials_share_no_token() -> None:

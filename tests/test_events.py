@@ -7,6 +7,7 @@ import json
 import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock
 
 import pytest
 from attrs import asdict, frozen
@@ -27,6 +28,7 @@ from bandwidth_async import (
     VoiceClient,
 )
 from bandwidth_async.operation import Operation
+from bandwidth_async.run import Stop
 from bandwidth_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -143,6 +145,19 @@ async def test_each_id_of_a_run_has_one_end_with_the_outcome_that_is_reported() 
     assert (missing.error, missing.bulk) == ("NotFoundError", True)
     names = Counter(one.operation for one in attempts_of(heard))
     assert set(names) == {"get conference", "end conference", "hang up call"}
+
+
+async def test_an_id_that_a_run_did_not_try_has_a_sentence_alone() -> None:
+    """No error was raised for it. Its end is all that is told."""
+    heard: list[Event] = []
+    stop = Stop()
+    stop.request()
+    async with Sandbox() as sandbox, client_of(sandbox, on_event=heard.append) as client:
+        await client.end_conferences(["conf-1"], stop=stop)
+    (end,) = heard
+    assert isinstance(end, OperationEnded)
+    assert (end.outcome, end.attempts, end.error) == ("not_attempted", 0, None)
+    assert end.message == "the run was stopped"
 
 
 async def test_iterating_tells_the_same() -> None:
@@ -267,6 +282,29 @@ async def test_a_hook_hears_a_limiter_that_is_passed_in_until_the_client_closes(
     assert len(ours) == told
 
 
+async def test_a_close_that_is_cancelled_ends_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limiter is another's, and tells this client's hook nothing more. The next close ends the rest."""
+    heard: list[Event] = []
+    async with Sandbox(conferences=2) as sandbox:
+        limiter, left = Limiter(RateLimit.adaptive(start=50)), list[str]()
+        client = client_of(sandbox, limiter=limiter, on_event=heard.append)
+        monkeypatch.setattr(limiter, "leave", AsyncMock(side_effect=lambda: left.append("left")))
+        await client.end_conference(sandbox.conference_ids[0])
+        closing = asyncio.create_task(client.aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        told = len(heard)
+        async with client_of(sandbox, limiter=limiter) as other:
+            sandbox.plan("429")
+            await other.end_conference(sandbox.conference_ids[1])
+        await client.aclose()
+        await client.aclose()
+    assert len(heard) == told
+    assert left == ["left"] * 2
+
+
 async def test_without_a_hook_operations_are_the_plain_ones() -> None:
     """So that events cost nothing where nobody hears them."""
     async with Sandbox(conferences=1) as sandbox, client_of(sandbox) as client:
@@ -316,9 +354,9 @@ async def test_an_outage_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     async with Sandbox(conferences=2) as sandbox, client_of(sandbox) as client:
         first, second = sandbox.conference_ids
         await client.get_conference(first)
-        sandbox.plan("500", times=25)
+        sandbox.plan("500", times=21)
         await client.end_conferences([first, *(f"conf-{number}" for number in range(40)), second])
-        await client.end_conferences([f"conf-{number}" for number in range(200)])
+        await client.end_conferences([f"conf-{number}" for number in range(20)])
     assert [one.levelname for one in caplog.records] == ["WARNING", "INFO"]
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from aiohttp.test_utils import TestClient, TestServer
 
 from bandwidth_async.sandbox import Sandbox
 
@@ -93,20 +90,6 @@ async def test_end_sync() -> None:
         code, out = await run(sandbox, "end_sync.py", *sandbox.conference_ids)
     assert code == 0, out
     assert sorted(out.splitlines()) == sorted(f"{id_} ended" for id_ in sandbox.conference_ids)
-
-
-async def test_web_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DELETE ends a conference. Errors become the statuses that a web client expects."""
-    async with Sandbox(conferences=1) as sandbox:
-        for name, value in sandbox.environ.items():
-            monkeypatch.setenv(name, value)
-        app = runpy.run_path(str(EXAMPLES / "web_backend.py"))["make_app"]()
-        async with TestClient(TestServer(app)) as browser:
-            (only,) = sandbox.conference_ids
-            answer = await browser.delete(f"/conferences/{only}")
-            assert await answer.json() == {"conference_id": only, "outcome": "ended"}
-            statuses = [(await browser.delete(f"/conferences/{id_}")).status for id_ in ("none", "a%20b")]
-    assert statuses == [404, 400]
 
 
 async def test_queue_celery(tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ async def test_the_way_of_a_run(path: Path) -> None:
         size=info.size,
     )
     assert info.created.isoformat() == "2026-11-22T10:45:12.500000+00:00"
+    quick = describe(path, count=False)
+    assert (quick.total, quick.counts) == (3, {})
     async with Journal.open(path) as journal:
         assert list(journal.unsettled()) == [second, third]
         assert journal.report() == report
@@ -379,6 +381,16 @@ async def test_changes_of_a_row_in_one_group_are_made_in_order(path: Path) -> No
             claim(journal, target),
         )
     assert list(read_outcomes(path)) == [Outcome("conf-1", UNKNOWN, 2, INTERRUPTED, 0.25)]
+
+
+async def test_who_does_not_count_does_not_know_that_a_run_is_finished(path: Path) -> None:
+    """An untouched journal is not, and of one that is finished only the counts tell it."""
+    async with await recorded(path, 1) as journal:
+        assert not describe(path, count=False).finished
+        for target in journal.unsettled():
+            await journal.settle(target, outcome(target, ENDED))
+    assert describe(path).finished
+    assert not describe(path, count=False).finished
 
 
 async def test_what_is_settled_meanwhile_is_left_out(path: Path) -> None:

@@ -88,7 +88,7 @@ def begun(written: Written, limiter: Limited | None = None, part: int = 1) -> Ti
     loop = asyncio.get_running_loop()
     started = loop.time()
     clock = lambda: BEGAN + loop.time() - started  # noqa: E731  # a clock is a function
-    line = Timeline(written.write, part, {"host": "a"}, limiter, clock)
+    line = Timeline(written.write, lambda: part, {"host": "a"}, limiter, clock)
     line.begin()
     return line
 
@@ -199,6 +199,23 @@ async def test_a_run_and_its_resume_each_have_a_part(tmp_path: Path) -> None:
     assert sum(one.retries for one in moments) == sum(one.failed for one in moments) == attempts - 40
     assert sum(sum(one.latency) for one in moments) == attempts
     assert sum(one.outcomes["ended"] for one in moments) == 40
+
+
+async def test_runs_that_are_made_before_one_begins_have_a_part_each(tmp_path: Path) -> None:
+    """A part belongs to the run that begins it, so the second does not write over the first."""
+    path = tmp_path / "run.journal"
+    async with Sandbox(conferences=2) as sandbox, Journal.create(path, account_id="9900000") as journal:
+        await journal.record(sandbox.conference_ids)
+        async with VoiceClient(
+            account_id="9900000",
+            credentials=BasicCredentials(sandbox.username, sandbox.password),
+            voice_url=sandbox.url,
+            api_url=sandbox.url,
+        ) as client:
+            for made in [client.ending_conferences(journal) for _ in range(2)]:
+                async with made as outcomes:
+                    assert len([one async for one in outcomes]) == outcomes.report.total
+    assert execute(path, "SELECT part FROM parts ORDER BY part") == [(1,), (2,)]
 
 
 @pytest.mark.parametrize("version", [schema.VERSION, schema.WITH_ORIGIN])

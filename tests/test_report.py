@@ -229,11 +229,41 @@ def test_a_run_that_was_killed_is_told_as_that(tmp_path: Path) -> None:
     assert "Cut off: the process was killed." in to_html(figures)
 
 
-@pytest.mark.parametrize("facts", ["[]", "1", '{"attempts": "x"}', '{"latency": {"99": 1}}', '{"paused": 3}'])
-def test_a_time_line_that_nobody_wrote(path: Path, facts: str) -> None:
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("facts", "[]"),
+        ("facts", "1"),
+        ("facts", '{"attempts": "x"}'),
+        ("facts", '{"attempts": 1e999}'),
+        ("facts", '{"attempts": -1}'),
+        ("facts", f'{{"retries": {10**400}}}'),
+        ("facts", '{"latency": {"99": 1}}'),
+        ("facts", '{"latency": {"-1": 1}}'),
+        ("facts", '{"outcomes": {"ended": 1e999}}'),
+        ("facts", '{"paused": 3}'),
+        ("facts", '{"paused": {"hint": -1e999}}'),
+        ("facts", '{"rate": 1e999}'),
+        ("facts", '{"quota": -1}'),
+        ("at", 9e999),
+        ("at", -1e300),
+        ("at", 1e15),
+        ("seconds", 9e999),
+        ("seconds", 1e300),
+        ("seconds", 1e13),
+        ("began", 9e999),
+        ("began", 1e300),
+        ("part_facts", "[1]"),
+        ("part_facts", '{"ended": 1e999}'),
+        ("part_facts", '{"ended": "x"}'),
+        ("part_facts", '{"settings": {"rate": 1e999}}'),
+    ],
+)
+def test_a_time_line_that_nobody_wrote(path: Path, column: str, value: str | float) -> None:
     """It is one sentence that names the file, and no traceback."""
+    table = "parts" if column in {"began", "part_facts"} else "timeline"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE timeline SET facts = ?", (facts,))
+        connection.execute(f"UPDATE {table} SET {column.removeprefix('part_')} = ?", (value,))  # noqa: S608  # names of our own
     with pytest.raises(JournalError, match=r"abc123\.journal is damaged: its time line cannot be read"):
         figures_of([path])
 

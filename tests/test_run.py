@@ -1045,6 +1045,19 @@ class Book:
             raise self.fails[what]
 
 
+@virtual_time
+async def test_an_outcome_whose_writing_is_cut_off_is_told_all_the_same() -> None:
+    """It is true, and whoever counts operations has seen its begin."""
+    book, told = Book(["a"]), list[Outcome]()
+    task = asyncio.create_task(run(book, book.end, concurrency=1, stop=Stop(), tell=told.append))
+    await asyncio.sleep(0.115)
+    assert book.log == ["begin a", "send a"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [one.kind for one in told] == [OutcomeKind.ENDED]
+
+
 def test_what_a_ledger_is() -> None:
     """A run recognises a ledger by its four methods."""
     assert isinstance(Book([]), Ledger)

@@ -78,6 +78,8 @@ def test_methods_return_when_the_work_is_done(
     recording = bandwidth.sandbox.recording_ids(first)[0]
     assert client.get_conference(first).active
     client.update_conference(second, UpdateConference(status="active", redirect_url="https://example.com/a"))
+    with pytest.raises(ConfigurationError, match="give it with to="):
+        client.download_conference_recording(first, recording, overwrite=True)  # type: ignore[call-overload]  # wrong
     path = client.download_conference_recording(first, recording, to=tmp_path / "r.wav")
     with client.download_conference_recording(first, recording) as media:
         chunks = b"".join(media)
@@ -200,11 +202,11 @@ def test_a_hook_hears_a_synchronous_client(bandwidth: BandwidthSandbox) -> None:
     assert Counter(type(one).__name__ for one in heard)["OperationEnded"] == 1
 
 
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, StopIteration, StopAsyncIteration])
 def test_who_leaves_a_run_by_an_exit_is_not_held(
     client: SyncVoiceClient, bandwidth: BandwidthSandbox, kind: type[BaseException]
 ) -> None:
-    """The exit comes through, and the client can still be used."""
+    """The exit comes through, also one that coroutines may not raise, and the client can still be used."""
     with pytest.raises(kind), client.ending_conferences(bandwidth.sandbox.conference_ids):
         raise kind
     assert client.get_conference(bandwidth.sandbox.conference_ids[-1]).id

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.webhooks import BasicAuth, Event, asgi_app, parse_event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BODY = {
     "eventType": "conferenceMemberJoin",
@@ -227,3 +231,64 @@ async def test_an_unknown_protocol_is_an_error() -> None:
     """ASGI asks applications to raise."""
     with pytest.raises(ConfigurationError, match="webhooks come over http, not 'gopher'"):
         await Server().drive({"type": "gopher"})
+
+
+def _routed(app: Any, *, prefix: bool = False) -> Any:
+    """Return a Starlette application with it."""
+    routing = pytest.importorskip("starlette.routing", reason="starlette is not installed: group `test`")
+    kind = routing.Mount if prefix else routing.Route
+    return routing.Router([kind("/webhooks", app)])
+
+
+def _of_fastapi(app: Any) -> Any:
+    """Return a FastAPI application that includes a router with it."""
+    fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed: group `test`")
+    outer, inner = fastapi.FastAPI(), fastapi.APIRouter()
+    inner.add_route("/webhooks", app)
+    outer.include_router(inner, prefix="/v1")
+    return outer
+
+
+def _of_litestar(app: Any) -> Any:
+    """Return a Litestar application that includes a router with it, which copies it."""
+    litestar = pytest.importorskip("litestar", reason="litestar is not installed: group `test`")
+    handler = litestar.asgi("/webhooks", is_mount=True, copy_scope=True)(app)
+    return litestar.Litestar([litestar.Router("/v1", route_handlers=[handler])], openapi_config=None)
+
+
+@pytest.mark.parametrize(
+    ("frame", "path"),
+    [
+        (_routed, "/webhooks"),
+        (lambda app: _routed(app, prefix=True), "/webhooks/"),
+        (_of_fastapi, "/v1/webhooks"),
+        (_of_litestar, "/v1/webhooks"),
+        (_of_litestar, "/v1/webhooks/"),
+    ],
+)
+@pytest.mark.parametrize("root", ["", "/behind/a/proxy"])
+async def test_a_framework_can_route_and_mount_it(frame: Callable[[Any], Any], path: str, root: str) -> None:
+    """It gets the request itself and not an object of the framework, and its receiver is not copied."""
+    server = Server()
+    app = frame(server.app)
+    scope = {"type": "http", "http_version": "1.1", "scheme": "http", "server": ("host", 80), "headers": []}
+    scope |= {"path": root + path, "root_path": root, "query_string": b"", "raw_path": (root + path).encode()}
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return part(CONTENT)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({**scope, "method": "POST"}, receive, send)
+    await app({**scope, "method": "HEAD"}, receive, send)
+    assert [message["status"] for message in sent[::2]] == [204, 405]
+    assert server.received == [parse_event(BODY)]
+
+
+def test_it_is_one_even_if_it_is_copied() -> None:
+    """As a function is."""
+    app = asgi_app(print, auth=None)
+    assert deepcopy(app) is app
+    assert repr(app) == "<asgi_app: <Reception: no credentials, 0 answers remembered>>"

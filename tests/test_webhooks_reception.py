@@ -288,6 +288,14 @@ async def test_an_event_that_comes_again_gets_the_same_answer() -> None:
     assert len(sender.received) == 1
 
 
+def test_an_event_may_come_again_in_another_event_loop() -> None:
+    """Tests of an application have one for each test, and its reception lives with a module."""
+    sender = Sender(None)
+    for _ in range(2):
+        assert asyncio.run(sender.post(body())) == TAKEN
+    assert len(sender.received) == 1
+
+
 async def test_an_event_that_comes_again_meanwhile_waits_for_the_answer() -> None:
     """The receiver is still working on it."""
     sender = Sender(5, BXML)

@@ -361,7 +361,8 @@ class _Coordinator:
             outcome = outcome_in(packed)
             one.attempts += outcome.attempts
             unknown = outcome.kind is OutcomeKind.UNKNOWN
-            resent = unknown and (record["cut"] or not outcome.attempts)
+            # A worker of an earlier program does not say whether it was cut off.
+            resent = unknown and (record.get("cut") or not outcome.attempts)
             if outcome.kind is OutcomeKind.NOT_ATTEMPTED or resent:
                 one.ambiguous = one.ambiguous or unknown
                 self._pending.append(one)

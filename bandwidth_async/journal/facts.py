@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, frozen
@@ -13,7 +14,7 @@ from bandwidth_async.journal import file, schema
 from bandwidth_async.journal.place import located
 from bandwidth_async.journal.reading import JournalInfo, described, outcome_of
 from bandwidth_async.journal.refusals import refusal, translated
-from bandwidth_async.journal.timeline import MOST, WRONG_FACTS, Moment
+from bandwidth_async.journal.timeline import MOST, WRONG_FACTS, Moment, amount
 from bandwidth_async.outcome import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
@@ -141,14 +142,24 @@ def _parts(connection: sqlite3.Connection, path: Path) -> list[Part]:
     moments: dict[int, list[tuple[float, float, Moment]]] = {}
     try:
         for number, at, seconds, facts in rows:
-            moments.setdefault(number // MOST, []).append((at, seconds, Moment.from_json(facts)))
-        return [
-            Part(began, _ended(json.loads(facts)), json.loads(facts), moments.get(part, []))
-            for part, began, facts in parts
-        ]
+            _check_time(at + amount(seconds))
+            moments.setdefault(number // MOST, []).append((amount(at), seconds, Moment.from_json(facts)))
+        return [_part(began, json.loads(facts), moments.get(part, [])) for part, began, facts in parts]
     except WRONG_FACTS as error:
         raise refusal(f"{path} is damaged: its time line cannot be read ({error})") from error
 
 
-def _ended(facts: dict[str, Any]) -> float | None:
-    return float(facts["ended"]) if "ended" in facts else None
+def _part(began: float, facts: dict[str, Any], moments: list[tuple[float, float, Moment]]) -> Part:
+    ended = facts.get("ended")
+    settings = facts.get("settings")
+    for value in settings.values() if isinstance(settings, dict) else ():
+        if isinstance(value, int | float):
+            amount(value)
+    _check_time(began)
+    if ended is not None:
+        _check_time(ended)
+    return Part(began, ended, facts, moments)
+
+
+def _check_time(seconds: float) -> None:
+    datetime.fromtimestamp(amount(seconds), UTC)

@@ -298,8 +298,12 @@ class Journal:
         self._check()
         if self._file.run.version < schema.WITH_TIMELINE:
             return None
-        (last,) = self._file.reader.execute(schema.LAST_PART).fetchone()
-        return Timeline(self._write, last + 1, facts, limiter)
+        return Timeline(self._write, self._next_part, facts, limiter)
+
+    def _next_part(self) -> int:
+        with translated(self.path):
+            (last,) = self._file.reader.execute(schema.LAST_PART).fetchone()
+        return int(last) + 1
 
     def report(self) -> Report:
         """Return the report of the whole run, with the parts before a resume. ``elapsed`` is not known."""

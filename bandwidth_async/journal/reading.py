@@ -54,7 +54,7 @@ class JournalInfo:
 
     @property
     def finished(self) -> bool:
-        """Whether the whole input is settled, and nobody is at work on it."""
+        """Whether the whole input is settled, and nobody is at work on it. False if nothing was counted."""
         settled = sum(self.counts[kind] for kind in OutcomeKind if kind.settled)
         return self.complete and not self.in_use and settled == self.total
 
@@ -62,7 +62,7 @@ class JournalInfo:
 def describe(path: str | PathLike[str], *, count: bool = True) -> JournalInfo:
     """Return what a journal is about. This does not check the whole file. Raises `JournalError`.
 
-    To ``count`` the outcomes takes most of the time. Without them, the total is 0.
+    To ``count`` the outcomes takes most of the time. Without that, ``counts`` is empty.
     """
     path = located(path)
     # SQLite keeps more beside the file while it is read.
@@ -82,7 +82,8 @@ def described(connection: sqlite3.Connection, path: Path, *, count: bool = True)
         path=path,
         account_id=run.account_id,
         created=created,
-        total=counts.total(),
+        # That of the run is the same, and is known once the whole input is recorded.
+        total=counts.total() if count else run.total or 0,
         counts=counts,
         complete=run.total is not None,
         in_use=in_use,

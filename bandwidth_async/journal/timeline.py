@@ -100,19 +100,32 @@ class Moment:
     def from_json(cls, text: str) -> Moment:
         """Return what `to_json` wrote. Raises one of `WRONG_FACTS` for anything else."""
         facts = json.loads(text)
-        attempts, retries, refused, failed = (int(facts.get(name, 0)) for name in _COUNTS)
+        attempts, retries, refused, failed = (int(amount(facts.get(name, 0))) for name in _COUNTS)
         moment = cls(attempts, retries, refused, failed)
         for index, count in facts.get("latency", {}).items():
-            moment.latency[int(index)] += int(count)
-        moment.outcomes.update({kind: int(count) for kind, count in facts.get("outcomes", {}).items()})
-        moment.paused.update({reason: float(span) for reason, span in facts.get("paused", {}).items()})
+            moment.latency[int(amount(int(index)))] += int(amount(count))
+        moment.outcomes.update({kind: int(amount(ids)) for kind, ids in facts.get("outcomes", {}).items()})
+        moment.paused.update({reason: amount(span) for reason, span in facts.get("paused", {}).items()})
         for name in ("rate", "quota"):
-            setattr(moment, name, float(facts[name]) if name in facts else None)
+            setattr(moment, name, amount(facts[name]) if name in facts else None)
         return moment
 
 
-# What reading facts that nobody wrote raises.
-WRONG_FACTS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+def amount(value: object) -> float:
+    """Return a number of the time line. Raises `ValueError` for what cannot be one."""
+    if isinstance(value, int | float) and 0 <= value <= _LARGEST:
+        return float(value)
+    raise ValueError("a count or a time is no number, or one that cannot be")
+
+
+# What reading facts that nobody wrote raises. The last two are of times that no calendar has.
+WRONG_FACTS = (
+    *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
+    *(OverflowError, OSError),
+)
+
+# Up to here every whole number is a float.
+_LARGEST = 2**53
 
 _COUNTS = ("attempts", "retries", "refused", "failed")
 
@@ -130,20 +143,21 @@ class Timeline:
     """One part of a time line, as it comes. `begin` it in the event loop of its run, and `end` it.
 
     ``facts`` are what is known of the part beforehand: the host and the settings, without secrets. ``write``
-    is that of the journal. ``limiter`` is None where the requests are sent by others. ``clock`` returns
-    seconds since the epoch.
+    is that of the journal, and ``next_part`` returns the number of a part that begins. ``limiter`` is None
+    where the requests are sent by others. ``clock`` returns seconds since the epoch.
     """
 
     def __init__(
         self,
         write: Write,
-        part: int,
+        next_part: Callable[[], int],
         facts: Mapping[str, object],
         limiter: Watched | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._write = write
-        self._part = part
+        self._next_part = next_part
+        self._part = 0
         self._facts = dict(facts)
         self._limiter = limiter
         self._clock = clock
@@ -162,7 +176,11 @@ class Timeline:
         self._listening = ExitStack()
 
     def begin(self) -> None:
-        """Begin it. Whoever waits for an outcome hears of a journal that cannot be written."""
+        """Begin it. Whoever waits for an outcome hears of a journal that cannot be written.
+
+        Raises `JournalError` if the journal cannot be read.
+        """
+        self._part = self._next_part()
         self._loop = asyncio.get_running_loop()
         self._time = self._loop.time
         self._began = self._at = self._clock()
@@ -196,7 +214,7 @@ class Timeline:
         self.now.retries += again
 
     async def end(self) -> None:
-        """End it, and wait until it is on disk. Never raises."""
+        """End it, and wait until it is on disk. A journal that cannot be written raises nothing here."""
         if self._loop is None:
             return
         if self._timer is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from bandwidth_async.errors import ConfigurationError
 from bandwidth_async.webhooks.events import BODY_LIMIT
@@ -37,25 +37,40 @@ def asgi_app(
 ) -> Application:
     """Return an ASGI application that calls ``receive`` with the event of each request, on any path.
 
-    The settings are those of `Reception`. You can serve the application alone (it answers ``lifespan``) or
-    mount it in another. A client that disconnects early gets no response, but ``receive`` still runs to its
-    end. WebSockets are refused.
+    The settings are those of `Reception`. You can serve the application alone (it answers ``lifespan``), or
+    mount it in another. In Starlette and FastAPI a mount redirects a URL without a slash at the end. There a
+    route is better: ``Route("/webhooks", asgi_app(…))``.
+
+    A client that disconnects early gets no response, but ``receive`` still runs to its end. WebSockets are
+    refused.
     """
-    reception = Reception(
-        receive, auth=auth, body_limit=body_limit, memory=memory, callback_timeout=callback_timeout
+    return _ReceivingApp(
+        Reception(receive, auth=auth, body_limit=body_limit, memory=memory, callback_timeout=callback_timeout)
     )
 
-    async def application(scope: Message, receive: Receive, send: Send) -> None:
+
+class _ReceivingApp:
+    """The application. It is no function, as Starlette and FastAPI would pass a request to that."""
+
+    def __init__(self, reception: Reception) -> None:
+        self._reception = reception
+
+    def __repr__(self) -> str:
+        return f"<asgi_app: {self._reception!r}>"
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return itself. Litestar copies its handlers, and ``receive`` is to be the caller's own."""
+        return self
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _serve(reception, scope, receive, send)
+            await _serve(self._reception, scope, receive, send)
         elif scope["type"] == "lifespan":
             await _confirm_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         else:
             raise ConfigurationError(f"webhooks come over http, not {scope['type']!r}")
-
-    return application
 
 
 async def _serve(reception: Reception, scope: Message, receive: Receive, send: Send) -> None:

@@ -137,7 +137,7 @@ _FAILED = Reply(status=500)
 
 
 class Reception:
-    """Calls ``receive`` with the event of each webhook request, and answers. Belongs to one event loop.
+    """Calls ``receive`` with the event of each webhook request, and answers. For one event loop at a time.
 
     ``receive``
         Takes an event and returns None, or BXML to answer with. It may be async. If it raises, the exception
@@ -213,7 +213,9 @@ class Reception:
         """Give an event that came again its first response. If the first time failed, handle it anew."""
         loop = asyncio.get_running_loop()
         while (earlier := self._replies.get(event.key, loop.time())) is not None:
-            await asyncio.wait([earlier])
+            # One that is done may be of an event loop that is closed.
+            if not earlier.done():
+                await asyncio.wait([earlier])
             if not earlier.cancelled():
                 return earlier.result()
         reply: asyncio.Future[Reply] = loop.create_future()
