@@ -512,12 +512,13 @@ def test_lines_tell_the_limit_and_long_pauses(
     shown.on_event(Paused(2.0, hinted=False))
     fed.now, fed.seen = 105.0, evolve(fed.seen, quota=198.2, paused_for=1.0, pause_reason="refused")
     fed.come(shown, 10)
+    fed.seen = evolve(fed.seen, paused_for=12.0, pause_reason="hint")
     shown.on_event(Paused(12.0, hinted=True))
     fed.now, fed.seen = 110.0, evolve(fed.seen, paused_for=0.2, pause_reason="hint")
     fed.come(shown, 1)
     assert capsys.readouterr().err.splitlines() == [
         "08:15:00 1 of 1,000 (0%), 0.2/s, 99:55 left, limit 198/s, paused until 08:15:00 (1 s) after a 429",
-        "08:15:00 paused 12 s as the server asked",
+        "08:15:00 paused 12 s as the server asked, 28:15 left",
         "08:15:00 11 of 1,000 (1%), 2/s, 15:18 left, limit 198/s",
     ]
 
@@ -533,8 +534,8 @@ def test_lines_tell_that_the_server_fails(
         fed.now = 100.0 + at
         shown.on_event(Unavailable(seconds))
     assert capsys.readouterr().err.splitlines() == [
-        "08:15:00 paused 1 s because the server fails or does not answer",
-        "08:15:00 paused 15 s because the server fails or does not answer",
+        "08:15:00 server fails since 08:15:00; next try 08:15:00 (1 s)",
+        "08:15:00 server fails since 08:15:00; next try 08:15:00 (15 s)",
     ]
 
 

@@ -201,13 +201,13 @@ class RunState:
         """Return why nothing is sent now and until when; nothing while requests are sent."""
         seen = self._snapshot()
         if seen.pause_reason == "unavailable":
-            return self._outage(seen.paused_for)
+            return self.outage(seen.paused_for)
         if seen.paused_for < _SHORTEST_SHOWN or seen.pause_reason is None:
             return ""
         until = _time_of_day(time.time() + seen.paused_for)
         return f"paused until {until} ({math.ceil(seen.paused_for)} s) {PAUSES[seen.pause_reason]}"
 
-    def _outage(self, seconds: float) -> str:
+    def outage(self, seconds: float) -> str:
         """Return since when the server fails, when it is tried again, and how long the run waits for it."""
         now, since = time.time(), self._outage_since
         words = [f"server fails since {_time_of_day(since)}" if since else "server fails"]
@@ -242,11 +242,7 @@ class RunState:
         return sorted(latest, key=lambda one: (-one[1], one[0]))
 
 
-PAUSES = {
-    "hint": "as the server asked",
-    "refused": "after a 429",
-    "unavailable": "because the server fails or does not answer",
-}
+PAUSES = {"hint": "as the server asked", "refused": "after a 429"}
 
 
 def in_words(counts: Counter[str], kinds: Iterable[OutcomeKind] = OutcomeKind) -> str:
