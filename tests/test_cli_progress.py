@@ -37,7 +37,13 @@ class Fed:
     """The state of a run, with a clock that stands still and a limiter that says what it is told."""
 
     def __init__(
-        self, total: int = 1000, *, rate: float | None = None, sharers: int = 1, patience: float = 0.0
+        self,
+        total: int = 1000,
+        *,
+        rate: float | None = None,
+        setting: float | None = None,
+        sharers: int = 1,
+        patience: float = 0.0,
     ) -> None:
         self.now = 100.0
         self.report = Report()
@@ -57,6 +63,7 @@ class Fed:
             TITLE,
             clock=lambda: self.now,
             rate=rate,
+            setting=lambda: setting,
             sharers=lambda: sharers,
             patience=lambda: patience,
         )
@@ -440,6 +447,7 @@ def test_a_rate_of_the_users_own_is_told_as_such() -> None:
     fed.seen = evolve(fed.seen, refusals=3)
     assert fed.state.limit() == "your --rate 80/s gets 429s"
     assert Fed(sharers=3).state.limit() == "3 runs share it"
+    assert Fed(rate=80.0, setting=15.0, sharers=2).state.limit() == "limit set 15/s, 2 runs share it"
 
 
 def test_the_time_that_is_left_is_bounded_by_the_known_rate() -> None:

@@ -113,12 +113,14 @@ def _state(client: VoiceClient, run: Run, stop: Stop) -> RunState:
     if isinstance(run.source, Journal):
         title.append(f"run {run.source.path.stem}")
     limiter = client.limiter
+    shared = limiter if isinstance(limiter, SharedLimiter) else None
     return RunState(
         run.total,
         limiter.snapshot,
         tuple(title),
         rate=run.how.rate,
-        sharers=lambda: limiter.processes if isinstance(limiter, SharedLimiter) else 1,
+        setting=lambda: shared.setting if shared else None,
+        sharers=lambda: shared.processes if shared else 1,
         patience=lambda: limiter.breaker.patience(RetryPolicy().outage),
         stop=stop,
     )

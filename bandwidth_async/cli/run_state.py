@@ -41,8 +41,9 @@ class RunState:
     """A run of ``total`` ids, as far as it has come. Feed it each outcome and each event of the limiter.
 
     ``title`` names the account, the host and the run. ``snapshot`` reads the limiter. ``rate`` is the one
-    that the user set, and ``sharers`` counts the runs that share it. ``patience`` returns the seconds for
-    which the run waits in an outage. ``stop`` is the run's. All times are seconds.
+    that the user set, ``setting`` returns the one that an operator has set for all, and ``sharers`` counts
+    the runs that share it. ``patience`` returns the seconds for which the run waits in an outage. ``stop`` is
+    the run's. All times are seconds.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class RunState:
         clock: Callable[[], float] = time.monotonic,
         *,
         rate: float | None = None,
+        setting: Callable[[], float | None] = lambda: None,
         sharers: Callable[[], int] = lambda: 1,
         patience: Callable[[], float] = lambda: 0.0,
         stop: Stop | None = None,
@@ -70,6 +72,7 @@ class RunState:
         self._outage_since: float | None = None
         self._reasons: dict[str, int] = {}
         self._rate = rate
+        self._setting = setting
         self._sharers = sharers
         self._patience = patience
         self._snapshot = snapshot
@@ -157,7 +160,7 @@ class RunState:
         now, seen = self._clock(), self._snapshot()
         since = self._sample((self._pause_began if seen.paused_for else now) - _MEASURED)
         moved, span = self.tried - since.tried, now - since.at + seen.paused_for
-        known = (self._rate or seen.quota) if self._sharers() == 1 else None
+        known = (self._setting() or self._rate or seen.quota) if self._sharers() == 1 else None
         if seen.pause_reason == "unavailable" or not (moved or known):
             return None
         each = max(span / moved if moved else 0.0, 1 / known if known else 0.0)
@@ -189,12 +192,15 @@ class RunState:
         return self._snapshot().in_flight
 
     def limit(self) -> str:
-        """Return what bounds the rate: the user's own setting, or the limit of the server as found out."""
-        seen, sharers, words = self._snapshot(), self._sharers(), ""
-        if self._rate is not None:
-            words = f"your --rate {figure(self._rate)}/s{' gets 429s' if seen.refusals else ''}"
-        elif seen.quota is not None:
-            words = f"limit {figure(seen.quota)}/s"
+        """Return what bounds the rate: what was set, or the limit of the server as found out."""
+        seen, setting, sharers = self._snapshot(), self._setting(), self._sharers()
+        refused = " gets 429s" if seen.refusals else ""
+        if setting is not None:
+            words = f"limit set {figure(setting)}/s{refused}"
+        elif self._rate is not None:
+            words = f"your --rate {figure(self._rate)}/s{refused}"
+        else:
+            words = "" if seen.quota is None else f"limit {figure(seen.quota)}/s"
         return ", ".join(filter(None, [words, f"{sharers:,} runs share it" if sharers > 1 else ""]))
 
     def wait(self) -> str:
