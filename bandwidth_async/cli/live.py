@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 from contextlib import redirect_stderr
+from itertools import islice
 from typing import TYPE_CHECKING, Self, cast
 
-from rich.text import Text
+from rich.cells import cell_len, set_cell_size
 
 from bandwidth_async.cli import logs
 from bandwidth_async.cli.run_state import duration, figure
@@ -21,12 +22,17 @@ if TYPE_CHECKING:
     from bandwidth_async.limiter import PaceEvent
     from bandwidth_async.outcome import Outcome, Report
 
+    # The parts of a line, with their colours.
+    Line = tuple[tuple[str, str], ...]
+
 _REDRAWS_EVERY = 0.25
 # Distinct reasons of failures that are shown.
 _REASONS = 2
 # Columns of the chart beside its figures, at most, of the names in front of the lines, and of the least bar.
 _CHART, _NAMES, _LEAST_BAR = 120, 8, 8
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
+# ECMA-48: the colours of the texts of a line.
+_COLOURS = {"dim": "2", "red": "31", "green": "32", "yellow": "33"}
 _BAR, _ASCII_BAR = ("━", "─"), ("=", "-")
 
 
@@ -42,6 +48,7 @@ class LiveView:
         self._console = console()
         self._screen = cast("Screen", self._console.file)
         self._plain = is_plain(self._console.encoding)
+        self._coloured = not self._console.no_color
         self._frame = Frame(self._screen, reflows=reflows())
         self._timer: asyncio.TimerHandle | None = None
         self._others = redirect_stderr(_Lines(self.print_line))
@@ -77,14 +84,27 @@ class LiveView:
         columns, lines = self._console.size
         # A terminal wraps a full line at the next character, some at once. And the last line is the cursor's.
         width, height = columns - 1, max(1, lines - 1)
-        texts = list(_lines(self._state, width, plain=self._plain, ended=ended))[:height]
-        for text in texts:
-            text.truncate(width, overflow="crop" if self._plain else "ellipsis")
-        with self._console.capture() as drawn:
-            for text in texts:
-                self._console.print(text, soft_wrap=True)
-        rows = map(Row, drawn.get().split("\n"), [text.cell_len for text in texts])
-        self._frame.draw(list(rows), columns, lines)
+        lines_of_view = islice(_lines(self._state, width, plain=self._plain, ended=ended), height)
+        self._frame.draw([self._row(parts, width) for parts in lines_of_view], columns, lines)
+
+    def _row(self, parts: Line, width: int) -> Row:
+        """Return a line with its colours, and what is too long for the terminal cut off."""
+        text, left = "", width
+        for part, style in parts:
+            columns = min(cell_len(part), left)
+            shown = part if columns < left else self._cut(part, left)
+            code = _COLOURS.get(style, "") if self._coloured or style == "dim" else ""
+            text += f"\x1b[{code}m{shown}\x1b[0m" if code else shown
+            left -= columns
+            if not left:
+                break
+        return Row(text, width - left)
+
+    def _cut(self, text: str, columns: int) -> str:
+        """Return a text of so many columns or more, cut off at its end."""
+        if cell_len(text) == columns:
+            return text
+        return set_cell_size(text, columns) if self._plain else f"{set_cell_size(text, columns - 1)}\u2026"
 
     def update(self, outcome: Outcome, report: Report) -> None:
         """Count an outcome for the next redraw."""
@@ -115,7 +135,7 @@ class _Lines(io.StringIO):
         return len(text)
 
 
-def _lines(state: RunState, width: int, *, plain: bool, ended: bool) -> Iterator[Text]:
+def _lines(state: RunState, width: int, *, plain: bool, ended: bool) -> Iterator[Line]:
     """Yield the lines of the view, the most important ones first."""
     wait = "" if ended or (state.stop and state.stop.requested) else state.wait()
     style = "yellow" if wait else ""
@@ -132,13 +152,13 @@ def _lines(state: RunState, width: int, *, plain: bool, ended: bool) -> Iterator
         yield _line(name, f"{count:,} x {one_line(reason)}", "red", plain=plain)
 
 
-def _line(name: str, text: str, style: str = "", *, plain: bool) -> Text:
+def _line(name: str, text: str, style: str = "", *, plain: bool) -> Line:
     if plain:
         text = text.encode("ascii", "replace").decode()
-    return Text.assemble((f"{name:<{_NAMES}}", "dim"), (text, style), no_wrap=True)
+    return ((f"{name:<{_NAMES}}", "dim"), (text, style))
 
 
-def _bar(state: RunState, width: int, style: str, *, plain: bool) -> Text:
+def _bar(state: RunState, width: int, style: str, *, plain: bool) -> Line:
     """Return how far the run is. The bar keeps its width while the figures grow."""
     left = state.seconds_left()
     share = min(1.0, state.tried / state.total) if state.total else 1.0
@@ -150,8 +170,8 @@ def _bar(state: RunState, width: int, style: str, *, plain: bool) -> Text:
         return _line("ending", figures.strip(), plain=plain)
     done = int(share * columns)
     full, rest = _ASCII_BAR if plain else _BAR
-    bar = [(f"{'ending':<{_NAMES}}", "dim"), (full * done, style), (rest * (columns - done), "dim")]
-    return Text.assemble(*bar, figures, no_wrap=True)
+    bar = ((full * done, style), (rest * (columns - done), "dim"), (figures, ""))
+    return ((f"{'ending':<{_NAMES}}", "dim"), *bar)
 
 
 def _pace(state: RunState, width: int, *, plain: bool) -> str:

@@ -79,6 +79,7 @@ class Lines(Silence):
         """Print a line when one is due."""
         state, now = self._state, self._clock()
         state.on_outcome(outcome, report)
+        state.observe()
         elapsed = now - self._printed_at
         if elapsed < _LINE_EVERY or state.tried == self._printed:
             return

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bandwidth_async.cli import formats
 from bandwidth_async.limiter import RateChanged, Unavailable
-from bandwidth_async.outcome import OutcomeKind
+from bandwidth_async.outcome import OutcomeKind, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bandwidth_async.limiter import LimiterSnapshot, PaceEvent
-    from bandwidth_async.outcome import Outcome, Report
+    from bandwidth_async.outcome import Outcome
     from bandwidth_async.run import Stop
 
 # Seconds over which the throughput is measured, and seconds that are kept for the chart.
@@ -61,10 +61,8 @@ class RunState:
     ) -> None:
         self.total = total
         self.title = title
-        self.counts: Counter[str] = Counter()
-        self.tried: int = 0
-        self.attempts: int = 0
         self.retries: int = 0
+        self._report = Report()
         self.stop = stop
         # Seconds of the pauses before the last one, whatever the reason, and when the last begins and ends.
         self._paused_before = 0.0
@@ -82,14 +80,21 @@ class RunState:
 
     def on_outcome(self, outcome: Outcome, report: Report) -> None:
         """Count an outcome. ``report`` counts it already."""
-        self.counts = report.counts
-        self.tried = report.total - report.counts[OutcomeKind.NOT_ATTEMPTED]
-        self.attempts = report.attempts
+        self._report = report
         if outcome.error and outcome.kind.trouble:
             # Without what differs from id to id.
             reason = _TRIES.sub("", formats.reason(outcome) or "")
             self._count(reason.replace(outcome.conference_id, "…"))
-        self.observe()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many ids have each outcome."""
+        return self._report.counts
+
+    @property
+    def tried(self) -> int:
+        """How many ids have an outcome, and were attempted."""
+        return self._report.total - self._report.counts[OutcomeKind.NOT_ATTEMPTED]
 
     def on_retry(self, met: str) -> None:
         """Count what an attempt met that is followed by another. Each 429 is counted elsewhere."""
@@ -179,7 +184,7 @@ class RunState:
     @property
     def requests(self) -> int:
         """How many requests are over. The outcomes count those of an id at its end, retries sooner."""
-        return max(self.attempts, self.tried + self.retries)
+        return max(self._report.attempts, self.tried + self.retries)
 
     @property
     def refusals(self) -> int:
