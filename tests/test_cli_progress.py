@@ -457,7 +457,7 @@ def test_the_time_that_is_left_is_bounded_by_the_known_rate() -> None:
     fed.now += 1
     fed.come(Lines(fed.state, lambda: fed.now), 100)
     assert fed.state.seconds_left() == pytest.approx(18.0)
-    assert Fed(rate=50.0, sharers=2).state.seconds_left() is None
+    assert Fed(setting=5.0, rate=50.0, sharers=2).state.seconds_left() == pytest.approx(200.0)
 
 
 async def test_retries_are_counted_with_what_they_met(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,7 @@ class RunState:
         now, seen = self._clock(), self._snapshot()
         since = self._sample((self._pause_began if seen.paused_for else now) - _MEASURED)
         moved, span = self.tried - since.tried, now - since.at + seen.paused_for
-        known = (self._setting() or self._rate or seen.quota) if self._sharers() == 1 else None
+        known = self._setting() or self._rate or seen.quota
         if seen.pause_reason == "unavailable" or not (moved or known):
             return None
         each = max(span / moved if moved else 0.0, 1 / known if known else 0.0)
@@ -199,11 +199,10 @@ class RunState:
     def limit(self) -> str:
         """Return what bounds the rate: what was set, or the limit of the server as found out."""
         seen, setting, sharers = self._snapshot(), self._setting(), self._sharers()
-        refused = " gets 429s" if seen.refusals else ""
         if setting is not None:
-            words = f"limit set {figure(setting)}/s{refused}"
+            words = f"limit set {figure(setting)}/s"
         elif self._rate is not None:
-            words = f"your --rate {figure(self._rate)}/s{refused}"
+            words = f"your --rate {figure(self._rate)}/s{' gets 429s' if seen.refusals else ''}"
         else:
             words = "" if seen.quota is None else f"limit {figure(seen.quota)}/s"
         return ", ".join(filter(None, [words, f"{sharers:,} runs share it" if sharers > 1 else ""]))
