@@ -160,7 +160,7 @@ class RunState:
 
         It is the pause that lasts, and the ids that are left ÷ the pace of the last minute. The pace counts
         the pauses, also the whole of the one that lasts: a server that counts in windows has another soon.
-        It is at most the rate that the user set or the limit that was found out.
+        The pace is at most the rate that was set, or the limit that was found out.
         """
         now, seen = self._clock(), self._snapshot()
         since = self._sample((self._pause_began if seen.paused_for else now) - _MEASURED)
