@@ -64,9 +64,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("bandwidth_async.operation")
 
-# Seconds that a run waits at most for a server which never gave a good response.
-_NEVER_UP = 60.0
-
 # Tokens that may expire while their request is under way, before a 401 counts as a refusal all the same.
 _EXPIRED_UNDER_WAY = 5
 
@@ -603,10 +600,7 @@ class Operation:
 
     def _patience(self) -> float:
         """Return the seconds that a run waits for a server, or a token endpoint, that fails."""
-        breaker, outage = self._channel.limiter.breaker, self.options.retry.outage
-        if breaker.ever_answered:
-            return outage
-        return 0.0 if breaker.unreachable else min(outage, _NEVER_UP)
+        return self._channel.limiter.breaker.patience(self.options.retry.outage)
 
     def _check(self) -> None:
         """Raise `DeadlineExceededError` when nothing more is to be sent."""

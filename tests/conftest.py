@@ -132,11 +132,15 @@ def pyright() -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Return a report that a worker can send: a lone surrogate in a failure would end the whole suite."""
+    """Return a report that a worker can send.
+
+    A lone surrogate would end the whole suite: in the captured log of any test, or in the text of a failure.
+    """
     report = yield
     report.sections = [(name, _sendable(text)) for name, text in report.sections]
-    if report.failed:
-        report.longrepr = _sendable(str(report.longrepr))
+    # Only a failure that needs it becomes a text, as a text has no place in the summary.
+    if report.failed and (text := str(report.longrepr)) != _sendable(text):
+        report.longrepr = _sendable(text)
     return report
 
 

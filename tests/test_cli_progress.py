@@ -14,8 +14,11 @@ from rich.cells import cell_len
 from bandwidth_async.cli.live import LiveView, spark_line
 from bandwidth_async.cli.progress import Lines, Silence, display
 from bandwidth_async.cli.run_state import RunState, duration, figure
+from bandwidth_async.cli.screen import is_plain
+from bandwidth_async.errors import DeadlineExceededError
 from bandwidth_async.limiter import LimiterSnapshot, Paused, RateChanged, Unavailable
 from bandwidth_async.outcome import Outcome, OutcomeKind, Report
+from bandwidth_async.run import Stop
 
 if TYPE_CHECKING:
     from bandwidth_async.cli.progress import Display
@@ -33,7 +36,15 @@ class Terminal(io.StringIO):
 class Fed:
     """The state of a run, with a clock that stands still and a limiter that says what it is told."""
 
-    def __init__(self, total: int = 1000) -> None:
+    def __init__(
+        self,
+        total: int = 1000,
+        *,
+        rate: float | None = None,
+        setting: float | None = None,
+        sharers: int = 1,
+        patience: float = 0.0,
+    ) -> None:
         self.now = 100.0
         self.report = Report()
         self.seen = LimiterSnapshot(
@@ -46,7 +57,16 @@ class Fed:
             in_flight=7,
             refusals=0,
         )
-        self.state = RunState(total, lambda: self.seen, TITLE, clock=lambda: self.now)
+        self.state = RunState(
+            total,
+            lambda: self.seen,
+            TITLE,
+            clock=lambda: self.now,
+            rate=rate,
+            setting=lambda: setting,
+            sharers=lambda: sharers,
+            patience=lambda: patience,
+        )
 
     def come(self, display: Display, count: int, **kinds: str | None) -> None:
         """Let ``count`` conferences end, and one for each of ``kinds`` fail with that error."""
@@ -68,6 +88,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
     _at_a_quarter_past_eight(monkeypatch)
     return made
 
@@ -89,10 +110,11 @@ async def test_a_terminal_gets_a_live_view(monkeypatch: pytest.MonkeyPatch) -> N
     for words in (
         "500 of 1,000   50%",
         "499 ended, 1 unknown",
-        "502 requests, 2 retries, 0 times 429, 0:00 paused",
+        "502 requests, 0 retries, 0 times 429, 0:00 paused",
         "1 x no answer for \u2026",
         ", ".join(TITLE),
-        "sending; 7 in flight",
+        "sending, 7 in flight",
+        "ended after 0:00",
     ):
         assert words in text
 
@@ -134,17 +156,18 @@ async def test_no_line_of_the_view_wraps(
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(Terminal, "encoding", encoding, raising=False)
     fed = Fed(12_345_678)
-    with display(fed.state) as shown:
+    with LiveView(fed.state) as shown:
         for second in range(300):
             fed.now = 100.0 + second
             fed.come(shown, second % 7, failed="word " * 60)
         fed.seen = evolve(fed.seen, paused_for=3.2, pause_reason="unavailable", quota=123456.0)
         shown.on_event(Unavailable(3.2))
-    last = screen.getvalue().rpartition("ending")[2]
-    lines = ("ending" + re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", last)).splitlines()
+        shown._draw()
+        lines = Drawn(columns, screen.getvalue()).lines
     assert len(lines) == 7
-    assert all(cell_len(line) <= columns for line in lines)
-    assert last.isascii() is (encoding == "ascii")
+    assert all(cell_len(line) < columns for line in lines)
+    assert lines[1].startswith("now     server fails since 08:15:00")
+    assert screen.getvalue().isascii() is (encoding == "ascii")
 
 
 async def test_a_small_terminal_shows_the_first_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,31 +180,196 @@ async def test_a_small_terminal_shows_the_first_lines(monkeypatch: pytest.Monkey
     assert "sending" in screen.getvalue()
 
 
-async def test_a_narrower_terminal_is_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The terminal has wrapped the old lines, so the view begins on a clear screen."""
+class Drawn:
+    """What a terminal shows after a text: a small model of one whose screen is high enough."""
+
+    def __init__(self, columns: int, text: str = "", *, reflows: bool = True) -> None:
+        self.columns = columns
+        self._reflows = reflows
+        # Each line of the screen, and whether the terminal has wrapped it into the next.
+        self._cells: list[tuple[str, bool]] = [("", False)]
+        self._row = self._column = 0
+        self.feed(text)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines without the blanks behind them."""
+        return [line.rstrip() for line, _ in self._cells]
+
+    def feed(self, text: str) -> None:
+        """Obey a text."""
+        for order, count, kind, character in re.findall(r"(\x1b\[([0-9;]*)([A-Za-z]))|(.|\n)", text):
+            if not order:
+                self._put(character)
+            elif kind == "A":
+                self._row = max(0, self._row - int(count))
+            elif kind == "C":
+                self._column += int(count)
+            elif kind in "JK":
+                line, _ = self._cells[self._row]
+                self._cells[self._row] = (line[: self._column], False)
+                if kind == "J":
+                    del self._cells[self._row + 1 :]
+
+    def _put(self, character: str) -> None:
+        if character == "\r":
+            self._column = 0
+            return
+        if character == "\n" or self._column == self.columns:
+            line, _ = self._cells[self._row]
+            self._cells[self._row] = (line, character != "\n")
+            self._row, self._column = self._row + 1, 0
+            if self._row == len(self._cells):
+                self._cells.append(("", False))
+        if character != "\n":
+            line, wrapped = self._cells[self._row]
+            line = line.ljust(self._column)
+            self._cells[self._row] = (
+                f"{line[: self._column]}{character}{line[self._column + 1 :]}",
+                wrapped,
+            )
+            self._column += 1
+
+    def resize(self, columns: int) -> None:
+        """Get another width. The cursor is in the first column of a line."""
+        whole, row = [""], 0
+        for number, (line, wrapped) in enumerate(self._cells):
+            if number == self._row:
+                row = len(whole) - 1
+            whole[-1] += line
+            whole += [] if wrapped else [""]
+        self._cells, self.columns = [], columns
+        for number, line in enumerate(whole[:-1]):
+            if number == row:
+                self._row = len(self._cells)
+            parts = [line[at : at + columns] for at in range(0, len(line), columns)] or [""]
+            parts = parts if self._reflows else parts[:1]
+            self._cells += [(part, part is not parts[-1]) for part in parts]
+
+
+@pytest.mark.parametrize("reflows", [True, False])
+async def test_a_view_survives_any_change_of_the_width(
+    monkeypatch: pytest.MonkeyPatch, reflows: bool
+) -> None:
+    """Nothing above it is lost, nothing of it is left behind, and lines can be printed at any moment."""
+    monkeypatch.setenv("XTERM_VERSION", "XTerm(390)")
+    if reflows:
+        monkeypatch.delenv("XTERM_VERSION")
     screen, fed = terminal(monkeypatch), Fed()
-    view = LiveView(fed.state)
-    with view:
-        view._console.width = 60
-        view._redraw()
-        assert "\x1b[2J\x1b[H" in screen.getvalue()
-        screen.truncate(0)
-        view._redraw()
-    assert "\x1b[2J" not in screen.getvalue()
+    drawn, above = Drawn(100, reflows=reflows), ["before"]
+    drawn.feed("before\n")
+    with LiveView(fed.state) as view:
+        for number, columns in enumerate((60, 42, 159, 100, 58, 58, 80)):
+            drawn.feed(screen.getvalue())
+            screen.truncate(0)
+            screen.seek(0)
+            drawn.resize(columns)
+            view._console.width = columns
+            if number % 2:
+                above.append(f"line {number}")
+                view.print_line(above[-1])
+            fed.come(view, 1, failed=f"reason {number} " * 12)
+            view._draw()
+            drawn.feed(screen.getvalue())
+            screen.truncate(0)
+            screen.seek(0)
+            assert drawn.lines[: len(above)] == above
+            names = [line[:8].strip() for line in drawn.lines[len(above) :]]
+            assert names == ["ending", "now", "rate", "ids", "sent", "run", "errors"] + [""] * bool(number)
+    drawn.feed(screen.getvalue())
+    assert drawn.lines[-1] == ""
+
+
+async def test_what_has_not_changed_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal at rest gets nothing, and a pause that counts down gets one line."""
+    screen, fed = terminal(monkeypatch), Fed()
+    with LiveView(fed.state) as view:
+        before = screen.tell()
+        view._draw()
+        assert screen.tell() == before
+        fed.seen = evolve(fed.seen, in_flight=8)
+        view._draw()
+        written = screen.getvalue()[before:]
+    assert "8 in flight" in written
+    assert "no outcome yet" not in written
+
+
+async def test_what_others_say_appears_above_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning, or a line of the log, that is written to standard error meanwhile."""
+    screen = terminal(monkeypatch)
+    with LiveView(Fed().state):
+        print("a warn", end="", file=sys.stderr)
+        print("ing\nand another", file=sys.stderr)
+    assert sys.stderr is screen
+    lines = Drawn(100, screen.getvalue()).lines
+    assert lines[:2] == ["a warning", "and another"]
+    assert [line[:6] for line in lines].count("ending") == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "plain"),
+    [
+        ({"LANG": "en_US.UTF-8"}, False),
+        ({}, False),
+        ({"LANG": "C"}, True),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, True),
+        ({"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}, True),
+        ({"LC_CTYPE": "UTF-8"}, False),
+        ({"LC_CTYPE": "C", "LANG": "en_US.UTF-8"}, True),
+        ({"LC_CTYPE": "de_DE.UTF-8", "LANG": "C"}, False),
+        ({"TERM": "linux", "LANG": "en_US.UTF-8"}, True),
+    ],
+)
+def test_ascii_where_the_terminal_has_no_more(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], plain: bool
+) -> None:
+    """Python takes the C locale for UTF-8, and the Linux console has few characters."""
+    for name in ("LC_ALL", "LC_CTYPE", "LANG", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert is_plain("utf-8") is plain
+    assert is_plain("iso8859-1")
+
+
+async def test_the_view_tells_how_a_run_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that it stops while requests are in flight, and at the end why it did."""
+    screen, fed = terminal(monkeypatch), Fed()
+    fed.state.stop = Stop()
+    with LiveView(fed.state) as view:
+        fed.state.stop.request(DeadlineExceededError("stopped by SIGINT"))
+        fed.seen = evolve(fed.seen, paused_for=9.0, pause_reason="hint")
+        view._draw()
+        assert "stopping: stopped by SIGINT; 7 in flight" in Drawn(100, screen.getvalue()).lines[1]
+        fed.now += 4
+    assert Drawn(100, screen.getvalue()).lines[1] == "now     stopped by SIGINT after 0:04"
+
+
+async def test_a_run_that_is_finished_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last thing that the view shows is no request in flight, and no time that is left."""
+    screen, fed = terminal(monkeypatch), Fed(10)
+    with LiveView(fed.state) as view:
+        fed.now += 7
+        fed.come(view, 10)
+    lines = Drawn(100, screen.getvalue()).lines
+    assert lines[0].endswith("\u2501  10 of 10  100%")
+    assert lines[1] == "now     finished after 0:07"
 
 
 async def test_the_view_tells_the_limit_and_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Why nothing is sent, until when, and how long the run takes with such pauses."""
     screen, fed = terminal(monkeypatch), Fed()
-    with display(fed.state) as shown:
+    with LiveView(fed.state) as shown:
         fed.now += 5
         fed.come(shown, 100)
         shown.on_event(Paused(45.0, hinted=True))
         fed.seen = evolve(fed.seen, quota=198.2, paused_for=45.0, pause_reason="hint", refusals=3)
+        shown._draw()
     text = screen.getvalue()
     assert "limit 198/s" in text
     assert "paused until 08:15:00 (45 s) as the server asked" in text
-    assert "3 times 429, 0:45 paused" in text
+    # The pause has only begun.
+    assert "3 times 429, 0:00 paused" in text
     # 100 in 50 s, so 900 take nine times as long, after the pause.
     assert "8:15 left" in text
 
@@ -198,28 +386,91 @@ def test_the_time_that_is_left_counts_down_in_a_pause(elapsed: float) -> None:
     assert fed.state.seconds_left() == pytest.approx(45.0 - elapsed + 450.0)
 
 
-def test_no_time_is_promised_in_an_outage() -> None:
-    """Nobody knows how long it lasts. The view tells since when it does."""
-    fed = Fed()
+def test_no_time_is_promised_in_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows how long it lasts. The view tells since when, until when, and when the run gives up."""
+    fed = Fed(patience=900.0)
+    monkeypatch.setattr("bandwidth_async.cli.run_state.time.time", lambda: 36000.0 + fed.now)
+    monkeypatch.setattr(
+        "bandwidth_async.cli.run_state.time.strftime", lambda _, at: f"{at.tm_min:02}:{at.tm_sec:02}"
+    )
     fed.come(Lines(fed.state, lambda: fed.now), 100)
     fed.state.on_event(Unavailable(3.0))
     fed.seen = evolve(fed.seen, paused_for=3.0, pause_reason="unavailable")
+    fed.now += 20
     assert fed.state.seconds_left() is None
-    assert "fails or does not answer since " in fed.state.wait()
+    assert fed.state.wait() == "server fails since 01:40; next try 02:03 (3 s); gives up 16:40"
     fed.seen = evolve(fed.seen, paused_for=0.0, pause_reason=None)
+    fed.state.observe()
     assert not fed.state.wait()
-    fed.seen = evolve(fed.seen, paused_for=3.0, pause_reason="unavailable")
-    assert "since" not in fed.state.wait()
+    fed.now += 20
+    fed.state.on_event(Unavailable(1.0))
+    fed.seen = evolve(fed.seen, paused_for=1.0, pause_reason="unavailable")
+    assert fed.state.wait().startswith("server fails since 02:20; ")
 
 
-def test_a_pause_that_grows_counts_once() -> None:
-    """Refusals of one burst name nearly the same end."""
+def test_a_pause_counts_as_it_passes() -> None:
+    """It counts once, though refusals of one burst name nearly the same end, and not in advance."""
     fed = Fed()
     for _ in range(3):
         fed.state.on_event(Paused(10.0, hinted=True))
+        assert fed.state.paused == pytest.approx(fed.now - 100.0)
         fed.now += 1.0
     fed.state.on_event(RateChanged(20.0, None))
-    assert fed.state.paused == pytest.approx(12.0)
+    for later, paused in ((5.0, 8.0), (20.0, 12.0)):
+        fed.now = 103.0 + later
+        assert fed.state.paused == pytest.approx(paused)
+    fed.state.on_event(Paused(4.0, hinted=True))
+    fed.now += 1.0
+    assert fed.state.paused == pytest.approx(13.0)
+
+
+def test_a_pause_may_end_early_or_last() -> None:
+    """The limiter knows best: it may be let in sooner, and a probe may take its time."""
+    fed = Fed()
+    fed.state.on_event(Paused(10.0, hinted=True))
+    fed.now += 4.0
+    fed.state.observe()
+    fed.now += 20.0
+    assert fed.state.paused == pytest.approx(4.0)
+    fed.state.on_event(Unavailable(2.0))
+    fed.seen = evolve(fed.seen, paused_for=1.0, pause_reason="unavailable")
+    for _ in range(6):
+        fed.now += 1.0
+        fed.state.observe()
+    assert fed.state.paused == pytest.approx(4.0 + 6.0)
+
+
+def test_a_rate_of_the_users_own_is_told_as_such() -> None:
+    """So is that it causes the 429s, and that other runs share it."""
+    fed = Fed(rate=80.0)
+    assert fed.state.limit() == "your --rate 80/s"
+    fed.seen = evolve(fed.seen, refusals=3)
+    assert fed.state.limit() == "your --rate 80/s gets 429s"
+    assert Fed(sharers=3).state.limit() == "3 runs share it"
+    assert Fed(rate=80.0, setting=15.0, sharers=2).state.limit() == "limit set 15/s, 2 runs share it"
+
+
+def test_the_time_that_is_left_is_bounded_by_the_known_rate() -> None:
+    """A first burst promises nothing that the rate does not hold, and the rate is known before it."""
+    fed = Fed(rate=50.0)
+    assert fed.state.seconds_left() == pytest.approx(20.0)
+    fed.now += 1
+    fed.come(Lines(fed.state, lambda: fed.now), 100)
+    assert fed.state.seconds_left() == pytest.approx(18.0)
+    assert Fed(setting=5.0, rate=50.0, sharers=2).state.seconds_left() == pytest.approx(200.0)
+
+
+async def test_retries_are_counted_with_what_they_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an outage lasts there are no outcomes, and the reason is to be seen all the same."""
+    screen, fed = terminal(monkeypatch), Fed()
+    with LiveView(fed.state) as view:
+        fed.come(view, 5)
+        for met in ("answered 503", "end conference c-1: answered 503", "end conference c: answered 429"):
+            fed.state.on_retry(met)
+    text = screen.getvalue()
+    assert "2 x answered 503" in text
+    assert "x answered 429" not in text
+    assert "8 requests, 3 retries" in text
 
 
 def test_reasons_are_kept_apart_up_to_a_number() -> None:
@@ -227,7 +478,7 @@ def test_reasons_are_kept_apart_up_to_a_number() -> None:
     fed = Fed()
     for number in range(1000):
         fed.come(Lines(fed.state, lambda: fed.now), 0, failed=f"reason {number}")
-    assert fed.state.latest_reasons(2) == [("reason 99", 1), ("reason 98", 1)]
+    assert fed.state.latest_reasons(2) == [("reason 98", 1), ("reason 99", 1)]
     fed.come(Lines(fed.state, lambda: fed.now), 0, failed="reason 7")
     assert fed.state.latest_reasons(1) == [("reason 7", 2)]
 
@@ -269,12 +520,13 @@ def test_lines_tell_the_limit_and_long_pauses(
     shown.on_event(Paused(2.0, hinted=False))
     fed.now, fed.seen = 105.0, evolve(fed.seen, quota=198.2, paused_for=1.0, pause_reason="refused")
     fed.come(shown, 10)
+    fed.seen = evolve(fed.seen, paused_for=12.0, pause_reason="hint")
     shown.on_event(Paused(12.0, hinted=True))
     fed.now, fed.seen = 110.0, evolve(fed.seen, paused_for=0.2, pause_reason="hint")
     fed.come(shown, 1)
     assert capsys.readouterr().err.splitlines() == [
         "08:15:00 1 of 1,000 (0%), 0.2/s, 99:55 left, limit 198/s, paused until 08:15:00 (1 s) after a 429",
-        "08:15:00 paused 12 s as the server asked",
+        "08:15:00 paused 12 s as the server asked, 28:15 left",
         "08:15:00 11 of 1,000 (1%), 2/s, 15:18 left, limit 198/s",
     ]
 
@@ -290,8 +542,8 @@ def test_lines_tell_that_the_server_fails(
         fed.now = 100.0 + at
         shown.on_event(Unavailable(seconds))
     assert capsys.readouterr().err.splitlines() == [
-        "08:15:00 paused 1 s because the server fails or does not answer",
-        "08:15:00 paused 15 s because the server fails or does not answer",
+        "08:15:00 server fails since 08:15:00; next try 08:15:00 (1 s)",
+        "08:15:00 server fails since 08:15:00; next try 08:15:00 (15 s)",
     ]
 
 

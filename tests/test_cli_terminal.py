@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
@@ -24,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandwidth_async import Journal, Outcome, OutcomeKind
-from bandwidth_async.cli import formats, main, run_names, terminal
+from bandwidth_async.cli import formats, logs, main, run_names, terminal
 from bandwidth_async.cli.live import LiveView
 from bandwidth_async.cli.run import resume_command
 from bandwidth_async.sandbox import Sandbox
@@ -137,6 +138,36 @@ def test_the_log_of_verbose_moves_no_terminal(
     monkeypatch.setattr(run_names, "paths_of", outcomes)
     assert main(["-v", "outcomes", "nothing"]) == 6
     assert f"bandwidth_async: said {ESCAPED}\nand so on\n" in capsys.readouterr().err
+
+
+def test_the_log_of_verbose_goes_where_standard_error_goes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A live view takes what is written to standard error while it lasts, so that it appears above it."""
+    taken = io.StringIO()
+
+    def outcomes(*_: object) -> list[Path]:
+        with contextlib.redirect_stderr(taken):
+            logging.getLogger("bandwidth_async").warning("meanwhile")
+        raise click.UsageError("no")
+
+    monkeypatch.setattr(run_names, "paths_of", outcomes)
+    assert main(["-v", "outcomes", "nothing"]) == 6
+    assert "meanwhile" not in capsys.readouterr().err
+    assert taken.getvalue().endswith(" bandwidth_async: meanwhile\n")
+
+
+async def test_a_view_hears_of_the_retries_of_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts them, and shows what they met, though the command says none of them."""
+    state, screen = Fed(10).state, Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with click.Context(click.Command("end")), logs.spoken():
+        logs.hush()
+        with LiveView(state):
+            told = {"met": "answered 503", "took": 0.1, "pause": 3.0, "failures": 1, "most": 5}
+            logging.getLogger("bandwidth_async.retry").debug("again", extra=told)
+    assert (state.retries, state.latest_reasons(2)) == (1, [("answered 503", 1)])
+    assert "trying again" not in screen.getvalue()
 
 
 @pytest.mark.parametrize("name", ["my  runs/a.journal", "it's", f"{EVIL}'\\.journal", "caf\u00e9 \u3000x\n1"])

@@ -649,6 +649,7 @@ def test_an_operator_sets_a_rate_for_all_while_they_run() -> None:
             150, rel=0.05
         )
         assert [one.limiter.rate for one in processes] == [30] * 3
+        assert [one.limiter.setting for one in processes] == [30] * 3
         await processes[0].carrier.set_rate(None)
         await asyncio.sleep(2)
         began = now()
@@ -656,6 +657,7 @@ def test_an_operator_sets_a_rate_for_all_while_they_run() -> None:
         assert within([t for one in processes for t in one.sent], began, now()) == pytest.approx(
             400, rel=0.05
         )
+        assert [one.limiter.setting for one in processes] == [None] * 3
         for process in processes:
             await process.leave()
 

@@ -3,77 +3,108 @@
 from __future__ import annotations
 
 import asyncio
+import io
+from contextlib import redirect_stderr
+from itertools import islice
 from typing import TYPE_CHECKING, Self, cast
 
-from rich.console import Group
-from rich.control import Control
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.segment import Segment, Segments
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len, set_cell_size
 
+from bandwidth_async.cli import logs
 from bandwidth_async.cli.run_state import duration, figure
-from bandwidth_async.cli.screen import Screen, console
+from bandwidth_async.cli.screen import Frame, Row, Screen, console, is_plain, reflows
 from bandwidth_async.cli.terminal import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.console import Console, ConsoleOptions, RenderableType
+    from collections.abc import Callable, Iterator, Sequence
 
     from bandwidth_async.cli.run_state import RunState
     from bandwidth_async.limiter import PaceEvent
     from bandwidth_async.outcome import Outcome, Report
 
+    # The parts of a line, with their colours.
+    Line = tuple[tuple[str, str], ...]
+
 _REDRAWS_EVERY = 0.25
 # Distinct reasons of failures that are shown.
 _REASONS = 2
-# Columns of the chart beside its figures, at most.
-_CHART = 120
+# Columns of the chart beside its figures, at most, of the names in front of the lines, and of the least bar.
+_CHART, _NAMES, _LEAST_BAR = 120, 8, 8
 _BLOCKS, _ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
+# ECMA-48: the colours of the texts of a line.
+_COLOURS = {"dim": "2", "red": "31", "green": "32", "yellow": "33"}
+_BAR, _ASCII_BAR = ("━", "─"), ("=", "-")
 
 
 class LiveView:
     """Shows the state of a run on the terminal of standard error, in lines that never wrap.
 
-    It redraws itself while the event loop runs, so that a pause counts down.
+    It redraws itself while the event loop runs, so that a pause counts down. What others write to
+    `sys.stderr` meanwhile appears above it.
     """
 
     def __init__(self, state: RunState) -> None:
         self._state = state
         self._console = console()
-        self._live = Live(self, console=self._console, auto_refresh=False, vertical_overflow="crop")
+        self._screen = cast("Screen", self._console.file)
+        self._plain = is_plain(self._console.encoding)
+        self._coloured = not self._console.no_color
+        self._frame = Frame(self._screen, reflows=reflows())
         self._timer: asyncio.TimerHandle | None = None
-        self._width = self._console.width
+        self._others = redirect_stderr(_Lines(self.print_line))
 
     @property
     def redraws(self) -> bool:
         """Whether there is still a view to be redrawn."""
-        return not cast("Screen", self._console.file).gone
+        return not self._screen.gone
 
     def __enter__(self) -> Self:
-        self._live.start(refresh=True)
+        logs.hear_retries(self._state.on_retry)
+        self._others.__enter__()
+        self._draw()
         self._redraw_later()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer:
             self._timer.cancel()
-        self._live.refresh()
-        self._live.stop()
+        self._draw(ended=True)
+        self._frame.leave()
+        self._others.__exit__(None, None, None)
 
     def _redraw_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_REDRAWS_EVERY, self._redraw)
 
     def _redraw(self) -> None:
         self._state.observe()
-        # A terminal wraps the old lines when it gets narrower, and nobody can tell how many they are then.
-        if self._console.width < self._width:
-            self._console.control(Control.clear(), Control.home())
-        self._width = self._console.width
-        self._live.refresh()
+        self._draw()
         self._redraw_later()
+
+    def _draw(self, *, ended: bool = False) -> None:
+        columns, lines = self._console.size
+        # A terminal wraps a full line at the next character, some at once. And the last line is the cursor's.
+        width, height = columns - 1, max(1, lines - 1)
+        lines_of_view = islice(_lines(self._state, width, plain=self._plain, ended=ended), height)
+        self._frame.draw([self._row(parts, width) for parts in lines_of_view], columns, lines)
+
+    def _row(self, parts: Line, width: int) -> Row:
+        """Return a line with its colours, and what is too long for the terminal cut off."""
+        text, left = "", width
+        for part, style in parts:
+            columns = min(cell_len(part), left)
+            shown = part if columns < left else self._cut(part, left)
+            code = _COLOURS.get(style, "") if self._coloured or style == "dim" else ""
+            text += f"\x1b[{code}m{shown}\x1b[0m" if code else shown
+            left -= columns
+            if not left:
+                break
+        return Row(text, width - left)
+
+    def _cut(self, text: str, columns: int) -> str:
+        """Return a text of so many columns or more, cut off at its end."""
+        if cell_len(text) == columns:
+            return text
+        return set_cell_size(text, columns) if self._plain else f"{set_cell_size(text, columns - 1)}\u2026"
 
     def update(self, outcome: Outcome, report: Report) -> None:
         """Count an outcome for the next redraw."""
@@ -85,67 +116,74 @@ class LiveView:
 
     def print_line(self, line: str) -> bool:
         """Print above the view. Return whether somebody could see it."""
-        self._console.print(Segments([Segment(line), Segment.line()]), soft_wrap=True)
+        self._frame.print_above(f"{line}\n", *self._console.size)
         return self.redraws
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Render at the present width and height."""
-        plain = options.ascii_only
-        lines = list(_lines(self._state, options.max_width, plain=plain))
-        # The last line of a terminal is the cursor's.
-        yield Group(*lines[: max(1, console.height - 1)])
+
+class _Lines(io.StringIO):
+    """A stream that passes each line on when it is whole."""
+
+    def __init__(self, print_line: Callable[[str], object]) -> None:
+        super().__init__()
+        self._print_line = print_line
+        self._begun = ""
+
+    def write(self, text: str) -> int:
+        *lines, self._begun = f"{self._begun}{text}".split("\n")
+        for line in lines:
+            self._print_line(line)
+        return len(text)
 
 
-def _lines(state: RunState, width: int, *, plain: bool) -> Iterator[RenderableType]:
+def _lines(state: RunState, width: int, *, plain: bool, ended: bool) -> Iterator[Line]:
     """Yield the lines of the view, the most important ones first."""
-    wait = state.wait()
-    yield _bar(state, width, waits=bool(wait), plain=plain)
-    yield _line(_pace(state, width, plain=plain), plain=plain)
-    if wait:
-        yield _line(wait, style="yellow", plain=plain)
-    else:
-        yield _line(f"sending; {state.in_flight:,} in flight", plain=plain)
-    yield _line(state.outcomes() or "no outcome yet", plain=plain)
-    sent = f"{state.attempts:,} requests, {state.retries:,} retries, {state.refusals:,} times 429"
-    yield _line(f"{sent}, {duration(state.paused)} paused", plain=plain)
+    wait = "" if ended or (state.stop and state.stop.requested) else state.wait()
+    style = "yellow" if wait else ""
+    yield _bar(state, width, style or "green", plain=plain)
+    yield _line("now", state.ended() if ended else wait or state.doing(), style, plain=plain)
+    yield _line("rate", _pace(state, width - _NAMES, plain=plain), plain=plain)
+    yield _line("ids", state.outcomes() or "no outcome yet", plain=plain)
+    sent = f"{state.requests:,} requests, {state.retries:,} retries, {state.refusals:,} times 429"
+    yield _line("sent", f"{sent}, {duration(state.paused)} paused", plain=plain)
     if state.title:
-        yield _line(", ".join(state.title), style="dim", plain=plain)
-    for reason, count in state.latest_reasons(_REASONS):
-        yield _line(f"{count:,} x {one_line(reason)}", style="red", plain=plain)
+        yield _line("run", ", ".join(state.title), "dim", plain=plain)
+    for number, (reason, count) in enumerate(state.latest_reasons(_REASONS)):
+        name = "" if number else "errors"
+        yield _line(name, f"{count:,} x {one_line(reason)}", "red", plain=plain)
 
 
-def _line(text: str, *, plain: bool, style: str = "") -> Text:
+def _line(name: str, text: str, style: str = "", *, plain: bool) -> Line:
     if plain:
         text = text.encode("ascii", "replace").decode()
-    return Text(text, style=style, no_wrap=True, overflow="crop" if plain else "ellipsis")
+    return ((f"{name:<{_NAMES}}", "dim"), (text, style))
 
 
-def _bar(state: RunState, width: int, *, waits: bool, plain: bool) -> RenderableType:
+def _bar(state: RunState, width: int, style: str, *, plain: bool) -> Line:
+    """Return how far the run is. The bar keeps its width while the figures grow."""
     left = state.seconds_left()
-    share = state.tried / state.total if state.total else 1.0
-    remaining = "" if state.tried >= state.total else f"  {'--:--' if left is None else duration(left)} left"
-    figures = f"{state.tried:,} of {state.total:,}  {share:4.0%}{remaining}"
-    grid = Table.grid(padding=(0, 1))
-    # Columns are left for the name of the bar, the gaps and the figures.
-    bar = ProgressBar(
-        state.total or 1,
-        state.tried if state.total else 1,
-        width=max(8, width - len(figures) - len("ending") - 3),
-        complete_style="yellow" if waits else "green",
-        finished_style="green",
-    )
-    grid.add_row(Text("ending", no_wrap=True), bar, _line(figures, plain=plain))
-    return grid
+    share = min(1.0, state.tried / state.total) if state.total else 1.0
+    remaining = "" if share == 1.0 else f"{'--:--' if left is None else duration(left)} left"
+    total = f"{state.total:,}"
+    figures = f"  {state.tried:>{len(total)},} of {total}  {share:4.0%}  {remaining:>10}"
+    columns = width - _NAMES - len(figures)
+    if columns < _LEAST_BAR:
+        return _line("ending", figures.strip(), plain=plain)
+    done = int(share * columns)
+    full, rest = _ASCII_BAR if plain else _BAR
+    bar = ((full * done, style), (rest * (columns - done), "dim"), (figures, ""))
+    return ((f"{'ending':<{_NAMES}}", "dim"), *bar)
 
 
 def _pace(state: RunState, width: int, *, plain: bool) -> str:
+    """Return the rate, what bounds it, and a chart of it that says what it shows."""
     rate = state.rate()
-    words = f"{'-' if rate is None else figure(rate)}/s"
-    limit = state.limit()
-    if limit:
-        words += f", {limit}"
-    words = f"{words:<24}"
-    return words + spark_line(state.chart(min(_CHART, width - len(words))), plain=plain)
+    words = ", ".join(filter(None, [f"{'-' if rate is None else figure(rate)}/s", state.limit()]))
+    most = width - max(len(words), 23) - 2
+    values = state.chart(max(0, min(_CHART, most - len("  240 s, highest 12,345/s"))))
+    if not values or not max(values):
+        return words
+    legend = f"{len(values)} s, highest {figure(max(values))}/s"
+    return f"{words:<23}  {spark_line(values, plain=plain)}  {legend}"
 
 
 def spark_line(values: Sequence[float], *, plain: bool = False) -> str:

@@ -6,20 +6,23 @@ import logging
 import math
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from bandwidth_async.cli import terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # The key of the context under which the options are kept.
 _ASKED = "bandwidth_async.logs"
 
 # Likewise, where retries are not to be said.
 _HUSHED = "bandwidth_async.hushed"
+
+# The key of the context under which a function is kept that hears of retries.
+_LISTENER = "bandwidth_async.retries"
 
 _RETRY = "bandwidth_async.retry"
 
@@ -69,7 +72,7 @@ def _apply(context: click.Context, asked: dict[str, Any]) -> None:
     handlers: list[logging.Handler] = []
     verbose, file = asked.get("verbose", 0), asked.get("log_file")
     if verbose:
-        shown = logging.StreamHandler(sys.stderr)
+        shown = _ToStandardError()
         if verbose == 1:
             shown.addFilter(_is_of_retries_or_pauses)
         handlers.append(shown)
@@ -82,6 +85,14 @@ def _apply(context: click.Context, asked: dict[str, Any]) -> None:
         before.close()
     asked["handlers"] = added = _Added(handlers)
     context.call_on_close(added.close)
+
+
+class _ToStandardError(logging.StreamHandler[IO[str]]):
+    """Writes to what standard error is at the moment: a live view has its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Added:
@@ -135,6 +146,14 @@ def hush() -> None:
         logging.getLogger(_RETRY).setLevel(logging.NOTSET)
 
 
+def hear_retries(listener: Callable[[str], object]) -> None:
+    """Tell ``listener`` what each attempt met that is followed by another, from now on."""
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.meta[_LISTENER] = listener
+        logging.getLogger(_RETRY).setLevel(logging.DEBUG)
+
+
 class _Speaker(logging.Handler):
     """Says each warning once, and as the command says everything. A log on standard error has it already."""
 
@@ -144,6 +163,8 @@ class _Speaker(logging.Handler):
         self._said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name == _RETRY and _LISTENER in self._meta:
+            self._meta[_LISTENER](record.met)  # type: ignore[attr-defined]  # `_TOLD`
         if self._meta.get(_ASKED, {}).get("verbose"):
             return
         hushed = self._meta.get(_HUSHED)

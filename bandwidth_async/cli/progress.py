@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bandwidth_async.cli.run_state import RunState
-    from bandwidth_async.limiter import PaceEvent, Paused
-    from bandwidth_async.limiter.events import PauseReason
+    from bandwidth_async.limiter import PaceEvent
     from bandwidth_async.outcome import Outcome, Report
 
 # Seconds between two lines.
@@ -80,6 +79,7 @@ class Lines(Silence):
         """Print a line when one is due."""
         state, now = self._state, self._clock()
         state.on_outcome(outcome, report)
+        state.observe()
         elapsed = now - self._printed_at
         if elapsed < _LINE_EVERY or state.tried == self._printed:
             return
@@ -100,9 +100,13 @@ class Lines(Silence):
         self._state.on_event(event)
         if isinstance(event, RateChanged):
             return
-        if event.seconds >= _LINE_EVERY or (isinstance(event, Unavailable) and self._outage_is_due()):
-            reason = PAUSES[_reason(event)]
-            self.print_line(_at_this_time(f"paused {math.ceil(event.seconds)} s {reason}"))
+        if isinstance(event, Unavailable):
+            if event.seconds >= _LINE_EVERY or self._outage_is_due():
+                self.print_line(_at_this_time(self._state.outage(event.seconds)))
+        elif event.seconds >= _LINE_EVERY:
+            left = self._state.seconds_left()
+            words = f"paused {math.ceil(event.seconds)} s {PAUSES['hint' if event.hinted else 'refused']}"
+            self.print_line(_at_this_time(words + ("" if left is None else f", {duration(left)} left")))
 
     def _outage_is_due(self) -> bool:
         """Return whether an outage needs a line now. One outage brings many short pauses."""
@@ -122,9 +126,3 @@ def display(state: RunState, *, quiet: bool = False) -> Display:
 
 def _at_this_time(line: str) -> str:
     return f"{time.strftime('%H:%M:%S')} {line}"
-
-
-def _reason(event: Paused | Unavailable) -> PauseReason:
-    if isinstance(event, Unavailable):
-        return "unavailable"
-    return "hint" if event.hinted else "refused"

@@ -28,7 +28,9 @@ from bandwidth_async.errors import (
 from bandwidth_async.journal import Journal
 from bandwidth_async.limiter import RateLimit
 from bandwidth_async.outcome import OutcomeKind
+from bandwidth_async.retry import RetryPolicy
 from bandwidth_async.run import GRACE, Stop
+from bandwidth_async.sharing import SharedLimiter
 from bandwidth_async.wire import token
 
 if TYPE_CHECKING:
@@ -103,14 +105,25 @@ class Run:
     stream: IO[str]
 
 
-def _state(client: VoiceClient, run: Run) -> RunState:
+def _state(client: VoiceClient, run: Run, stop: Stop) -> RunState:
     title = [
         f"account {client.account_id}{account.in_force().of_profile()}",
         client.voice_url.partition("//")[2],
     ]
     if isinstance(run.source, Journal):
         title.append(f"run {run.source.path.stem}")
-    return RunState(run.total, client.limiter.snapshot, tuple(title))
+    limiter = client.limiter
+    shared = limiter if isinstance(limiter, SharedLimiter) else None
+    return RunState(
+        run.total,
+        limiter.snapshot,
+        tuple(title),
+        rate=run.how.rate,
+        setting=lambda: shared.setting if shared else None,
+        sharers=lambda: shared.processes if shared else 1,
+        patience=lambda: limiter.breaker.patience(RetryPolicy().outage),
+        stop=stop,
+    )
 
 
 async def carry_out(client: VoiceClient, run: Run) -> int:
@@ -118,7 +131,7 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
     stop = Stop()
     logs.hush()
     with (
-        display(_state(client, run), quiet=run.how.quiet) as shown,
+        display(_state(client, run, stop), quiet=run.how.quiet) as shown,
         _stopping_on_signals(stop, shown) as received,
         client.limiter.listening(shown.on_event),
         announced(client.limiter, shown.print_line),

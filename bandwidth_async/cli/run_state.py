@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bandwidth_async.cli import formats
 from bandwidth_async.limiter import RateChanged, Unavailable
-from bandwidth_async.outcome import OutcomeKind
+from bandwidth_async.outcome import OutcomeKind, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from bandwidth_async.limiter import LimiterSnapshot, PaceEvent
-    from bandwidth_async.outcome import Outcome, Report
+    from bandwidth_async.outcome import Outcome
+    from bandwidth_async.run import Stop
 
 # Seconds over which the throughput is measured, and seconds that are kept for the chart.
 _MEASURED, _KEPT = 60, 240
@@ -27,6 +28,8 @@ _SHORTEST_SHOWN = 1.0
 _REASONS = 100
 # How often one id was tried.
 _TRIES = re.compile(r" \(after \d+ attempts\)")
+# What was done to which id.
+_NAMED = re.compile(r"^end conference \S+: ")
 
 
 class _Sample(NamedTuple):
@@ -37,7 +40,10 @@ class _Sample(NamedTuple):
 class RunState:
     """A run of ``total`` ids, as far as it has come. Feed it each outcome and each event of the limiter.
 
-    ``title`` names the account, the host and the run. ``snapshot`` reads the limiter. All times are seconds.
+    ``title`` names the account, the host and the run. ``snapshot`` reads the limiter. ``rate`` is the one
+    that the user set, ``setting`` returns the one that an operator has set for all, and ``sharers`` counts
+    the runs that share it. ``patience`` returns the seconds for which the run waits in an outage. ``stop`` is
+    the run's. All times are seconds.
     """
 
     def __init__(
@@ -46,51 +52,102 @@ class RunState:
         snapshot: Callable[[], LimiterSnapshot],
         title: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
+        *,
+        rate: float | None = None,
+        setting: Callable[[], float | None] = lambda: None,
+        sharers: Callable[[], int] = lambda: 1,
+        patience: Callable[[], float] = lambda: 0.0,
+        stop: Stop | None = None,
     ) -> None:
         self.total = total
         self.title = title
-        self.counts: Counter[str] = Counter()
-        self.tried: int = 0
-        self.attempts: int = 0
-        # Seconds in which nothing was sent, whatever the reason.
-        self.paused: float = 0.0
+        self.retries: int = 0
+        self._report = Report()
+        self.stop = stop
+        # Seconds of the pauses before the last one, whatever the reason, and when the last begins and ends.
+        self._paused_before = 0.0
         self._pause_began = self._paused_until = -math.inf
         self._outage_since: float | None = None
         self._reasons: dict[str, int] = {}
+        self._rate = rate
+        self._setting = setting
+        self._sharers = sharers
+        self._patience = patience
         self._snapshot = snapshot
         self._clock = clock
-        self._samples: deque[_Sample] = deque([_Sample(clock(), 0)], maxlen=_KEPT)
+        self._began = clock()
+        self._samples: deque[_Sample] = deque([_Sample(self._began, 0)], maxlen=_KEPT)
 
     def on_outcome(self, outcome: Outcome, report: Report) -> None:
         """Count an outcome. ``report`` counts it already."""
-        self.counts = report.counts
-        self.tried = report.total - report.counts[OutcomeKind.NOT_ATTEMPTED]
-        self.attempts = report.attempts
+        self._report = report
         if outcome.error and outcome.kind.trouble:
             # Without what differs from id to id.
-            reason = _TRIES.sub("", formats.reason(outcome) or "").replace(outcome.conference_id, "…")
-            if reason in self._reasons or len(self._reasons) < _REASONS:
-                # The latest stands last.
-                self._reasons[reason] = self._reasons.pop(reason, 0) + 1
-        self.observe()
+            reason = _TRIES.sub("", formats.reason(outcome) or "")
+            self._count(reason.replace(outcome.conference_id, "…"))
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many ids have each outcome."""
+        return self._report.counts
+
+    @property
+    def tried(self) -> int:
+        """How many ids have an outcome, and were attempted."""
+        return self._report.total - self._report.counts[OutcomeKind.NOT_ATTEMPTED]
+
+    def on_retry(self, met: str) -> None:
+        """Count what an attempt met that is followed by another. Each 429 is counted elsewhere."""
+        self.retries += 1
+        if " 429" not in met:
+            self._count(_NAMED.sub("", met))
+
+    def _count(self, reason: str) -> None:
+        if reason in self._reasons or len(self._reasons) < _REASONS:
+            # The latest stands last.
+            self._reasons[reason] = self._reasons.pop(reason, 0) + 1
 
     def on_event(self, event: PaceEvent) -> None:
-        """Count the time of a pause."""
+        """Note a pause."""
         if isinstance(event, RateChanged):
             return
-        now = self._clock()
-        if now > self._paused_until:
-            self._pause_began = now
-        self.paused += max(0.0, now + event.seconds - max(now, self._paused_until))
-        self._paused_until = max(self._paused_until, now + event.seconds)
+        self._pause(event.seconds)
         if isinstance(event, Unavailable) and self._outage_since is None:
             self._outage_since = time.time()
 
-    def observe(self) -> None:
-        """Note how far the run is, at most once a second."""
+    def _pause(self, seconds: float) -> None:
+        """Note that nothing is sent for ``seconds``."""
         now = self._clock()
-        if now - self._samples[-1].at >= 1.0:
-            self._samples.append(_Sample(now, self.tried))
+        if now > self._paused_until:
+            self._paused_before = self.paused
+            self._pause_began = self._paused_until = now
+        self._paused_until = max(self._paused_until, now + seconds)
+
+    @property
+    def paused(self) -> float:
+        """The seconds so far in which nothing was sent, whatever the reason."""
+        lasted = min(self._clock(), self._paused_until) - self._pause_began
+        return self._paused_before + (lasted if lasted > 0 else 0.0)
+
+    @property
+    def elapsed(self) -> float:
+        """The seconds since the beginning."""
+        return self._clock() - self._began
+
+    def observe(self) -> None:
+        """Note how far the run is and whether it waits, at most once a second."""
+        now = self._clock()
+        if now - self._samples[-1].at < 1.0:
+            return
+        self._samples.append(_Sample(now, self.tried))
+        seen = self._snapshot()
+        if seen.pause_reason != "unavailable":
+            self._outage_since = None
+        # A pause may end early, and a server that is down may take long to answer a probe.
+        if seen.paused_for:
+            self._pause(seen.paused_for)
+        else:
+            self._paused_until = min(self._paused_until, now)
 
     def rate(self) -> float | None:
         """Return the ids per second of the last 10 seconds, None before there are any."""
@@ -103,13 +160,16 @@ class RunState:
 
         It is the pause that lasts, and the ids that are left ÷ the pace of the last minute. The pace counts
         the pauses, also the whole of the one that lasts: a server that counts in windows has another soon.
+        The pace is at most the rate that was set, or the limit that was found out.
         """
         now, seen = self._clock(), self._snapshot()
         since = self._sample((self._pause_began if seen.paused_for else now) - _MEASURED)
         moved, span = self.tried - since.tried, now - since.at + seen.paused_for
-        if seen.pause_reason == "unavailable" or not moved:
+        known = self._setting() or self._rate or seen.quota
+        if seen.pause_reason == "unavailable" or not (moved or known):
             return None
-        return seen.paused_for + (self.total - self.tried) * span / moved
+        each = max(span / moved if moved else 0.0, 1 / known if known else 0.0)
+        return seen.paused_for + (self.total - self.tried) * each
 
     def _sample(self, at: float) -> _Sample:
         """Return the first sample from ``at`` on."""
@@ -122,9 +182,9 @@ class RunState:
         return [(after.tried - before.tried) / (after.at - before.at) for before, after in pairs]
 
     @property
-    def retries(self) -> int:
-        """How many requests were sent beside the first of each id that has an outcome."""
-        return max(0, self.attempts - self.tried)
+    def requests(self) -> int:
+        """How many requests are over. The outcomes count those of an id at its end, retries sooner."""
+        return max(self._report.attempts, self.tried + self.retries)
 
     @property
     def refusals(self) -> int:
@@ -137,21 +197,46 @@ class RunState:
         return self._snapshot().in_flight
 
     def limit(self) -> str:
-        """Return the limit of the server, as far as it was found out."""
-        quota = self._snapshot().quota
-        return "" if quota is None else f"limit {figure(quota)}/s"
+        """Return what bounds the rate: what was set, or the limit of the server as found out."""
+        seen, setting, sharers = self._snapshot(), self._setting(), self._sharers()
+        if setting is not None:
+            words = f"limit set {figure(setting)}/s"
+        elif self._rate is not None:
+            words = f"your --rate {figure(self._rate)}/s{' gets 429s' if seen.refusals else ''}"
+        else:
+            words = "" if seen.quota is None else f"limit {figure(seen.quota)}/s"
+        return ", ".join(filter(None, [words, f"{sharers:,} runs share it" if sharers > 1 else ""]))
 
     def wait(self) -> str:
         """Return why nothing is sent now and until when; nothing while requests are sent."""
         seen = self._snapshot()
         if seen.pause_reason == "unavailable":
-            since = f" since {_time_of_day(self._outage_since)}" if self._outage_since else ""
-            return f"the server fails or does not answer{since}; next try in {math.ceil(seen.paused_for)} s"
-        self._outage_since = None
+            return self.outage(seen.paused_for)
         if seen.paused_for < _SHORTEST_SHOWN or seen.pause_reason is None:
             return ""
         until = _time_of_day(time.time() + seen.paused_for)
         return f"paused until {until} ({math.ceil(seen.paused_for)} s) {PAUSES[seen.pause_reason]}"
+
+    def outage(self, seconds: float) -> str:
+        """Return since when the server fails, when it is tried again, and how long the run waits for it."""
+        now, since = time.time(), self._outage_since
+        words = [f"server fails since {_time_of_day(since)}" if since else "server fails"]
+        words.append(f"next try {_time_of_day(now + seconds)} ({math.ceil(seconds)} s)")
+        if since and now < since + self._patience():
+            words.append(f"gives up {_time_of_day(since + self._patience())}")
+        return "; ".join(words)
+
+    def doing(self) -> str:
+        """Return what the run does now, unless it waits."""
+        if self.stop and self.stop.requested:
+            return f"stopping: {self.stop.why}; {self.in_flight:,} in flight"
+        return f"sending, {self.in_flight:,} in flight"
+
+    def ended(self) -> str:
+        """Return how the run has ended."""
+        how = "finished" if self.tried >= self.total else "ended"
+        why = self.stop.why if self.stop else None
+        return f"{why or how} after {duration(self.elapsed)}"
 
     def trouble(self) -> str:
         """Return the counts of the ids that may still be active."""
@@ -162,15 +247,12 @@ class RunState:
         return in_words(self.counts)
 
     def latest_reasons(self, count: int) -> list[tuple[str, int]]:
-        """Return the ``count`` distinct reasons that were met last, and how many ids met each."""
-        return list(reversed(self._reasons.items()))[:count]
+        """Return the ``count`` distinct reasons that were met last, and how often, most frequent first."""
+        latest = list(self._reasons.items())[-count:]
+        return sorted(latest, key=lambda one: (-one[1], one[0]))
 
 
-PAUSES = {
-    "hint": "as the server asked",
-    "refused": "after a 429",
-    "unavailable": "because the server fails or does not answer",
-}
+PAUSES = {"hint": "as the server asked", "refused": "after a 429"}
 
 
 def in_words(counts: Counter[str], kinds: Iterable[OutcomeKind] = OutcomeKind) -> str:

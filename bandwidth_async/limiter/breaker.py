@@ -56,6 +56,9 @@ LEAST_SILENCE = 0.25
 # Attempts without any response since the beginning. That is no outage: the address is wrong.
 _UNREACHABLE = 5
 
+# Seconds that a run waits at most for a server which never gave a good response.
+_NEVER_UP = 60.0
+
 # The longest pauses before a probe in seconds: the first, the usual ones, and those of long outages. In a
 # long outage, a pause is this share of the outage so far.
 _SHORTEST, _USUAL, _LONGEST = 1.0, 5.0, 30.0
@@ -140,6 +143,12 @@ class Breaker:
     def down_for(self, now: float) -> float:
         """Return the seconds since the first failure in a row, 0 while the breaker is closed."""
         return 0.0 if self._probe_at is None or self._failing_since is None else now - self._failing_since
+
+    def patience(self, outage: float) -> float:
+        """Return the seconds that a run waits for a server that fails, given those for one that worked."""
+        if self._ever_succeeded:
+            return outage
+        return 0.0 if self.unreachable else min(outage, _NEVER_UP)
 
     def paused_for(self, now: float) -> float:
         """Return the seconds until the next probe; while a probe is in flight, the shortest pause."""

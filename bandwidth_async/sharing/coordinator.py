@@ -116,6 +116,13 @@ class Coordinator:
         return self.leader is None or self.alone_because is not None
 
     @property
+    def setting(self) -> float | None:
+        """The rate that an operator has set, None without one."""
+        if self.leader is not None:
+            return self.leader.setting
+        return self._state.setting if self._state is not None else None
+
+    @property
     def knowledge(self) -> Knowledge | None:
         """What the leader has learned, or this process if it never had one.
 

@@ -87,7 +87,7 @@ class Leader:
         # Whether everybody has to be told the state.
         self.news: bool = True
         # The rate that an operator has set for all.
-        self._setting: float | None = None
+        self.setting: float | None = None
         self._about = about
         self._limit = limit
         if last is not None and last.knowledge is not None:
@@ -151,8 +151,8 @@ class Leader:
 
     def set_rate(self, rate: float | None) -> None:
         """Keep to the rate that an operator has set, or with None to the pace again."""
-        if rate != self._setting:
-            self._setting = rate
+        if rate != self.setting:
+            self.setting = rate
             self._choose_pace()
 
     def take(self, report: Report, now: float) -> None:
@@ -286,7 +286,7 @@ class Leader:
             hinted=self.pace.pause_hinted,
             fixed=self._fixed is not None,
             earliest=self.pace.earliest(0) - now,
-            setting=self._setting,
+            setting=self.setting,
             processes=len(self._members),
             waiting=self._members.waiting,
             in_flight=len(self._booked),
@@ -334,7 +334,7 @@ class Leader:
 
     def _choose_pace(self) -> None:
         """Keep to the rate that is set, or else to the highest that was given, if every process has one."""
-        fixed = self._setting or self._members.given_rate
+        fixed = self.setting or self._members.given_rate
         if fixed == self._fixed:
             return
         self._not_before = self.paused_until

@@ -96,6 +96,11 @@ class SharedLimiter(Limiter):
         return self._coordinator.processes
 
     @property
+    def setting(self) -> float | None:
+        """The rate in requests per second that an operator has set for all, None without one."""
+        return self._coordinator.setting
+
+    @property
     def alone_because(self) -> str | None:
         """Why this process does not share the limit at present, None while it does."""
         return self._coordinator.alone_because
