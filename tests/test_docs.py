@@ -63,7 +63,9 @@ def test_the_prose_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
     """One idea a sentence, and the reader is spoken to; pages that the code writes are left out."""
     prose = Prose.of("\n".join(page.text for page in DOCS if "eval-rst" not in page.text))
     with capsys.disabled():
-        print(f"\ndocs: {prose.marks_a_sentence:.2f} marks a sentence, {prose.you_in_1000:.1f} 'you' in 1,000")
+        print(
+            f"\ndocs: {prose.marks_a_sentence:.2f} marks a sentence, {prose.you_in_1000:.1f} 'you' in 1,000"
+        )
     assert prose.marks_a_sentence <= MOST_CLAUSE_MARKS
     assert prose.you_in_1000 >= LEAST_YOU
 
@@ -181,7 +183,9 @@ def test_a_program_prints_what_the_page_says(block: Block, tmp_path: Path) -> No
 @pytest.fixture
 def written(tmp_path: Path) -> list[str]:
     """Write each block into a file named after its place, and return the files."""
-    files = {tmp_path / f"{re.sub(r'[^a-z0-9]', '_', str(block).lower())}.py": block.source for block in PYTHON}
+    files = {
+        tmp_path / f"{re.sub(r'[^a-z0-9]', '_', str(block).lower())}.py": block.source for block in PYTHON
+    }
     for path, source in files.items():
         path.write_text(source, encoding="utf-8")
     return [str(path) for path in files]
@@ -223,9 +227,7 @@ OURS = [arguments for block in SHELL for line in pipelines(block) for arguments 
 NOT_RUN = {"pip", "python3", ".venv/bin/pip", ".venv/bin/python", "make", "man", "sandbox", "demo", "unset"}
 
 
-@pytest.mark.parametrize(
-    "arguments", [pytest.param(arguments, id=" ".join(arguments)) for arguments in OURS]
-)
+@pytest.mark.parametrize("arguments", [pytest.param(arguments, id=" ".join(arguments)) for arguments in OURS])
 def test_a_command_line_parses(arguments: list[str]) -> None:
     """The command, its options and their values are known; nothing is carried out."""
     with cli.make_context("bandwidth-async", list(arguments)) as context:
@@ -333,7 +335,7 @@ def shell(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for name in ("config", "state"):
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(tmp_path / name))
     monkeypatch.setenv("PW", "password")
-    # The tutorial has more than a run ends within a second, the others fewer than the 100 that `end` asks about.
+    # The tutorial has more than a run ends within a second, the others fewer than `end` asks about.
     conferences = 300 if "tutorial" in page.name else 5
     with serving(conferences=conferences, members=2, recordings=1) as bandwidth:
         ids = bandwidth.sandbox.conference_ids
@@ -343,6 +345,7 @@ def shell(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         Path(".env").write_text("\n".join(f"{name}={value}" for name, value in bandwidth.environ.items()))
         Path(".env").chmod(0o600)
         _write_profiles(bandwidth.sandbox, tmp_path / "config" / "bandwidth-async" / "config.toml")
+        (tmp_path / "state" / "bandwidth-async").mkdir(parents=True)
         asyncio.run(_leave_unfinished(tmp_path / "state" / "bandwidth-async", ids))
         yield Shell(bandwidth.sandbox, tmp_path, monkeypatch)
 
@@ -359,7 +362,6 @@ def _write_profiles(sandbox: Sandbox, file: Path) -> None:
 
 async def _leave_unfinished(folder: Path, ids: list[str]) -> None:
     """Leave the journal of a run that was cut off in the state directory."""
-    folder.mkdir(parents=True)
     async with Journal.create(folder / "20261122T081500Z-3fa9c1.journal", account_id="9900000") as journal:
         await journal.record(ids)
 

@@ -39,7 +39,7 @@ def asgi_app(
 
     The settings are those of `Reception`. You can serve the application alone (it answers ``lifespan``) or
     mount it in another. A client that disconnects early gets no response, but ``receive`` still runs to its
-    end. WebSockets are refused.
+    end. WebSockets are refused. Raises `ConfigurationError` for a setting that cannot work.
     """
     reception = Reception(
         receive, auth=auth, body_limit=body_limit, memory=memory, callback_timeout=callback_timeout

@@ -27,6 +27,9 @@ Row = tuple[str, ...]
 
 HELP_WIDTH = 88
 
+# In a cell that has nothing to say.
+NONE = "-"
+
 
 def items(docstring: str) -> dict[str, str]:
     """Return what a docstring says of each of its ``names``, by name.
@@ -65,7 +68,7 @@ def unit_of(validator: object) -> str:
 def unit_in(meaning: str) -> str:
     """Return the unit that a meaning begins to speak of."""
     found = re.search(r"\b(seconds|requests per second|ids|conferences at once)\b", meaning, re.IGNORECASE)
-    return found[1].lower() if found else "–"
+    return found[1].lower() if found else NONE
 
 
 def shown(value: object) -> str:
@@ -73,7 +76,7 @@ def shown(value: object) -> str:
     if value is inspect.Parameter.empty:
         return "required"
     if value is None:
-        return "–"
+        return NONE
     if isinstance(value, float) and not isinstance(value, bool):
         return "no limit" if math.isinf(value) else f"``{value:g}``"
     return f"``{sorted(value) if isinstance(value, frozenset) else value}``"
@@ -85,7 +88,7 @@ def errors() -> Iterator[Row]:
         kind = getattr(bandwidth_async, name)
         if inspect.isclass(kind) and issubclass(kind, BandwidthError):
             by = ", ".join(f"`{owner}`" for owner in raisers(name))
-            yield f"`{name}`", first_sentence(kind), by or "–"
+            yield f"`{name}`", first_sentence(kind), by or NONE
 
 
 def raisers(error: str) -> list[str]:
@@ -146,7 +149,7 @@ class FromTheCode(SphinxDirective):
     required_arguments = 1
     optional_arguments = 1
 
-    def run(self) -> Sequence[Node]:  # type: ignore[override]  # a list is one
+    def run(self) -> Sequence[Node]:
         name, *kind = self.arguments
         if kind:
             rows = ((f"``{one}``", *rest) for one, *rest in settings_of(getattr(bandwidth_async, kind[0])))
@@ -163,10 +166,10 @@ class Help(SphinxDirective):
     def run(self) -> list[Node]:
         context = cli.make_context("bandwidth-async", ["demo"])
         context.terminal_width = HELP_WIDTH
-        return [self._section(name, cli.get_command(context, name), context) for name in cli.list_commands(context)]
+        commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+        return [self._section(name, command, context) for name, command in commands.items() if command]
 
-    def _section(self, name: str, command: click.Command | None, parent: click.Context) -> Node:
-        assert command is not None
+    def _section(self, name: str, command: click.Command, parent: click.Context) -> Node:
         context = click.Context(command, info_name=name, parent=parent, terminal_width=HELP_WIDTH)
         section = nodes.section(ids=[f"cli-{context.command_path.partition(' ')[2].replace(' ', '-')}"])
         section += nodes.title("", context.command_path.partition(" ")[2])

@@ -84,5 +84,7 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Elem
 
 def _public(env: BuildEnvironment, ending: str, owner: str) -> str | None:
     """Return the shortest public name that ends so, one of the same class first."""
-    found = [name for name in env.domains.python_domain.objects if name.endswith(f".{ending}")] if ending else []
+    found = (
+        [name for name in env.domains.python_domain.objects if name.endswith(f".{ending}")] if ending else []
+    )
     return min(found, key=lambda name: (not name.startswith(owner), len(name)), default=None)
