@@ -2,8 +2,8 @@
 
     python benchmarks/rate_pictures.py [FOLDER]
 
-The real client ends conferences at a simulated server, as in `goodput.py`. A picture shows the quota, the rate
-of the limiter, what the server let in, and the pauses.
+The real client ends conferences at a simulated server, as in `goodput.py`. A picture shows the quota, the
+rate of the limiter, what the server let in, and the pauses.
 """
 
 from __future__ import annotations
@@ -217,7 +217,8 @@ def _legend() -> list[str]:
     """Return what the lines mean, in one row."""
     return [
         '<line class="quota" x1="48" x2="72" y1="34" y2="34"/><text x="78" y="38">quota</text>',
-        '<line class="rate" x1="140" x2="164" y1="34" y2="34"/><text x="170" y="38">rate of the limiter</text>',
+        '<line class="rate" x1="140" x2="164" y1="34" y2="34"/>'
+        '<text x="170" y="38">rate of the limiter</text>',
         '<rect class="let-in" x="300" y="28" width="14" height="12"/>'
         '<text x="320" y="38">let in, each second</text>',
         '<rect class="pause" x="450" y="32" width="14" height="5"/><text x="470" y="38">pause</text>',
