@@ -88,9 +88,11 @@ class VoiceClient:
         `OperationEnded`, and the limiter's `RateChanged`, `Paused` and `Unavailable`. Requests wait for it,
         so it returns soon. What it raises is logged, once.
     ``retry``
-        How often an operation is tried: a `RetryPolicy`. Every method takes one too, for its own operation.
+        How often an operation is tried: a `RetryPolicy`, and its defaults if you give none. Every method
+        takes one too, for its own operation.
     ``timeouts``
-        The limits of one attempt: a `Timeouts`. Every method takes one too.
+        The limits of one attempt: a `Timeouts`, and its defaults if you give none. Every method takes one
+        too.
     ``deadline``
         Seconds for a whole operation, ``math.inf`` for none. Every method takes one too. That of a run is a
         setting of the run, with no limit unless you give one.

@@ -27,8 +27,8 @@ Row = tuple[str, ...]
 
 HELP_WIDTH = 88
 
-# In a cell that has nothing to say.
-NONE = "-"
+# In a cell that has nothing to say. A bare dash would begin a list.
+NONE = r"\-"
 
 
 def items(docstring: str) -> dict[str, str]:
@@ -150,6 +150,7 @@ class FromTheCode(SphinxDirective):
     optional_arguments = 1
 
     def run(self) -> Sequence[Node]:
+        self.env.note_reread()
         name, *kind = self.arguments
         if kind:
             rows = ((f"``{one}``", *rest) for one, *rest in settings_of(getattr(bandwidth_async, kind[0])))
@@ -164,6 +165,7 @@ class Help(SphinxDirective):
     """``{help}``: a section for each command, with what its ``--help`` prints."""
 
     def run(self) -> list[Node]:
+        self.env.note_reread()
         context = cli.make_context("bandwidth-async", ["demo"])
         context.terminal_width = HELP_WIDTH
         commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
