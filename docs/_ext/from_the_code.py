@@ -91,6 +91,14 @@ def errors() -> Iterator[Row]:
             yield f"`{name}`", first_sentence(kind), by or NONE
 
 
+def methods() -> Iterator[Row]:
+    """Yield each method of the client that asks Bandwidth, and the errors that it names."""
+    for name, method in vars(VoiceClient).items():
+        if name[0] != "_" and inspect.isfunction(method) and "retry" in inspect.signature(method).parameters:
+            named = dict.fromkeys(re.findall(r"`(\w+Error)`", method.__doc__ or ""))
+            yield f"`{name} <VoiceClient.{name}>`", ", ".join(f"`{error}`" for error in named) or NONE
+
+
 def raisers(error: str) -> list[str]:
     """Return the public methods and classes whose docstring names an error."""
     found = []
@@ -130,6 +138,7 @@ def exit_codes() -> Iterator[Row]:
 TABLES: dict[str, tuple[Row, Callable[[], Iterable[Row]]]] = {
     "outcomes": (("outcome", "settled", "fine", "trouble"), outcomes),
     "errors": (("error", "when", "named by"), errors),
+    "methods": (("method", "names"), methods),
     "exit-codes": (("code", "name"), exit_codes),
     "run-settings": (("setting", "unit", "default", "meaning"), settings_of_runs),
 }
@@ -137,7 +146,8 @@ TABLES: dict[str, tuple[Row, Callable[[], Iterable[Row]]]] = {
 
 def table(header: Row, rows: Iterable[Row]) -> str:
     """Return a table as reStructuredText."""
-    lines = [".. list-table::", "   :header-rows: 1", ""]
+    widths = "   :widths: 25 35 40\n" if header == ("error", "when", "named by") else ""
+    lines = [".. list-table::", "   :header-rows: 1", widths]
     for row in (header, *rows):
         lines += [f"   {'*' if not index else ' '} - {cell}" for index, cell in enumerate(row)]
     return "\n".join(lines)

@@ -64,7 +64,21 @@ _NOT_PUBLIC = {
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("missing-reference", _resolve)
+    app.connect("autodoc-process-signature", _show_defaults)
     return {"parallel_read_safe": True}
+
+
+def _show_defaults(
+    _app: Sphinx,
+    _what: str,
+    _name: str,
+    _obj: object,
+    _options: object,
+    shown: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
+    """Write the default of a setting that is the client's as Python can read it."""
+    return shown and shown.replace("<not given>", "..."), returns
 
 
 def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Element) -> Element | None:
