@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-BUILD_DOCS = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+BUILD_DOCS = $(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' bandwidth_async/_version.py)
 
 .PHONY: demo test coverage docs pictures lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards release-check sbom upload clean
