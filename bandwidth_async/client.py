@@ -377,7 +377,7 @@ class VoiceClient:
         If you leave the context, also by ``break`` or an error, the run ends at once and leaves no task
         behind. Several tasks may iterate over the outcomes: each outcome goes to one of them.
 
-        Raises what `end_conferences` raises.
+        Raises what `end_conferences` raises, `ClientStateError` and `ConfigurationError` among it.
         """
         how = EndSettings(verify=verify, hang_up=hang_up)
         source, end, tell = self._run(conferences, settings, how, concurrency=concurrency, deadline=deadline)

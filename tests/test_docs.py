@@ -389,3 +389,10 @@ def test_yaml_is_yaml() -> None:
         job = yaml.safe_load(block.code)
         (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
         test_a_command_line_parses(container["args"])
+
+
+def test_the_line_of_cron_parses() -> None:
+    """Behind its five fields of time stands a command."""
+    (block,) = [one for one in BY_NAME["docs/howto/teardown-job.md"].blocks if not one.language]
+    (arguments,) = Pipeline.of(block.code.split(" ", 5)[5]).ours
+    test_a_command_line_parses(arguments)
