@@ -3,9 +3,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+BUILD_DOCS = $(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' bandwidth_async/_version.py)
 
-.PHONY: demo test coverage lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards release-check sbom upload clean
+.PHONY: demo test coverage docs pictures lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards release-check sbom upload clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -17,15 +18,24 @@ test: .venv/ready-test
 coverage: .venv/ready-test
 	$(BIN)/python -m pytest --numprocesses=auto --cov --cov-report=term:skip-covered
 
+# The pages of docs/ and what the code says of itself, into build/docs. A warning is an error.
+docs: .venv/ready-docs
+	$(BUILD_DOCS)
+
+# The curves of the page about the rate, from runs in virtual time.
+pictures: .venv/ready-test
+	$(BIN)/python benchmarks/rate_pictures.py
+
 lint: .venv/ready-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BUILD_DOCS)
 
-# pyright, a second type checker, on the README's Python code, the examples and the public names; needs npm.
+# pyright, a second type checker, on the Python code of all pages, the examples and the public names; needs npm.
 pyright: .venv/ready-test
 	npm install --prefix .pyright --no-save --no-package-lock --no-audit --no-fund --loglevel=error pyright@1
-	$(BIN)/python -m pytest tests/test_readme.py tests/test_facade.py -k "pyright or type_of_every_name"
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_facade.py -k "pyright or type_of_every_name"
 
 # The long forms of the proofs that `make test` runs in short form.
 proofs: .venv/ready-test
@@ -111,7 +121,7 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
 
 .venv/ready-cli: EXTRAS = cli
-.venv/ready-test .venv/ready-bench .venv/ready-lint .venv/ready-release: GROUP = --group $*
+.venv/ready-test .venv/ready-bench .venv/ready-docs .venv/ready-lint .venv/ready-release: GROUP = --group $*
 
 # pip knows dependency groups since 25.1.
 .venv/ready-%: pyproject.toml

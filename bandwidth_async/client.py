@@ -70,8 +70,10 @@ class VoiceClient:
     Open it once (``async with VoiceClient(…) as client``, or call `aclose` at the end). Use it from any
     number of tasks of the same event loop, for as long as your application lives.
 
-    ``account_id``, ``credentials``
-        Whose conferences, and `ClientCredentials` (or the legacy `BasicCredentials`).
+    ``account_id``
+        Whose conferences.
+    ``credentials``
+        `ClientCredentials`, or the legacy `BasicCredentials`.
     ``voice_url``, ``api_url``
         Scheme and host of the Voice API and of the token endpoint. Plain http is refused, except to this
         machine or with ``allow_http``, because it would show the credentials to the network.
@@ -85,20 +87,44 @@ class VoiceClient:
         A plain function that is called with each `Event`: `OperationStarted`, `AttemptEnded` and
         `OperationEnded`, and the limiter's `RateChanged`, `Paused` and `Unavailable`. Requests wait for it,
         so it returns soon. What it raises is logged, once.
-    ``retry``, ``timeouts``, ``deadline``
-        How often an operation is tried, the limits of one attempt in seconds, and seconds for a whole
-        operation (``math.inf`` for none). Every method takes them too, for its own operation.
+    ``retry``
+        How often an operation is tried: a `RetryPolicy`, and its defaults if you give none. Every method
+        takes one too, for its own operation.
+    ``timeouts``
+        The limits of one attempt: a `Timeouts`, and its defaults if you give none. Every method takes one
+        too.
+    ``deadline``
+        Seconds for a whole operation, ``math.inf`` for none. Every method takes one too. That of a run is a
+        setting of the run, with no limit unless you give one.
     ``session``
         Your own `aiohttp.ClientSession`, with all that it does to a request. An end then takes nearly three
         times the processor time. You close it yourself.
-    ``proxy``, ``trust_env``
-        A proxy's URL, http or https, also without a scheme; and whether the environment decides, for each of
-        the two hosts, as for curl: ``HTTPS_PROXY`` or ``ALL_PROXY`` name a proxy if you give none, and
-        ``NO_PROXY`` has the hosts that need none. Plain http has ``http_proxy``, in lower case only.
+    ``proxy``
+        A proxy's URL, http or https, also without a scheme.
+    ``trust_env``
+        Whether the environment decides, for each of the two hosts, as for curl: ``HTTPS_PROXY`` or
+        ``ALL_PROXY`` name a proxy if you give none, and ``NO_PROXY`` has the hosts that need none. Plain http
+        has ``http_proxy``, in lower case only.
+    ``allow_http``
+        Whether credentials may go over plain http to another machine.
+    ``random``
+        The source of pauses of random length, for tests that repeat.
 
-    Raises `ConfigurationError` for settings that cannot work. Methods raise `APIError` subclasses when the
-    server refuses, `TransportError` when no response came, `DeadlineExceededError` when time ran out, and
-    `ClientStateError` on a closed client or in another event loop than that of the first use.
+    Raises `ConfigurationError` for settings that cannot work. Every method that asks Bandwidth for something
+    raises, beside what it names itself:
+
+    - `ConfigurationError`, before anything is sent, for an argument that cannot be right, such as an id that
+      is not safe in a URL,
+    - an `APIError` if the server refuses: `BadRequestError` (400), `AuthenticationError` (401),
+      `PermissionDeniedError` (403), `NotFoundError` (404), `ConflictError` (409), `RateLimitError` (429) or
+      `ServerError` (5xx),
+    - `TransportError` if no usable response came: also `CertificateError`, `UnavailableError` while the
+      server is down, and `UnexpectedResponseError` for a page instead of the documented response,
+    - `DeadlineExceededError` if time ran out,
+    - `ClientStateError` on a closed client, or in another event loop than that of the first use.
+
+    Sources: Bandwidth's OpenAPI description of the Voice API, whose operations the methods name, and
+    https://dev.bandwidth.com/docs/voice/errors for what a status means.
     """
 
     def __init__(
@@ -190,7 +216,8 @@ class VoiceClient:
     async def aclose(self) -> None:
         """Close the client and its own session. A session that was passed in stays open.
 
-        What it learned of the rate is where the next client over the same credentials object begins.
+        What it learned of the rate is where the next client over the same credentials object begins. Never
+        raises, and may be called again.
         """
         if (learned := self.limiter.knowledge) is not None:
             self._kept[self._kept_key] = learned.to_dict()
@@ -251,6 +278,11 @@ class VoiceClient:
         With ``hang_up`` the client reads the members first and ends each of their calls afterwards;
         ``outcome.calls_ended`` names them. Raises `HangUpError` if it could not end some of them. A call that
         joins between the reading and the end is ejected, but not hung up.
+
+        Also raises `RateLimitError`, `UnavailableError`, `DeadlineExceededError` and what else every method
+        raises (see `VoiceClient`). If the error is ``ambiguous``, the conference may have ended.
+
+        Source: ``updateConference``, whose ``status`` is ``completed``, and ``getConference``.
         """
         how = EndSettings(verify=verify, hang_up=hang_up)
         target = Target.of(conference)
@@ -284,21 +316,31 @@ class VoiceClient:
             again, the run keeps some 50 bytes for each id of a list. Of a source without a length, such as a
             generator, it knows the last 10,000 ids again, so that memory stays flat: an id that comes again
             behind more than those is sent again.
+        ``concurrency``
+            Conferences at once, which are ended or wait for the limiter.
         ``on_outcome``
             Is called with each outcome before its worker takes the next id. It may be async.
-        ``deadline``, ``stop``
-            End the run early, after seconds or on request. Requests in flight may finish, and the ids that
-            remain in a list or a journal become ``not_attempted``. A generator may be endless, so only the
-            next 10,000 ids of it do, or as many as it yields within a second, and none of an async source:
-            the rest has no outcome, and ``report.ok`` is False.
-        ``verify``, ``hang_up``
-            As in `end_conference`. A conference whose calls could not all be hung up is ``failed``, so that a
-            resume tries again, or ``refused`` where the server would only repeat its refusal.
+        ``deadline``
+            Seconds after which the run ends early. Requests in flight may finish within 10 s more, and the
+            ids that remain in a list or a journal become ``not_attempted``. A generator may be endless, so
+            only the next 10,000 ids of it do, or as many as it yields within a second, and none of an async
+            source: the rest has no outcome, and ``report.ok`` is False.
+        ``stop``
+            Ends the run early on request, as a deadline does.
+        ``verify``
+            Read each conference back, as in `end_conference`.
+        ``hang_up``
+            End the members' calls too, as in `end_conference`. A conference whose calls could not all be hung
+            up is ``failed``, so that a resume tries again, or ``refused`` where the server would only repeat
+            its refusal.
 
         No conference makes this raise; see `Report`. What every id would meet (refused credentials, a server
         that stays down, a full disk under the journal) ends the run, with the error as ``report.stopped``.
         Whatever ``conferences`` or ``on_outcome`` raise is raised here, `asyncio.CancelledError` included.
-        Raises `ClientStateError` if another run is going on over the same journal.
+        Raises `ClientStateError` if another run is going on over the same journal, and `ConfigurationError`
+        for settings that cannot work and for a journal of another account or host.
+
+        Source: ``updateConference``, as for `end_conference`.
         """
         how = EndSettings(verify=verify, hang_up=hang_up)
         source, end, tell = self._run(conferences, settings, how, concurrency=concurrency, deadline=deadline)
@@ -334,6 +376,8 @@ class VoiceClient:
 
         If you leave the context, also by ``break`` or an error, the run ends at once and leaves no task
         behind. Several tasks may iterate over the outcomes: each outcome goes to one of them.
+
+        Raises what `end_conferences` raises, `ClientStateError` and `ConfigurationError` among it.
         """
         how = EndSettings(verify=verify, hang_up=hang_up)
         source, end, tell = self._run(conferences, settings, how, concurrency=concurrency, deadline=deadline)
@@ -349,13 +393,24 @@ class VoiceClient:
 
         A redirect that may have arrived is not sent again (see `RetryPolicy.repeat_ambiguous`); its error
         is then ``ambiguous``. To end a conference use `end_conference`, which also explains a 404.
+
+        Raises `NotFoundError` for a conference that does not exist or has ended, `ConflictError` for one that
+        cannot be changed in its state, and what else every method raises (see `VoiceClient`).
+
+        Source: ``updateConference``.
         """
         _check_kind(update, UpdateConference)
         await self._ask(wire.update_conference(self._account_id, conference_id, update), settings)
 
     @names_settings(CallSettings)
     async def get_conference(self, conference_id: str, **settings: Unpack[CallSettings]) -> Conference:
-        """Return a conference with its active members."""
+        """Return a conference with its active members.
+
+        Raises `NotFoundError` if Bandwidth does not know the id, and what else every method raises (see
+        `VoiceClient`). For how long it knows an ended conference is not documented.
+
+        Source: ``getConference``.
+        """
         return await self._ask(wire.get_conference(self._account_id, conference_id), settings)
 
     @names_settings(CallSettings)
@@ -376,7 +431,11 @@ class VoiceClient:
         The client asks for all pages on the host that you set, because the request carries your credentials.
         A link that names another host, as behind a gateway, is followed there if its path is the listing's.
         A listing never ends early without an error: `TransportError` is raised for any other link to another
-        host, for a circle, and for a page that is not an array of conferences.
+        host, for a circle, and for a page that is not an array of conferences. Raises `ConfigurationError`
+        for another ``page_size`` or a time without a zone, and what else every method raises (see
+        `VoiceClient`).
+
+        Source: ``listConferences``.
         """
         if type(page_size) is not int or not 1 <= page_size <= 1000:
             raise ConfigurationError(f"page_size is 1 to 1000, not {page_size!r}")
@@ -402,7 +461,10 @@ class VoiceClient:
 
         BXML that may have arrived is not sent again, since members would hear it twice; its error is then
         ``ambiguous``. Raises `ConfigurationError`, before anything is sent, for BXML that is not well-formed,
-        holds a verb that is not for conferences, or is larger than 64 KB.
+        holds a verb that is not for conferences, or is larger than 64 KB. Raises `NotFoundError` for a
+        conference that does not exist or has ended, and what else every method raises (see `VoiceClient`).
+
+        Source: ``updateConferenceBxml``, and https://dev.bandwidth.com/docs/voice/bxml for the verbs.
         """
         await self._ask(wire.update_conference_bxml(self._account_id, conference_id, bxml), settings)
 
@@ -410,7 +472,13 @@ class VoiceClient:
     async def get_conference_member(
         self, conference_id: str, call_id: str, **settings: Unpack[CallSettings]
     ) -> ConferenceMember:
-        """Return a call as a member of a conference: muted or not, on hold or not."""
+        """Return a call as a member of a conference: muted or not, on hold or not.
+
+        Raises `NotFoundError` if the call is no member, and what else every method raises (see
+        `VoiceClient`).
+
+        Source: ``getConferenceMember``.
+        """
         return await self._ask(wire.get_conference_member(self._account_id, conference_id, call_id), settings)
 
     @names_settings(CallSettings)
@@ -421,7 +489,13 @@ class VoiceClient:
         update: UpdateConferenceMember,
         **settings: Unpack[CallSettings],
     ) -> None:
-        """Change a member: ``UpdateConferenceMember(mute=True)``. What you do not set stays as it is."""
+        """Change a member: ``UpdateConferenceMember(mute=True)``. What you do not set stays as it is.
+
+        Raises `NotFoundError` if the call is no member, and what else every method raises (see
+        `VoiceClient`).
+
+        Source: ``updateConferenceMember``.
+        """
         _check_kind(update, UpdateConferenceMember)
         request = wire.update_conference_member(self._account_id, conference_id, call_id, update)
         await self._ask(request, settings)
@@ -430,14 +504,26 @@ class VoiceClient:
     async def list_conference_recordings(
         self, conference_id: str, **settings: Unpack[CallSettings]
     ) -> list[ConferenceRecording]:
-        """Return the metadata of each recording of a conference. Bandwidth keeps recordings for 30 days."""
+        """Return the metadata of each recording of a conference. Bandwidth keeps recordings for 30 days.
+
+        Raises `NotFoundError` if there is no such conference, and what else every method raises (see
+        `VoiceClient`).
+
+        Source: ``listConferenceRecordings``.
+        """
         return await self._ask(wire.list_conference_recordings(self._account_id, conference_id), settings)
 
     @names_settings(CallSettings)
     async def get_conference_recording(
         self, conference_id: str, recording_id: str, **settings: Unpack[CallSettings]
     ) -> ConferenceRecording:
-        """Return the metadata of a recording. `download_conference_recording` fetches its audio."""
+        """Return the metadata of a recording. `download_conference_recording` fetches its audio.
+
+        Raises `NotFoundError` if there is no such recording, and what else every method raises (see
+        `VoiceClient`).
+
+        Source: ``getConferenceRecording``.
+        """
         request = wire.get_conference_recording(self._account_id, conference_id, recording_id)
         return await self._ask(request, settings)
 
@@ -488,10 +574,13 @@ class VoiceClient:
 
         Raises `APIError` for a response that cannot be seen to be a whole recording (a 204, a body without a
         length, a compressed body, a page or JSON with status 200, an empty body), and the `OSError` of a
-        place that cannot be written to. A new file is for its owner alone (mode 0600).
+        place that cannot be written to. A new file is for its owner alone (mode 0600). Raises `NotFoundError`
+        if there is no such recording, and what else every method raises (see `VoiceClient`).
 
         ``deadline`` is for the time up to the first byte, of each start. After that a recording may take as
         long as it needs; only a silence of ``timeouts.attempt`` ends it.
+
+        Source: ``downloadConferenceRecording``.
         """
         request = wire.download_conference_recording(self._account_id, conference_id, recording_id)
         options = evolve(self._options, **settings)
@@ -505,7 +594,12 @@ class VoiceClient:
 
     @names_settings(CallSettings)
     async def get_call(self, call_id: str, **settings: Unpack[CallSettings]) -> Call:
-        """Return the state of a call, from some minutes after its start until 7 days after its end."""
+        """Return the state of a call, from some minutes after its start until 7 days after its end.
+
+        Raises `NotFoundError` outside of that time, and what else every method raises (see `VoiceClient`).
+
+        Source: ``getCallState``.
+        """
         return await self._ask(wire.get_call(self._account_id, call_id), settings)
 
     @names_settings(CallSettings)
@@ -514,7 +608,10 @@ class VoiceClient:
 
         A hang-up may be sent twice, as an end may. A redirect that may have arrived is not sent again; its
         error is then ``ambiguous``. A call that ended recently, or was not answered yet, raises
-        `ConflictError`. A call that ended before raises `NotFoundError`.
+        `ConflictError`. A call that ended before raises `NotFoundError`. Also raises what every method raises
+        (see `VoiceClient`).
+
+        Source: ``updateCall``, and https://dev.bandwidth.com/docs/voice/errors for the two statuses.
         """
         _check_kind(update, UpdateCall)
         await self._ask(wire.update_call(self._account_id, call_id, update), settings)
@@ -539,6 +636,8 @@ class VoiceClient:
         read as ``last_error``; `NotFoundError` if the first read that got a response did not find it; at once
         any other `APIError` (refused credentials among them) and `CertificateError`; `ClientStateError` if
         the client is closed meanwhile; and whatever ``hub`` raises.
+
+        Source: ``getConference``, whose ``completedTime`` says that it has ended.
         """
         options = evolve(self._options, **settings)
         request = wire.get_conference(self._account_id, conference_id)

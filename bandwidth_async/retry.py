@@ -68,6 +68,8 @@ class RetryPolicy:
         the server never gave a good response, a 429 included. Single operations do not wait.
     ``repeat_ambiguous``
         Also send again what must not happen twice (a redirect) when it may have happened already.
+
+    Raises `ConfigurationError` for a number that cannot be right.
     """
 
     attempts: int = field(default=5, validator=at_least(1, "requests"))

@@ -25,7 +25,13 @@ DEFAULT_CONCURRENCY = 100
 
 
 class RunSettings(TypedDict, total=False):
-    """Settings of each operation of a run, where they differ from the client's."""
+    """Settings of each operation of a run, where they differ from the client's.
+
+    ``retry``
+        How often it is tried: a `RetryPolicy`.
+    ``timeouts``
+        The limits of one attempt: a `Timeouts`.
+    """
 
     retry: RetryPolicy
     timeouts: Timeouts
@@ -36,8 +42,10 @@ class CallSettings(RunSettings, total=False):
 
     ``deadline``
         Seconds for the whole operation, ``math.inf`` for none.
-    ``retry``, ``timeouts``
-        How often it is tried, and the limits of one attempt.
+    ``retry``
+        How often it is tried: a `RetryPolicy`.
+    ``timeouts``
+        The limits of one attempt: a `Timeouts`.
     ``on_response``
         A plain function that is called with the `ResponseInfo` of each success: once for most methods, once a
         page for a listing. The details of a refusal are on its error.

@@ -294,8 +294,8 @@ class SyncVoiceClient:
     at the level of a module: its thread starts with the first call. Callbacks such as ``on_event`` and
     ``on_outcome`` run in that thread. If you interrupt a method (Ctrl-C), its operation or run is cancelled.
 
-    Methods raise what those of `VoiceClient` raise, and `ClientStateError` after a fork that came after the
-    first call, and in a callback.
+    Methods raise what those of `VoiceClient` raise, `ConfigurationError` among it, and `ClientStateError`
+    after a fork that came after the first call, and in a callback.
     """
 
     @names_settings(ClientSettings)

@@ -23,6 +23,7 @@ from growth import Row  # noqa: E402
 from hot_path import Figure, Spread, goals, ratios, table  # noqa: E402
 from hot_path_drawing import draw  # noqa: E402
 from hot_path_server import served, serving, why_not  # noqa: E402
+from rate_pictures import PICTURES, Drawing, watch  # noqa: E402
 from shared import jain  # noqa: E402
 from startup import help_share, imports_aiohttp  # noqa: E402
 
@@ -107,6 +108,17 @@ def test_picture_is_svg_with_every_client() -> None:
     picture = ET.fromstring(draw({"httpx": 71.2, "naive": 1.0, "ours": 0.9}))  # noqa: S314  # our own
     texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[-6:] == ["bandwidth_async", "0.90", "aiohttp, semaphore, gather", "1.00", "httpx", "71 →"]
+
+
+def test_a_picture_of_the_rate_shows_what_the_run_did() -> None:
+    """Some seconds of the first picture: the rate grows from 20, and the server refuses something."""
+    picture = evolve(PICTURES[0], seconds=4.0, row=evolve(PICTURES[0].row, count=300))
+    seen = watch(picture)
+    assert seen.rates[0] == (0.0, 20.0)
+    assert max(rate for _, rate in seen.rates) > 50
+    assert seen.pauses
+    kinds = [one.get("class") for one in ET.fromstring(str(Drawing(picture, seen))).iter()]  # noqa: S314  # our own
+    assert {"rate", "quota", "let-in", "pause"} <= set(kinds)
 
 
 def test_growth_of_kept_outcomes_is_judged_by_the_million() -> None:

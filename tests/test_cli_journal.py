@@ -210,12 +210,12 @@ def test_a_cell_that_is_no_list_of_calls_names_none(
     assert [row["calls_ended"] for row in rows(capsys.readouterr().out)] == [[]] * 30
 
 
-def test_records_have_the_keys_that_the_readme_shows(
+def test_records_have_the_keys_that_the_documentation_shows(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The records of end, resume and outcomes, as JSON and as CSV, where blanks separate a list."""
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    shown = re.findall(r'`(\{"conference_id": "conf-1", "outcome".*\})`', readme)[0]
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "outcomes.md").read_text(encoding="utf-8")
+    shown = re.findall(r'`(\{"conference_id": "conf-1", "outcome".*\})`', page)[0]
     assert list(json.loads(shown)) == KEYS
     journal, id_ = tmp_path / "run.journal", sandbox.conference_ids[0]
     assert main(["end", id_, "--hang-up", "--journal", str(journal), "--format", "jsonl"]) == 0

@@ -204,7 +204,7 @@ def test_the_sdist_holds_what_a_distribution_builds_and_tests(built: Built) -> N
     tops = {name.partition("/")[0] for name in built.sdist}
     pages = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md"}
     made = {"PKG-INFO", "pyproject.toml", ".gitignore"}  # hatchling adds the last, for builds from an sdist
-    assert tops == {"bandwidth_async", "tests", "examples", "benchmarks", "Makefile"} | pages | made
+    assert tops == {"bandwidth_async", "tests", "examples", "benchmarks", "docs", "Makefile"} | pages | made
     assert {name for name in built.sdist if name.startswith("bandwidth_async/")} == modules()
     assert [name for name in built.sdist if re.search(r"__pycache__|\.pyc$|/\.", name)] == []
     assert {name: size for name, size in built.sdist.items() if size > MOST_BYTES_OF_A_FILE} == {}

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 class Timeouts:
     """Limits of one attempt, in seconds.
 
-    ``connect`` limits the name look-up, TCP and TLS together, for all addresses of the host. ``attempt``
-    limits everything from there to the end of the response. The body of an error has 2 s more once its status
-    is known. A recording may take longer: there, ``attempt`` limits the time to its first byte, and each
-    silence after that.
+    ``connect``
+        Seconds to open a connection: name look-up, TCP and TLS together, for all addresses of the host.
+    ``attempt``
+        Seconds from there to the end of the response. The body of an error has 2 s more once its status is
+        known. A recording may take longer: there, the limit is for the time to its first byte, and for each
+        silence after that.
+
+    Raises `ConfigurationError` for a value that is not above 0.
     """
 
     connect: float = field(default=3.0, validator=above_zero("seconds"))

@@ -46,8 +46,12 @@ class RateLimit:
     ``burst``
         With a given rate, how many requests may be sent at once after a rest. Leave it at 1 unless you know
         that the server uses a token bucket of that depth: one that counts in windows refuses the excess.
-    ``start``, ``floor``, ``ceiling``
-        Without a given rate, the rate to begin with, such as one learned before, and the bounds of the rate.
+    ``start``
+        Requests per second to begin with, such as a rate learned before, if you give no ``rate``.
+    ``floor``
+        Requests per second that a rate which the client finds out never falls below.
+    ``ceiling``
+        Requests per second that a rate which the client finds out never exceeds.
     ``knowledge``
         What an earlier limiter learned (`Limiter.knowledge`), to begin with. A ``start`` overrules its rate.
     ``within_second``
@@ -57,7 +61,8 @@ class RateLimit:
         Statuses that mean "over the quota", whatever else they may mean. A 403 or 503 with a time always
         does. Where the client finds out the rate, it also finds out whether other 503s do.
 
-    Raises `ConfigurationError` for a floor above the ceiling, and for both a rate and a start.
+    Raises `ConfigurationError` for a rate that is not above 0, for a floor above the ceiling, and for both a
+    rate and a start.
     """
 
     rate: float | None = field(default=None, validator=validators.optional(above_zero("requests per second")))
@@ -83,7 +88,7 @@ class RateLimit:
 
     @classmethod
     def fixed(cls, rate: float, burst: int = 1) -> Self:
-        """Return a limit of exactly ``rate`` requests per second."""
+        """Return a limit of exactly ``rate`` requests per second. Raises what `RateLimit` raises."""
         return cls(rate, burst)
 
     @classmethod
@@ -96,7 +101,10 @@ class RateLimit:
         knowledge: Knowledge | None = None,
         within_second: bool = False,
     ) -> Self:
-        """Return a limit whose rate the client finds out, between ``floor`` and ``ceiling``."""
+        """Return a limit whose rate the client finds out, between ``floor`` and ``ceiling``.
+
+        The three are in requests per second. Raises what `RateLimit` raises.
+        """
         return cls(
             start=start, floor=floor, ceiling=ceiling, knowledge=knowledge, within_second=within_second
         )

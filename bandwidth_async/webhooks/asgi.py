@@ -42,7 +42,7 @@ def asgi_app(
     route is better: ``Route("/webhooks", asgi_app(…))``.
 
     A client that disconnects early gets no response, but ``receive`` still runs to its end. WebSockets are
-    refused.
+    refused. Raises `ConfigurationError` for a setting that cannot work.
     """
     return _ReceivingApp(
         Reception(receive, auth=auth, body_limit=body_limit, memory=memory, callback_timeout=callback_timeout)

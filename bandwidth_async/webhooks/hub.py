@@ -129,7 +129,7 @@ class Expectation(Generic[E]):
         """Return the event once it comes. Several tasks may wait for it.
 
         Raises `DeadlineExceededError` after ``deadline`` seconds. With None it waits for ever, so use None
-        with care: webhooks can get lost.
+        with care: webhooks can get lost. Raises `ConfigurationError` for a deadline below 0.
         """
         if deadline is not None and not deadline >= 0:
             raise ConfigurationError(f"deadline is a number of seconds, at least 0, or None: {deadline!r}")
@@ -235,7 +235,8 @@ class EventHub:
         """Start waiting for an event before you send the request that causes it.
 
         ``async with hub.expecting(id, ConferenceCompleted) as expected``, then send the request inside and
-        await ``expected.event(…)``. You do not miss the event, however many others come meanwhile.
+        await ``expected.event(…)``. You do not miss the event, however many others come meanwhile. Raises
+        `ConfigurationError` if ``kind`` is no type of conference event.
         """
         if not issubclass(kind, ConferenceEvent):
             raise ConfigurationError(f"kind is a type of conference event, not {kind.__name__}")
@@ -257,7 +258,7 @@ class EventHub:
 
         Each listener has its own queue of ``limit`` events, so a slow or failing listener delays no other.
         When the queue is full, the oldest event is dropped and counted in ``dropped``. The first drop is
-        logged.
+        logged. Raises `ConfigurationError` for a limit below 1.
         """
         if limit < 1:
             raise ConfigurationError(f"limit is a number of queued events, at least 1, not {limit}")

@@ -154,6 +154,8 @@ class Reception:
     ``callback_timeout``
         How long Bandwidth waits for a response: the ``callbackTimeout`` of your conferences, 1 to 25 seconds.
         A response that takes longer is logged, as Bandwidth has given it up.
+
+    Raises `ConfigurationError` for a setting that cannot work.
     """
 
     def __init__(
