@@ -51,7 +51,7 @@ nobody reads the output any more. With --format json or jsonl an error is one JS
 """
 
 # In the words of a 403: no other credentials would help.
-_PLAN_OR_ROLE = re.compile(r"\b(?:plans?|roles?|features?|upgrade)\b", re.IGNORECASE)
+_PLAN_OR_ROLE = r"(?i)\b(?:plans?|roles?|features?|upgrade)\b"
 
 _BY_ERROR: tuple[tuple[type[BandwidthError], Exit], ...] = (
     (MissingCredentialsError, Exit.CREDENTIALS),
@@ -79,7 +79,9 @@ def exit_for_error(error: BandwidthError) -> Exit:
         return Exit.CONFLICT
     if isinstance(error, JournalError) and error.in_use:
         return Exit.CONFLICT
-    if isinstance(error, PermissionDeniedError) and _PLAN_OR_ROLE.search(f"{error.type} {error.description}"):
+    if isinstance(error, PermissionDeniedError) and re.search(
+        _PLAN_OR_ROLE, f"{error.type} {error.description}"
+    ):
         return Exit.CONFLICT
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.GENERAL)
 

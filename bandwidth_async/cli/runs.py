@@ -14,10 +14,19 @@ import click
 
 from bandwidth_async import journal as stored
 from bandwidth_async import outcome
-from bandwidth_async.cli import exit_codes, formats, prune, report_file, run, run_names, run_state, terminal
+from bandwidth_async.cli import (
+    exit_codes,
+    formats,
+    journals,
+    prune,
+    report_file,
+    run,
+    run_names,
+    run_state,
+    terminal,
+)
 from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.choices import complete_runs
-from bandwidth_async.cli.journals import go_on, in_a_thread
 from bandwidth_async.cli.options import in_a_format, new_client, of_kinds, run_options, sending
 from bandwidth_async.errors import JournalError
 
@@ -56,10 +65,12 @@ def resume(journal: str | None, how: RunOptions, yes: bool) -> int:
     report_file.check_options(how, keep=[path])
     client = new_client(rate_limit=how.limit())
     try:
-        opened = in_a_thread(lambda: stored.Journal.open(path, account_id=client.account_id))
+        opened = journals.in_a_thread(lambda: stored.Journal.open(path, account_id=client.account_id))
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    return report_file.reported(how, path, lambda: go_on(client, opened, how.after(began), append=False))
+    return report_file.reported(
+        how, path, lambda: journals.go_on(client, opened, how.after(began), append=False)
+    )
 
 
 @click.command(epilog=exit_codes.HELP)
@@ -150,7 +161,7 @@ def outcomes(
 
 def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer, only: frozenset[str] | None) -> None:
     # The check of the whole file comes before the first.
-    first = in_a_thread(lambda: list(islice(rows, 1)))
+    first = journals.in_a_thread(lambda: list(islice(rows, 1)))
     for row in chain(first, rows):
         if only is None or row.kind in only:
             writer.write(formats.outcome_record(row), at_once=False)
