@@ -311,7 +311,14 @@ def _end_recorded(
                 terminal.say("there are no conferences to end")
                 formats.Writer(stream, how.form, formats.OUTCOMES).end()
                 return exit_codes.Exit.OK
-            job = run.Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
+            anew = wish.given.chosen is not None or wish.given.can_be_known
+            job = run.Run(
+                source=journal,
+                total=recorded.kept,
+                how=how.after(began),
+                stream=stream,
+                can_begin_anew=anew,
+            )
             return loop.run(run.carry_out(client, job))
 
 

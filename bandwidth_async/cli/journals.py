@@ -34,8 +34,11 @@ _PART, _SAY_EVERY = 10_000, 5.0
 _INSTEAD = "choose a file with --journal FILE, or keep no journal with --no-journal"
 
 
-def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: bool) -> int:
-    """End what a journal has unsettled, and close it. Return the exit code of the whole run."""
+def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: bool, note: str = "") -> int:
+    """End what a journal has unsettled, and close it. Return the exit code of the whole run.
+
+    ``note`` is said if there is something to end.
+    """
     began = time.monotonic()
     try:
         whole = journal.report()
@@ -44,6 +47,8 @@ def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: boo
             if how.output is None:
                 formats.write_none(how.form, formats.OUTCOMES)
             return how.exit_code(whole)
+        if note:
+            terminal.say(note)
         behind = how.form if append else None
         with formats.open_output(how.output, force=how.force, behind=behind, keep=[journal.path]) as stream:
             job = run.Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)

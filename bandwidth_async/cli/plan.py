@@ -14,7 +14,7 @@ import click
 from attrs import define
 
 from bandwidth_async.cli import account, question, terminal
-from bandwidth_async.cli.run import plural
+from bandwidth_async.cli.run import plural, resume_command
 from bandwidth_async.cli.selection import in_utc
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import describe, journals, state_directory
@@ -145,4 +145,4 @@ def _begun_before(info: JournalInfo) -> list[str]:
     if not left:
         return [f"run {run} had this input and settled all of it: see bandwidth-async outcomes {run}"]
     are = "is" if left == 1 else "are"
-    return [f"run {run} has this input, {left:,} {are} left: go on with bandwidth-async resume {run}"]
+    return [f"run {run} has this input, {left:,} {are} left: go on with {resume_command(run)}"]

@@ -6,11 +6,13 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from bandwidth_async import journal as stored
 from bandwidth_async import outcome
@@ -51,8 +53,11 @@ def resume(journal: str | None, how: RunOptions, yes: bool) -> int:
 
     Conferences that are ended, already_ended, not_found or refused are settled. The rest is tried again. If
     the run was stopped before it knew whether a conference ended, and the server no longer finds it, its
-    outcome is already_ended. --verify and --hang-up stay on if the first part of the run had them. The exit
-    code is that of the whole run. The output has only the outcomes of this part: use outcomes to print all.
+    outcome is already_ended.
+
+    --verify and --hang-up stay on if the run was begun with them, and the --rate and --concurrency of the
+    last part are kept; give --rate or --start-rate for another rate. The exit code is that of the whole run.
+    The output has only the outcomes of this part: use outcomes to print all.
 
     \b
     bandwidth-async resume
@@ -63,14 +68,29 @@ def resume(journal: str | None, how: RunOptions, yes: bool) -> int:
     path = run_names.last_run(unfinished=True) if journal is None else run_names.path_of(journal)
     began = time.monotonic()
     report_file.check_options(how, keep=[path])
-    client = new_client(rate_limit=how.limit())
     try:
+        kept = _kept(how, path)
+        client = new_client(rate_limit=kept.limit())
         opened = journals.in_a_thread(lambda: stored.Journal.open(path, account_id=client.account_id))
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    return report_file.reported(
-        how, path, lambda: journals.go_on(client, opened, how.after(began), append=False)
-    )
+    go_on = partial(journals.go_on, client, opened, kept.after(began), append=False, note=_note(how, kept))
+    return report_file.reported(how, path, go_on)
+
+
+def _kept(how: RunOptions, path: Path) -> RunOptions:
+    """Return how a resume goes: as its run was begun or resumed last, but for what its options say."""
+    source = click.get_current_context().get_parameter_source
+    given = [
+        one for one in ("rate", "start_rate", "concurrency") if source(one) is ParameterSource.COMMANDLINE
+    ]
+    return how.kept(stored.last_settings(path), given)
+
+
+def _note(how: RunOptions, kept: RunOptions) -> str:
+    if kept.rate is None or kept.rate == how.rate or how.quiet:
+        return ""
+    return f"at most {run_state.figure(kept.rate)} requests a second, as before (--rate changes it)"
 
 
 @click.command(epilog=exit_codes.HELP)

@@ -100,6 +100,24 @@ def begun(path: str | PathLike[str]) -> tuple[str, datetime]:
     return run.account_id, _time(run.created, path)
 
 
+def last_settings(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the settings with which a run was begun or resumed last, as far as its journal knows them.
+
+    Raises `JournalError`.
+    """
+    path = located(path)
+    with file.look(path) as connection:
+        if file.read_run(connection, path).version < schema.WITH_TIMELINE:
+            return {}
+        with translated(path):
+            found = connection.execute(schema.LAST_SETTINGS).fetchone()
+    try:
+        settings = json.loads(found[0]) if found and isinstance(found[0], str) else None
+    except (ValueError, RecursionError):
+        settings = None
+    return settings if isinstance(settings, dict) else {}
+
+
 def _time(seconds: float, path: Path) -> datetime:
     try:
         return datetime.fromtimestamp(seconds, UTC)

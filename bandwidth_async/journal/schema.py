@@ -216,6 +216,7 @@ ON CONFLICT (number) DO UPDATE SET at = excluded.at, seconds = excluded.seconds,
 )
 
 FIRST_HOST = "SELECT json_extract(facts, '$.host') FROM parts ORDER BY part LIMIT 1"
+LAST_SETTINGS = "SELECT json_extract(facts, '$.settings') FROM parts ORDER BY part DESC LIMIT 1"
 LAST_PART = "SELECT coalesce(max(part), 0) FROM parts"
 READ_PARTS = "SELECT part, began, facts FROM parts ORDER BY part"
 READ_TIMELINE = "SELECT number, at, seconds, facts FROM timeline WHERE seconds > 0 ORDER BY number"
