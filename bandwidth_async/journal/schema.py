@@ -240,6 +240,9 @@ FROM conferences WHERE elapsed > 0 ORDER BY elapsed DESC, number LIMIT ?"""  # n
 
 _TROUBLE_KINDS = ", ".join(f"'{kind}'" for kind in KINDS if OutcomeKind(kind).trouble)
 TROUBLE = f"""SELECT conference_id, {_SHOWN_KIND}, CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END
-FROM conferences WHERE claimed OR kind IN ({_TROUBLE_KINDS}) ORDER BY number"""  # noqa: S608  # constants
+FROM conferences WHERE claimed AND ? OR kind IN ({_TROUBLE_KINDS}) AND NOT claimed ORDER BY number"""  # noqa: S608  # constants
+
+# While a run is at work on them.
+IN_WORK = "SELECT count(*) FROM conferences WHERE claimed"
 
 COUNTS = f"SELECT {_SHOWN_KIND}, count(*), sum(attempts) FROM conferences GROUP BY 1"  # noqa: S608  # constants

@@ -39,6 +39,12 @@ MEANINGS = {
     OutcomeKind.NOT_ATTEMPTED: "the run stopped before its turn",
 }
 
+# Ids of a run that goes on which have no outcome yet.
+OPEN = {
+    "in_work": "its requests have no response yet",
+    "waiting": "it is tried later, if the run goes on until then",
+}
+
 PAUSES = {
     "hint": "as the server asked",
     "refused": "after a 429 without a time",
@@ -84,6 +90,7 @@ def to_html(figures: Figures, zone: tzinfo | None = None) -> str:
         digest=digest,
         verdict=verdict(figures),
         meanings={kind.value: meaning for kind, meaning in MEANINGS.items()},
+        open=OPEN,
         pauses=PAUSES,
         chart=_chart(figures.timeline, local) if figures.timeline else None,
         local=local,
