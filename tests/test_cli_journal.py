@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -928,6 +928,32 @@ def test_runs_shows_how_far_each_has_come(
     ]
     assert shown[3]["process"] == process.pid
     assert [row["size"] for row in shown[:3]] == [path.stat().st_size for path in (done, half, begun)]
+
+
+def test_a_run_that_waits_for_its_yes_has_not_begun(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody but its own process knows how many ids it has."""
+    state.mkdir(parents=True)
+    with closing_later(Journal.create(state / "1.journal", account_id="9900000")):
+        assert main(["runs"]) == 0
+        line = capsys.readouterr().out.splitlines()[1].split()
+        assert line[:5] == ["1", "not", "begun", "(process", f"{os.getpid()})"]
+        assert line[7:9] == ["-", "-"]
+        assert main(["runs", "--format", "jsonl"]) == 0
+        assert rows(capsys.readouterr().out)[0]["state"] == "not begun"
+        assert main(["outcomes", "1"]) == 0
+        assert "this run has not begun: it reads its input, or waits for a yes" in capsys.readouterr().err
+        assert main(["report", "1", "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["notes"] == [
+            "a run has not begun: it reads its input, or waits for a yes"
+        ]
+
+
+@contextmanager
+def closing_later(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        asyncio.run(journal.aclose())
 
 
 def test_no_runs_is_a_sentence(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_the_last_run_of_the_account_needs_no_name(
     assert len(rows(out)) == 3
     assert err.startswith(f"the last run of account 9900000: {mine.stem}, begun 20")
     assert main(["resume", *FAST]) == 0
-    assert f"the last run of account 9900000: {mine.stem}, " in capsys.readouterr().err
+    assert f"the last unfinished run of account 9900000: {mine.stem}, " in capsys.readouterr().err
     assert set(recorded_outcomes(mine).values()) == {"ended", "not_found"}
 
 

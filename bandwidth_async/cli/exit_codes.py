@@ -46,8 +46,8 @@ HELP = """
 Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict (also a 402, a 403 for a plan or
 role, and with --continue a journal in use), 5 deadline, 6 usage, 7 rate limit (the server asked for a
 longer wait than allowed, or answered 429 past the deadline), 129, 130 and 143 stopped by a signal, 141
-nobody reads the output any more. With --format json or jsonl an error is one JSON object on standard error:
-{"error": "…", "exit_code": 3}.
+nobody reads the output any more, as in list | head, which nothing is said about. With --format json or
+jsonl any other error is one JSON object on standard error: {"error": "…", "exit_code": 3}.
 """
 
 # In the words of a 403: no other credentials would help.

@@ -29,7 +29,7 @@ def limit() -> None:
 @limit.command(epilog=exit_codes.HELP)
 @account_options
 @sharing
-@in_a_format
+@in_a_format()
 def show(form: str | None) -> int:
     """Show the rate, the limit that the server seems to have, and how many processes share it.
 

@@ -35,6 +35,8 @@ def _ask(context: click.Context, parameter: click.Parameter, value: Any) -> None
     """Keep what was asked for, and log accordingly from now on. A Tab makes no file."""
     if not value or context.resilient_parsing:
         return
+    if value == "-":
+        raise click.BadParameter("name a file; -v logs to standard error")
     asked = context.meta.setdefault(ASKED, {})
     if parameter.name == "verbose":
         value += asked.get("verbose", 0)

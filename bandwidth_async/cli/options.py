@@ -77,15 +77,20 @@ def client_in_force(settings: ClientSettings) -> VoiceClient:
     return VoiceClient.from_env(**environment.complete(settings, found.named))
 
 
-# ``--format``, which is passed as ``form``, for each command that prints records.
-in_a_format: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    help="Columns for people, which a terminal shows as far as it is wide; one JSON array; JSON lines; or "
-    "comma-separated values with a header. In CSV a text that a spreadsheet would run, such as =1+1, has an "
-    "apostrophe in front, but never an id. [default: by the suffix of --output, or table]",
-)
+def in_a_format(default: str = "table") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--format``, which is passed as ``form``, to a command that prints records."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(FORMATS),
+        help="Columns for people, which a terminal shows as far as it is wide; one JSON array; JSON lines; "
+        "or comma-separated values with a header. In CSV a text that a spreadsheet would run, such as =1+1, "
+        f"has an apostrophe in front, but never an id. [default: {default}]",
+    )
+
+
+# The default of commands that have --output too; what stands behind "or" is for standard output.
+BY_SUFFIX = "by the suffix of --output, or table"
 
 
 # ``--only``, which is passed as ``only``, for each command that prints outcomes.
@@ -180,7 +185,7 @@ _RUN = (
         help="Count conferences that are not found as done: exit 0, not 3, even if all are. Then a "
         "teardown may be repeated.",
     ),
-    in_a_format,
+    in_a_format(BY_SUFFIX),
     of_kinds,
     click.option(
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."

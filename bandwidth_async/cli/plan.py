@@ -63,6 +63,8 @@ class Plan:
         if self.given.chosen is not None:
             words = self.given.chosen.in_words()
             lines.append(f"which: active{f', {words}' if words else ''}")
+        if origin := self.given.origin():
+            lines.append(f"from: {origin}")
         if self.oldest and self.newest:
             lines.append(f"created: {in_utc(self.oldest)} (oldest) to {in_utc(self.newest)} (newest)")
         calls = "are hung up too" if self.hang_up else "go on (--hang-up would end them)"

@@ -167,7 +167,7 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
     if writer.fault and not (received and received[0].name == "SIGHUP"):
         raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
     if code:
-        terminal.ending.because = _reason(whole)
+        terminal.ending.because = reason(whole)
     return code
 
 
@@ -362,7 +362,7 @@ def _why_stopped(report: Report) -> str:
     return f"{'stopped early' if early else 'every conference was refused'}: {told}"
 
 
-def _reason(report: Report) -> str:
+def reason(report: Report) -> str:
     """Return why a run ends with an exit code other than 0."""
     if report.stopped:
         return _why_stopped(report)

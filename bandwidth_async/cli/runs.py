@@ -96,7 +96,7 @@ def _note(how: RunOptions, kept: RunOptions) -> str:
 @click.command(epilog=exit_codes.HELP)
 @click.argument("names", nargs=-1, metavar="[FILE|RUN]...", shell_complete=complete_runs)
 @prune.options
-@in_a_format
+@in_a_format()
 def runs(names: tuple[str, ...], form: str | None, chosen: prune.Choice | None) -> int:
     """List runs by their journals: those you name, or those in the state directory, oldest first.
 
@@ -138,7 +138,7 @@ def _described(paths: Sequence[Path]) -> Iterator[JournalInfo]:
 @click.command(epilog=exit_codes.HELP)
 @click.argument("names", nargs=-1, metavar="[FILE|RUN]...", shell_complete=complete_runs)
 @account_options
-@in_a_format
+@in_a_format("by the suffix of --output, or jsonl")
 @of_kinds
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")
@@ -173,10 +173,18 @@ def outcomes(
     except JournalError as error:
         raise click.UsageError(error.message) from error
     for info in found:
-        if not info.complete:
-            name = f" ({info.path})" if len(found) > 1 else ""
-            terminal.say(f"the input of this run was not recorded to its end; nothing was sent{name}")
+        if why := _why_open(info):
+            terminal.say(f"{why} ({info.path})" if len(found) > 1 else why)
     return sum_up(found) if len(found) > 1 or found[0].shard else exit_codes.Exit.OK
+
+
+def _why_open(info: JournalInfo) -> str:
+    """Return why the outcomes of a run are not those of its end, if they are not."""
+    if info.in_use and info.complete:
+        return "this run goes on: ids in work are shown as unknown, and those that wait as not_attempted"
+    if info.in_use:
+        return "this run has not begun: it reads its input, or waits for a yes"
+    return "" if info.complete else "the input of this run was not recorded to its end; nothing was sent"
 
 
 def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer, only: frozenset[str] | None) -> None:
@@ -203,6 +211,8 @@ def sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
         gaps.append("these shards are not of the same input: an id may be in none of them")
     for gap in gaps:
         terminal.say(gap)
+    unread = [f"{run.plural(unreadable, 'journal')} could not be read"] if unreadable else []
+    terminal.ending.because = "; ".join([*gaps, *unread, run.reason(outcome.Report(counts=counts))])
     # Of the codes that there can be here, 1 is worse than 3.
     worst = bool(gaps or unreadable) or exit_codes.Exit.GENERAL in codes
     return exit_codes.Exit.GENERAL if worst else max(codes, default=0)
@@ -211,17 +221,22 @@ def sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
 def _run_record(info: JournalInfo, *, for_people: bool) -> dict[str, object]:
     settled = sum(info.counts[kind] for kind in outcome.OutcomeKind if kind.settled)
     if info.in_use:
-        state = f"in use by process {info.process}" if for_people and info.process else "in use"
+        # It reads its input, or waits for a yes.
+        state = "in use" if info.complete else "not begun"
+        if for_people and info.process:
+            state += f" by process {info.process}" if info.complete else f" (process {info.process})"
     elif not info.complete:
         state = "input incomplete"
     else:
         state = "finished" if info.finished else "unfinished"
+    # Until its input is complete, only its own process knows how many there are.
+    known = info.complete or not (info.in_use and for_people)
     return {
         "run": info.path.stem,
         "created": formats.iso(info.created),
         "account_id": info.account_id,
-        "total": info.total,
-        "settled": settled,
+        "total": info.total if known else None,
+        "settled": settled if known else None,
         "state": state,
         "process": info.process,
         "size": prune.in_bytes(info.size) if for_people else info.size,

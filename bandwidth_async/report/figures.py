@@ -174,8 +174,9 @@ class Figures:
     """All that a report tells, and what it does not know, as sentences in ``notes``.
 
     Times are ISO 8601 in UTC. ``outcomes`` has all seven kinds. While a run goes on, ids whose requests
-    have no response yet are ``in_work``, and those before their turn ``waiting``. ``timeline`` and ``latencies``
-    are None if they are not known. `to_dict` returns the same as plain values: the JSON of a report.
+    have no response yet are ``in_work``, and those before their turn ``waiting``. ``timeline`` and
+    ``latencies`` are None if they are not known. `to_dict` returns the same as plain values: the JSON of a
+    report.
     """
 
     made: str
@@ -273,7 +274,9 @@ def _notes(runs: list[RunFacts], timeline: TimelineFigures | None) -> Iterator[s
     yield from gaps([info.shard for info in infos if info.shard is not None])
     if len({info.digest for info in infos if info.shard and info.digest}) > 1:
         yield "these shards are not of the same input: an id may be in none of them"
-    if not all(info.complete for info in infos):
+    if any(info.in_use and not info.complete for info in infos):
+        yield "a run has not begun: it reads its input, or waits for a yes"
+    if not all(info.complete or info.in_use for info in infos):
         yield "the input was not recorded to its end, so nothing was sent for it"
     old = sum(run.parts is None for run in runs)
     if old:

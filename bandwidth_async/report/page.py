@@ -139,8 +139,8 @@ def verdict(figures: Figures) -> tuple[str, str]:
     trouble = sum(counts[kind] for kind in OutcomeKind if kind.trouble)
     fine = sum(counts[kind] for kind in OutcomeKind if kind.fine)
     if figures.going_on:
-        so_far = f"{figures.settled:,} of {total:,} conferences are settled so far"
-        return "open", f"The run is going on: {so_far}."
+        so_far = f"The run is going on: {figures.settled:,} of {total:,} conferences are settled so far."
+        return "open", so_far if total else "The run has not begun: it reads its input, or waits for a yes."
     if not figures.complete:
         return "bad", "The run never began: its input was not recorded to the end, so nothing was sent."
     if not total:
