@@ -292,6 +292,16 @@ def test_an_input_without_ids_is_named(
     assert "there are no conferences to end: none is of shard 0/2\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("how", ["--dry-run", "--yes"])
+def test_a_choice_that_nothing_meets_is_told_as_it_was_understood(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    """A time in the wrong zone is a likely reason."""
+    assert main(["end", "--all-active", "--created-before", "2001-01-01T12:00", how]) == 0
+    told = "there are no conferences to end: none that is active is created before 2001-01-01 12:00:00 UTC"
+    assert f"{told} (no zone given, so UTC)\n" in capsys.readouterr().err
+
+
 # --- times ----------------------------------------------------------------------------------------------
 
 

@@ -160,6 +160,16 @@ def test_shards_side_by_side_add_up_and_a_gap_is_cut_out(tmp_path: Path) -> None
     assert [one.shard for one in figures.journals] == ["0/5", "1/5", "2/5", "3/5"]
 
 
+def test_what_a_stop_gives_up_is_not_settled(tmp_path: Path) -> None:
+    """The last second of an outage would otherwise look like the fastest of the run."""
+    stopped = moment(2)
+    stopped.outcomes.update({"failed": 50, "unknown": 40, "not_attempted": 900, "not_found": 3})
+    lived(recorded(tmp_path / "j", [outcome("a")]), [stopped])
+    line = figures_of([tmp_path / "j"]).timeline
+    assert line is not None
+    assert (line.ids, line.cells[0].settled) == (5, 5)
+
+
 def test_a_rate_that_was_set_is_no_limit_of_the_server(tmp_path: Path) -> None:
     """Nothing was to be found out. It has a line of its own."""
     lived(recorded(tmp_path / "j", [outcome("a")]), [moment(20, rate=25.0)], settings={"rate": 25.0})

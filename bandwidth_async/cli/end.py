@@ -349,9 +349,8 @@ def _print_plan(wish: _Wish, items: list[Item], how: RunOptions) -> int:
     except BandwidthError:
         client = None
     known = plan.hints(wish.given, client.account_id) if client else []
-    if items:
-        plan.show([*wish.plan.lines(len(items), client), *known])
-    else:
+    plan.show([*wish.plan.lines(len(items), client), *known])
+    if not items:
         terminal.say(f"there are no conferences to end{wish.given.why_none()}")
     looked = "" if wish.given.chosen is not None else " (whether they are active was not looked up)"
     terminal.say(f"dry run: {run.plural(len(items), 'conference')} would be ended; none was{looked}")

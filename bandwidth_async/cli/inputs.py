@@ -166,6 +166,8 @@ class Input:
 
     def why_none(self) -> str:
         """Return the end of a sentence about an input without ids."""
+        if self.chosen is not None and (words := self.chosen.in_words()):
+            return f": none that is active is {words}"
         if self._empty and not (self.ids or self._read):
             return f": {', '.join(self._empty)} has no ids"
         return f": none is of shard {self.shard}" if self.shard else ""

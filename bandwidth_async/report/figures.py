@@ -80,7 +80,7 @@ class Cell:
     """Some seconds of the time line, from ``at`` on.
 
     ``attempts``, ``retries``, ``refused`` and ``failed`` count requests, as `Timeline` does. ``settled``
-    counts ids with an outcome. ``paused`` is the share of the time in which nothing was sent, and
+    counts ids. ``paused`` is the share of the time in which nothing was sent, and
     ``pause_reason`` why for the most part. ``limit`` is the requests per second that the server is believed
     to allow, None if that is not known, and ``set_rate`` those that the user allowed, if any. Counts
     have fractions where a second of a run belongs to two cells.
@@ -104,9 +104,10 @@ class TimelineFigures:
     """What happened when.
 
     ``seconds`` is the time in which any run was at work. ``paused`` has the seconds of pauses by their reason
-    (``hint``, ``refused``, ``unavailable``), those of several runs added up. ``ids`` are the outcomes that
-    are on the time line; a process that is killed loses its last second of it. ``limit`` and ``set_rate`` are
-    the last ones. ``cuts`` are the indexes of cells before which no run was at work for a while.
+    (``hint``, ``refused``, ``unavailable``), those of several runs added up. ``ids`` are the settled ids
+    that are on the time line; a process that is killed loses its last second of it. ``limit`` and
+    ``set_rate`` are the last ones. ``cuts`` are the indexes of cells before which no run was at work for a
+    while.
     """
 
     seconds: float
@@ -416,7 +417,7 @@ def _timeline(parts: list[Part]) -> TimelineFigures | None:
         retries=sum(one.retries for one in moments),
         refused=sum(one.refused for one in moments),
         failed=sum(one.failed for one in moments),
-        ids=sum(_tried(one) for one in moments),
+        ids=sum(_settled(one) for one in moments),
         paused=paused,
         limit=_last(cell.limit for cell in reversed(cells)),
         set_rate=_last(cell.set_rate for cell in reversed(cells)),
@@ -516,14 +517,14 @@ class _Grid:
         cell.retries += share * moment.retries
         cell.refused += share * moment.refused
         cell.failed += share * moment.failed
-        cell.settled += share * _tried(moment)
+        cell.settled += share * _settled(moment)
         for reason, seconds in moment.paused.items():
             paused[reason] = paused.get(reason, 0.0) + share * seconds
 
 
-def _tried(moment: Moment) -> int:
-    """Return how many ids got an outcome. A stop leaves the rest without an attempt, all at once."""
-    return moment.outcomes.total() - moment.outcomes[OutcomeKind.NOT_ATTEMPTED]
+def _settled(moment: Moment) -> int:
+    """Return how many ids were settled. A stop gives up those in work and leaves the rest, all at once."""
+    return sum(moment.outcomes[kind] for kind in OutcomeKind if kind.settled)
 
 
 def _is_set(part: Part) -> bool:

@@ -34,7 +34,7 @@ MEANINGS = {
     OutcomeKind.ALREADY_ENDED: "it is over, but perhaps not through this run",
     OutcomeKind.NOT_FOUND: "the server does not know it",
     OutcomeKind.REFUSED: "the server said no, and would say no again",
-    OutcomeKind.FAILED: "given up; it was certainly not ended, or some of its calls go on",
+    OutcomeKind.FAILED: "given up; certainly not ended, or some of its calls go on",
     OutcomeKind.UNKNOWN: "given up; it may have ended",
     OutcomeKind.NOT_ATTEMPTED: "the run stopped before its turn",
 }
