@@ -228,9 +228,13 @@ def test_report_of_a_run_that_goes_on_and_of_one_that_was_killed(
             try:
                 until_settled(journal, 60)
                 assert main(["report", str(journal), "--format", "json"]) == 0
+                going_on = json.loads(capsys.readouterr().out)
+                assert main(["outcomes", str(journal), "--only", "unknown"]) == 0
+                in_work, said = capsys.readouterr()
             finally:
                 run.send_signal(signal.SIGKILL)
-        going_on = json.loads(capsys.readouterr().out)
+        assert "this run goes on: ids in work are shown as unknown" in said
+        assert {row["error"] for row in rows(in_work)} == {"its answer is not recorded yet: the run goes on"}
         assert (going_on["going_on"], going_on["timeline"]["ids"] > 0) == (True, True)
         told = going_on["outcomes"]
         assert (told["unknown"], told["not_attempted"], going_on["troubles"]) == (0, 0, [])

@@ -33,6 +33,8 @@ def limit() -> None:
 def show(form: str | None) -> int:
     """Show the rate, the limit that the server seems to have, and how many processes share it.
 
+    paused_for is in how many seconds requests are sent again, if the server or a failure made them wait.
+
     \b
     bandwidth-async limit show
     bandwidth-async limit show --share redis://redis.internal --format jsonl

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _PAGE_ROWS = 500
 
+# The error of an id that may have been sent, while its run goes on.
+_IN_WORK = "its answer is not recorded yet: the run goes on"
+
 
 @frozen(kw_only=True)
 class JournalInfo:
@@ -137,8 +140,12 @@ def read_outcomes(path: str | PathLike[str]) -> Iterator[Outcome]:
         file.read_run(connection, path)
         file.check_content(connection, path)
         connection.execute("COMMIT")
+        going_on = is_in_use(path)
         for row in pages(connection, path, schema.OUTCOMES_PAGE):
-            yield outcome_of(path, row)
+            outcome = outcome_of(path, row)
+            if going_on and outcome.error == schema.INTERRUPTED:
+                outcome = evolve(outcome, error=_IN_WORK)
+            yield outcome
 
 
 def outcome_of(path: Path, row: tuple[Any, ...]) -> Outcome:

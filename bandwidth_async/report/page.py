@@ -41,7 +41,7 @@ MEANINGS = {
 
 # Ids of a run that goes on which have no outcome yet.
 OPEN = {
-    "in_work": "its requests have no response yet",
+    "in_work": "taken up, and no answer is recorded yet",
     "waiting": "it is tried later, if the run goes on until then",
 }
 
