@@ -718,12 +718,12 @@ def test_the_command_of_a_resume_connects_as_its_run_did(
 ) -> None:
     """A file is named from anywhere. An option whose value may have a password is left out."""
     monkeypatch.chdir(tmp_path)
-    Path("my env").touch()
+    Path("my @env").touch()
     journal = tmp_path / "run.journal"
     begin = ["end", *sandbox.conference_ids[:30], "--journal", str(journal), *FAST, "--deadline", "1ms"]
-    where = ["--account", "9900000", "--env-file", "my env", "--no-share", "--strict"]
+    where = ["--account", "9900000", "--env-file", "my @env", "--no-share", "--strict"]
     assert main([*begin, *where]) == 5
-    env_file = f"--env-file '{tmp_path / 'my env'}'"
+    env_file = f"--env-file '{tmp_path / 'my @env'}'"
     again = f"resume with: bandwidth-async resume {journal} --strict --account 9900000 {env_file} --no-share"
     told = capsys.readouterr().err
     assert sorted(again.split(" --")) == sorted(re.findall("resume with: .*", told)[0].split(" --"))

@@ -21,20 +21,20 @@ GIVEN, IN_FORCE = "bandwidth_async.given", "bandwidth_async.in_force"
 _AGAIN = "bandwidth_async.again"
 
 
-def repeat(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Note an option for `again`. One whose value may have a password is left out."""
+def repeat(context: click.Context, parameter: click.Parameter, value: Any, *, is_url: bool = False) -> None:
+    """Note an option for `again`. A URL that may have a password is left out."""
     words = [parameter.opts[0]]
     if value is not True:
         words.append(str(value.absolute() if isinstance(value, Path) else value))
-    if "@" not in words[-1]:
-        context.meta.setdefault(_AGAIN, {})[parameter.name] = shlex.join(words)
+    told = "" if is_url and "@" in words[-1] else f" {shlex.join(words)}"
+    context.meta.setdefault(_AGAIN, {})[parameter.name] = told
 
 
 def again() -> str:
     """Return the options of this command that say where and how it connects, to stand behind another."""
     context = click.get_current_context(silent=True)
     noted = context.meta.get(_AGAIN, {}).values() if context else ()
-    return "".join(f" {words}" for words in noted if words.isprintable())
+    return "".join(filter(str.isprintable, noted))
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:

@@ -32,7 +32,7 @@ def _keep_proxy(context: click.Context, parameter: click.Parameter, value: str |
         from bandwidth_async.http import check_proxy  # noqa: PLC0415 - it loads aiohttp
 
         check_proxy(value.strip(), "--proxy")
-        repeat(context, parameter, value)
+        repeat(context, parameter, value, is_url=True)
     context.meta[_PROXY] = value
 
 

@@ -31,7 +31,7 @@ def _keep_store(context: click.Context, parameter: click.Parameter, value: Any) 
     if value:
         given = context.meta.setdefault(_STORE, {})
         given[parameter.name] = value
-        repeat(context, parameter, value)
+        repeat(context, parameter, value, is_url=True)
         if len(given) > 1:
             raise click.UsageError("--share and --no-share: give one of them")
 
