@@ -150,7 +150,7 @@ def test_each_account_and_host_has_a_private_file_whose_name_tells_nothing(
     rates.keep(Limiter(RateLimit.adaptive(knowledge=Knowledge(rate=150, stood=140))))
     assert len(files(state)) == 3
     for file in files(state):
-        assert re.fullmatch(r"[0-9a-f]{24}\.json", file.name)
+        assert re.fullmatch(r"[0-9a-f]{32}\.json", file.name)
         if os.name == "posix":
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700

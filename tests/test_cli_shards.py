@@ -457,7 +457,7 @@ def test_outcomes_of_all_shards_are_those_of_the_input(
 def test_a_missing_shard_is_told(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Its ids are not among the rows, so the exit code is not 0; of one journal alone it is."""
+    """Its ids are not among the rows, so the exit code is not 0, of one journal alone neither."""
     first, _, third = done(tmp_path, sandbox.conference_ids, 3)
     copy = tmp_path / "copy.journal"
     copy.write_bytes(Path(third).read_bytes())
@@ -467,7 +467,7 @@ def test_a_missing_shard_is_told(
         assert "shard 1/3 is not among these journals\n" in capsys.readouterr().err
         assert main([name, first, third, str(copy)]) == 1
         assert "shard 2/3 is more than once among these journals\n" in capsys.readouterr().err
-    assert main(["outcomes", first]) == 0
+    assert main(["outcomes", first]) == 1
     assert main(["runs", first]) == 1
 
 
