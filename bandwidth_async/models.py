@@ -158,4 +158,5 @@ def checked_id(value: object, what: str) -> str:
     ):
         return value
     shown = f"{value[:70]!r}…" if isinstance(value, str) and len(value) > 70 else repr(value)[:80]
-    raise ConfigurationError(f"{shown} is no {what}: it has to be one word without blanks and / \\ % ? # ;")
+    wanted = "one word without blanks and / \\ % ? # ;" if isinstance(value, str) else "a text"
+    raise ConfigurationError(f"{shown} is no {what}: it has to be {wanted}")

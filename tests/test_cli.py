@@ -447,7 +447,7 @@ def test_without_a_command_it_shows_its_help(capsys: pytest.CaptureFixture[str])
 def test_an_empty_input_is_done_at_once(sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing to end is no error, so pipelines go on."""
     assert main(["end", "--from", "/dev/null"]) == 0
-    assert capsys.readouterr().err == "there are no conferences to end\n"
+    assert capsys.readouterr().err == "there are no conferences to end: /dev/null has no ids\n"
     assert requests(sandbox) == {}
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +29,8 @@ from bandwidth_async import Journal, RetryPolicy, Timeouts, VoiceClient
 from bandwidth_async.cli import end, journals, main, run, runs, terminal
 from bandwidth_async.cli.progress import display
 from bandwidth_async.errors import JournalError
-from bandwidth_async.journal import read_outcomes
+from bandwidth_async.journal import last_settings, read_outcomes
+from bandwidth_async.journal.facts import Part, read_facts
 from bandwidth_async.sandbox import Sandbox
 from tests.test_cli import ended, feed, requests, rows, served, start, use
 from tests.test_cli_progress import Fed
@@ -679,6 +680,82 @@ def test_a_resume_takes_the_options_of_a_run(
     assert main(["resume", str(journal), "--deadline", "soon"]) == 6
 
 
+def test_a_resume_keeps_the_rate_of_its_run(
+    sandbox: Sandbox, state: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Also the concurrency, and what an earlier resume was told. ``--start-rate`` has it found out again."""
+    journal = tmp_path / "run.journal"
+    begin = ["end", *sandbox.conference_ids[:30], "--journal", str(journal)]
+    assert main([*begin, "--rate", "30", "--concurrency", "2", "--deadline", "300ms"]) == 5
+    for options in ([], ["--rate", "20"], [], ["--start-rate", "20", "--concurrency", "3"], []):
+        capsys.readouterr()
+        assert main(["resume", str(journal), *options, "--deadline", "100ms"]) == 5
+        assert ("at most" in capsys.readouterr().err) == (
+            not options and journal_settings(journal)[0] is not None
+        )
+    how = [
+        (part.facts["settings"]["rate"], part.facts["settings"]["concurrency"]) for part in parts_of(journal)
+    ]
+    assert how == [(30, 2), (30, 2), (20, 2), (20, 2), (None, 3), (None, 3)]
+
+
+def parts_of(journal: Path) -> list[Part]:
+    return read_facts(journal).parts or []
+
+
+def journal_settings(journal: Path) -> tuple[float | None, float | None]:
+    """Return the rate and the concurrency of the last part."""
+    settings = last_settings(journal)
+    return settings["rate"], settings["concurrency"]
+
+
+def test_the_command_of_a_resume_connects_as_its_run_did(
+    sandbox: Sandbox,
+    state: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A file is named from anywhere. An option whose value may have a password is left out."""
+    monkeypatch.chdir(tmp_path)
+    Path("my @env").touch()
+    journal = tmp_path / "run.journal"
+    begin = ["end", *sandbox.conference_ids[:30], "--journal", str(journal), *FAST, "--deadline", "1ms"]
+    where = ["--account", "9900000", "--env-file", "my @env", "--no-share", "--strict"]
+    assert main([*begin, *where]) == 5
+    env_file = f"--env-file '{tmp_path / 'my @env'}'"
+    again = f"resume with: bandwidth-async resume {journal} --strict --account 9900000 {env_file} --no-share"
+    told = capsys.readouterr().err
+    assert sorted(again.split(" --")) == sorted(re.findall("resume with: .*", told)[0].split(" --"))
+    begin[-4:] = ["--deadline", "1ms"]
+    journal.unlink()
+    assert main([*begin, "--proxy", "http://me:secret@127.0.0.1:9"]) == 5
+    assert f"resume with: bandwidth-async resume {journal}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_run_that_cannot_sign_in_leaves_no_journal(
+    sandbox: Sandbox,
+    state: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    piped: bool,
+) -> None:
+    """Otherwise the next ``resume`` would take it up. Ids that come once only are kept."""
+    monkeypatch.setenv("BW_CLIENT_SECRET", "wrong")
+    source = file_of(tmp_path, sandbox.conference_ids)
+    if piped:
+        feed(monkeypatch, Path(source).read_text())
+    command = ["end", "--from", "-" if piped else source, "--yes", "--format", "jsonl"]
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    assert set(printed_outcomes(out).values()) == {"not_attempted"}
+    assert len(list(state.glob("*.journal"))) == piped
+    assert ("resume with" in err, "nothing was sent, so the journal is removed" in err) == (piped, not piped)
+
+
 def test_a_resume_can_be_cut_off_too(
     sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -851,6 +928,32 @@ def test_runs_shows_how_far_each_has_come(
     ]
     assert shown[3]["process"] == process.pid
     assert [row["size"] for row in shown[:3]] == [path.stat().st_size for path in (done, half, begun)]
+
+
+def test_a_run_that_waits_for_its_yes_has_not_begun(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody but its own process knows how many ids it has."""
+    state.mkdir(parents=True)
+    with closing_later(Journal.create(state / "1.journal", account_id="9900000")):
+        assert main(["runs"]) == 0
+        line = capsys.readouterr().out.splitlines()[1].split()
+        assert line[:5] == ["1", "not", "begun", "(process", f"{os.getpid()})"]
+        assert line[7:9] == ["-", "-"]
+        assert main(["runs", "--format", "jsonl"]) == 0
+        assert rows(capsys.readouterr().out)[0]["state"] == "not begun"
+        assert main(["outcomes", "1"]) == 0
+        assert "this run has not begun: it reads its input, or waits for a yes" in capsys.readouterr().err
+        assert main(["report", "1", "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["notes"] == [
+            "a run has not begun: it reads its input, or waits for a yes"
+        ]
+
+
+@contextmanager
+def closing_later(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        asyncio.run(journal.aclose())
 
 
 def test_no_runs_is_a_sentence(state: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,6 +148,34 @@ def test_an_error_is_json_when_json_was_asked_for(
     assert error in found["error"]
 
 
+def test_what_a_journal_says_has_its_reason_too(sandbox: Sandbox, tmp_path: Path, capsys: Captured) -> None:
+    """A run that is over, and shards that are missing: no object says to look elsewhere."""
+    journal = tmp_path / "j"
+    assert main(["end", "conf-1", "conf-2", "--journal", str(journal), "--shard", "1/2"]) == 3
+    capsys.readouterr()
+    for command, code, reason in (
+        ("resume", 3, "not one of 2 conferences was found"),
+        ("resume --strict", 1, "not one of 2 conferences was found"),
+        ("outcomes", 1, "shard 0/2 is not among these journals"),
+        ("runs", 1, "shard 0/2 is not among these journals"),
+    ):
+        assert main([*command.split(), str(journal), "--format", "jsonl"]) == code
+        found = json.loads(capsys.readouterr().err.splitlines()[-1])
+        assert (found["exit_code"], reason in found["error"]) == (code, True), found
+
+
+def test_the_help_names_the_default_format(capsys: Captured) -> None:
+    """A command without --output does not speak of its suffix."""
+    for command, default in (
+        ("list", "table"),
+        ("runs", "table"),
+        ("outcomes", "by the suffix of --output, or jsonl"),
+        ("end", "by the suffix of --output, or table"),
+    ):
+        assert main([command, "--help"]) == 0
+        assert f"never an id. [default: {default}]" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(("name", "code"), [("BW_ACCOUNT_ID", 2), ("BW_CLIENT_SECRET", 2)])
 def test_missing_credentials_are_json_too(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: Captured, name: str, code: int

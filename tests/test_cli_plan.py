@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -22,8 +23,6 @@ from bandwidth_async.cli.selection import Selection, age, moment
 from tests.test_cli import ended, feed, requests, sandbox, served, use
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bandwidth_async.sandbox import Sandbox
 
 __all__ = ["sandbox"]
@@ -216,6 +215,10 @@ def test_a_dash_is_standard_input(sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
         (["--all-active", "--created-after", "soon"], "'soon' is not a time; write 2026-11-22"),
         (["--all-active", "--older-than", "1h", "--created-before", "2d"], "say the same: give one of them"),
         (["conf-1", "--older-than", "1h"], "--older-than, --created-before and --created-after go with"),
+        (["conf-1", "--journal", "-"], "- is a stream; name a file for the journal"),
+        (["conf-1", "--journal", "-", "--continue"], "- is a stream; name a file for the journal"),
+        (["conf-1", "--report", "-"], "--report needs a file, as the outcomes go to standard output"),
+        (["conf-1", "--log-file", "-"], "name a file; -v logs to standard error"),
     ],
 )
 def test_what_is_not_meant_is_refused_before_anything_is_sent(
@@ -250,6 +253,53 @@ def test_a_column_of_a_spreadsheet_is_ended(sandbox: Sandbox, tmp_path: Path) ->
     (tmp_path / "e.csv").write_text(f'sep=;\r\n"Name";"Meeting Room"\r\n"a, b";"{first}"\r\n;;\r\n')
     assert main(["end", "--from", str(tmp_path / "e.csv"), "--column", "meeting room"]) == 0
     assert ended(sandbox) == {first}
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("conf-1\nconf-2\n", ""),
+        ("Conference ID;Name\nconf-1;x\n", " (column 'Conference ID')"),
+        ('{"name": "x", "id": "conf-1"}\n', " (key 'id')"),
+        ('[{"conferenceId": "conf-1"}]', " (key 'conferenceId')"),
+    ],
+)
+def test_the_plan_names_where_the_ids_came_from(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, column: str
+) -> None:
+    """The file, and which column or key of it. A wrong one is seen before anything is ended."""
+    path = tmp_path / "e"
+    path.write_text(text)
+    assert main(["end", "conf-7", "--from", str(path), "--dry-run"]) == 0
+    assert f"from: 1 argument, {path}{column}\n" in capsys.readouterr().err.replace("\n    ", " ")
+
+
+@pytest.mark.parametrize("how", [["--dry-run"], ["--yes"], ["--yes", "--journal", "j"]])
+def test_an_input_without_ids_is_named(
+    sandbox: Sandbox,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    how: list[str],
+) -> None:
+    """An empty export is found at once among several, and a shard without ids is said to be one."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").write_text("# nothing\n")
+    assert main(["end", "--from", "empty.txt", *how]) == 0
+    assert "there are no conferences to end: empty.txt has no ids\n" in capsys.readouterr().err
+    Path("j").unlink(missing_ok=True)
+    assert main(["end", "conf-1", "--shard", "0/2", *how]) == 0
+    assert "there are no conferences to end: none is of shard 0/2\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["--dry-run", "--yes"])
+def test_a_choice_that_nothing_meets_is_told_as_it_was_understood(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    """A time in the wrong zone is a likely reason."""
+    assert main(["end", "--all-active", "--created-before", "2001-01-01T12:00", how]) == 0
+    told = "there are no conferences to end: none that is active is created before 2001-01-01 12:00:00 UTC"
+    assert f"{told} (no zone given, so UTC)\n" in capsys.readouterr().err
 
 
 # --- times ----------------------------------------------------------------------------------------------

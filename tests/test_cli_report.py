@@ -228,16 +228,26 @@ def test_report_of_a_run_that_goes_on_and_of_one_that_was_killed(
             try:
                 until_settled(journal, 60)
                 assert main(["report", str(journal), "--format", "json"]) == 0
+                going_on = json.loads(capsys.readouterr().out)
+                assert main(["outcomes", str(journal), "--only", "unknown"]) == 0
+                in_work, said = capsys.readouterr()
             finally:
                 run.send_signal(signal.SIGKILL)
-        going_on = json.loads(capsys.readouterr().out)
+        assert "this run goes on: ids in work are shown as unknown" in said
+        assert {row["error"] for row in rows(in_work)} == {"its answer is not recorded yet: the run goes on"}
         assert (going_on["going_on"], going_on["timeline"]["ids"] > 0) == (True, True)
+        told = going_on["outcomes"]
+        assert (told["unknown"], told["not_attempted"], going_on["troubles"]) == (0, 0, [])
+        assert going_on["in_work"] + going_on["waiting"] + told["ended"] == going_on["total"] == 300
+        assert going_on["waiting"] > 0
         assert main(["report", str(journal), "--format", "json"]) == 0
     killed = json.loads(capsys.readouterr().out)
     assert killed["notes"] == ["a process was killed, so the last second before that is not on the time line"]
     # 40 a second, and a write that was on its way.
     assert killed["settled"] - killed["timeline"]["ids"] <= 80
     assert killed["starts"][0]["ended"] is None
+    assert killed["in_work"] + killed["waiting"] == 0
+    assert killed["outcomes"]["unknown"] == killed["troubles"][0]["ids"] > 0
 
 
 def until_settled(journal: Path, count: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # What a Tab, --help and a wrong option need not load: each of them takes longer than the rest.
-HEAVY = {"aiohttp", "asyncio", "attr", "cattrs", "rich", "sqlite3", "tenacity", "yarl"}
+HEAVY = {"aiohttp", "asyncio", "attr", "cattrs", "logging", "rich", "sqlite3", "tenacity", "yarl"}
 
 
 def tab(line: str, state: Path, *options: str) -> subprocess.CompletedProcess[str]:

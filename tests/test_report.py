@@ -160,12 +160,25 @@ def test_shards_side_by_side_add_up_and_a_gap_is_cut_out(tmp_path: Path) -> None
     assert [one.shard for one in figures.journals] == ["0/5", "1/5", "2/5", "3/5"]
 
 
-def test_a_rate_that_was_set_is_the_limit(tmp_path: Path) -> None:
-    """Nothing was to be found out."""
-    lived(recorded(tmp_path / "j", [outcome("a")]), [moment(1, rate=25.0)], settings={"rate": 25.0})
+def test_what_a_stop_gives_up_is_not_settled(tmp_path: Path) -> None:
+    """The last second of an outage would otherwise look like the fastest of the run."""
+    stopped = moment(2)
+    stopped.outcomes.update({"failed": 50, "unknown": 40, "not_attempted": 900, "not_found": 3})
+    lived(recorded(tmp_path / "j", [outcome("a")]), [stopped])
     line = figures_of([tmp_path / "j"]).timeline
     assert line is not None
-    assert line.limit == 25.0
+    assert (line.ids, line.cells[0].settled) == (5, 5)
+
+
+def test_a_rate_that_was_set_is_no_limit_of_the_server(tmp_path: Path) -> None:
+    """Nothing was to be found out. It has a line of its own."""
+    lived(recorded(tmp_path / "j", [outcome("a")]), [moment(20, rate=25.0)], settings={"rate": 25.0})
+    line = figures_of([tmp_path / "j"]).timeline
+    assert line is not None
+    assert (line.limit, line.set_rate, line.cells[0].set_rate) == (None, 25.0, 25.0)
+    page = to_html(figures_of([tmp_path / "j"]))
+    assert "rate that was set (--rate)" in page
+    assert "limit of the server</li>" not in page
 
 
 spans = st.lists(
@@ -326,7 +339,8 @@ def test_the_page_and_the_json_have_the_same_figures(path: Path) -> None:
     # Told in words: the settings. Told by other figures: empty leftovers, sums, and bounds of a bin.
     for name in list(wanted):
         if re.fullmatch(
-            r"format|starts\..*|other_\w+|timeline\.(attempts|failed|ids|cuts.*)|.*up_to|\w+\.attempts", name
+            r"format|in_work|waiting|starts\..*|other_\w+|timeline\.(attempts|failed|ids|cuts.*)|.*up_to|\w+\.attempts",
+            name,
         ):
             del wanted[name]
     assert wanted.items() <= {name: float(value) for name, value in said.items()}.items()

@@ -185,6 +185,12 @@ def _say_overruled(sources: list[_Source], origins: Mapping[str, _Source]) -> No
             for name, value in source.values.items()
             if name in origins and origins[name].values[name] != value and origins[name].where != "--account"
         ]
+        hidden = [name for name in source.values if name in _CREDENTIALS and name not in origins]
+        if hidden:
+            who = next(one for one in origins.values() if any(name in one.values for name in _WHO))
+            terminal.complain(
+                f"{' and '.join(hidden)} of {source.where} is not used: {who.where} says who signs in"
+            )
         told = [f"{name}{_instead(name, origins[name].values[name], source.values[name])}" for name in lost]
         if told:
             where = " and ".join(dict.fromkeys(origins[name].where for name in lost))

@@ -5,6 +5,7 @@ What they mean is in `account`, which ``--help`` and completion do not wait for.
 
 from __future__ import annotations
 
+import shlex
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,24 @@ if TYPE_CHECKING:
 
 # The keys of the context under which the options, and what is in force, are kept.
 GIVEN, IN_FORCE = "bandwidth_async.given", "bandwidth_async.in_force"
+# Likewise, the options that a command which goes on with this one needs too.
+_AGAIN = "bandwidth_async.again"
+
+
+def repeat(context: click.Context, parameter: click.Parameter, value: Any, *, is_url: bool = False) -> None:
+    """Note an option for `again`. A URL that may have a password is left out."""
+    words = [parameter.opts[0]]
+    if value is not True:
+        words.append(str(value.absolute() if isinstance(value, Path) else value))
+    told = "" if is_url and "@" in words[-1] else f" {shlex.join(words)}"
+    context.meta.setdefault(_AGAIN, {})[parameter.name] = told
+
+
+def again() -> str:
+    """Return the options of this command that say where and how it connects, to stand behind another."""
+    context = click.get_current_context(silent=True)
+    noted = context.meta.get(_AGAIN, {}).values() if context else ()
+    return "".join(filter(str.isprintable, noted))
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -24,6 +43,7 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
         if not str(value).strip():
             raise click.BadParameter("it is empty")
         context.meta.setdefault(GIVEN, {})[parameter.name] = value
+        repeat(context, parameter, value)
         context.meta.pop(IN_FORCE, None)
 
 

@@ -7,7 +7,6 @@ aiohttp and the other imports, which take most of the time of a short command.
 from __future__ import annotations
 
 import io
-import logging
 import sys
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
@@ -16,9 +15,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from bandwidth_async._version import __version__
-from bandwidth_async.cli import exit_codes, logs, signals, terminal
+from bandwidth_async.cli import exit_codes, signals, terminal
 from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.choices import Suggesting
+from bandwidth_async.cli.log_options import log_options
 from bandwidth_async.errors import BandwidthError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class _Commands(Suggesting):
 def _let_log(command: click.Command) -> None:
     """Give a command, and those in it, the options of the log."""
     if "--log-file" not in {name for option in command.params for name in option.opts}:
-        command.params += logs.options()
+        command.params += log_options()
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         _let_log(inner)
 
@@ -136,6 +136,8 @@ def cli() -> None:
     Behind a proxy, set HTTPS_PROXY (for plain http: http_proxy) or ALL_PROXY, and NO_PROXY for the hosts that
     need none, as for curl. Or give the command --proxy.
     """
+    from bandwidth_async.cli import logs  # noqa: PLC0415 - neither a Tab nor --help logs
+
     click.get_current_context().with_resource(signals.handled(signals.interrupt))
     click.get_current_context().with_resource(logs.spoken())
 
@@ -218,6 +220,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         case OSError():
             return f"cannot go on: {error.strerror or error}", exit_codes.Exit.GENERAL
         case _:
+            import logging  # noqa: PLC0415 - not for a Tab
+
             logging.getLogger("bandwidth_async.cli").debug("unexpected", exc_info=error)
             kind = type(error).__name__
             return (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--active", is_flag=True, help="List only conferences that have not ended.")
 @selection
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after N conferences.")
-@in_a_format
+@in_a_format()
 @sending
 def list_(active: bool, limit: int | None, form: str | None, **given: Any) -> int:
     """List conferences, oldest first."""
@@ -61,7 +61,7 @@ async def _list(active: bool, limit: int | None, writer: formats.Writer, which: 
 
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
-@in_a_format
+@in_a_format()
 @sending
 def get(conference_id: str, form: str | None) -> int:
     """Show one conference with its members. As JSON it is one object, and no array."""

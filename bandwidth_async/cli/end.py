@@ -269,7 +269,7 @@ def _end_few(wish: _Wish, items: list[Item], duplicates: int, began: float, *, d
         return _print_plan(wish, items, how)
     client = new_client(rate_limit=how.limit())
     if not items:
-        terminal.say("there are no conferences to end")
+        terminal.say(f"there are no conferences to end{wish.given.why_none()}")
         if how.output is None:
             formats.write_none(how.form, formats.OUTCOMES)
         return exit_codes.Exit.OK
@@ -308,10 +308,17 @@ def _end_recorded(
             for sentence in known:
                 terminal.say(sentence)
             if not recorded.kept:
-                terminal.say("there are no conferences to end")
+                terminal.say(f"there are no conferences to end{wish.given.why_none()}")
                 formats.Writer(stream, how.form, formats.OUTCOMES).end()
                 return exit_codes.Exit.OK
-            job = run.Run(source=journal, total=recorded.kept, how=how.after(began), stream=stream)
+            anew = wish.given.chosen is not None or wish.given.can_be_known
+            job = run.Run(
+                source=journal,
+                total=recorded.kept,
+                how=how.after(began),
+                stream=stream,
+                can_begin_anew=anew,
+            )
             return loop.run(run.carry_out(client, job))
 
 
@@ -343,6 +350,8 @@ def _print_plan(wish: _Wish, items: list[Item], how: RunOptions) -> int:
         client = None
     known = plan.hints(wish.given, client.account_id) if client else []
     plan.show([*wish.plan.lines(len(items), client), *known])
+    if not items:
+        terminal.say(f"there are no conferences to end{wish.given.why_none()}")
     looked = "" if wish.given.chosen is not None else " (whether they are active was not looked up)"
     terminal.say(f"dry run: {run.plural(len(items), 'conference')} would be ended; none was{looked}")
     return exit_codes.Exit.OK

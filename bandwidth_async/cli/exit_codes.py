@@ -46,12 +46,12 @@ HELP = """
 Exit codes: 0 ok, 1 general error, 2 credentials, 3 not found, 4 conflict (also a 402, a 403 for a plan or
 role, and with --continue a journal in use), 5 deadline, 6 usage, 7 rate limit (the server asked for a
 longer wait than allowed, or answered 429 past the deadline), 129, 130 and 143 stopped by a signal, 141
-nobody reads the output any more. With --format json or jsonl an error is one JSON object on standard error:
-{"error": "…", "exit_code": 3}.
+nobody reads the output any more, as in list | head, which nothing is said about. With --format json or
+jsonl any other error is one JSON object on standard error: {"error": "…", "exit_code": 3}.
 """
 
 # In the words of a 403: no other credentials would help.
-_PLAN_OR_ROLE = re.compile(r"\b(?:plans?|roles?|features?|upgrade)\b", re.IGNORECASE)
+_PLAN_OR_ROLE = r"(?i)\b(?:plans?|roles?|features?|upgrade)\b"
 
 _BY_ERROR: tuple[tuple[type[BandwidthError], Exit], ...] = (
     (MissingCredentialsError, Exit.CREDENTIALS),
@@ -79,7 +79,9 @@ def exit_for_error(error: BandwidthError) -> Exit:
         return Exit.CONFLICT
     if isinstance(error, JournalError) and error.in_use:
         return Exit.CONFLICT
-    if isinstance(error, PermissionDeniedError) and _PLAN_OR_ROLE.search(f"{error.type} {error.description}"):
+    if isinstance(error, PermissionDeniedError) and re.search(
+        _PLAN_OR_ROLE, f"{error.type} {error.description}"
+    ):
         return Exit.CONFLICT
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), Exit.GENERAL)
 

@@ -60,11 +60,13 @@ _FOREIGN = (
 class Ids:
     """The ids of an input, read one by one, and what is wrong with the rest of it.
 
-    ``column`` is what a `Column` has as ``wanted``.
+    ``column`` is what a `Column` has as ``wanted``. ``found`` says in words which column or key of a source
+    has the ids.
     """
 
     column: str | None = None
     faults: Faults = field(factory=Faults)
+    found: dict[str, str] = field(factory=dict)
     _column: Column = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -174,7 +176,7 @@ class Ids:
             except (ValueError, RecursionError):
                 record = None
             if isinstance(record, Pairs):
-                yield from self._id_of(record, name, number)
+                yield from self._id_of(record, name, name, number)
             else:
                 self.faults.add(name, number, "not a JSON object on one line")
 
@@ -183,17 +185,18 @@ class Ids:
         try:
             for value in values.of_arrays() if begin == "[" else values.of_objects():
                 if isinstance(value, Pairs):
-                    yield from self._id_of(value, f"{name}, ", values.count, "item")
+                    yield from self._id_of(value, name, f"{name}, ", values.count, "item")
                 else:
                     yield from self.check(f"{name}, ", values.count, value, "item")
         except ValueError as error:
             where = f"item {values.count}" if values.count else "the beginning"
             self.faults.add_whole(name, f"{where} is the last that can be read: {error}")
 
-    def _id_of(self, record: Pairs, name: str, number: int, noun: str = "line") -> Iterator[str]:
+    def _id_of(self, record: Pairs, source: str, name: str, number: int, noun: str = "line") -> Iterator[str]:
         """Yield the id of a JSON object, or note what is wrong with it."""
         found = self._column.named([key for key, _ in record])
         if len(found) == 1:
+            self.found.setdefault(source, f"key {printable(record[found[0]][0])!r}")
             yield from self.check(name, number, record[found[0]][1], noun)
         elif found:
             self.faults.add(name, number, f"the key {record[found[0]][0]!r} is there twice", "", noun)
@@ -213,8 +216,10 @@ class Ids:
         (rows.column,), rows.width = found, len(first)
         second = list(islice(read, 1))
         if self._column.is_named_in(first, second[0][1] if second else ()):
+            self.found[name] = f"column {printable(first[rows.column].strip())!r}"
             read = chain(second, read)
         else:
+            self.found[name] = f"column {rows.column + 1}"
             read = chain([(number, first)], second, read)
         for number, row in read:
             if (

@@ -11,10 +11,10 @@ import sys
 from contextlib import suppress
 from hashlib import blake2b, file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import click
-from attrs import frozen
+from attrs import field, frozen
 
 from bandwidth_async.cli import event_loop
 from bandwidth_async.cli.ids import Ids
@@ -55,6 +55,9 @@ class Input:
     chosen: Selection | None
     shard: Shard | None
     column: str | None = None
+    # What was read: the sources with ids, and the column of each in words; and those without any.
+    _read: dict[str, str] = field(factory=dict, init=False, eq=False)
+    _empty: list[str] = field(factory=list, init=False, eq=False)
 
     @classmethod
     def given(
@@ -133,16 +136,41 @@ class Input:
             if source == "-":
                 if sys.stdin is None:
                     raise click.UsageError("cannot read ids from standard input: it is closed")
-                yield from read.read(sys.stdin.buffer, "standard input")
+                yield from self._noted(read, sys.stdin.buffer, "standard input")
                 continue
             try:
                 with Path(source).open("rb") as stream:
-                    yield from read.read(stream, source)
+                    yield from self._noted(read, stream, source)
             except OSError as error:
                 raise click.UsageError(f"cannot read {source}: {error.strerror}") from error
         complaint = read.faults.complaint()
         if complaint:
             raise click.UsageError(complaint)
+
+    def _noted(self, read: Ids, stream: BinaryIO, name: str) -> Iterator[str]:
+        """Yield the ids of a source, and note where in it they are."""
+        ids = read.read(stream, name)
+        for first in ids:
+            self._read[name] = read.found.get(name, "")
+            yield first
+            yield from ids
+            return
+        self._empty.append(name)
+
+    def origin(self) -> str:
+        """Return where ids came from, if not from the arguments alone: files, and their columns."""
+        count = len(self.ids) if self._read else 0
+        arguments = [f"{count:,} argument{'' if count == 1 else 's'}"] if count else []
+        named = [f"{name} ({column})" if column else name for name, column in self._read.items()]
+        return ", ".join([*arguments, *named])
+
+    def why_none(self) -> str:
+        """Return the end of a sentence about an input without ids."""
+        if self.chosen is not None and (words := self.chosen.in_words()):
+            return f": none that is active is {words}"
+        if self._empty and not (self.ids or self._read):
+            return f": {', '.join(self._empty)} has no ids"
+        return f": none is of shard {self.shard}" if self.shard else ""
 
 
 def _is_file(argument: str) -> bool:

@@ -34,8 +34,11 @@ _PART, _SAY_EVERY = 10_000, 5.0
 _INSTEAD = "choose a file with --journal FILE, or keep no journal with --no-journal"
 
 
-def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: bool) -> int:
-    """End what a journal has unsettled, and close it. Return the exit code of the whole run."""
+def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: bool, note: str = "") -> int:
+    """End what a journal has unsettled, and close it. Return the exit code of the whole run.
+
+    ``note`` is said if there is something to end.
+    """
     began = time.monotonic()
     try:
         whole = journal.report()
@@ -43,7 +46,10 @@ def go_on(client: VoiceClient, journal: Journal, how: RunOptions, *, append: boo
             terminal.say(f"nothing to do: all {whole.total:,} conferences are settled")
             if how.output is None:
                 formats.write_none(how.form, formats.OUTCOMES)
+            terminal.ending.because = run.reason(whole)
             return how.exit_code(whole)
+        if note:
+            terminal.say(note)
         behind = how.form if append else None
         with formats.open_output(how.output, force=how.force, behind=behind, keep=[journal.path]) as stream:
             job = run.Run(source=journal, total=whole.unsettled, how=how.after(began), stream=stream)
@@ -74,8 +80,7 @@ def in_a_thread(check: Callable[[], T]) -> T:
 def new_file(given: Path | None) -> Path:
     """Return the path of a new journal: ``given``, or a new name in the state directory."""
     if given is not None:
-        if given.is_dir():
-            raise click.UsageError(f"{given} is a directory; name a file for the journal")
+        _check_file(given)
         if given.exists():
             raise click.UsageError(_why_taken(given))
         return given
@@ -85,6 +90,12 @@ def new_file(given: Path | None) -> Path:
         return stored.new_journal_path(stored.state_directory(os.environ), datetime.now(UTC), Random())
     except JournalError as error:
         raise click.UsageError(f"{error}; {_INSTEAD}") from error
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir() or str(path) == "-":
+        what = "a stream" if str(path) == "-" else "a directory"
+        raise click.UsageError(f"{path} is {what}; name a file for the journal")
 
 
 def _why_taken(given: Path) -> str:
@@ -109,8 +120,7 @@ def made(path: Path, account_id: str, how: RunOptions, given: Input) -> Journal:
 
 def opened_or_made(path: Path, account_id: str, how: RunOptions, given: Input) -> Journal:
     """Open the journal of an earlier start of this command, or make it."""
-    if path.is_dir():
-        raise click.UsageError(f"{path} is a directory; name a file for the journal")
+    _check_file(path)
     was_there, facts = path.exists(), _facts(account_id, how, given)
     try:
         journal = in_a_thread(lambda: stored.Journal.open_or_create(path, **facts))

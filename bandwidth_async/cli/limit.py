@@ -29,9 +29,11 @@ def limit() -> None:
 @limit.command(epilog=exit_codes.HELP)
 @account_options
 @sharing
-@in_a_format
+@in_a_format()
 def show(form: str | None) -> int:
     """Show the rate, the limit that the server seems to have, and how many processes share it.
+
+    paused_for is in how many seconds requests are sent again, if the server or a failure made them wait.
 
     \b
     bandwidth-async limit show

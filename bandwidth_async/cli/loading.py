@@ -23,6 +23,8 @@ _LATE = (
     "bandwidth_async.cli.event_loop",
     "bandwidth_async.cli.formats",
     "bandwidth_async.cli.inputs",
+    "bandwidth_async.cli.journals",
+    "bandwidth_async.cli.logs",
     "bandwidth_async.cli.plan",
     "bandwidth_async.cli.profile_files",
     "bandwidth_async.cli.progress",

@@ -11,14 +11,12 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from bandwidth_async.cli import terminal
+from bandwidth_async.cli.log_options import ASKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# The key of the context under which the options are kept.
-_ASKED = "bandwidth_async.logs"
-
-# Likewise, where retries are not to be said.
+# The key of the context under which a command notes that retries are not to be said.
 _HUSHED = "bandwidth_async.hushed"
 
 # The key of the context under which a function is kept that hears of retries.
@@ -36,39 +34,8 @@ _TOLD = ("met", "took", "pause", "failures", "most")
 _LONG = 1.0
 
 
-def options() -> list[click.Option]:
-    """Return ``-v`` and ``--log-file``, which may stand before a command and behind it."""
-    return [
-        click.Option(
-            ["-v", "--verbose"],
-            count=True,
-            expose_value=False,
-            callback=_ask,
-            help="Log retries and pauses to standard error; with -vv every request too.",
-        ),
-        click.Option(
-            ["--log-file"],
-            type=click.Path(dir_okay=False),
-            metavar="FILE",
-            expose_value=False,
-            callback=_ask,
-            help="Append the log, with every request, to FILE.",
-        ),
-    ]
-
-
-def _ask(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep what was asked for, and log accordingly from now on. A Tab makes no file."""
-    if not value or context.resilient_parsing:
-        return
-    asked = context.meta.setdefault(_ASKED, {})
-    if parameter.name == "verbose":
-        value += asked.get("verbose", 0)
-    asked[parameter.name] = value
-    _apply(context, asked)
-
-
-def _apply(context: click.Context, asked: dict[str, Any]) -> None:
+def apply(context: click.Context, asked: dict[str, Any]) -> None:
+    """Log from now on as the options say that were ``asked`` for."""
     handlers: list[logging.Handler] = []
     verbose, file = asked.get("verbose", 0), asked.get("log_file")
     if verbose:
@@ -165,7 +132,7 @@ class _Speaker(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == _RETRY and _LISTENER in self._meta:
             self._meta[_LISTENER](record.met)  # type: ignore[attr-defined]  # `_TOLD`
-        if self._meta.get(_ASKED, {}).get("verbose"):
+        if self._meta.get(ASKED, {}).get("verbose"):
             return
         hushed = self._meta.get(_HUSHED)
         # A run shows an outage itself, with how long it will wait.

@@ -42,7 +42,7 @@ _WORST_FIRST = (
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.argument("call_ids", nargs=-1, metavar="[CALL_ID]...")
-@in_a_format
+@in_a_format()
 @sending
 def members(conference_id: str, call_ids: tuple[str, ...], form: str | None) -> int:
     """List the active members of a conference, or those named by their call ids."""
@@ -96,7 +96,7 @@ def _setting(name: str, sentence: str, done: str, **update: bool) -> click.Comma
         is_flag=True,
         help="Change all active members. A member who has left meanwhile is no error.",
     )
-    @in_a_format
+    @in_a_format()
     @sending
     def command(conference_id: str, call_ids: tuple[str, ...], everyone: bool, form: str | None) -> int:
         if everyone == bool(call_ids):

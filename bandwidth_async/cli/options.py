@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from bandwidth_async.cli import account, formats, logs, rates, run, signals
-from bandwidth_async.cli.account_options import account_options
+from bandwidth_async.cli.account_options import account_options, repeat
 from bandwidth_async.cli.choices import FORMATS, complete_kinds, kinds
 from bandwidth_async.cli.choices import rate as in_requests
 from bandwidth_async.cli.sharing import limiter_for, sharing
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 _PROXY = "bandwidth_async.proxy"
 
 
-def _keep_proxy(context: click.Context, _: click.Parameter, value: str | None) -> None:
+def _keep_proxy(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None and value.strip():
         from bandwidth_async.http import check_proxy  # noqa: PLC0415 - it loads aiohttp
 
         check_proxy(value.strip(), "--proxy")
+        repeat(context, parameter, value, is_url=True)
     context.meta[_PROXY] = value
 
 
@@ -76,15 +77,20 @@ def client_in_force(settings: ClientSettings) -> VoiceClient:
     return VoiceClient.from_env(**environment.complete(settings, found.named))
 
 
-# ``--format``, which is passed as ``form``, for each command that prints records.
-in_a_format: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    help="Columns for people, which a terminal shows as far as it is wide; one JSON array; JSON lines; or "
-    "comma-separated values with a header. In CSV a text that a spreadsheet would run, such as =1+1, has an "
-    "apostrophe in front, but never an id. [default: by the suffix of --output, or table]",
-)
+def in_a_format(default: str = "table") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--format``, which is passed as ``form``, to a command that prints records."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(FORMATS),
+        help="Columns for people, which a terminal shows as far as it is wide; one JSON array; JSON lines; "
+        "or comma-separated values with a header. In CSV a text that a spreadsheet would run, such as =1+1, "
+        f"has an apostrophe in front, but never an id. [default: {default}]",
+    )
+
+
+# The default of commands that have --output too; what stands behind "or" is for standard output.
+BY_SUFFIX = "by the suffix of --output, or table"
 
 
 # ``--only``, which is passed as ``only``, for each command that prints outcomes.
@@ -96,6 +102,12 @@ of_kinds: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
     metavar="KINDS",
     help="Print only these outcomes, as in failed,unknown. The exit code and the summary are those of all.",
 )
+
+
+def _noted(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    if value:
+        repeat(context, parameter, value)
+    return value
 
 
 def duration(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -163,14 +175,17 @@ _RUN = (
         is_flag=True,
         help="End the members' calls too, which otherwise go on; the outcomes name them (calls_ended).",
     ),
-    click.option("--strict", is_flag=True, help="Count conferences that are not found as failures."),
+    click.option(
+        "--strict", is_flag=True, callback=_noted, help="Count conferences that are not found as failures."
+    ),
     click.option(
         "--ignore-not-found",
         is_flag=True,
+        callback=_noted,
         help="Count conferences that are not found as done: exit 0, not 3, even if all are. Then a "
         "teardown may be repeated.",
     ),
-    in_a_format,
+    in_a_format(BY_SUFFIX),
     of_kinds,
     click.option(
         "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes there."

@@ -14,7 +14,7 @@ import click
 from attrs import define
 
 from bandwidth_async.cli import account, question, terminal
-from bandwidth_async.cli.run import plural
+from bandwidth_async.cli.run import plural, resume_command
 from bandwidth_async.cli.selection import in_utc
 from bandwidth_async.errors import JournalError
 from bandwidth_async.journal import describe, journals, state_directory
@@ -63,6 +63,8 @@ class Plan:
         if self.given.chosen is not None:
             words = self.given.chosen.in_words()
             lines.append(f"which: active{f', {words}' if words else ''}")
+        if origin := self.given.origin():
+            lines.append(f"from: {origin}")
         if self.oldest and self.newest:
             lines.append(f"created: {in_utc(self.oldest)} (oldest) to {in_utc(self.newest)} (newest)")
         calls = "are hung up too" if self.hang_up else "go on (--hang-up would end them)"
@@ -145,4 +147,4 @@ def _begun_before(info: JournalInfo) -> list[str]:
     if not left:
         return [f"run {run} had this input and settled all of it: see bandwidth-async outcomes {run}"]
     are = "is" if left == 1 else "are"
-    return [f"run {run} has this input, {left:,} {are} left: go on with bandwidth-async resume {run}"]
+    return [f"run {run} has this input, {left:,} {are} left: go on with {resume_command(run)}"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--settings", is_flag=True, help="List the settings in force instead, and where each of them comes from."
 )
-@in_a_format
+@in_a_format()
 def list_profiles(settings: bool, form: str | None) -> int:
     """List the profiles, and where each setting in force comes from.
 

@@ -72,6 +72,7 @@ def _remove(chosen: Sequence[JournalInfo]) -> int:
                 stay = True
                 terminal.complain(f"it stays: {error}")
     terminal.say(f"{run.plural(len(freed), 'journal')} removed, {in_bytes(sum(freed))} freed")
+    terminal.ending.because = f"{run.plural(len(chosen) - len(freed), 'journal')} could not be removed"
     return exit_codes.Exit.GENERAL if stay else exit_codes.Exit.OK
 
 

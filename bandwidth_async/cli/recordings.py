@@ -31,7 +31,7 @@ _LINE_EVERY = 5.0
 @click.command(epilog=exit_codes.HELP)
 @click.argument("conference_id", metavar="ID")
 @click.argument("recording_ids", nargs=-1, metavar="[RECORDING_ID]...")
-@in_a_format
+@in_a_format()
 @sending
 def recordings(conference_id: str, recording_ids: tuple[str, ...], form: str | None) -> int:
     """List the recordings of a conference, or those named by their ids. Bandwidth keeps them for 30 days."""

@@ -64,6 +64,11 @@ def reported(how: RunOptions, journal: Path, run: Callable[[], int]) -> int:
 def check_options(how: RunOptions, keep: Sequence[Path | None] = ()) -> None:
     """Do what `check` does, before a run that is to write a report."""
     if how.report is not None:
+        if str(how.report) == "-":
+            raise click.UsageError(
+                "--report needs a file, as the outcomes go to standard output; to print a report, give "
+                "bandwidth-async report --output - after the run"
+            )
         kept = [*keep, how.output]
         check(how.report, form_of(how.report), force=how.force, option="--report", keep=kept)
 

@@ -8,12 +8,13 @@ import shlex
 import sys
 import time
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 from attrs import evolve, frozen
 
 from bandwidth_async.cli import account, event_loop, exit_codes, formats, logs, rates, signals, terminal
+from bandwidth_async.cli.account_options import again
 from bandwidth_async.cli.progress import display
 from bandwidth_async.cli.run_state import RunState, figure, in_words
 from bandwidth_async.cli.sharing import announced
@@ -25,7 +26,7 @@ from bandwidth_async.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from bandwidth_async.journal import Journal
+from bandwidth_async.journal import Journal, remove
 from bandwidth_async.limiter import RateLimit
 from bandwidth_async.outcome import OutcomeKind
 from bandwidth_async.retry import RetryPolicy
@@ -34,7 +35,7 @@ from bandwidth_async.sharing import SharedLimiter
 from bandwidth_async.wire import token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from signal import Signals
 
@@ -90,6 +91,19 @@ class RunOptions:
             )
         return RateLimit.fixed(self.rate)
 
+    def kept(self, settings: Mapping[str, Any], given: Sequence[str]) -> RunOptions:
+        """Return the same with what the ``settings`` of an earlier part keep, but for the options ``given``.
+
+        Who names a rate to begin with wants it found out.
+        """
+        rate, concurrency = settings.get("rate"), settings.get("concurrency")
+        how = self
+        if isinstance(rate, int | float) and rate > 0 and not {"rate", "start_rate"}.intersection(given):
+            how = evolve(how, rate=float(rate))
+        if isinstance(concurrency, int | float) and concurrency >= 1 and "concurrency" not in given:
+            how = evolve(how, concurrency=int(concurrency))
+        return how
+
     def into(self, output: Path | None, report: Path | None) -> RunOptions:
         """Return the same, with the outcomes and the report written to other files."""
         return evolve(self, output=output, report=report)
@@ -97,12 +111,17 @@ class RunOptions:
 
 @frozen(kw_only=True)
 class Run:
-    """What to end, how, and where to write the outcomes. ``total`` is the number of conferences."""
+    """What to end, how, and where to write the outcomes. ``total`` is the number of conferences.
+
+    ``can_begin_anew`` says that nothing is lost with a new journal if nothing is sent: its input can be read
+    again.
+    """
 
     source: list[str | Conference] | Journal
     total: int
     how: RunOptions
     stream: IO[str]
+    can_begin_anew: bool = False
 
 
 def _state(client: VoiceClient, run: Run, stop: Stop) -> RunState:
@@ -153,15 +172,26 @@ async def carry_out(client: VoiceClient, run: Run) -> int:
         with suppress(JournalError):
             whole = evolve(run.source.report(), stopped=report.stopped)
     code = run.how.exit_code(whole, received[0] if received else None)
+    anew = _forget(run, whole)
     if code or not run.how.quiet:
-        _print_summary(client, run, report, whole)
+        _print_summary(client, run, report, whole, anew=anew)
     rates.keep(client.limiter)
     # A terminal that is closed takes no rows either: then the signal is the reason.
     if writer.fault and not (received and received[0].name == "SIGHUP"):
         raise click.ClickException(f"the outcomes could not all be written: {writer.fault}")
     if code:
-        terminal.ending.because = _reason(whole)
+        terminal.ending.because = reason(whole)
     return code
+
+
+def _forget(run: Run, whole: Report) -> bool:
+    """Remove a new journal if nobody could sign in, so that no later resume takes up the run."""
+    signed_in = whole.attempts or whole.total != whole.counts[OutcomeKind.NOT_ATTEMPTED]
+    if not run.can_begin_anew or signed_in or not isinstance(whole.stopped, AuthenticationError):
+        return False
+    if isinstance(run.source, Journal):
+        remove(run.source.path)
+    return True
 
 
 def refusal_until(client: VoiceClient, deadline: float | None) -> RateLimitError | None:
@@ -207,8 +237,8 @@ async def _end_all(
     return report
 
 
-def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report) -> None:
-    """Print the counts of this part and of the whole run, and how to resume it."""
+def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report, *, anew: bool) -> None:
+    """Print the counts of this part and of the whole run, and how to resume it, or begin ``anew``."""
     seen = client.limiter.snapshot()
     # Without a 429 the run has not met the server's limit.
     quota = seen.quota if seen.refusals else None
@@ -218,7 +248,9 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report)
         ended = " Or have they all ended before?" if nothing_found else ""
         setting = account.in_force().named("BW_ACCOUNT_ID")
         lines.append(f"is {client.account_id} the right account id ({setting})?{ended}")
-    if isinstance(run.source, Journal):
+    if anew:
+        lines.append("nothing was sent, so the journal is removed: give the same command again")
+    elif isinstance(run.source, Journal):
         doubted = nothing_found or _is_of_account(report.stopped)
         lines += _journal_lines(whole, report, run.source.path, doubted=doubted)
     is_taken = run.stream is sys.stdout or isinstance(sys.stdout, terminal.Closed)
@@ -343,7 +375,7 @@ def _why_stopped(report: Report) -> str:
     return f"{'stopped early' if early else 'every conference was refused'}: {told}"
 
 
-def _reason(report: Report) -> str:
+def reason(report: Report) -> str:
     """Return why a run ends with an exit code other than 0."""
     if report.stopped:
         return _why_stopped(report)
@@ -385,12 +417,14 @@ def _journal_lines(whole: Report, report: Report, path: Path, *, doubted: bool) 
     return lines
 
 
-def resume_command(path: Path) -> str:
-    """Return the command that resumes a journal's run, quoted for a shell, to be pasted as it is."""
+def resume_command(path: Path | str) -> str:
+    """Return the command that resumes a journal's run, quoted for a shell, to be pasted as it is.
+
+    It has the options of the account and the connection that this command has.
+    """
     name = str(path)
-    if name.isprintable():
-        return f"bandwidth-async resume {shlex.quote(name)}"
-    return f"bandwidth-async resume {_quoted_bytes(name)}"
+    quoted = shlex.quote(name) if name.isprintable() else _quoted_bytes(name)
+    return f"bandwidth-async resume {quoted}{again()}"
 
 
 def _quoted_bytes(name: str) -> str:

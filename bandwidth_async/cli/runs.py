@@ -6,18 +6,29 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from bandwidth_async import journal as stored
 from bandwidth_async import outcome
-from bandwidth_async.cli import exit_codes, formats, prune, report_file, run, run_names, run_state, terminal
+from bandwidth_async.cli import (
+    exit_codes,
+    formats,
+    journals,
+    prune,
+    report_file,
+    run,
+    run_names,
+    run_state,
+    terminal,
+)
 from bandwidth_async.cli.account_options import account_options
 from bandwidth_async.cli.choices import complete_runs
-from bandwidth_async.cli.journals import go_on, in_a_thread
 from bandwidth_async.cli.options import in_a_format, new_client, of_kinds, run_options, sending
 from bandwidth_async.errors import JournalError
 
@@ -42,8 +53,11 @@ def resume(journal: str | None, how: RunOptions, yes: bool) -> int:
 
     Conferences that are ended, already_ended, not_found or refused are settled. The rest is tried again. If
     the run was stopped before it knew whether a conference ended, and the server no longer finds it, its
-    outcome is already_ended. --verify and --hang-up stay on if the first part of the run had them. The exit
-    code is that of the whole run. The output has only the outcomes of this part: use outcomes to print all.
+    outcome is already_ended.
+
+    --verify and --hang-up stay on if the run was begun with them, and the --rate and --concurrency of the
+    last part are kept; give --rate or --start-rate for another rate. The exit code is that of the whole run.
+    The output has only the outcomes of this part: use outcomes to print all.
 
     \b
     bandwidth-async resume
@@ -54,22 +68,41 @@ def resume(journal: str | None, how: RunOptions, yes: bool) -> int:
     path = run_names.last_run(unfinished=True) if journal is None else run_names.path_of(journal)
     began = time.monotonic()
     report_file.check_options(how, keep=[path])
-    client = new_client(rate_limit=how.limit())
     try:
-        opened = in_a_thread(lambda: stored.Journal.open(path, account_id=client.account_id))
+        kept = _kept(how, path)
+        client = new_client(rate_limit=kept.limit())
+        opened = journals.in_a_thread(lambda: stored.Journal.open(path, account_id=client.account_id))
     except JournalError as error:
         raise click.UsageError(error.message) from error
-    return report_file.reported(how, path, lambda: go_on(client, opened, how.after(began), append=False))
+    go_on = partial(journals.go_on, client, opened, kept.after(began), append=False, note=_note(how, kept))
+    return report_file.reported(how, path, go_on)
+
+
+def _kept(how: RunOptions, path: Path) -> RunOptions:
+    """Return how a resume goes: as its run was begun or resumed last, but for what its options say."""
+    source = click.get_current_context().get_parameter_source
+    given = [
+        one for one in ("rate", "start_rate", "concurrency") if source(one) is ParameterSource.COMMANDLINE
+    ]
+    return how.kept(stored.last_settings(path), given)
+
+
+def _note(how: RunOptions, kept: RunOptions) -> str:
+    if kept.rate is None or kept.rate == how.rate or how.quiet:
+        return ""
+    return f"at most {run_state.figure(kept.rate)} requests a second, as before (--rate changes it)"
 
 
 @click.command(epilog=exit_codes.HELP)
 @click.argument("names", nargs=-1, metavar="[FILE|RUN]...", shell_complete=complete_runs)
 @prune.options
-@in_a_format
+@in_a_format()
 def runs(names: tuple[str, ...], form: str | None, chosen: prune.Choice | None) -> int:
     """List runs by their journals: those you name, or those in the state directory, oldest first.
 
     For those you name, the exit code is that of the worst run, and 1 if a shard of them is missing.
+
+    To see from elsewhere why a run waits that is in use, give bandwidth-async limit show, or report.
 
     With --prune, the journals of finished runs are removed, and listed. Runs that are not finished stay.
 
@@ -107,7 +140,7 @@ def _described(paths: Sequence[Path]) -> Iterator[JournalInfo]:
 @click.command(epilog=exit_codes.HELP)
 @click.argument("names", nargs=-1, metavar="[FILE|RUN]...", shell_complete=complete_runs)
 @account_options
-@in_a_format
+@in_a_format("by the suffix of --output, or jsonl")
 @of_kinds
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the outcomes to FILE.")
 @click.option("--force", is_flag=True, help="Replace an existing --output file.")
@@ -142,15 +175,23 @@ def outcomes(
     except JournalError as error:
         raise click.UsageError(error.message) from error
     for info in found:
-        if not info.complete:
-            name = f" ({info.path})" if len(found) > 1 else ""
-            terminal.say(f"the input of this run was not recorded to its end; nothing was sent{name}")
+        if why := _why_open(info):
+            terminal.say(f"{why} ({info.path})" if len(found) > 1 else why)
     return sum_up(found) if len(found) > 1 or found[0].shard else exit_codes.Exit.OK
+
+
+def _why_open(info: JournalInfo) -> str:
+    """Return why the outcomes of a run are not those of its end, if they are not."""
+    if info.in_use and info.complete:
+        return "this run goes on: ids in work are shown as unknown, and those that wait as not_attempted"
+    if info.in_use:
+        return "this run has not begun: it reads its input, or waits for a yes"
+    return "" if info.complete else "the input of this run was not recorded to its end; nothing was sent"
 
 
 def _print_outcomes(rows: Iterator[Outcome], writer: formats.Writer, only: frozenset[str] | None) -> None:
     # The check of the whole file comes before the first.
-    first = in_a_thread(lambda: list(islice(rows, 1)))
+    first = journals.in_a_thread(lambda: list(islice(rows, 1)))
     for row in chain(first, rows):
         if only is None or row.kind in only:
             writer.write(formats.outcome_record(row), at_once=False)
@@ -172,6 +213,8 @@ def sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
         gaps.append("these shards are not of the same input: an id may be in none of them")
     for gap in gaps:
         terminal.say(gap)
+    unread = [f"{run.plural(unreadable, 'journal')} could not be read"] if unreadable else []
+    terminal.ending.because = "; ".join([*gaps, *unread, run.reason(outcome.Report(counts=counts))])
     # Of the codes that there can be here, 1 is worse than 3.
     worst = bool(gaps or unreadable) or exit_codes.Exit.GENERAL in codes
     return exit_codes.Exit.GENERAL if worst else max(codes, default=0)
@@ -180,17 +223,22 @@ def sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
 def _run_record(info: JournalInfo, *, for_people: bool) -> dict[str, object]:
     settled = sum(info.counts[kind] for kind in outcome.OutcomeKind if kind.settled)
     if info.in_use:
-        state = f"in use by process {info.process}" if for_people and info.process else "in use"
+        # It reads its input, or waits for a yes.
+        state = "in use" if info.complete else "not begun"
+        if for_people and info.process:
+            state += f" by process {info.process}" if info.complete else f" (process {info.process})"
     elif not info.complete:
         state = "input incomplete"
     else:
         state = "finished" if info.finished else "unfinished"
+    # Until its input is complete, only its own process knows how many there are.
+    known = info.complete or not (info.in_use and for_people)
     return {
         "run": info.path.stem,
         "created": formats.iso(info.created),
         "account_id": info.account_id,
-        "total": info.total,
-        "settled": settled,
+        "total": info.total if known else None,
+        "settled": settled if known else None,
         "state": state,
         "process": info.process,
         "size": prune.in_bytes(info.size) if for_people else info.size,

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 # The units of `parse_duration`, one or several: 4h, 1h30m.
-_PART = re.compile(r"\d{1,12}(?:\.\d{1,9})?\s*(?:ms|[smhd])", re.ASCII)
-_AGE = re.compile(rf"(?:{_PART.pattern}\s*)+", re.ASCII)
+_PART = r"\d{1,12}(?:\.\d{1,9})?\s*(?:ms|[smhd])"
 
 
 class Moment(NamedTuple):
@@ -62,9 +61,9 @@ def age(_: click.Context, __: click.Parameter, value: str | None) -> Moment | No
     if value is None:
         return None
     text = value.strip().lower()
-    if not _AGE.fullmatch(text):
+    if not re.fullmatch(rf"(?:{_PART}\s*)+", text, re.ASCII):
         raise click.BadParameter(f"{value!r} is not an age: write 90m, 4h, 2d or 1h30m")
-    seconds = sum(map(parse_duration, _PART.findall(text)))
+    seconds = sum(map(parse_duration, re.findall(_PART, text, re.ASCII)))
     try:
         return Moment(value.strip(), datetime.now(UTC) - timedelta(seconds=seconds), is_age=True)
     except OverflowError:

@@ -9,6 +9,7 @@ import click
 
 from bandwidth_async import sharing as shared
 from bandwidth_async.cli import account
+from bandwidth_async.cli.account_options import repeat
 from bandwidth_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def _keep_store(context: click.Context, parameter: click.Parameter, value: Any) 
     if value:
         given = context.meta.setdefault(_STORE, {})
         given[parameter.name] = value
+        repeat(context, parameter, value, is_url=True)
         if len(given) > 1:
             raise click.UsageError("--share and --no-share: give one of them")
 

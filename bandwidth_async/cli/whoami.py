@@ -13,7 +13,7 @@ from bandwidth_async.errors import AuthenticationError, NotFoundError, Permissio
 
 
 @click.command(epilog=exit_codes.HELP)
-@in_a_format
+@in_a_format()
 @sending
 def whoami(form: str | None) -> int:
     """Show the account, the user and the host in force, and prove that they belong together.

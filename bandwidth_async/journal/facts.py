@@ -64,7 +64,8 @@ class RunFacts:
 
     ``parts`` is None for a journal of an earlier version, which has no time line. ``attempts`` counts the ids
     that were tried by their attempts, and ``sent`` is the sum of these. ``other_causes`` are ids whose cause
-    is not among ``causes``.
+    is not among ``causes``. ``in_work`` are ids of a run that goes on whose requests have no response yet;
+    ``info.counts`` has them as unknown, and after a resume those that a killed process left are among them.
     """
 
     info: JournalInfo
@@ -76,6 +77,7 @@ class RunFacts:
     other_causes: int
     slowest: list[Outcome]
     parts: list[Part] | None
+    in_work: int = 0
 
 
 def read_facts(path: str | PathLike[str]) -> RunFacts:
@@ -94,10 +96,12 @@ def read_facts(path: str | PathLike[str]) -> RunFacts:
         with translated(path):
             attempts = Counter(dict(connection.execute(schema.ATTEMPTS).fetchall()))
             slowest = connection.execute(schema.SLOWEST, (SLOWEST,)).fetchall()
-            causes, others = _causes(connection.execute(schema.TROUBLE))
+            causes, others = _causes(connection.execute(schema.TROUBLE, (not info.in_use,)))
+            (claimed,) = connection.execute(schema.IN_WORK).fetchone()
         parts = None if run.version < schema.WITH_TIMELINE else _parts(connection, path)
     return RunFacts(
         info=info,
+        in_work=claimed if info.in_use else 0,
         verify=run.verify,
         hang_up=run.hang_up,
         attempts=attempts,

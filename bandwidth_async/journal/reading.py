@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _PAGE_ROWS = 500
 
+# The error of an id that may have been sent, while its run goes on.
+_IN_WORK = "its answer is not recorded yet: the run goes on"
+
 
 @frozen(kw_only=True)
 class JournalInfo:
@@ -101,6 +104,24 @@ def begun(path: str | PathLike[str]) -> tuple[str, datetime]:
     return run.account_id, _time(run.created, path)
 
 
+def last_settings(path: str | PathLike[str]) -> dict[str, Any]:
+    """Return the settings with which a run was begun or resumed last, as far as its journal knows them.
+
+    Raises `JournalError`.
+    """
+    path = located(path)
+    with file.look(path) as connection:
+        if file.read_run(connection, path).version < schema.WITH_TIMELINE:
+            return {}
+        with translated(path):
+            found = connection.execute(schema.LAST_SETTINGS).fetchone()
+    try:
+        settings = json.loads(found[0]) if found and isinstance(found[0], str) else None
+    except (ValueError, RecursionError):
+        settings = None
+    return settings if isinstance(settings, dict) else {}
+
+
 def _time(seconds: float, path: Path) -> datetime:
     try:
         return datetime.fromtimestamp(seconds, UTC)
@@ -120,8 +141,12 @@ def read_outcomes(path: str | PathLike[str]) -> Iterator[Outcome]:
         file.read_run(connection, path)
         file.check_content(connection, path)
         connection.execute("COMMIT")
+        going_on = is_in_use(path)
         for row in pages(connection, path, schema.OUTCOMES_PAGE):
-            yield outcome_of(path, row)
+            outcome = outcome_of(path, row)
+            if going_on and outcome.error == schema.INTERRUPTED:
+                outcome = evolve(outcome, error=_IN_WORK)
+            yield outcome
 
 
 def outcome_of(path: Path, row: tuple[Any, ...]) -> Outcome:

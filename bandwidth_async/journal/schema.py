@@ -111,7 +111,7 @@ MOST_ROWS = 2048
 # The word of `CHANGE` that claims a row, beside the outcome kinds.
 CLAIMED = "claimed"
 
-_INTERRUPTED = "interrupted before its answer was recorded"
+INTERRUPTED = "interrupted before its answer was recorded"
 
 # How many ids are recorded. Rows are numbered from 1 without gaps.
 KEPT = "SELECT coalesce(max(number), 0) FROM conferences"
@@ -190,7 +190,7 @@ CHANGE = Statement(
         WHEN new.word = 'failed' AND kind = 'unknown' THEN kind
         ELSE new.word END,
     error = CASE
-        WHEN new.word = '{CLAIMED}' AND claimed THEN '{_INTERRUPTED}'
+        WHEN new.word = '{CLAIMED}' AND claimed THEN '{INTERRUPTED}'
         WHEN new.word IN ('{CLAIMED}', 'not_attempted') THEN conferences.error
         ELSE nullif(new.error, 0) END,
     attempts = conferences.attempts + new.attempts,
@@ -216,6 +216,7 @@ ON CONFLICT (number) DO UPDATE SET at = excluded.at, seconds = excluded.seconds,
 )
 
 FIRST_HOST = "SELECT json_extract(facts, '$.host') FROM parts ORDER BY part LIMIT 1"
+LAST_SETTINGS = "SELECT json_extract(facts, '$.settings') FROM parts ORDER BY part DESC LIMIT 1"
 LAST_PART = "SELECT coalesce(max(part), 0) FROM parts"
 READ_PARTS = "SELECT part, began, facts FROM parts ORDER BY part"
 READ_TIMELINE = "SELECT number, at, seconds, facts FROM timeline WHERE seconds > 0 ORDER BY number"
@@ -227,18 +228,21 @@ FROM conferences WHERE number > ? AND {_UNSETTLED} ORDER BY number LIMIT ?"""  #
 _SHOWN_KIND = "CASE WHEN claimed THEN 'unknown' ELSE coalesce(kind, 'not_attempted') END"
 
 OUTCOMES_PAGE = f"""SELECT number, conference_id, {_SHOWN_KIND}, attempts,
-    CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END, elapsed, calls_ended
+    CASE WHEN claimed THEN '{INTERRUPTED}' ELSE error END, elapsed, calls_ended
 FROM conferences WHERE number > ? ORDER BY number LIMIT ?"""  # noqa: S608  # constants
 
 # For a report: how many ids took how many attempts, the ids that took longest, and those in trouble.
 ATTEMPTS = "SELECT attempts, count(*) FROM conferences WHERE attempts > 0 GROUP BY 1"
 
 SLOWEST = f"""SELECT number, conference_id, {_SHOWN_KIND}, attempts,
-    CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END, elapsed, calls_ended
+    CASE WHEN claimed THEN '{INTERRUPTED}' ELSE error END, elapsed, calls_ended
 FROM conferences WHERE elapsed > 0 ORDER BY elapsed DESC, number LIMIT ?"""  # noqa: S608  # constants
 
 _TROUBLE_KINDS = ", ".join(f"'{kind}'" for kind in KINDS if OutcomeKind(kind).trouble)
-TROUBLE = f"""SELECT conference_id, {_SHOWN_KIND}, CASE WHEN claimed THEN '{_INTERRUPTED}' ELSE error END
-FROM conferences WHERE claimed OR kind IN ({_TROUBLE_KINDS}) ORDER BY number"""  # noqa: S608  # constants
+TROUBLE = f"""SELECT conference_id, {_SHOWN_KIND}, CASE WHEN claimed THEN '{INTERRUPTED}' ELSE error END
+FROM conferences WHERE claimed AND ? OR kind IN ({_TROUBLE_KINDS}) AND NOT claimed ORDER BY number"""  # noqa: S608  # constants
+
+# While a run is at work on them.
+IN_WORK = "SELECT count(*) FROM conferences WHERE claimed"
 
 COUNTS = f"SELECT {_SHOWN_KIND}, count(*), sum(attempts) FROM conferences GROUP BY 1"  # noqa: S608  # constants

@@ -32,6 +32,7 @@ class Chart:
     requests: str
     settled: str
     limit: str
+    set_rate: str
     refused: str
     paused: dict[str, str]
     cuts: list[float]
@@ -42,7 +43,7 @@ def chart_of(line: TimelineFigures) -> Chart:
     """Return the chart of a time line."""
     cells, places = line.cells, _places(line)
     busiest = max(max(cell.attempts, cell.settled) / _seconds(cell) for cell in cells)
-    limits = [cell.limit for cell in cells if cell.limit is not None]
+    limits = [one for cell in cells for one in (cell.limit, cell.set_rate) if one is not None]
     shown = [limit for limit in limits if limit <= _HEADROOM * busiest]
     top = _round_up(max([busiest, *shown]) or 1.0)
     most_refused = max(cell.refused / _seconds(cell) for cell in cells) or 1.0
@@ -55,7 +56,8 @@ def chart_of(line: TimelineFigures) -> Chart:
         top=top,
         requests=bars(HEIGHT, lambda cell: cell.attempts / _seconds(cell) / top),
         settled=bars(HEIGHT, lambda cell: cell.settled / _seconds(cell) / top),
-        limit=_steps(cells, places, top),
+        limit=_steps([cell.limit for cell in cells], places, top),
+        set_rate=_steps([cell.set_rate for cell in cells], places, top),
         refused=bars(STRIP, lambda cell: _at_least(cell.refused / _seconds(cell) / most_refused)),
         paused={
             reason: bars(STRIP, lambda cell, r=reason: cell.paused if cell.pause_reason == r else 0.0)  # type: ignore[misc]
@@ -100,14 +102,14 @@ def _bars(
             yield f"M{left:.1f} {height:g}V{height - tall:.1f}H{right:.1f}V{height:g}Z"
 
 
-def _steps(cells: Sequence[Cell], places: Sequence[tuple[float, float]], top: float) -> str:
-    """Return the line of the limit, with a gap where it is not known or above the picture."""
+def _steps(rates: Sequence[float | None], places: Sequence[tuple[float, float]], top: float) -> str:
+    """Return the line of a rate, with a gap where it is not known or above the picture."""
     path = ""
-    rows = zip(cells, places, strict=True)
-    for known, row in groupby(rows, lambda one: one[0].limit is not None and one[0].limit <= top):
+    rows = zip(rates, places, strict=True)
+    for known, row in groupby(rows, lambda one: one[0] is not None and one[0] <= top):
         if not known:
             continue
-        points = [(left, right, HEIGHT * (1 - (cell.limit or 0.0) / top)) for cell, (left, right) in row]
+        points = [(left, right, HEIGHT * (1 - (rate or 0.0) / top)) for rate, (left, right) in row]
         path += f"M{points[0][0]:.1f} {points[0][2]:.1f}"
         path += "".join(f"V{y:.1f}H{right:.1f}" for _, right, y in points)
     return path

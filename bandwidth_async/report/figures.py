@@ -80,10 +80,10 @@ class Cell:
     """Some seconds of the time line, from ``at`` on.
 
     ``attempts``, ``retries``, ``refused`` and ``failed`` count requests, as `Timeline` does. ``settled``
-    counts ids with an outcome. ``paused`` is the share of the time in which nothing was sent, and
+    counts ids. ``paused`` is the share of the time in which nothing was sent, and
     ``pause_reason`` why for the most part. ``limit`` is the requests per second that the server is believed
-    to allow, or that were set, None if that is not known. Counts have fractions where a second of a run
-    belongs to two cells.
+    to allow, None if that is not known, and ``set_rate`` those that the user allowed, if any. Counts
+    have fractions where a second of a run belongs to two cells.
     """
 
     at: str
@@ -96,6 +96,7 @@ class Cell:
     paused: float = 0.0
     pause_reason: str | None = None
     limit: float | None = None
+    set_rate: float | None = None
 
 
 @frozen(kw_only=True)
@@ -103,9 +104,10 @@ class TimelineFigures:
     """What happened when.
 
     ``seconds`` is the time in which any run was at work. ``paused`` has the seconds of pauses by their reason
-    (``hint``, ``refused``, ``unavailable``), those of several runs added up. ``ids`` are the outcomes that
-    are on the time line; a process that is killed loses its last second of it. ``limit`` is the last one.
-    ``cuts`` are the indexes of cells before which no run was at work for a while.
+    (``hint``, ``refused``, ``unavailable``), those of several runs added up. ``ids`` are the settled ids
+    that are on the time line; a process that is killed loses its last second of it. ``limit`` and
+    ``set_rate`` are the last ones. ``cuts`` are the indexes of cells before which no run was at work for a
+    while.
     """
 
     seconds: float
@@ -116,6 +118,7 @@ class TimelineFigures:
     ids: int
     paused: dict[str, float]
     limit: float | None
+    set_rate: float | None
     cuts: list[int]
     cells: list[Cell]
 
@@ -171,8 +174,10 @@ class Slow:
 class Figures:
     """All that a report tells, and what it does not know, as sentences in ``notes``.
 
-    Times are ISO 8601 in UTC. ``outcomes`` has all seven kinds. ``timeline`` and ``latencies`` are None if
-    they are not known. `to_dict` returns the same as plain values: the JSON of a report.
+    Times are ISO 8601 in UTC. ``outcomes`` has all seven kinds. While a run goes on, ids whose requests
+    have no response yet are ``in_work``, and those before their turn ``waiting``. ``timeline`` and
+    ``latencies`` are None if they are not known. `to_dict` returns the same as plain values: the JSON of a
+    report.
     """
 
     made: str
@@ -187,6 +192,8 @@ class Figures:
     verify: bool
     hang_up: bool
     attempts: int
+    in_work: int
+    waiting: int
     outcomes: dict[str, int]
     notes: list[str]
     timeline: TimelineFigures | None
@@ -212,7 +219,7 @@ def figures_of(paths: Sequence[str | PathLike[str]], now: datetime | None = None
 
 def _figures(runs: list[RunFacts], now: datetime) -> Figures:
     infos = [run.info for run in runs]
-    counts = sum((info.counts for info in infos), Counter[str]())
+    counts, in_work, waiting = _counted(runs)
     parts = [part for run in runs for part in run.parts or ()]
     moments = [one for part in parts for _, _, one in part.moments]
     starts = sorted(_starts(runs), key=lambda start: start.began)
@@ -225,13 +232,15 @@ def _figures(runs: list[RunFacts], now: datetime) -> Figures:
         accounts=sorted({info.account_id for info in infos}),
         hosts=sorted({start.host for start in starts if start.host}),
         began=_iso(min(info.created.timestamp() for info in infos)),
-        total=counts.total(),
+        total=counts.total() + in_work + waiting,
         settled=sum(one.settled for one in journals),
         going_on=any(info.in_use for info in infos),
         complete=all(info.complete for info in infos),
         verify=any(run.verify for run in runs),
         hang_up=any(run.hang_up for run in runs),
         attempts=sum(run.sent for run in runs),
+        in_work=in_work,
+        waiting=waiting,
         outcomes={kind.value: counts[kind] for kind in OutcomeKind},
         notes=list(_notes(runs, timeline)),
         timeline=timeline,
@@ -247,13 +256,28 @@ def _figures(runs: list[RunFacts], now: datetime) -> Figures:
     )
 
 
+def _counted(runs: list[RunFacts]) -> tuple[Counter[str], int, int]:
+    """Return how many ids have which outcome, and how many of runs that go on are in work or wait."""
+    counts, in_work, waiting = Counter[str](), 0, 0
+    for run in runs:
+        counts.update(run.info.counts)
+        if run.info.in_use:
+            in_work += run.in_work
+            counts[OutcomeKind.UNKNOWN] -= run.in_work
+            waiting += run.info.counts[OutcomeKind.NOT_ATTEMPTED]
+            counts[OutcomeKind.NOT_ATTEMPTED] -= run.info.counts[OutcomeKind.NOT_ATTEMPTED]
+    return counts, in_work, waiting
+
+
 def _notes(runs: list[RunFacts], timeline: TimelineFigures | None) -> Iterator[str]:
     """Yield a sentence for each thing that the figures do not know, or that is missing."""
     infos = [run.info for run in runs]
     yield from gaps([info.shard for info in infos if info.shard is not None])
     if len({info.digest for info in infos if info.shard and info.digest}) > 1:
         yield "these shards are not of the same input: an id may be in none of them"
-    if not all(info.complete for info in infos):
+    if any(info.in_use and not info.complete for info in infos):
+        yield "a run has not begun: it reads its input, or waits for a yes"
+    if not all(info.complete or info.in_use for info in infos):
         yield "the input was not recorded to its end, so nothing was sent for it"
     old = sum(run.parts is None for run in runs)
     if old:
@@ -393,12 +417,17 @@ def _timeline(parts: list[Part]) -> TimelineFigures | None:
         retries=sum(one.retries for one in moments),
         refused=sum(one.refused for one in moments),
         failed=sum(one.failed for one in moments),
-        ids=sum(_tried(one) for one in moments),
+        ids=sum(_settled(one) for one in moments),
         paused=paused,
-        limit=next((cell.limit for cell in reversed(cells) if cell.limit is not None), None),
+        limit=_last(cell.limit for cell in reversed(cells)),
+        set_rate=_last(cell.set_rate for cell in reversed(cells)),
         cuts=grid.cuts,
         cells=cells,
     )
+
+
+def _last(backwards: Iterable[float | None]) -> float | None:
+    return next((one for one in backwards if one is not None), None)
 
 
 def _pieces(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -430,29 +459,29 @@ class _Grid:
             count = max(1, round((end - begin) / width))
             edges = [begin + index * width for index in range(count)] + [end]
             self._bounds += pairwise(edges)
+        # The rates of the runs in each cell: whether they were set, and whether runs share them.
+        self._rates: dict[tuple[bool, bool], dict[int, list[float]]] = {
+            (is_set, shared): {} for is_set in (False, True) for shared in (False, True)
+        }
         self._begins = [begin for begin, _ in self._bounds]
         self._cells = [Cell(at=_iso(begin), seconds=round(end - begin, 3)) for begin, end in self._bounds]
         self._paused: list[dict[str, float]] = [{} for _ in self._bounds]
-        # The seconds for which some run was at work, and the limits of each, by the cell.
+        # The seconds for which some run was at work, by the cell.
         self._at_work = [0.0] * len(self._bounds)
-        self._shared: dict[int, float] = {}
-        self._own: dict[int, float] = {}
 
     def add(self, part: Part) -> None:
         """Add the moments of a part."""
-        limits: dict[int, float] = {}
+        is_set, rates = _is_set(part), dict[int, float]()
         for at, seconds, moment in part.moments:
-            limit = _limit(part, moment)
+            rate = moment.rate if is_set else moment.quota
             for index, share in self._shares(at, seconds):
                 self._count(index, share, moment)
                 self._at_work[index] += share * seconds
-                if limit is not None:
-                    limits[index] = limit
-        for index, limit in limits.items():
-            if part.facts.get("shared") is True:
-                self._shared[index] = max(limit, self._shared.get(index, 0.0))
-            else:
-                self._own[index] = self._own.get(index, 0.0) + limit
+                if rate is not None:
+                    rates[index] = rate
+        of = self._rates[is_set, part.facts.get("shared") is True]
+        for index, rate in rates.items():
+            of.setdefault(index, []).append(rate)
 
     def finished(self) -> list[Cell]:
         """Return the cells, rounded."""
@@ -462,9 +491,13 @@ class _Grid:
                 setattr(cell, name, round(getattr(cell, name), 2))
             cell.paused = round(min(1.0, sum(paused.values()) / at_work), 3) if at_work else 0.0
             cell.pause_reason = max(paused, key=lambda one: paused[one]) if cell.paused else None
-            if index in self._own or index in self._shared:
-                cell.limit = round(self._own.get(index, 0.0) + self._shared.get(index, 0.0), 2)
+            cell.limit, cell.set_rate = self._rate(index, is_set=False), self._rate(index, is_set=True)
         return self._cells
+
+    def _rate(self, index: int, *, is_set: bool) -> float | None:
+        """Return the rates of a cell together: runs that share one have it once."""
+        own, shared = (self._rates[is_set, one].get(index, []) for one in (False, True))
+        return round(sum(own) + max(shared, default=0.0), 2) if own or shared else None
 
     def _shares(self, at: float, seconds: float) -> Iterator[tuple[int, float]]:
         """Yield the cells that a moment belongs to, and the share of it that each has."""
@@ -484,21 +517,20 @@ class _Grid:
         cell.retries += share * moment.retries
         cell.refused += share * moment.refused
         cell.failed += share * moment.failed
-        cell.settled += share * _tried(moment)
+        cell.settled += share * _settled(moment)
         for reason, seconds in moment.paused.items():
             paused[reason] = paused.get(reason, 0.0) + share * seconds
 
 
-def _tried(moment: Moment) -> int:
-    """Return how many ids got an outcome. A stop leaves the rest without an attempt, all at once."""
-    return moment.outcomes.total() - moment.outcomes[OutcomeKind.NOT_ATTEMPTED]
+def _settled(moment: Moment) -> int:
+    """Return how many ids were settled. A stop gives up those in work and leaves the rest, all at once."""
+    return sum(moment.outcomes[kind] for kind in OutcomeKind if kind.settled)
 
 
-def _limit(part: Part, moment: Moment) -> float | None:
-    """Return the requests per second that were set or found out."""
+def _is_set(part: Part) -> bool:
+    """Return whether the user set the rate, so that none was found out."""
     settings = part.facts.get("settings")
-    is_set = isinstance(settings, dict) and settings.get("rate") is not None
-    return moment.rate if is_set else moment.quota
+    return isinstance(settings, dict) and settings.get("rate") is not None
 
 
 def _width(lengths: list[float]) -> float:

@@ -34,9 +34,15 @@ MEANINGS = {
     OutcomeKind.ALREADY_ENDED: "it is over, but perhaps not through this run",
     OutcomeKind.NOT_FOUND: "the server does not know it",
     OutcomeKind.REFUSED: "the server said no, and would say no again",
-    OutcomeKind.FAILED: "given up; it was certainly not ended, or some of its calls go on",
+    OutcomeKind.FAILED: "given up; certainly not ended, or some of its calls go on",
     OutcomeKind.UNKNOWN: "given up; it may have ended",
     OutcomeKind.NOT_ATTEMPTED: "the run stopped before its turn",
+}
+
+# Ids of a run that goes on which have no outcome yet.
+OPEN = {
+    "in_work": "taken up, and no answer is recorded yet",
+    "waiting": "it is tried later, if the run goes on until then",
 }
 
 PAUSES = {
@@ -84,6 +90,7 @@ def to_html(figures: Figures, zone: tzinfo | None = None) -> str:
         digest=digest,
         verdict=verdict(figures),
         meanings={kind.value: meaning for kind, meaning in MEANINGS.items()},
+        open=OPEN,
         pauses=PAUSES,
         chart=_chart(figures.timeline, local) if figures.timeline else None,
         local=local,
@@ -132,8 +139,8 @@ def verdict(figures: Figures) -> tuple[str, str]:
     trouble = sum(counts[kind] for kind in OutcomeKind if kind.trouble)
     fine = sum(counts[kind] for kind in OutcomeKind if kind.fine)
     if figures.going_on:
-        so_far = f"{figures.settled:,} of {total:,} conferences are settled so far"
-        return "open", f"The run is going on: {so_far}."
+        so_far = f"The run is going on: {figures.settled:,} of {total:,} conferences are settled so far."
+        return "open", so_far if total else "The run has not begun: it reads its input, or waits for a yes."
     if not figures.complete:
         return "bad", "The run never began: its input was not recorded to the end, so nothing was sent."
     if not total:
