@@ -103,7 +103,7 @@ sbom: .venv/ready-release
 
 # The version in bandwidth_async/_version.py gets today's date in CHANGELOG.md, a commit and a tag, on this machine only.
 tag:
-	@test -z "$$(git status --porcelain)" || { echo "commit what is there first" >&2; exit 1; }
+	@test -z "$$(git status --porcelain 2>&1)" || { echo "commit what is there first" >&2; exit 1; }
 	@! grep '^## $(VERSION) - ' CHANGELOG.md || { echo "CHANGELOG.md has this version: write the next into bandwidth_async/_version.py" >&2; exit 1; }
 	awk '{ print } /^## Unreleased$$/ { print "\n## $(VERSION) - '"$$(date +%Y-%m-%d)"'" }' CHANGELOG.md > CHANGELOG.new
 	mv CHANGELOG.new CHANGELOG.md
