@@ -2,11 +2,12 @@
 # PYTHON=python3.13 make test   uses that one.
 
 PYTHON ?= python3
+PYTHONS ?= $(PYTHON)
 BIN := .venv/bin
 BUILD_DOCS = $(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going docs build/docs
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"$$/\1/p' bandwidth_async/_version.py)
 
-.PHONY: demo test coverage docs pictures lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards release-check sbom upload clean
+.PHONY: demo test coverage docs pictures lint pyright proofs proof-queue proof-sharing compat frozen bench bench-goodput bench-goodput-short bench-sockets bench-shards release-check sbom tag upload clean
 
 demo: .venv/ready-cli
 	$(BIN)/bandwidth-async demo
@@ -52,10 +53,10 @@ proof-queue: .venv/ready-test
 proof-sharing: .venv/ready-test
 	$(BIN)/python -m pytest --full -s tests/test_proof_sharing.py
 
-# The wire tests with the oldest and the newest aiohttp that pyproject.toml allows, and a pre-release if there is
-# one; needs the network. With other dependencies of the tests installed as they are in .venv.
-compat: .venv/ready-test
-	$(BIN)/python -m pytest --full -s tests/test_aiohttp_versions.py
+# All tests with the oldest and the newest version of each dependency, and a pre-release of aiohttp if there is one;
+# needs the network. Others: make compat PYTHONS="python3.11 python3.14" TESTS="tests/test_run.py tests/test_cli.py"
+compat: .venv/ready-compat
+	$(BIN)/python -m tests.compat $(addprefix --python ,$(PYTHONS)) $(TESTS)
 
 # A program that PyInstaller makes of the command line, and each of its commands against a sandbox; needs the network.
 frozen: .venv/ready-test
@@ -110,6 +111,15 @@ sbom: .venv/ready-release
 	$(BIN)/cyclonedx-py environment --pyproject build/sbom/pyproject.toml --mc-type library --output-reproducible \
 		--output-format JSON --output-file dist/bandwidth_async.cdx.json build/sbom/bin/python
 
+# The version in bandwidth_async/_version.py gets today's date in CHANGELOG.md, a commit and a tag, on this machine only.
+tag:
+	@test -z "$$(git status --porcelain 2>&1)" || { echo "commit what is there first" >&2; exit 1; }
+	@! grep '^## $(VERSION) - ' CHANGELOG.md || { echo "CHANGELOG.md has this version: write the next into bandwidth_async/_version.py" >&2; exit 1; }
+	awk '{ print } /^## Unreleased$$/ { print "\n## $(VERSION) - '"$$(date +%Y-%m-%d)"'" }' CHANGELOG.md > CHANGELOG.new
+	mv CHANGELOG.new CHANGELOG.md
+	git commit --quiet --message 'Release $(VERSION)' CHANGELOG.md
+	git tag --annotate v$(VERSION) --message $(VERSION)
+
 # Nothing that was uploaded can be replaced. So the addresses and the tag come first.
 upload:
 	@! grep --line-number 'bandwidth-async\.example' pyproject.toml || { echo "pyproject.toml: put in the addresses of the maintainers" >&2; exit 1; }
@@ -121,7 +131,7 @@ clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
 
 .venv/ready-cli: EXTRAS = cli
-.venv/ready-test .venv/ready-bench .venv/ready-docs .venv/ready-lint .venv/ready-release: GROUP = --group $*
+.venv/ready-test .venv/ready-bench .venv/ready-docs .venv/ready-lint .venv/ready-compat .venv/ready-release: GROUP = --group $*
 
 # pip knows dependency groups since 25.1.
 .venv/ready-%: pyproject.toml

@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import GenericAlias
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from attrs import NOTHING, fields, has, resolve_types
 from cattrs import Converter, transform_error
-from cattrs.cols import homogenous_tuple_structure_factory, list_structure_factory
+from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
 from bandwidth_async.errors import TransportError
@@ -151,13 +152,14 @@ def _make_converter() -> Converter:
 
     def from_array(kind: Any) -> Any:
         """Accept only an array. cattrs would also accept the letters of text and the keys of an object."""
-        make = list_structure_factory if get_origin(kind) is list else homogenous_tuple_structure_factory
-        elements = make(kind, converter)
+        make: Any = get_origin(kind)
+        in_list: Any = GenericAlias(list, get_args(kind)[:1])
+        elements = list_structure_factory(in_list, converter)
 
-        def checked(value: object, kind: Any) -> Any:
+        def checked(value: object, _: Any) -> Any:
             if not isinstance(value, list):
                 raise TypeError("not an array")
-            return elements(value, kind)
+            return make(elements(value, in_list))
 
         return checked
 

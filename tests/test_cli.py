@@ -479,8 +479,11 @@ def test_a_deadline_stops_the_run_with_a_row_for_each(
         out, err = capsys.readouterr()
         said = {row["conference_id"]: row["outcome"] for row in rows(out)}
         assert said.keys() == set(stand_in.conference_ids)
-        assert {id_ for id_, outcome in said.items() if outcome == "ended"} == ended(stand_in)
-        assert Counter(said.values()).keys() == {"ended", "not_attempted"}
+        # On a busy machine the deadline may come before the first is ended, or while one is on its way.
+        assert {"not_attempted"} <= set(said.values()) <= {"ended", "unknown", "not_attempted"}
+        certain = {id_ for id_, outcome in said.items() if outcome == "ended"}
+        assert certain <= ended(stand_in)
+        assert not {id_ for id_, outcome in said.items() if outcome == "not_attempted"} & ended(stand_in)
         assert "stopped early: the run's deadline came" in err
 
 

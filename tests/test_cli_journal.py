@@ -285,7 +285,7 @@ def summed_up(text: str) -> dict[str, int]:
 def test_two_signals_end_a_large_run_at_once(tmp_path: Path, *, recorded: bool) -> None:
     """Unsent ids get no rows, and the summary counts them. Sent ids are unknown and have rows."""
     journal, output = tmp_path / "run.journal", tmp_path / "out.jsonl"
-    with served(conferences=20_000) as stand_in:
+    with served(conferences=2_000) as stand_in:
         stand_in.plan("hang-before", times=20, kind="end")
         ids = file_of(tmp_path, stand_in.conference_ids)
         kept = ["--journal", str(journal)] if recorded else ["--no-journal"]
@@ -298,19 +298,25 @@ def test_two_signals_end_a_large_run_at_once(tmp_path: Path, *, recorded: bool) 
         process.send_signal(signal.SIGTERM)
         # After the first signal alone, the command would wait for 10 s.
         out, err = process.communicate(timeout=8)
-        sent = sum(requests(stand_in)["end"].values())
-    told = Counter(printed_outcomes(output.read_text()).values())
+        counts = summed_up(out)
+        attempted = 2_000 - counts["not_attempted"]
+        # The server reads what was written at the moment of the end after it, or never.
+        until = time.monotonic() + 2
+        while (sent := sum(requests(stand_in)["end"].values())) < attempted and time.monotonic() < until:
+            time.sleep(0.02)
+        really_ended = ended(stand_in)
+    told = printed_outcomes(output.read_text())
+    by_word = Counter(told.values())
     assert process.returncode in {130, 143}  # whichever was delivered first
-    counts = summed_up(out)
-    assert counts.pop("total") == sum(counts.values()) == 20_000
-    # The server may not have read a request that was written at the moment of the end.
-    attempted = 20_000 - counts["not_attempted"]
-    assert sent <= attempted <= sent + 2
-    # These ids waited in the limiter's queue when the first signal came.
-    assert told.pop("not_attempted", 0) < 300
-    assert told == {word: count for word, count in counts.items() if word != "not_attempted"}
+    assert counts.pop("total") == sum(counts.values()) == 2_000
+    assert sent <= attempted
     # The twenty that hang, and what was sent and had no response yet when the signals came.
-    assert 20 <= told["unknown"] <= sent + 2 - counts["ended"]
+    assert counts["ended"] + 20 <= sent
+    assert counts["unknown"] >= 20
+    assert really_ended <= {id_ for id_, word in told.items() if word in {"ended", "unknown"}}
+    # These ids waited in the limiter's queue when the first signal came.
+    assert by_word.pop("not_attempted", 0) < 300
+    assert by_word == {word: count for word, count in counts.items() if word != "not_attempted"}
     if recorded:
         assert f"resume with: bandwidth-async resume {journal}\n" in out
         assert Counter(recorded_outcomes(journal).values()) == counts

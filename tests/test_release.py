@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -107,6 +108,34 @@ def test_nothing_is_uploaded_with_the_address_of_an_example() -> None:
     assert done.returncode != 0
     assert "put in the addresses of the maintainers" in done.stderr
     assert all(line in done.stdout for line in placeholders)
+
+
+def test_a_tag_dates_what_was_unreleased(tmp_path: Path) -> None:
+    """``make tag`` leaves an empty "Unreleased" on top, and refuses to tag a version twice."""
+    if shutil.which("make") is None or shutil.which("git") is None:
+        pytest.skip("make or git is not installed")
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        who = ("AUTHOR", "COMMITTER")
+        env = {
+            **os.environ,
+            **{f"GIT_{one}_{what}": "a@b.example" for one in who for what in ("NAME", "EMAIL")},
+        }
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+
+    (tmp_path / "bandwidth_async").mkdir()
+    for name in ("Makefile", "CHANGELOG.md", "bandwidth_async/_version.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n### Added\n\n- A thing.\n")
+    assert run("make", "tag").returncode != 0
+    for command in ("init --quiet", "add --all", "commit --quiet --message begun"):
+        run("git", *command.split())
+    done = run("make", "tag")
+    assert done.returncode == 0, done.stderr
+    dated = r"# Changelog\n\n## Unreleased\n\n## (\S+) - \d{4}-\d\d-\d\d\n\n### Added\n\n- A thing.\n"
+    (found,) = re.findall(dated, (tmp_path / "CHANGELOG.md").read_text())
+    assert run("git", "describe", "--dirty").stdout == f"v{found}\n"
+    assert "write the next into" in run("make", "tag").stderr
 
 
 # --- the lines that install it --------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import subprocess
 import sys
@@ -230,10 +231,11 @@ def test_close_ends_what_other_threads_wait_for(bandwidth: BandwidthSandbox) -> 
     client = SyncVoiceClient.from_env(rate_limit=RateLimit.fixed(5))
     raised: list[BaseException] = []
     begun = threading.Event()
+    endless = (f"conf-none-{number}" for number in itertools.count())
 
     def run() -> None:
         try:
-            client.end_conferences(bandwidth.sandbox.conference_ids * 20, on_outcome=lambda _: begun.set())
+            client.end_conferences(endless, on_outcome=lambda _: begun.set())
         except BaseException as error:
             raised.append(error)
 
