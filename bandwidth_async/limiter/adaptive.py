@@ -93,24 +93,24 @@ _SAMPLE, _LEAST, _LEAST_FIRST = 1.0, 8, 3
 # Seconds or requests that show what the server accepts just before a refusal.
 _BRIEF, _BRIEF_REQUESTS = 0.2, 50
 
-# A closed window takes at least this share of its cycle. Cycles are alike within the second share.
-_WINDOW_SHARE, _ALIKE = 0.3, 0.15
+# Cycles are alike when their counts differ by no more than this share.
+_ALIKE = 0.15
 _LONGEST_WINDOW = 60.0
 
 # Where to restart after a closure that may be no window, as a share of the rate in the last second before it.
 _DOUBTED = 0.95
 
-# Where in the bracket to restart: after a hint, and after probes.
-_HINTED_SHARE, _PROBED_SHARE = 0.7, 0.6
+# Where in the bracket to restart.
+_SHARE = 0.6
 
 # Growth to more than this many times the known quota found another. Else it restarts between the two.
-_RISE, _GROWTH_SHARE = 1.5, 0.35
+_RISE = 1.5
 
 # The shares of the time and of the requests that closures and their refusals may cost.
 _TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005
 
-# Seconds of quiet after a closure at most; and at most so many times the cycle that was measured.
-_LONGEST_QUIET, _TRUST = 300.0, 10.0
+# The quiet lasts at most so many times as long as the cycle that was measured.
+_TRUST = 10.0
 
 # Seconds after which a rate has stood. If a refusal comes then that growth did not cause, the quiet lasts so
 # many times as long as the rate stood at most.
@@ -167,11 +167,10 @@ class _Belief:
     quiet_until: float = -math.inf
     raise_at: float = -math.inf
     next_raise: float = 1.0
-    # Whether nothing was measured yet, the rate grew, it was on its way back, and ways back that failed.
+    # Whether nothing was measured yet, the rate grew, and it was on its way back.
     first: bool = True
     growing: bool = True
     going_back: bool = False
-    failed: int = 0
     # The best rate that stood, the quota by a cycle without growth, the window, and a cycle not believed yet.
     stood: float = 0.0
     known: float = 0.0
@@ -452,8 +451,7 @@ class AdaptivePace:
             self._set_rate(min(self.rate * (1 + _BACK_RAISE), _BACK * belief.stood))
             belief.raise_at = now + _STEP
             return
-        if belief.going_back:
-            belief.going_back, belief.failed = False, 0
+        belief.going_back = False
         # Little's law gives the time of a response.
         answers = len(self._unsettled) / self.rate
         self._set_rate(self.rate * (1 + belief.next_raise))
@@ -500,7 +498,7 @@ class AdaptivePace:
             rate = (1 - _CUT) * sorted(rate for rate, _ in belief.loners)[-2]
             belief.stood = max(belief.stood, rate)
             belief.loners, belief.growing, belief.next_raise = (), False, _BACK_RAISE
-            belief.going_back, belief.failed = False, 0
+            belief.going_back = False
             belief.raise_at = now + _STEP
         elif belief.first and closure.refusals == 1 and passed >= _PASSED:
             rate = (1 - _CUT) * closure.rate
@@ -543,13 +541,13 @@ class AdaptivePace:
         limit = closure.rate * (1 - _CUT * 2**doublings)
         self._judge_slots(closure)
         low, top, whole = self._measure(now, closure, closed - slack)
-        share = _HINTED_SHARE if closure.hinted else _PROBED_SHARE
+        share = _SHARE
         if not belief.growing:
             belief.known = low + share * (top - low)
         elif low < _RISE * belief.known:
             # The last moments are believed only where a closure is cheap.
             top = low if slack else top
-            low, share = min(belief.known, top), 0.0 if belief.going_back else _GROWTH_SHARE
+            low, share = min(belief.known, top), 0.0 if belief.going_back else _SHARE
         self.quota = low + share * (top - low)
         belief.base = min(self.quota, limit)
         belief.top = max(belief.base, min(top, limit))
@@ -565,7 +563,6 @@ class AdaptivePace:
         """Keep the best rate that stood, and let it fade when growth did not reach it again."""
         belief = self._belief
         if belief.going_back:
-            belief.failed += 1
             belief.stood *= _BACK_FADE
             belief.going_back = False
         if whole:
@@ -575,7 +572,6 @@ class AdaptivePace:
         """Return the seconds of quiet that a closure of ``closed`` seconds costs."""
         belief = self._belief
         quiet = max(closed / _TIME_PRICE, closure.refusals / (_REFUSAL_PRICE * self.rate))
-        quiet = min(quiet, _LONGEST_QUIET)
         if belief.stood:
             quiet *= min(1.0, self.rate / (_NEAR * belief.stood)) ** _POWER
         if len(belief.suspects) == _SUSPICIONS - 1 and belief.slots == math.inf:
@@ -583,11 +579,7 @@ class AdaptivePace:
         lasted = closure.since - belief.opened_at
         if not belief.growing and lasted >= _STOOD:
             quiet = min(quiet, _STOOD_QUIET * lasted)
-        # A cut to the least was not measured.
-        if closed < 2 * _SAMPLE and belief.top <= 1.001 * _LEAST_CUT * closure.rate:
-            quiet = min(quiet, _LONGEST_STEP)
-        quiet = min(quiet, _TRUST * (now - belief.opened_at))
-        return max(quiet, _STEP * 2.0 ** min(belief.failed, _DOUBLINGS))
+        return max(_STEP, min(quiet, _TRUST * (now - belief.opened_at)))
 
     def _measure(self, now: float, closure: _Closure, closed: float) -> tuple[float, float, bool]:
         """Return the bracket of the quota after a closure of ``closed`` seconds without its rounding.
@@ -599,7 +591,7 @@ class AdaptivePace:
         span, count = now - belief.mark, self._count(belief.mark, now)
         doubtful, belief.doubtful = belief.doubtful, None
         if closed >= 2 * need and count >= _LEAST:
-            return self._measure_long(now, closure, closed, doubtful)
+            return self._measure_long(now, closure, doubtful)
         if doubtful and closure.since - belief.opened_at < need:
             count, span = doubtful
             belief.window = min(span, _LONGEST_WINDOW)
@@ -620,15 +612,13 @@ class AdaptivePace:
         return max(admitted / width, least), max(admitted / (width - idle), least), False
 
     def _measure_long(
-        self, now: float, closure: _Closure, closed: float, doubtful: tuple[int, float] | None
+        self, now: float, closure: _Closure, doubtful: tuple[int, float] | None
     ) -> tuple[float, float, bool]:
         """Do as `_measure` after a closure that may be a closed window. It is one only if it repeats."""
         belief = self._belief
         span, count, slack = now - belief.mark, self._count(belief.mark, now), belief.slack
-        repeats = doubtful and abs(count - doubtful[0]) <= _ALIKE * doubtful[0]
-        known = belief.window and abs(span - belief.window) <= 2 * _ALIKE * belief.window
         belief.doubtful = (count, span)
-        if closed < _WINDOW_SHARE * span or not (repeats or known):
+        if not doubtful or abs(count - doubtful[0]) > _ALIKE * doubtful[0]:
             rate = _DOUBTED * self._rates_before(closure, max(_SAMPLE, _LEAST / closure.rate))[0]
             # A rate that is not used proves nothing.
             rate = rate if closure.wanted else closure.rate
