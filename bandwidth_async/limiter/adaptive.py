@@ -75,8 +75,8 @@ if TYPE_CHECKING:
 _FIRST_STEP, _FIRST_STEP_REQUESTS, _LEAST_FIRST_STEP = 0.18, 6, 0.05
 _STEP, _STEP_REQUESTS, _LONGEST_STEP = 0.5, 16, 2.0
 
-# The first raise of a growth, the factor from one raise to the next, and the raise on a way back.
-_FIRST_RAISE, _RAISE_FACTOR, _BACK_RAISE = 0.02, 1.5, 0.5
+# The factor from one raise to the next, whose first is the least cut, and the raise on a way back.
+_RAISE_FACTOR, _BACK_RAISE = 1.5, 0.5
 
 # A way back leads to this share of the rate that stood. One that is refused leaves so much of that rate.
 _BACK, _BACK_FADE = 0.9, 0.7
@@ -93,24 +93,23 @@ _SAMPLE, _LEAST, _LEAST_FIRST = 1.0, 8, 3
 # Seconds or requests that show what the server accepts just before a refusal.
 _BRIEF, _BRIEF_REQUESTS = 0.2, 50
 
-# Cycles are alike when their counts differ by no more than this share.
-_ALIKE = 0.15
-_LONGEST_WINDOW = 60.0
+# Cycles are alike if their counts differ by no more than this share. No window is longer than these seconds.
+_ALIKE, _LONGEST_WINDOW = 0.15, 60.0
 
 # Where to restart after a closure that may be no window, as a share of the rate in the last second before it.
 _DOUBTED = 0.95
 
-# Where in the bracket to restart.
-_SHARE = 0.6
+# Where in the bracket to restart: after a hint, and after probes.
+_HINTED_SHARE, _PROBED_SHARE = 0.7, 0.6
 
 # Growth to more than this many times the known quota found another. Else it restarts between the two.
-_RISE = 1.5
+_RISE, _GROWTH_SHARE = 1.5, 0.35
 
 # The shares of the time and of the requests that closures and their refusals may cost.
 _TIME_PRICE, _REFUSAL_PRICE = 0.025, 0.005
 
-# The quiet lasts at most so many times as long as the cycle that was measured.
-_TRUST = 10.0
+# Seconds of quiet after a closure at most; and at most so many times the cycle that was measured.
+_LONGEST_QUIET, _TRUST = 300.0, 10.0
 
 # Seconds after which a rate has stood. If a refusal comes then that growth did not cause, the quiet lasts so
 # many times as long as the rate stood at most.
@@ -167,10 +166,11 @@ class _Belief:
     quiet_until: float = -math.inf
     raise_at: float = -math.inf
     next_raise: float = 1.0
-    # Whether nothing was measured yet, the rate grew, and it was on its way back.
+    # Whether nothing was measured yet, the rate grew, it was on its way back, and ways back that failed.
     first: bool = True
     growing: bool = True
     going_back: bool = False
+    failed: int = 0
     # The best rate that stood, the quota by a cycle without growth, the window, and a cycle not believed yet.
     stood: float = 0.0
     known: float = 0.0
@@ -222,7 +222,7 @@ class AdaptivePace:
         self._floor, self._ceiling = floor, ceiling
         self._belief = _Belief(self.rate, self.rate)
         if start is not None or knowledge is not None:
-            self._belief.next_raise = _FIRST_RAISE
+            self._belief.next_raise = _CUT
         self._given = knowledge
         if knowledge is not None:
             self._belief.stood, self._belief.window = knowledge.stood, knowledge.window
@@ -451,7 +451,8 @@ class AdaptivePace:
             self._set_rate(min(self.rate * (1 + _BACK_RAISE), _BACK * belief.stood))
             belief.raise_at = now + _STEP
             return
-        belief.going_back = False
+        if belief.going_back:
+            belief.going_back, belief.failed = False, 0
         # Little's law gives the time of a response.
         answers = len(self._unsettled) / self.rate
         self._set_rate(self.rate * (1 + belief.next_raise))
@@ -498,7 +499,7 @@ class AdaptivePace:
             rate = (1 - _CUT) * sorted(rate for rate, _ in belief.loners)[-2]
             belief.stood = max(belief.stood, rate)
             belief.loners, belief.growing, belief.next_raise = (), False, _BACK_RAISE
-            belief.going_back = False
+            belief.going_back, belief.failed = False, 0
             belief.raise_at = now + _STEP
         elif belief.first and closure.refusals == 1 and passed >= _PASSED:
             rate = (1 - _CUT) * closure.rate
@@ -541,13 +542,13 @@ class AdaptivePace:
         limit = closure.rate * (1 - _CUT * 2**doublings)
         self._judge_slots(closure)
         low, top, whole = self._measure(now, closure, closed - slack)
-        share = _SHARE
+        share = _HINTED_SHARE if closure.hinted else _PROBED_SHARE
         if not belief.growing:
             belief.known = low + share * (top - low)
         elif low < _RISE * belief.known:
             # The last moments are believed only where a closure is cheap.
             top = low if slack else top
-            low, share = min(belief.known, top), 0.0 if belief.going_back else _SHARE
+            low, share = min(belief.known, top), 0.0 if belief.going_back else _GROWTH_SHARE
         self.quota = low + share * (top - low)
         belief.base = min(self.quota, limit)
         belief.top = max(belief.base, min(top, limit))
@@ -557,12 +558,13 @@ class AdaptivePace:
         self._remember(whole=whole)
         belief.quiet_until = belief.raise_at = now + self._quiet(now, closure, closed)
         belief.growing = belief.first = False
-        belief.next_raise = _FIRST_RAISE
+        belief.next_raise = _CUT
 
     def _remember(self, *, whole: bool) -> None:
         """Keep the best rate that stood, and let it fade when growth did not reach it again."""
         belief = self._belief
         if belief.going_back:
+            belief.failed += 1
             belief.stood *= _BACK_FADE
             belief.going_back = False
         if whole:
@@ -572,6 +574,7 @@ class AdaptivePace:
         """Return the seconds of quiet that a closure of ``closed`` seconds costs."""
         belief = self._belief
         quiet = max(closed / _TIME_PRICE, closure.refusals / (_REFUSAL_PRICE * self.rate))
+        quiet = min(quiet, _LONGEST_QUIET)
         if belief.stood:
             quiet *= min(1.0, self.rate / (_NEAR * belief.stood)) ** _POWER
         if len(belief.suspects) == _SUSPICIONS - 1 and belief.slots == math.inf:
@@ -579,7 +582,8 @@ class AdaptivePace:
         lasted = closure.since - belief.opened_at
         if not belief.growing and lasted >= _STOOD:
             quiet = min(quiet, _STOOD_QUIET * lasted)
-        return max(_STEP, min(quiet, _TRUST * (now - belief.opened_at)))
+        quiet = min(quiet, _TRUST * (now - belief.opened_at))
+        return max(quiet, _STEP * 2.0 ** min(belief.failed, _DOUBLINGS))
 
     def _measure(self, now: float, closure: _Closure, closed: float) -> tuple[float, float, bool]:
         """Return the bracket of the quota after a closure of ``closed`` seconds without its rounding.
