@@ -582,6 +582,9 @@ class AdaptivePace:
         lasted = closure.since - belief.opened_at
         if not belief.growing and lasted >= _STOOD:
             quiet = min(quiet, _STOOD_QUIET * lasted)
+        # A cut to the least was not measured.
+        if closed < 2 * _SAMPLE and belief.top <= 1.001 * _LEAST_CUT * closure.rate:
+            quiet = min(quiet, _LONGEST_STEP)
         quiet = min(quiet, _TRUST * (now - belief.opened_at))
         return max(quiet, _STEP * 2.0 ** min(belief.failed, _DOUBLINGS))
 
