@@ -75,8 +75,8 @@ if TYPE_CHECKING:
 _FIRST_STEP, _FIRST_STEP_REQUESTS, _LEAST_FIRST_STEP = 0.18, 6, 0.05
 _STEP, _STEP_REQUESTS, _LONGEST_STEP = 0.5, 16, 2.0
 
-# The first raise of a growth, the factor from one raise to the next, and the raise on a way back.
-_FIRST_RAISE, _RAISE_FACTOR, _BACK_RAISE = 0.02, 1.5, 0.5
+# The factor from one raise to the next, whose first is the least cut, and the raise on a way back.
+_RAISE_FACTOR, _BACK_RAISE = 1.5, 0.5
 
 # A way back leads to this share of the rate that stood. One that is refused leaves so much of that rate.
 _BACK, _BACK_FADE = 0.9, 0.7
@@ -93,9 +93,8 @@ _SAMPLE, _LEAST, _LEAST_FIRST = 1.0, 8, 3
 # Seconds or requests that show what the server accepts just before a refusal.
 _BRIEF, _BRIEF_REQUESTS = 0.2, 50
 
-# A closed window takes at least this share of its cycle. Cycles are alike within the second share.
-_WINDOW_SHARE, _ALIKE = 0.3, 0.15
-_LONGEST_WINDOW = 60.0
+# Cycles are alike if their counts differ by no more than this share. No window is longer than these seconds.
+_ALIKE, _LONGEST_WINDOW = 0.15, 60.0
 
 # Where to restart after a closure that may be no window, as a share of the rate in the last second before it.
 _DOUBTED = 0.95
@@ -223,7 +222,7 @@ class AdaptivePace:
         self._floor, self._ceiling = floor, ceiling
         self._belief = _Belief(self.rate, self.rate)
         if start is not None or knowledge is not None:
-            self._belief.next_raise = _FIRST_RAISE
+            self._belief.next_raise = _CUT
         self._given = knowledge
         if knowledge is not None:
             self._belief.stood, self._belief.window = knowledge.stood, knowledge.window
@@ -559,7 +558,7 @@ class AdaptivePace:
         self._remember(whole=whole)
         belief.quiet_until = belief.raise_at = now + self._quiet(now, closure, closed)
         belief.growing = belief.first = False
-        belief.next_raise = _FIRST_RAISE
+        belief.next_raise = _CUT
 
     def _remember(self, *, whole: bool) -> None:
         """Keep the best rate that stood, and let it fade when growth did not reach it again."""
@@ -599,7 +598,7 @@ class AdaptivePace:
         span, count = now - belief.mark, self._count(belief.mark, now)
         doubtful, belief.doubtful = belief.doubtful, None
         if closed >= 2 * need and count >= _LEAST:
-            return self._measure_long(now, closure, closed, doubtful)
+            return self._measure_long(now, closure, doubtful)
         if doubtful and closure.since - belief.opened_at < need:
             count, span = doubtful
             belief.window = min(span, _LONGEST_WINDOW)
@@ -620,15 +619,13 @@ class AdaptivePace:
         return max(admitted / width, least), max(admitted / (width - idle), least), False
 
     def _measure_long(
-        self, now: float, closure: _Closure, closed: float, doubtful: tuple[int, float] | None
+        self, now: float, closure: _Closure, doubtful: tuple[int, float] | None
     ) -> tuple[float, float, bool]:
         """Do as `_measure` after a closure that may be a closed window. It is one only if it repeats."""
         belief = self._belief
         span, count, slack = now - belief.mark, self._count(belief.mark, now), belief.slack
-        repeats = doubtful and abs(count - doubtful[0]) <= _ALIKE * doubtful[0]
-        known = belief.window and abs(span - belief.window) <= 2 * _ALIKE * belief.window
         belief.doubtful = (count, span)
-        if closed < _WINDOW_SHARE * span or not (repeats or known):
+        if not doubtful or abs(count - doubtful[0]) > _ALIKE * doubtful[0]:
             rate = _DOUBTED * self._rates_before(closure, max(_SAMPLE, _LEAST / closure.rate))[0]
             # A rate that is not used proves nothing.
             rate = rate if closure.wanted else closure.rate
