@@ -291,6 +291,18 @@ def test_a_command_that_is_stuck_is_left(tmp_path: Path) -> None:
             assert process.stderr.read() == INTERRUPTED
 
 
+def test_a_second_hang_up_within_the_first_is_not_heard() -> None:
+    """Python calls a handler at any step of Python code, also at the first step of that handler."""
+    heard: list[int] = []
+    with signals.handled(heard.append):
+        handler = signal.getsignal(signal.SIGHUP)
+        assert callable(handler)
+        for _ in range(2):
+            handler(signal.SIGHUP, None)
+        signal.signal(signal.SIGHUP, handler)
+    assert heard == [signal.SIGHUP]
+
+
 def test_what_was_there_before_is_there_again() -> None:
     """A program that calls the command line gets its own handlers back, and its alarm is left alone."""
     before = [signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)]

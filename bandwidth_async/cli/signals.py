@@ -77,8 +77,9 @@ def handled(action: Action) -> Iterator[None]:
     """
 
     def handle(number: int, _: object) -> None:
-        if number == _HANG_UP:
-            signal.signal(number, signal.SIG_IGN)
+        # Python may call a handler again before the first line of it.
+        if number == _HANG_UP and signal.signal(number, signal.SIG_IGN) == signal.SIG_IGN:
+            return
         action(signal.Signals(number))
 
     # Python lets only its first thread handle signals.
