@@ -102,6 +102,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what only the long form runs."""
+    if item.get_closest_marker("long") and not item.config.getoption("--full"):
+        pytest.skip("in the long form only: --full")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--full``. Without it, proofs run in short form."""
     parser.addoption("--full", action="store_true", help="run the proofs at full length")

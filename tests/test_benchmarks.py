@@ -46,6 +46,7 @@ def figure(client: str, cpu: float, *, turn: int = 0, rate: float = 1000.0) -> F
     return Figure(client=client, concurrency=100, turn=turn, count=10, cpu=cpu, rate=rate, peak=30.0)
 
 
+@pytest.mark.long
 @needs_nginx
 def test_clients_end_everything(tmp_path: Path) -> None:
     """Each client without extra packages ends all conferences, and its figures are saved."""
@@ -131,6 +132,7 @@ def test_growth_of_kept_outcomes_is_judged_by_the_million() -> None:
     assert not Row(kind="sent", count=1_000_000, wall=1.0, cpu=1.0, grown=10.1).is_fine
 
 
+@pytest.mark.long
 def test_growth_runs() -> None:
     """The smallest rows run, each in a process of its own."""
     done = run("growth.py", "--most", "1000")

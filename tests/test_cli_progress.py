@@ -470,7 +470,9 @@ async def test_retries_are_counted_with_what_they_met(monkeypatch: pytest.Monkey
     text = screen.getvalue()
     assert "2 x answered 503" in text
     assert "x answered 429" not in text
-    assert "8 requests, 3 retries" in text
+    assert fed.state.sent(ended=False) == (8, 3)
+    # At the end it is known that a stop has prevented them.
+    assert fed.state.sent(ended=True) == (5, 0)
 
 
 def test_reasons_are_kept_apart_up_to_a_number() -> None:

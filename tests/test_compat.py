@@ -39,6 +39,7 @@ def python(*arguments: str, **environment: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parser", ["C", "Python"])
 def test_the_installed_aiohttp(parser: str, show: Callable[[str], None]) -> None:
     """Both of its parsers do; the one in Python is used where there is no compiled one."""

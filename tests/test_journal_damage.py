@@ -22,6 +22,7 @@ from bandwidth_async.run import Target
 
 CREATED = 1_795_344_312.5
 INTERRUPTED = "interrupted before its answer was recorded"
+IN_WORK = "its answer is not recorded yet: the run goes on"
 COUNT = 40
 IDS = [f"conf-{number}" for number in range(1, COUNT + 1)]
 KINDS = list(OutcomeKind)
@@ -169,7 +170,7 @@ class Row:
 
     def shown(self, conference_id: str) -> Outcome:
         kind = OutcomeKind.UNKNOWN if self.claimed else self.kind or OutcomeKind.NOT_ATTEMPTED
-        error = INTERRUPTED if self.claimed else self.error
+        error = IN_WORK if self.claimed else self.error
         return Outcome(conference_id, kind, self.attempts, error, self.elapsed)
 
 

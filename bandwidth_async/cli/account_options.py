@@ -26,7 +26,7 @@ def repeat(context: click.Context, parameter: click.Parameter, value: Any, *, is
     words = [parameter.opts[0]]
     if value is not True:
         words.append(str(value.absolute() if isinstance(value, Path) else value))
-    told = "" if is_url and "@" in words[-1] else f" {shlex.join(words)}"
+    told = "" if is_url and set("@?") & set(words[-1]) else f" {shlex.join(words)}"
     context.meta.setdefault(_AGAIN, {})[parameter.name] = told
 
 

@@ -143,7 +143,8 @@ def _lines(state: RunState, width: int, *, plain: bool, ended: bool) -> Iterator
     yield _line("now", state.ended() if ended else wait or state.doing(), style, plain=plain)
     yield _line("rate", _pace(state, width - _NAMES, plain=plain), plain=plain)
     yield _line("ids", state.outcomes() or "no outcome yet", plain=plain)
-    sent = f"{state.requests:,} requests, {state.retries:,} retries, {state.refusals:,} times 429"
+    requests, retries = state.sent(ended=ended)
+    sent = f"{requests:,} requests, {retries:,} retries, {state.refusals:,} times 429"
     yield _line("sent", f"{sent}, {duration(state.paused)} paused", plain=plain)
     if state.title:
         yield _line("run", ", ".join(state.title), "dim", plain=plain)

@@ -249,7 +249,9 @@ def _print_summary(client: VoiceClient, run: Run, report: Report, whole: Report,
         setting = account.in_force().named("BW_ACCOUNT_ID")
         lines.append(f"is {client.account_id} the right account id ({setting})?{ended}")
     if anew:
-        lines.append("nothing was sent, so the journal is removed: give the same command again")
+        # What the command has written to a file would be in the way.
+        force = "" if run.stream is sys.stdout else " with --force"
+        lines.append(f"nothing was sent, so the journal is removed: give the same command again{force}")
     elif isinstance(run.source, Journal):
         doubted = nothing_found or _is_of_account(report.stopped)
         lines += _journal_lines(whole, report, run.source.path, doubted=doubted)

@@ -181,10 +181,15 @@ class RunState:
         pairs = pairwise(samples)
         return [(after.tried - before.tried) / (after.at - before.at) for before, after in pairs]
 
-    @property
-    def requests(self) -> int:
-        """How many requests are over. The outcomes count those of an id at its end, retries sooner."""
-        return max(self._report.attempts, self.tried + self.retries)
+    def sent(self, *, ended: bool) -> tuple[int, int]:
+        """Return how many requests are over, and how many of them are retries.
+
+        The outcomes count those of an id at its end, retries sooner. A stop prevents retries that were heard.
+        """
+        attempts = self._report.attempts
+        if ended:
+            return attempts, max(0, min(self.retries, attempts - self.tried))
+        return max(attempts, self.tried + self.retries), self.retries
 
     @property
     def refusals(self) -> int:

@@ -214,7 +214,9 @@ def sum_up(found: Sequence[JournalInfo], unreadable: int = 0) -> int:
     for gap in gaps:
         terminal.say(gap)
     unread = [f"{run.plural(unreadable, 'journal')} could not be read"] if unreadable else []
-    terminal.ending.because = "; ".join([*gaps, *unread, run.reason(outcome.Report(counts=counts))])
+    terminal.ending.because = "; ".join(
+        [*gaps, *unread, *([run.reason(outcome.Report(counts=counts))] if any(codes) else [])]
+    )
     # Of the codes that there can be here, 1 is worse than 3.
     worst = bool(gaps or unreadable) or exit_codes.Exit.GENERAL in codes
     return exit_codes.Exit.GENERAL if worst else max(codes, default=0)

@@ -64,8 +64,9 @@ class RunFacts:
 
     ``parts`` is None for a journal of an earlier version, which has no time line. ``attempts`` counts the ids
     that were tried by their attempts, and ``sent`` is the sum of these. ``other_causes`` are ids whose cause
-    is not among ``causes``. ``in_work`` are ids of a run that goes on whose requests have no response yet;
-    ``info.counts`` has them as unknown, and after a resume those that a killed process left are among them.
+    is not among ``causes``. ``in_work`` are ids that a run which goes on has taken up
+    and that have no outcome yet; ``info.counts`` has them as unknown, and after a resume those that a killed
+    process left are among them.
     """
 
     info: JournalInfo

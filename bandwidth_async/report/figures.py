@@ -174,10 +174,10 @@ class Slow:
 class Figures:
     """All that a report tells, and what it does not know, as sentences in ``notes``.
 
-    Times are ISO 8601 in UTC. ``outcomes`` has all seven kinds. While a run goes on, ids whose requests
-    have no response yet are ``in_work``, and those before their turn ``waiting``. ``timeline`` and
-    ``latencies`` are None if they are not known. `to_dict` returns the same as plain values: the JSON of a
-    report.
+    Times are ISO 8601 in UTC. ``outcomes`` has all seven kinds. While a run goes on, ids that are
+    taken up and have no outcome yet are ``in_work``, and those before their turn ``waiting``. ``timeline``
+    and ``latencies`` are None if they are not known. `to_dict` returns the same as plain values: the JSON of
+    a report.
     """
 
     made: str
