@@ -170,7 +170,7 @@ class Row:
 
     def shown(self, conference_id: str) -> Outcome:
         kind = OutcomeKind.UNKNOWN if self.claimed else self.kind or OutcomeKind.NOT_ATTEMPTED
-        error = IN_WORK if self.claimed else self.error
+        error = IN_WORK if self.claimed or self.error == INTERRUPTED else self.error
         return Outcome(conference_id, kind, self.attempts, error, self.elapsed)
 
 
