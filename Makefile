@@ -43,7 +43,7 @@ proofs: .venv/ready-test
 	$(BIN)/python -m pytest --full -s tests/test_proofs.py tests/test_proof_kills.py tests/test_proof_shards.py tests/test_proof_sharing.py \
 		tests/test_proof_queue.py tests/test_outage.py \
 		tests/test_hang_up.py tests/test_events_end_to_end.py tests/test_proof_downloads.py \
-		tests/test_schemathesis.py tests/test_prism.py
+		tests/test_schemathesis.py tests/test_prism.py tests/test_benchmarks.py tests/test_compat.py
 
 # Only those of runs on a queue: 20,000 ids, three workers, each part killed; needs redis-server.
 proof-queue: .venv/ready-test

@@ -105,7 +105,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out what only the long form runs."""
     if item.get_closest_marker("long") and not item.config.getoption("--full"):
-        pytest.skip("in the long form only: --full")
+        pytest.skip("in the long form only: make proofs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

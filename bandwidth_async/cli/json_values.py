@@ -56,7 +56,7 @@ class Values:
 
     def _next(self) -> str:
         """Return the next character that is not white space, or nothing at the end."""
-        while (at := _BLANKS.match(self._text, self._at).end()) == len(self._text):  # type: ignore[union-attr]
+        while (at := _BLANKS.match(self._text, self._at).end()) == len(self._text):  # type: ignore[union-attr]  # it matches nothing too
             self._at = at
             if not self._more():
                 return ""

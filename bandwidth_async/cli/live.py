@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from contextlib import redirect_stderr
+from contextlib import ExitStack, redirect_stderr
 from itertools import islice
 from typing import TYPE_CHECKING, Self, cast
 
@@ -51,7 +51,7 @@ class LiveView:
         self._coloured = not self._console.no_color
         self._frame = Frame(self._screen, reflows=reflows())
         self._timer: asyncio.TimerHandle | None = None
-        self._others = redirect_stderr(_Lines(self.print_line))
+        self._held = ExitStack()
 
     @property
     def redraws(self) -> bool:
@@ -59,18 +59,20 @@ class LiveView:
         return not self._screen.gone
 
     def __enter__(self) -> Self:
-        logs.hear_retries(self._state.on_retry)
-        self._others.__enter__()
-        self._draw()
-        self._redraw_later()
+        with ExitStack() as held:
+            held.enter_context(logs.heard_retries(self._state.on_retry))
+            held.enter_context(redirect_stderr(_Lines(self.print_line)))
+            self._draw()
+            self._redraw_later()
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._draw(ended=True)
-        self._frame.leave()
-        self._others.__exit__(None, None, None)
+        with self._held:
+            if self._timer:
+                self._timer.cancel()
+            self._draw(ended=True)
+            self._frame.leave()
 
     def _redraw_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_REDRAWS_EVERY, self._redraw)

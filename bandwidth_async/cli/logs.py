@@ -113,12 +113,22 @@ def hush() -> None:
         logging.getLogger(_RETRY).setLevel(logging.NOTSET)
 
 
-def hear_retries(listener: Callable[[str], object]) -> None:
-    """Tell ``listener`` what each attempt met that is followed by another, from now on."""
+@contextmanager
+def heard_retries(listener: Callable[[str], object]) -> Iterator[None]:
+    """Tell ``listener`` what each attempt met that is followed by another, while the context lasts."""
     context = click.get_current_context(silent=True)
-    if context is not None:
-        context.meta[_LISTENER] = listener
-        logging.getLogger(_RETRY).setLevel(logging.DEBUG)
+    if context is None:
+        yield
+        return
+    logger = logging.getLogger(_RETRY)
+    before = logger.level
+    context.meta[_LISTENER] = listener
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        del context.meta[_LISTENER]
 
 
 class _Speaker(logging.Handler):

@@ -102,7 +102,8 @@ def runs(names: tuple[str, ...], form: str | None, chosen: prune.Choice | None) 
 
     For those you name, the exit code is that of the worst run, and 1 if a shard of them is missing.
 
-    To see from elsewhere why a run waits that is in use, give bandwidth-async limit show, or report.
+    To see from elsewhere why a run waits that is in use, give bandwidth-async report, or limit show if the
+    run shares its limit.
 
     With --prune, the journals of finished runs are removed, and listed. Runs that are not finished stay.
 

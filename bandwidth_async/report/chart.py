@@ -60,7 +60,7 @@ def chart_of(line: TimelineFigures) -> Chart:
         set_rate=_steps([cell.set_rate for cell in cells], places, top),
         refused=bars(STRIP, lambda cell: _at_least(cell.refused / _seconds(cell) / most_refused)),
         paused={
-            reason: bars(STRIP, lambda cell, r=reason: cell.paused if cell.pause_reason == r else 0.0)  # type: ignore[misc]
+            reason: bars(STRIP, lambda cell, r=reason: cell.paused if cell.pause_reason == r else 0.0)  # type: ignore[misc]  # r is no argument of `bars`
             for reason in reasons
         },
         cuts=[round(places[index][0] - _CUT / 2, 1) for index in line.cuts],

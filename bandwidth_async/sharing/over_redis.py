@@ -309,7 +309,7 @@ def _open(address: Address) -> tuple[Any, list[Any]]:
         key.removeprefix("sentinel_"): given.pop(key) for key in list(given) if key.startswith("sentinel_")
     }
     shared = {key: value for key, value in given.items() if key.startswith("ssl_")} | {"ssl": secure}
-    sentinel: Any = Sentinel(address.hosts, sentinel_kwargs={**options, **shared, **own})  # type: ignore[no-untyped-call]
+    sentinel: Any = Sentinel(address.hosts, sentinel_kwargs={**options, **shared, **own})  # type: ignore[no-untyped-call]  # redis
     return sentinel.master_for(address.service, **{**options, **given, "ssl": secure}), sentinel.sentinels
 
 

@@ -15,7 +15,7 @@ The deadline
     than most proxies wait. So the caller gets an answer that says what happened.
 The webhooks
     The application has a route and is not mounted. A mount would redirect the URL without a slash at the end.
-    This route takes both, with the slash and without it.
+    Two routes take both, with the slash and without it.
 """
 
 import math
@@ -76,7 +76,7 @@ async def client_of(request: Request) -> VoiceClient:
 
 app = FastAPI(lifespan=lifespan)
 webhooks = asgi_app(receive, auth=BasicAuth(os.environ["WEBHOOK_USERNAME"], os.environ["WEBHOOK_PASSWORD"]))
-app.router.routes.append(Route("/webhooks{slash:path}", webhooks, include_in_schema=False))
+app.router.routes += [Route(path, webhooks, include_in_schema=False) for path in ("/webhooks", "/webhooks/")]
 
 
 @app.delete("/conferences/{conference_id}")

@@ -15,7 +15,7 @@ The deadline
     than most proxies wait. So the caller gets an answer that says what happened.
 The webhooks
     The application has a route and is not mounted. A mount would redirect the URL without a slash at the end.
-    This route takes both, with the slash and without it.
+    Two routes take both, with the slash and without it.
 """
 
 import math
@@ -87,6 +87,7 @@ app = Starlette(
     exception_handlers={BandwidthError: on_error},
     routes=[
         Route("/conferences/{conference_id}", end, methods=["DELETE"]),
-        Route("/webhooks{slash:path}", webhooks),
+        Route("/webhooks", webhooks),
+        Route("/webhooks/", webhooks),
     ],
 )
